@@ -1,0 +1,106 @@
+// swift-tools-version: 6.2
+
+import PackageDescription
+
+// CI builds with VMCKPT_WARNINGS_AS_ERRORS=1; a user's newer compiler may warn about more
+// and must still be able to build.
+let warningsAsErrors = Context.environment["VMCKPT_WARNINGS_AS_ERRORS"] == "1"
+
+let strict: [SwiftSetting] =
+  [
+    .swiftLanguageMode(.v6),
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+  ] + (warningsAsErrors ? [.treatAllWarnings(as: .error)] : [])
+
+let package = Package(
+  name: "vmckpt",
+  products: [
+    .executable(name: "vmckpt", targets: ["vmckpt"]),
+    .library(name: "VMCheckpoint", targets: ["VMCheckpoint"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
+    .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
+  ],
+  targets: [
+    // Debian's liblz4: chunks are standard LZ4 frames.
+    .systemLibrary(
+      name: "CLZ4",
+      pkgConfig: "liblz4",
+      providers: [.apt(["liblz4-dev"])]
+    ),
+
+    // The store's DDL, embedded in the binary.
+    .target(
+      name: "VMCheckpointSchema",
+      path: "Schema",
+      exclude: ["README.md", "overlays.schema.json"],
+      resources: [.embedInCode("schema_v1.sql")],
+      swiftSettings: strict
+    ),
+
+    // Pages, overlays, the store and the pipelines.
+    .target(
+      name: "VMCheckpoint",
+      dependencies: [
+        "CLZ4",
+        "VMCheckpointSchema",
+        .product(name: "Crypto", package: "swift-crypto"),
+        .product(name: "GRDB", package: "GRDB.swift"),
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      swiftSettings: strict
+    ),
+
+    // One command per verb: parse, one library call, render.
+    .target(
+      name: "VMCheckpointCommands",
+      dependencies: [
+        "VMCheckpoint",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict
+    ),
+
+    .executableTarget(
+      name: "vmckpt",
+      dependencies: ["VMCheckpointCommands"],
+      swiftSettings: strict
+    ),
+
+    // Fixtures, a seeded generator, slow reference models and a runner for the built binary.
+    .target(
+      name: "VMCheckpointTestSupport",
+      dependencies: [
+        "VMCheckpoint",
+        .product(name: "Crypto", package: "swift-crypto"),
+      ],
+      path: "Tests/VMCheckpointTestSupport",
+      swiftSettings: strict
+    ),
+    .testTarget(
+      name: "VMCheckpointTests",
+      dependencies: [
+        "VMCheckpoint",
+        "VMCheckpointTestSupport",
+        .product(name: "GRDB", package: "GRDB.swift"),
+      ],
+      swiftSettings: strict
+    ),
+    .testTarget(
+      name: "VMCheckpointCommandsTests",
+      dependencies: ["VMCheckpointCommands", "VMCheckpointTestSupport"],
+      swiftSettings: strict
+    ),
+    .testTarget(
+      name: "EndToEndTests",
+      dependencies: ["VMCheckpointTestSupport"],
+      swiftSettings: strict
+    ),
+  ]
+)

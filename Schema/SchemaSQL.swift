@@ -1,0 +1,7 @@
+/// The store's DDL, from the `.sql` files beside this one.
+public enum SchemaSQL {
+  /// Creates every table, index and view of store format version 1.
+  public static var version1: String {
+    String(decoding: PackageResources.schema_v1_sql, as: UTF8.self)
+  }
+}

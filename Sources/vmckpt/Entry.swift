@@ -1,0 +1,9 @@
+import ArgumentParser
+import VMCheckpointCommands
+
+@main
+struct Entry {
+  static func main() {
+    VMCheckpointTool.main()
+  }
+}
