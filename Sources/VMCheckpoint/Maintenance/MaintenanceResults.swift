@@ -1,0 +1,64 @@
+/// What `delete` did.
+public struct DeleteResult: Sendable, Codable, Hashable {
+  /// The names of the deleted snapshots.
+  public var deleted: [String]
+
+  /// `nil` when other operations held the store, so that freeing was left to `gc`.
+  public var collected: CollectResult?
+}
+
+/// What `gc` freed, or would free.
+public struct CollectResult: Sendable, Codable, Hashable {
+  public var dryRun: Bool
+
+  /// Snapshots that were begun and never completed.
+  public var unfinishedSnapshotCount: UInt64
+
+  /// Chunks that no snapshot names.
+  public var freedChunkCount: UInt64
+  public var freedPageCount: UInt64
+  public var freedStoredByteCount: UInt64
+
+  /// Chunks of which less than half was alive, packed anew.
+  public var repackedChunkCount: UInt64
+  /// What repacking freed; 0 in a dry run, which cannot know.
+  public var repackedStoredByteCount: UInt64
+
+  public var fileByteCountBefore: UInt64
+  public var fileByteCountAfter: UInt64
+}
+
+/// What `verify` found.
+public struct VerifyReport: Sendable, Codable, Hashable {
+  /// One damaged thing.
+  public struct Problem: Sendable, Codable, Hashable {
+    /// What is damaged: `database`, `chunk 17`, `snapshot nightly`, `page index`.
+    public var subject: String
+    /// What is wrong with it.
+    public var message: String
+    /// The snapshots that it hurts, by name.
+    public var snapshots: [String]
+    /// The pages that it hurts, of the first of these snapshots.
+    public var pages: [PageRange]
+  }
+
+  public var snapshotCount: UInt64
+  public var chunkCount: UInt64
+  public var pageCount: UInt64
+  public var storedByteCount: UInt64
+
+  /// At most ``maximumProblemCount``.
+  public var problems: [Problem]
+
+  /// How many there were in all.
+  public var problemCount: UInt64
+
+  /// The names of the snapshots that are hurt.
+  public var damagedSnapshots: [String]
+
+  public var durationSeconds: Double
+
+  public static let maximumProblemCount = 1000
+
+  public var isSound: Bool { problemCount == 0 }
+}

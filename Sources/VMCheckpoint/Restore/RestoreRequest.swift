@@ -1,0 +1,75 @@
+/// Where restored RAM goes.
+public enum RAMOutput: Sendable, Hashable {
+  /// A flat, sparse RAM file with mode 0600. It appears under its name only when it is complete.
+  case file(path: String, overwriting: Bool)
+
+  /// A stream, written in order of file offsets, zero pages included.
+  case stream(fileDescriptor: Int32)
+}
+
+/// What restored RAM shows where overlays stood.
+public enum OverlayTreatment: String, Sendable, Hashable, CaseIterable, Codable {
+  /// The active overlay at each page, as the guest sees it.
+  case apply
+  /// Bare RAM: what lies beneath.
+  case omit
+}
+
+/// What `restore` is to do.
+public struct RestoreRequest: Sendable {
+  public var reference: SnapshotReference
+  public var output: RAMOutput
+  public var overlays: OverlayTreatment
+
+  /// Where to write the overlays.json that describes the restored RAM. An existing file is
+  /// replaced only when the RAM file may be.
+  public var overlaysOutputPath: String?
+
+  /// The frequency of the TSC that the guest will run on, for the reference TSC page.
+  public var tscFrequencyHz: UInt64?
+
+  /// The vendor of the CPU that the guest will run on, for the hypercall page.
+  public var cpuVendor: CPUVendor?
+
+  /// Recheck the SHA-256 of every page on its way to the output.
+  public var verifiesPages: Bool
+
+  public init(
+    reference: SnapshotReference,
+    output: RAMOutput,
+    overlays: OverlayTreatment = .apply,
+    overlaysOutputPath: String? = nil,
+    tscFrequencyHz: UInt64? = nil,
+    cpuVendor: CPUVendor? = nil,
+    verifiesPages: Bool = false
+  ) {
+    self.reference = reference
+    self.output = output
+    self.overlays = overlays
+    self.overlaysOutputPath = overlaysOutputPath
+    self.tscFrequencyHz = tscFrequencyHz
+    self.cpuVendor = cpuVendor
+    self.verifiesPages = verifiesPages
+  }
+}
+
+/// What `restore` wrote.
+public struct RestoreResult: Sendable, Codable, Hashable {
+  public var name: String
+  public var uuid: String
+
+  /// The target's path; `nil` for a stream.
+  public var path: String?
+
+  /// The size of the RAM file.
+  public var fileByteCount: UInt64
+
+  /// Pages written that are not zero.
+  public var storedPageCount: UInt64
+
+  /// Overlays that the restored RAM shows.
+  public var appliedOverlayCount: Int
+
+  public var verifiedPages: Bool
+  public var durationSeconds: Double
+}

@@ -1,0 +1,132 @@
+/// Where the bytes of a guest's RAM come from.
+public enum RAMInput: Sendable, Hashable {
+  /// A flat RAM file, read in place with its holes skipped.
+  case file(path: String)
+
+  /// A stream that is read once, from its current position to its end. The descriptor stays the
+  /// caller's.
+  case stream(fileDescriptor: Int32, name: String)
+}
+
+/// How the flat RAM is laid out in guest-physical addresses.
+public enum RAMLayoutSource: Sendable, Hashable {
+  /// One region from GPA 0, as large as the input.
+  case contiguous
+
+  /// The layout of a QEMU machine with as much RAM as the input, or as `ramByteCount` says, which
+  /// a stream needs because its size is known only at its end.
+  case qemu(QEMUMachine, ramByteCount: UInt64?)
+
+  /// The caller knows the regions.
+  case regions(RAMLayout)
+}
+
+/// Which snapshot a new one descends from.
+public enum ParentChoice: Sendable, Hashable {
+  /// The newest snapshot of the same VM, if there is one.
+  case newestOfSameVM
+
+  /// This one, whichever VM it belongs to.
+  case snapshot(SnapshotReference)
+
+  /// None.
+  case none
+}
+
+/// An opaque blob of the VMM's own state that is kept with the RAM.
+public struct DeviceState: Sendable, Hashable {
+  /// Unique in its snapshot; 1 to 255 bytes.
+  public var name: String
+
+  /// What wrote `data`, such as `qemu-vmstate`; at most 255 bytes.
+  public var format: String
+
+  /// The version of `format`.
+  public var version: UInt32
+
+  /// At most ``maximumByteCount`` bytes.
+  public var data: [UInt8]
+
+  /// 512 MiB: SQLite keeps a blob of at most 10⁹ bytes as Debian builds it, and a VMM's device
+  /// state is a few MiB.
+  public static let maximumByteCount = 512 << 20
+
+  public init(name: String, format: String, version: UInt32, data: [UInt8]) {
+    self.name = name
+    self.format = format
+    self.version = version
+    self.data = data
+  }
+}
+
+/// What `save` is to store.
+public struct SaveRequest: Sendable {
+  public var input: RAMInput
+  public var layout: RAMLayoutSource
+
+  /// `nil`: the source's name and the time in UTC.
+  public var name: String?
+
+  /// `nil`: the source's name.
+  public var vm: String?
+
+  public var parent: ParentChoice
+  public var tags: [String: String]
+
+  /// The overlays that covered RAM when it was captured.
+  public var overlays: OverlayDocument
+
+  /// In the order in which the VMM wants them back.
+  public var deviceStates: [DeviceState]
+
+  public init(
+    input: RAMInput,
+    layout: RAMLayoutSource = .contiguous,
+    name: String? = nil,
+    vm: String? = nil,
+    parent: ParentChoice = .newestOfSameVM,
+    tags: [String: String] = [:],
+    overlays: OverlayDocument = OverlayDocument(guestOSID: nil, records: []),
+    deviceStates: [DeviceState] = []
+  ) {
+    self.input = input
+    self.layout = layout
+    self.name = name
+    self.vm = vm
+    self.parent = parent
+    self.tags = tags
+    self.overlays = overlays
+    self.deviceStates = deviceStates
+  }
+}
+
+/// What `save` stored.
+public struct SaveResult: Sendable, Codable, Hashable {
+  public var name: String
+  public var uuid: String
+  public var vm: String
+
+  /// The parent's name.
+  public var parent: String?
+
+  /// The guest's RAM.
+  public var ramByteCount: UInt64
+
+  /// Pages that are not zero.
+  public var storedPageCount: UInt64
+
+  /// Of these, pages whose content no snapshot had before, each content counted once.
+  public var newPageCount: UInt64
+
+  /// What the new pages take in the store, compressed.
+  public var newStoredByteCount: UInt64
+
+  public var overlayCount: Int
+  public var deviceStateCount: Int
+
+  /// The snapshot's digest, in hexadecimal: equal for snapshots that hold the same RAM, overlays
+  /// and device state.
+  public var digest: String
+
+  public var durationSeconds: Double
+}

@@ -1,0 +1,60 @@
+public import Synchronization
+
+/// Asks a running operation to stop: shared by the thread that works and whoever may cancel it.
+public final class CancellationFlag: Sendable {
+  private let requested = Atomic<Bool>(false)
+
+  public init() {}
+
+  /// Whether ``cancel()`` was called.
+  public var isCancelled: Bool { requested.load(ordering: .relaxed) }
+
+  /// Asks to stop. The operation ends soon after with the code `cancelled`, and what it had
+  /// begun is cleaned up. Safe to call in a signal handler.
+  public func cancel() { requested.store(true, ordering: .relaxed) }
+
+  /// - Throws: ``VMCheckpointError`` with the code `cancelled` once ``cancel()`` was called.
+  func check() throws(VMCheckpointError) {
+    if isCancelled { throw VMCheckpointError(.cancelled, "interrupted") }
+  }
+}
+
+/// How far a long operation has come.
+public struct OperationProgress: Sendable, Hashable {
+  /// What is being done, for a person: `saving`, `freeing chunks`.
+  public var phase: String
+
+  /// How much of the phase is done, in the unit of `totalByteCount`.
+  public var completedByteCount: UInt64
+
+  /// The size of the phase's work, or `nil` when it is not known, as for a pipe.
+  public var totalByteCount: UInt64?
+}
+
+/// What the caller of a long operation may steer and hear.
+public struct OperationControl: Sendable {
+  /// Checked at least every few milliseconds of work.
+  public var cancellation: CancellationFlag
+
+  /// Called from the operation's threads, one call at a time, some ten times a second.
+  public var onProgress: (@Sendable (OperationProgress) -> Void)?
+
+  /// Called with a one-line message about something that the user should know and that does not
+  /// stop the operation.
+  public var onWarning: (@Sendable (String) -> Void)?
+
+  /// Worker threads; by default one a core.
+  public var threadCount: Int
+
+  public init(
+    cancellation: CancellationFlag = CancellationFlag(),
+    threadCount: Int? = nil,
+    onProgress: (@Sendable (OperationProgress) -> Void)? = nil,
+    onWarning: (@Sendable (String) -> Void)? = nil
+  ) {
+    self.cancellation = cancellation
+    self.onProgress = onProgress
+    self.onWarning = onWarning
+    self.threadCount = max(1, threadCount ?? ProcessorCount.available)
+  }
+}
