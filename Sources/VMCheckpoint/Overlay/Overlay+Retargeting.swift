@@ -1,0 +1,29 @@
+extension Overlay {
+  /// The overlay for a guest that goes on on another host.
+  ///
+  /// - Parameters:
+  ///   - tscFrequencyHz: The frequency of the guest's TSC there, for the reference TSC page;
+  ///     `nil`: unchanged. See ``ReferenceTSC/retargeted(frequencyHz:)``.
+  ///   - cpuVendor: The vendor of the CPU there, for the hypercall page; `nil`: unchanged. See
+  ///     ``HypercallVariant/retargeted(to:)``.
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument` when the overlay is a
+  ///   reference TSC page and the frequency is 0 or above
+  ///   ``ReferenceTSC/maximumFrequencyHz``.
+  public func retargeted(
+    tscFrequencyHz: UInt64?,
+    cpuVendor: CPUVendor?
+  ) throws(VMCheckpointError) -> Overlay {
+    let retargetedParameters: OverlayParameters
+    switch parameters {
+    case .hypercall(let variant):
+      guard let cpuVendor else { return self }
+      retargetedParameters = .hypercall(variant.retargeted(to: cpuVendor))
+    case .referenceTSC(let referenceTSC):
+      guard let tscFrequencyHz else { return self }
+      retargetedParameters = .referenceTSC(try referenceTSC.retargeted(frequencyHz: tscFrequencyHz))
+    case .synicMessage, .synicEvent, .vpAssist:
+      return self
+    }
+    return Overlay(pfn: pfn, parameters: retargetedParameters, vp: vp, msrBits: msrBits)
+  }
+}
