@@ -1,3 +1,5 @@
+import Glibc
+
 /// The 4096 bytes of one page.
 public struct PageContents: Hashable, Sendable {
   /// Exactly 4096.
@@ -41,12 +43,27 @@ public struct PageContents: Hashable, Sendable {
   public var base64: String { Base64.encode(bytes) }
 }
 
+extension PageContents {
+  public static func == (lhs: Self, rhs: Self) -> Bool {
+    lhs.withUnsafeBytes { left in
+      rhs.withUnsafeBytes { right in
+        memcmp(left.baseAddress!, right.baseAddress!, Page.byteCount) == 0
+      }
+    }
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    withUnsafeBytes { hasher.combine(bytes: $0) }
+  }
+}
+
 extension PageContents: CustomStringConvertible {
   /// Never the bytes: they are a guest's memory.
   public var description: String { isZero ? "zero page" : "page" }
 }
 
 extension PageContents: CustomDebugStringConvertible {
+  /// Never the bytes.
   public var debugDescription: String { description }
 }
 

@@ -19,6 +19,7 @@ public struct OverlayDocument: Hashable, Sendable {
   /// In the file's order, which has no meaning.
   public var records: [OverlayRecord]
 
+  /// A document that nothing has been checked of.
   public init(guestOSID: UInt64?, records: [OverlayRecord]) {
     self.guestOSID = guestOSID
     self.records = records

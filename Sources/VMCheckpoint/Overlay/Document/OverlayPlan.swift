@@ -8,6 +8,7 @@ public struct OverlayPlan: Hashable, Sendable {
 
 /// The overlays at one PFN.
 public struct OverlayStack: Hashable, Sendable {
+  /// The page that they cover.
   public let pfn: PFN
 
   /// Whether the PFN is RAM. If not, nothing is applied, and the stack is one reference TSC page:

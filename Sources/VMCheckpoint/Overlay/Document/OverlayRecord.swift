@@ -16,12 +16,14 @@ public enum CapturedUnderlay: Hashable, Sendable {
 
 /// An overlay and how captured RAM stands to it.
 public struct OverlayRecord: Hashable, Sendable {
+  /// The overlay itself.
   public var overlay: Overlay
 
   /// `nil`: RAM is bare at the overlay's PFN, or another record of that PFN says what lies
   /// beneath.
   public var underlay: CapturedUnderlay?
 
+  /// A record of `overlay`; without an underlay, of one whose RAM is bare.
   public init(overlay: Overlay, underlay: CapturedUnderlay? = nil) {
     self.overlay = overlay
     self.underlay = underlay

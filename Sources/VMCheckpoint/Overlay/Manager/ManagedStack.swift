@@ -1,0 +1,99 @@
+/// The overlays at one PFN of a running guest, and what lies beneath them.
+///
+/// Every method that throws leaves the stack as it was, and RAM with it.
+struct ManagedStack {
+  /// The active overlay first. While the stack is applied, the first one's stored contents may be
+  /// older than RAM.
+  private(set) var overlays: [Overlay]
+
+  /// What the overlays hide; `nil`: they hide nothing, RAM is bare.
+  private var underlay: PageContents?
+
+  /// Whether the underlay is what another hypervisor baked into RAM, and the true one is lost.
+  private let isBaked: Bool
+
+  /// A bare stack.
+  init(_ overlay: Overlay) {
+    overlays = [overlay]
+    underlay = nil
+    isBaked = false
+  }
+
+  init(_ stack: OverlayStack) {
+    overlays = stack.overlays
+    isBaked = stack.isBaked
+    underlay =
+      switch stack.underlay {
+      case .zero: PageContents.zero
+      case .page(let contents): contents
+      case .unknown, nil: nil
+      }
+  }
+
+  private var pfn: PFN { overlays[0].pfn }
+
+  private var isApplied: Bool { underlay != nil }
+
+  func index(of identity: OverlayIdentity) -> Int? {
+    overlays.firstIndex { OverlayIdentity($0) == identity }
+  }
+
+  /// The overlay with what the guest wrote into it, if RAM shows it.
+  func currentOverlay(at index: Int, in memory: some GuestMemory) throws -> Overlay {
+    let overlay = overlays[index]
+    guard index == 0, isApplied, overlay.kind.storesContents else { return overlay }
+    return overlay.replacingStoredContents(with: try memory.page(at: pfn))
+  }
+
+  func records(in memory: some GuestMemory) throws -> [OverlayRecord] {
+    try overlays.indices.map { index in
+      OverlayRecord(
+        overlay: try currentOverlay(at: index, in: memory),
+        underlay: index == 0 ? capturedUnderlay : nil
+      )
+    }
+  }
+
+  private var capturedUnderlay: CapturedUnderlay? {
+    isBaked ? .unknown : underlay.map { CapturedUnderlay.page($0).normalized }
+  }
+
+  /// Covers RAM with the first overlay. Does nothing when applied.
+  mutating func apply(to memory: some GuestMemory) throws {
+    guard !isApplied else { return }
+    let page = try memory.page(at: pfn)
+    try memory.write(overlays[0].contents(), at: pfn)
+    underlay = page
+  }
+
+  /// Uncovers RAM. Does nothing when bare.
+  mutating func drop(from memory: some GuestMemory) throws {
+    guard let underlay else { return }
+    let current = try currentOverlay(at: 0, in: memory)
+    try memory.write(underlay, at: pfn)
+    overlays[0] = current
+    self.underlay = nil
+  }
+
+  /// Adds an overlay of this PFN that is not here yet.
+  mutating func insert(_ overlay: Overlay, in memory: some GuestMemory) throws {
+    let index = overlays.firstIndex { overlay.precedes($0) } ?? overlays.count
+    if index == 0, isApplied {
+      let demoted = try currentOverlay(at: 0, in: memory)
+      try memory.write(overlay.contents(), at: pfn)
+      overlays[0] = demoted
+    }
+    overlays.insert(overlay, at: index)
+  }
+
+  /// Removes an overlay; when the stack is empty afterwards, RAM is bare.
+  mutating func remove(at index: Int, from memory: some GuestMemory) throws -> Overlay {
+    let removed = try currentOverlay(at: index, in: memory)
+    if index == 0, let underlay {
+      let next = overlays.count > 1 ? overlays[1].contents() : underlay
+      try memory.write(next, at: pfn)
+    }
+    overlays.remove(at: index)
+    return removed
+  }
+}
