@@ -20,14 +20,15 @@ def resident_mib():
 def words():
     """Adds the words of one source file after another, in endless passes."""
     paths = sorted(glob.glob("/usr/lib/python3*/**/*.py", recursive=True))
-    for number, path in itertools.product(itertools.count(), paths):
-        with open(path, errors="replace") as source:
-            for line_number, line in enumerate(source):
-                for match in re.finditer(r"\w+", line):
-                    place = (path, line_number, match.start() + number)
-                    index.setdefault(match.group(), []).append(place)
-                if line_number % 64 == 0:
-                    yield
+    for number in itertools.count():
+        for path in paths:
+            with open(path, errors="replace") as source:
+                for line_number, line in enumerate(source):
+                    for match in re.finditer(r"\w+", line):
+                        place = (path, line_number, match.start() + number)
+                        index.setdefault(match.group(), []).append(place)
+                    if line_number % 64 == 0:
+                        yield
 
 
 growth = words()
