@@ -44,6 +44,7 @@ public struct PageContents: Hashable, Sendable {
 }
 
 extension PageContents {
+  /// Whether all bytes are equal.
   public static func == (lhs: Self, rhs: Self) -> Bool {
     lhs.withUnsafeBytes { left in
       rhs.withUnsafeBytes { right in
@@ -52,6 +53,7 @@ extension PageContents {
     }
   }
 
+  /// Feeds the bytes to `hasher`.
   public func hash(into hasher: inout Hasher) {
     withUnsafeBytes { hasher.combine(bytes: $0) }
   }

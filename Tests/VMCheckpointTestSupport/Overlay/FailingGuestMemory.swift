@@ -62,10 +62,12 @@ public final class FailingGuestMemory: GuestMemory {
     set { state.withLock { $0.pages[pfn] = newValue } }
   }
 
+  /// Whether the memory was made with a page at `pfn`.
   public func contains(_ pfn: PFN) -> Bool {
     state.withLock { $0.pages[pfn] != nil }
   }
 
+  /// Reads the page, or throws ``Failure``.
   public func readPage(at pfn: PFN, into buffer: UnsafeMutableRawBufferPointer) throws {
     precondition(buffer.count == Page.byteCount)
     let page = try state.withLock { state in
@@ -75,6 +77,7 @@ public final class FailingGuestMemory: GuestMemory {
     page.withUnsafeBytes { buffer.copyMemory(from: $0) }
   }
 
+  /// Writes the page, or throws ``Failure`` and leaves it.
   public func writePage(at pfn: PFN, from buffer: UnsafeRawBufferPointer) throws {
     let page = PageContents(copying: buffer)!
     try state.withLock { state in
