@@ -34,6 +34,9 @@ let package = Package(
       providers: [.apt(["liblz4-dev"])]
     ),
 
+    // Linux facts that Swift's Glibc module leaves out.
+    .target(name: "CLinux"),
+
     // The store's DDL, embedded in the binary.
     .target(
       name: "VMCheckpointSchema",
@@ -47,6 +50,7 @@ let package = Package(
     .target(
       name: "VMCheckpoint",
       dependencies: [
+        "CLinux",
         "CLZ4",
         "VMCheckpointSchema",
         .product(name: "Crypto", package: "swift-crypto"),

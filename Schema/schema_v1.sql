@@ -76,20 +76,19 @@ CREATE TABLE ram_extent (
   PRIMARY KEY (snapshot_id, first_pfn)
 ) STRICT, WITHOUT ROWID;
 
--- The page index: sorted runs of (digest prefix, chunk, slot), in blocks.
+-- The page index: sorted runs of (digest prefix, chunk, slot), each in blocks of 1000 entries.
+-- A run's blocks have consecutive ids from id * 16777216; fences holds the first prefix of each.
 CREATE TABLE page_index_run (
   id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   state       TEXT    NOT NULL CHECK (state IN ('building', 'active')),
-  entry_count INTEGER NOT NULL CHECK (entry_count >= 0)
+  entry_count INTEGER NOT NULL CHECK (entry_count >= 0),
+  fences      BLOB    NOT NULL CHECK (length(fences) % 8 = 0)
 ) STRICT;
 
 CREATE TABLE page_index_block (
-  run_id       INTEGER NOT NULL REFERENCES page_index_run (id),
-  block_number INTEGER NOT NULL CHECK (block_number >= 0),
-  first_prefix BLOB    NOT NULL CHECK (length(first_prefix) = 8),
-  entries      BLOB    NOT NULL CHECK (length(entries) > 0 AND length(entries) % 16 = 0),
-  PRIMARY KEY (run_id, block_number)
-) STRICT, WITHOUT ROWID;
+  id      INTEGER NOT NULL PRIMARY KEY,
+  entries BLOB    NOT NULL CHECK (length(entries) > 0 AND length(entries) % 16 = 0)
+) STRICT;
 
 CREATE TABLE overlay_kind (
   kind     TEXT    NOT NULL PRIMARY KEY,
@@ -128,6 +127,7 @@ CREATE TABLE device_state (
   version       INTEGER NOT NULL CHECK (version >= 0),
   bytes         INTEGER NOT NULL CHECK (bytes >= 0),
   sha256        BLOB    NOT NULL CHECK (length(sha256) = 32),
+  encoding      TEXT    NOT NULL CHECK (encoding IN ('lz4', 'raw')),
   data          BLOB    NOT NULL,
   PRIMARY KEY (snapshot_id, position),
   UNIQUE (snapshot_id, name)

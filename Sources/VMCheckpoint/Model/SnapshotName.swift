@@ -37,7 +37,7 @@ public enum SnapshotName {
   public static func check(_ name: String, what: String) throws(VMCheckpointError) {
     guard !name.isEmpty, name.utf8.count <= maximumByteCount, name.utf8.allSatisfy(allows) else {
       throw VMCheckpointError(
-        .invalidArgument, "invalid \(what) \(quotedForMessage(name))",
+        .invalidArgument, "invalid \(what) \(quotedName(name))",
         hint: "a \(what) has 1 to \(maximumByteCount) letters, digits and ._-/:@+")
     }
   }
@@ -48,18 +48,4 @@ public enum SnapshotName {
       decoding: text.utf8.prefix(maximumByteCount).map { allows($0) ? $0 : UInt8(ascii: "-") },
       as: UTF8.self)
   }
-}
-
-/// `text` in quotation marks, on one line, without control characters, and cut when long: how
-/// input is shown in messages.
-package func quotedForMessage(_ text: String) -> String {
-  var result = "\""
-  for (index, scalar) in text.unicodeScalars.enumerated() {
-    if index == 80 {
-      result += "…"
-      break
-    }
-    result += scalar.escaped(asASCII: false)
-  }
-  return result + "\""
 }

@@ -27,7 +27,7 @@ public struct SnapshotReference: Hashable, Sendable, CustomStringConvertible {
       let count = Int(parts[1]), count <= Self.maximumAncestorCount
     else {
       throw VMCheckpointError(
-        .invalidArgument, "invalid snapshot reference \(quotedForMessage(text))",
+        .invalidArgument, "invalid snapshot reference \(quotedName(text))",
         hint: "after ~ comes the number of parents to go up, as in \(base)~1")
     }
     self.ancestorCount = count

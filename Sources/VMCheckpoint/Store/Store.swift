@@ -1,55 +1,88 @@
-/// stub
-public final class Store: Sendable {
-  public let path: String
-  init(path: String) { self.path = path }
+import GRDB
 
-  /// Opens the store at `path`.
-  public static func open(at path: String) throws(VMCheckpointError) -> Store { fatalError() }
+/// A store: one SQLite file that holds snapshots of virtual machines.
+///
+/// A store object has one connection and may be shared between threads; operations on it wait
+/// for each other. Processes share a store through SQLite's locks and ``StoreLock``. What each
+/// operation writes in which order, and what a crash leaves, is the DocC article "Ordering".
+///
+/// The operations stand in extensions beside their code: ``save(_:control:)``,
+/// ``restore(_:control:)``, ``snapshots(vm:tags:)``, ``diff(_:_:maximumRangeCount:control:)``,
+/// ``delete(_:control:)``, ``collectGarbage(dryRun:control:)``, ``verify(_:control:)`` and more.
+public final class Store: Sendable {
+  /// As it was given to ``open(at:)``.
+  public let path: String
+
+  let queue: DatabaseQueue
+  let busy: BusyPolicy
+
+  /// The file or its directory may not be written.
+  let isReadOnly: Bool
+
+  private init(path: String, queue: DatabaseQueue, busy: BusyPolicy, isReadOnly: Bool) {
+    self.path = path
+    self.queue = queue
+    self.busy = busy
+    self.isReadOnly = isReadOnly
+  }
+
+  /// Opens the store at `path`; reads only when the file may not be written.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt` for what is no store or one of a
+  ///   newer format, `permissionDenied`, `locked`.
+  public static func open(at path: String) throws(VMCheckpointError) -> Store {
+    let busy = BusyPolicy()
+    let (queue, isReadOnly) = try StoreConnection.open(path: path, busy: busy)
+    return Store(path: path, queue: queue, busy: busy, isReadOnly: isReadOnly)
+  }
 
   /// Opens the store at `path`, creating it with mode 0600 when there is none.
+  ///
+  /// - Throws: ``VMCheckpointError`` as ``open(at:)``, and `cannotCreate`.
   public static func openOrCreate(at path: String) throws(VMCheckpointError) -> Store {
-    fatalError()
+    let busy = BusyPolicy()
+    let (queue, isReadOnly) = try StoreConnection.openOrCreate(path: path, busy: busy)
+    return Store(path: path, queue: queue, busy: busy, isReadOnly: isReadOnly)
   }
 
-  public func save(
-    _ request: SaveRequest, control: OperationControl = OperationControl()
-  ) throws(VMCheckpointError) -> SaveResult { fatalError() }
-
-  public func restore(
-    _ request: RestoreRequest, control: OperationControl = OperationControl()
-  ) throws(VMCheckpointError) -> RestoreResult { fatalError() }
-
-  /// Complete snapshots in the order of their saving; `vm` and `tags` narrow the list.
-  public func snapshots(
-    vm: String? = nil, tags: [String: String] = [:]
-  ) throws(VMCheckpointError) -> [SnapshotSummary] { fatalError() }
-
-  public func snapshot(_ reference: SnapshotReference) throws(VMCheckpointError) -> SnapshotDetail {
-    fatalError()
+  /// Runs `body` in a read transaction. Keep it short: a writer's commit waits for it.
+  func read<Result>(
+    _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    try translatingDatabaseErrors(storePath: path) { try queue.read(body) }
   }
 
-  public func diff(
-    _ a: SnapshotReference, _ b: SnapshotReference, maximumRangeCount: Int = .max,
-    control: OperationControl = OperationControl()
-  ) throws(VMCheckpointError) -> SnapshotDiff { fatalError() }
+  /// Runs `body` in a write transaction that is rolled back when it throws.
+  func write<Result>(
+    _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    try requireWritable()
+    return try translatingDatabaseErrors(storePath: path) { try queue.write(body) }
+  }
 
-  /// Sets tags, and removes those whose keys stand in `removing`; returns the tags afterwards.
-  public func tag(
-    _ reference: SnapshotReference, setting tags: [String: String], removing keys: [String] = []
-  ) throws(VMCheckpointError) -> SnapshotSummary { fatalError() }
+  /// Gives `body` the connection for work that begins and ends transactions itself. Waits for
+  /// other processes' transactions end early when `control` is cancelled.
+  func withConnection<Result>(
+    control: OperationControl, _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    busy.observe(control.cancellation)
+    defer { busy.observe(nil) }
+    do {
+      return try translatingDatabaseErrors(storePath: path) {
+        try queue.writeWithoutTransaction(body)
+      }
+    } catch {
+      // A wait that the user interrupted ends as SQLITE_BUSY.
+      guard control.cancellation.isCancelled else { throw error }
+      throw VMCheckpointError(.cancelled, "interrupted")
+    }
+  }
 
-  public func delete(
-    _ references: [SnapshotReference], control: OperationControl = OperationControl()
-  ) throws(VMCheckpointError) -> DeleteResult { fatalError() }
-
-  public func collectGarbage(
-    dryRun: Bool = false, control: OperationControl = OperationControl()
-  ) throws(VMCheckpointError) -> CollectResult { fatalError() }
-
-  /// `references` empty: the whole store.
-  public func verify(
-    _ references: [SnapshotReference] = [], control: OperationControl = OperationControl()
-  ) throws(VMCheckpointError) -> VerifyReport { fatalError() }
-
-  public func statistics() throws(VMCheckpointError) -> StoreStatistics { fatalError() }
+  /// - Throws: ``VMCheckpointError`` with the code `permissionDenied`.
+  func requireWritable() throws(VMCheckpointError) {
+    guard isReadOnly else { return }
+    throw VMCheckpointError(
+      .permissionDenied, "store \(quotedName(path)) is read-only",
+      hint: "writing needs write permission for the store and for its directory")
+  }
 }

@@ -1,4 +1,4 @@
-public import Synchronization
+import Synchronization
 
 /// Asks a running operation to stop: shared by the thread that works and whoever may cancel it.
 public final class CancellationFlag: Sendable {

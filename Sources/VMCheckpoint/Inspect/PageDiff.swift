@@ -1,0 +1,107 @@
+import GRDB
+
+/// Walks the pages of two snapshots side by side, by extents and digests; reads no page data.
+struct PageDiff {
+  var added: PageRangeCollector
+  var zeroed: PageRangeCollector
+  var changed: PageRangeCollector
+  var unchangedPageCount: UInt64 = 0
+
+  init(maximumRangeCount: Int) {
+    added = PageRangeCollector(maximumRangeCount: maximumRangeCount)
+    zeroed = added
+    changed = added
+  }
+
+  /// - Complexity: O(*n*) in the pages of both, and where both have one and not in the same place,
+  ///   a row of digests for each.
+  mutating func run(_ database: Database, _ a: SnapshotRow, _ b: SnapshotRow,
+    cancellation: CancellationFlag
+  ) throws {
+    var left = try PageCursor(database, snapshotID: a.id)
+    var right = try PageCursor(database, snapshotID: b.id)
+    var steps = 0
+    while true {
+      steps += 1
+      if steps % 65536 == 0 { try cancellation.check() }
+      switch (left.pfn, right.pfn) {
+      case (nil, nil):
+        return
+      case (let pfn?, let other) where other == nil || pfn < other!:
+        zeroed.add(pfn: pfn)
+        try left.advance()
+      case (let other, let pfn?) where other == nil || pfn < other!:
+        added.add(pfn: pfn)
+        try right.advance()
+      case (let pfn?, _):
+        if try left.location == right.location || left.digest() == right.digest() {
+          unchangedPageCount += 1
+        } else {
+          changed.add(pfn: pfn)
+        }
+        try left.advance()
+        try right.advance()
+      case (nil, _):
+        return
+      }
+    }
+  }
+
+  /// The stored pages of a snapshot, one by one.
+  private struct PageCursor {
+    private var extents: ExtentReader
+    private var digestReader: DigestBlobs
+    private var extent: Extent?
+    private var index = 0
+
+    init(_ database: Database, snapshotID: Int64) throws {
+      extents = try ExtentReader(database, snapshotID: snapshotID)
+      digestReader = try DigestBlobs(database)
+      extent = try extents.next()
+    }
+
+    /// `nil` after the last page.
+    var pfn: UInt64? { extent.map { $0.firstPFN + UInt64(index) } }
+
+    var location: PageLocation? { extent?.location(at: index) }
+
+    mutating func digest() throws -> PageDigest? {
+      guard let location else { return nil }
+      return try digestReader.digest(at: location)
+    }
+
+    mutating func advance() throws {
+      guard let current = extent else { return }
+      index += 1
+      if index == Int(current.pageCount) {
+        index = 0
+        extent = try extents.next()
+      }
+    }
+  }
+}
+
+/// Reads digests and keeps those of the chunk that it read last.
+struct DigestBlobs {
+  private let reader: DigestReader
+  private var chunkID: Int64 = 0
+  private var slots: [PageDigest] = []
+
+  init(_ database: Database) throws {
+    reader = try DigestReader(database)
+  }
+
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when there is no such slot.
+  mutating func digest(at location: PageLocation) throws -> PageDigest {
+    if location.chunkID != chunkID {
+      slots = try reader.all(location.chunkID)
+      chunkID = location.chunkID
+    }
+    guard location.slot < slots.count else {
+      throw VMCheckpointError(
+        .corrupt, "chunk \(location.chunkID) has no slot \(location.slot)",
+        hint: "see what is hurt with: vmckpt verify")
+    }
+    return slots[location.slot]
+  }
+}

@@ -1,0 +1,171 @@
+import GRDB
+
+extension Store {
+  /// Complete snapshots in the order of their saving; `vm` and `tags` narrow the list.
+  ///
+  /// - Throws: ``VMCheckpointError``.
+  public func snapshots(
+    vm: String? = nil, tags: [String: String] = [:]
+  ) throws(VMCheckpointError) -> [SnapshotSummary] {
+    try read { database in
+      try Self.summaries(database, condition: vm == nil ? nil : "s.vm = ?", argument: vm)
+        .filter { summary in tags.allSatisfy { summary.tags[$0.key] == $0.value } }
+    }
+  }
+
+  /// Everything about one snapshot but its RAM.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`.
+  public func snapshot(_ reference: SnapshotReference) throws(VMCheckpointError) -> SnapshotDetail {
+    try read { database in
+      let snapshot = try SnapshotCatalog.resolve(reference, in: database)
+      let layout = try snapshot.layout(database)
+      let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
+      guard let summary = try Self.summary(database, of: snapshot),
+        let row = try Row.fetchOne(
+          database,
+          sql: "SELECT source, producer, cpu_vendor, tsc_frequency_hz FROM snapshot WHERE id = ?",
+          arguments: [snapshot.id])
+      else { throw VMCheckpointError(.corrupt, "\(snapshot.title) cannot be read") }
+      return SnapshotDetail(
+        summary: summary, source: row["source"], producer: row["producer"],
+        cpuVendor: (row["cpu_vendor"] as String?).flatMap(CPUVendor.init(rawValue:)),
+        tscFrequencyHz: (row["tsc_frequency_hz"] as Int64?).map { UInt64(clamping: $0) },
+        regions: layout.regions,
+        children: try String.fetchAll(
+          database,
+          sql: """
+            SELECT name FROM snapshot WHERE parent_id = ? AND state = 'complete' ORDER BY id
+            """,
+          arguments: [snapshot.id]),
+        overlays: overlays.bareDocument(),
+        deviceStates: try Self.deviceStates(database, snapshotID: snapshot.id))
+    }
+  }
+
+  /// Sets tags, and removes those whose keys stand in `removing`; returns the snapshot afterwards.
+  ///
+  /// - Throws: ``VMCheckpointError``; no tag is changed then.
+  public func tag(
+    _ reference: SnapshotReference, setting tags: [String: String], removing keys: [String] = []
+  ) throws(VMCheckpointError) -> SnapshotSummary {
+    for (key, value) in tags { try SnapshotTag.check(key: key, value: value) }
+    return try write { database in
+      let snapshot = try SnapshotCatalog.resolve(reference, in: database)
+      for key in keys {
+        try database.execute(
+          sql: "DELETE FROM snapshot_tag WHERE snapshot_id = ? AND key = ?",
+          arguments: [snapshot.id, key])
+        guard database.changesCount == 1 else {
+          throw VMCheckpointError(
+            .notFound, "\(snapshot.title) has no tag \(quotedName(key))")
+        }
+      }
+      for (key, value) in tags {
+        try database.execute(
+          sql: """
+            INSERT INTO snapshot_tag (snapshot_id, key, value) VALUES (?, ?, ?)
+              ON CONFLICT DO UPDATE SET value = excluded.value
+            """,
+          arguments: [snapshot.id, key, value])
+      }
+      guard let summary = try Self.summary(database, of: snapshot) else {
+        throw VMCheckpointError(.corrupt, "\(snapshot.title) cannot be read")
+      }
+      return summary
+    }
+  }
+
+  /// A snapshot's device states with their data, in the VMM's order.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound`, and `corrupt` when a SHA-256 is not right.
+  public func deviceStates(
+    of reference: SnapshotReference
+  ) throws(VMCheckpointError) -> [DeviceState] {
+    try read { database in
+      let snapshot = try SnapshotCatalog.resolve(reference, in: database)
+      return try Row.fetchAll(
+        database,
+        sql: """
+          SELECT name, format, version, bytes, sha256, encoding, data
+            FROM device_state WHERE snapshot_id = ? ORDER BY position
+          """,
+        arguments: [snapshot.id]
+      ).map { row in
+        DeviceState(
+          name: row["name"], format: row["format"],
+          version: UInt32(clamping: row["version"] as Int64),
+          data: try DeviceStateCodec.decode(
+            row["data"], encoding: row["encoding"], byteCount: row["bytes"], sha256: row["sha256"],
+            name: row["name"]))
+      }
+    }
+  }
+
+  private static func deviceStates(
+    _ database: Database, snapshotID: Int64
+  ) throws -> [DeviceStateSummary] {
+    try Row.fetchAll(
+      database,
+      sql: """
+        SELECT name, format, version, bytes, length(data) AS stored_bytes,
+               lower(hex(sha256)) AS sha256
+          FROM device_state WHERE snapshot_id = ? ORDER BY position
+        """,
+      arguments: [snapshotID]
+    ).map { row in
+      DeviceStateSummary(
+        name: row["name"], format: row["format"],
+        version: UInt32(clamping: row["version"] as Int64),
+        byteCount: UInt64(clamping: row["bytes"] as Int64),
+        storedByteCount: UInt64(clamping: row["stored_bytes"] as Int64), sha256: row["sha256"])
+    }
+  }
+
+  private static func summary(
+    _ database: Database, of snapshot: SnapshotRow
+  ) throws -> SnapshotSummary? {
+    try summaries(database, condition: "s.id = ?", argument: snapshot.id).first
+  }
+
+  private static func summaries(
+    _ database: Database, condition: String?, argument: (any DatabaseValueConvertible)?
+  ) throws -> [SnapshotSummary] {
+    let filter = condition.map { " AND \($0)" } ?? ""
+    let arguments = argument.map { StatementArguments([$0]) } ?? StatementArguments()
+    var tags: [Int64: [String: String]] = [:]
+    let tagRows = try Row.fetchCursor(
+      database,
+      sql: """
+        SELECT t.snapshot_id, t.key, t.value
+          FROM snapshot_tag t JOIN snapshot s ON s.id = t.snapshot_id
+         WHERE s.state = 'complete'\(filter)
+        """,
+      arguments: arguments)
+    while let row = try tagRows.next() {
+      tags[row["snapshot_id"], default: [:]][row["key"]] = row["value"]
+    }
+    return try Row.fetchAll(
+      database,
+      sql: """
+        SELECT s.id, s.name, s.uuid, s.vm, p.name AS parent, s.started_at, s.completed_at,
+               s.ram_bytes, s.stored_pages, s.new_pages, s.new_stored_bytes,
+               (SELECT count(*) FROM overlay o WHERE o.snapshot_id = s.id) AS overlays,
+               (SELECT count(*) FROM device_state d WHERE d.snapshot_id = s.id) AS device_states,
+               lower(hex(s.digest)) AS digest
+          FROM snapshot s LEFT JOIN snapshot p ON p.id = s.parent_id
+         WHERE s.state = 'complete'\(filter) ORDER BY s.id
+        """,
+      arguments: arguments
+    ).map { row in
+      func count(_ column: String) -> UInt64 { UInt64(clamping: row[column] as Int64) }
+      return SnapshotSummary(
+        name: row["name"], uuid: row["uuid"], vm: row["vm"], parent: row["parent"],
+        startedAt: row["started_at"], completedAt: row["completed_at"],
+        ramByteCount: count("ram_bytes"), storedPageCount: count("stored_pages"),
+        newPageCount: count("new_pages"), newStoredByteCount: count("new_stored_bytes"),
+        overlayCount: row["overlays"], deviceStateCount: row["device_states"],
+        tags: tags[row["id"]] ?? [:], digest: row["digest"])
+    }
+  }
+}

@@ -1,0 +1,198 @@
+import GRDB
+
+/// Copies the live pages of chunks that are mostly dead into new chunks, points the extents and
+/// overlays that name them there, and deletes the old chunks: for each group of chunks in one
+/// transaction.
+struct ChunkRepacker {
+  /// Chunks repacked in one transaction: at most some 8 MiB of new chunks, and twice that deleted.
+  private static let groupCount = 256
+
+  /// Uses of the chunks of one pass kept in memory: 48 MiB.
+  private static let usesLimit = 1 << 20
+
+  private struct Use {
+    var snapshotID: Int64
+    var extent: Extent
+  }
+
+
+  private let database: Database
+  private let control: OperationControl
+  private let chunkWriter: ChunkWriter
+  private let chunkReader: ChunkReader
+  private let decoder: LZ4FrameDecoder
+  private let source = ChunkBuffer()
+  private let target = ChunkBuffer()
+  private var nextChunkID: Int64
+  private var newEntries: [IndexEntry] = []
+  private var newStoredByteCount: UInt64 = 0
+  private var oldStoredByteCount: UInt64 = 0
+
+  private(set) var repackedChunkIDs: [Int64] = []
+
+  var freedStoredByteCount: UInt64 {
+    oldStoredByteCount > newStoredByteCount ? oldStoredByteCount - newStoredByteCount : 0
+  }
+
+  init(_ database: Database, control: OperationControl) throws {
+    self.database = database
+    self.control = control
+    chunkWriter = try ChunkWriter(database)
+    chunkReader = try ChunkReader(database)
+    decoder = try LZ4FrameDecoder()
+    nextChunkID = try ChunkWriter.nextChunkID(database)
+  }
+
+  /// - Parameter candidates: Chunks in ascending order with their live slots. One that cannot be
+  ///   read stays as it is.
+  mutating func repack(_ candidates: [(chunkID: Int64, liveSlots: UInt16)]) throws {
+    var rest = candidates[...]
+    while !rest.isEmpty {
+      var pass = rest
+      var uses = try uses(of: pass)
+      while uses == nil, pass.count > 1 {
+        pass = pass.prefix(pass.count / 2)
+        uses = try self.uses(of: pass)
+      }
+      rest = rest[pass.endIndex...]
+      // A single chunk with that many uses is not worth the memory.
+      guard let uses else { continue }
+      try repack(pass, uses)
+    }
+  }
+
+  /// The extents that name the chunks, by chunk; `nil` when there are too many.
+  private func uses(
+    of pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>
+  ) throws -> [Int64: [Use]]? {
+    let wanted = Set(pass.map(\.chunkID))
+    let select = try HotStatement(
+      database, "SELECT snapshot_id, first_pfn, page_count, chunk_id, first_slot FROM ram_extent")
+    defer { select.reset() }
+    var uses: [Int64: [Use]] = [:]
+    var count = 0
+    while try select.step() {
+      guard wanted.contains(select.int64(3)) else { continue }
+      count += 1
+      guard count <= Self.usesLimit else { return nil }
+      let extent = Extent(
+        firstPFN: UInt64(bitPattern: select.int64(1)), chunkID: select.int64(3),
+        firstSlot: UInt8(clamping: select.int64(4)), pageCount: UInt8(clamping: select.int64(2)))
+      uses[extent.chunkID, default: []].append(
+        Use(snapshotID: select.int64(0), extent: extent))
+    }
+    return uses
+  }
+
+  private mutating func repack(
+    _ pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>, _ uses: [Int64: [Use]]
+  ) throws {
+    var rest = pass
+    while !rest.isEmpty {
+      try control.cancellation.check()
+      let group = rest.prefix(Self.groupCount)
+      rest = rest.dropFirst(Self.groupCount)
+      try ChunkRemover.withoutForeignKeys(database) {
+        try database.inTransaction(.immediate) {
+          try repackGroup(group, uses)
+          return .commit
+        }
+      }
+    }
+  }
+
+  private mutating func repackGroup(
+    _ group: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>, _ uses: [Int64: [Use]]
+  ) throws {
+    newEntries.removeAll(keepingCapacity: true)
+    var moved: [PageLocation: PageLocation] = [:]
+    var movedChunkIDs: [Int64] = []
+    target.begin(chunkID: nextChunkID)
+    for (chunkID, liveSlots) in group {
+      let problem =
+        try chunkReader.load(chunkID, into: source)
+        ?? source.decompress(with: decoder, verifyingDigests: true)
+      // What is damaged is left for verify to tell, and never stored anew.
+      guard problem == nil, liveSlots >> source.pageCount == 0 else { continue }
+      movedChunkIDs.append(chunkID)
+      oldStoredByteCount += UInt64(source.storedByteCount)
+      for slot in 0..<source.pageCount where liveSlots & (1 << slot) != 0 {
+        moved[PageLocation(chunkID: chunkID, slot: slot)] = try append(slot)
+      }
+    }
+    if target.pageCount > 0 { try writeTarget() }
+    for chunkID in movedChunkIDs {
+      try move(uses[chunkID] ?? [], moved)
+    }
+    try moveOverlays(Set(movedChunkIDs), moved)
+    for chunkID in movedChunkIDs {
+      try database.execute(sql: "DELETE FROM chunk_data WHERE chunk_id = ?", arguments: [chunkID])
+      try database.execute(sql: "DELETE FROM chunk WHERE id = ?", arguments: [chunkID])
+    }
+    newEntries.sort()
+    try PageIndex.append(newEntries, to: database)
+    repackedChunkIDs.append(contentsOf: movedChunkIDs)
+  }
+
+  private mutating func append(_ slot: Int) throws -> PageLocation {
+    if target.isFull { try writeTarget() }
+    let digest = source.digest(slot)
+    let location = target.append(source.page(slot).baseAddress!, digest: digest)
+    newEntries.append(IndexEntry(prefix: digest.prefix, location: location))
+    return location
+  }
+
+  private mutating func writeTarget() throws {
+    try target.compress()
+    try chunkWriter.insert(target)
+    newStoredByteCount += UInt64(target.storedByteCount)
+    nextChunkID += 1
+    target.begin(chunkID: nextChunkID)
+  }
+
+  private func move(_ uses: [Use], _ moved: [PageLocation: PageLocation]) throws {
+    for use in uses {
+      try database.execute(
+        sql: "DELETE FROM ram_extent WHERE snapshot_id = ? AND first_pfn = ?",
+        arguments: [use.snapshotID, Int64(use.extent.firstPFN)])
+      var writer = try ExtentWriter(database, snapshotID: use.snapshotID)
+      for index in 0..<Int(use.extent.pageCount) {
+        guard let location = moved[use.extent.location(at: index)] else {
+          throw VMCheckpointError(
+            .corrupt, "an extent names slots that chunk \(use.extent.chunkID) does not have",
+            hint: "see what is hurt with: vmckpt verify")
+        }
+        writer.add(pfn: use.extent.firstPFN + UInt64(index), at: location)
+      }
+      _ = try writer.write(lastWrittenChunkID: .max, isEnd: true)
+    }
+  }
+
+  private func moveOverlays(
+    _ chunkIDs: Set<Int64>, _ moved: [PageLocation: PageLocation]
+  ) throws {
+    let uses = try Row.fetchAll(
+      database,
+      sql: """
+        SELECT snapshot_id, pfn, kind, vp, contents_chunk_id, contents_slot FROM overlay
+         WHERE contents_chunk_id IS NOT NULL
+        """)
+    for row in uses where chunkIDs.contains(row["contents_chunk_id"]) {
+      let slot: Int64 = row["contents_slot"]
+      guard (0..<16).contains(slot),
+        let location = moved[PageLocation(chunkID: row["contents_chunk_id"], slot: Int(slot))]
+      else {
+        throw VMCheckpointError(.corrupt, "the contents of an overlay are nowhere")
+      }
+      try database.execute(
+        sql: """
+          UPDATE overlay SET contents_chunk_id = ?, contents_slot = ?
+           WHERE snapshot_id = ? AND pfn = ? AND kind = ? AND vp = ?
+          """,
+        arguments: [
+          location.chunkID, Int64(location.slot), row["snapshot_id"] as Int64, row["pfn"] as Int64,
+          row["kind"] as String, row["vp"] as Int64,
+        ])
+    }
+  }
+}

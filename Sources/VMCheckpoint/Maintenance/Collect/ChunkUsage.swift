@@ -1,0 +1,83 @@
+import GRDB
+
+/// Which slots of which chunks the snapshots name: what gc keeps.
+///
+/// 11 bytes a chunk, so 14 MiB for 20 million pages.
+struct ChunkUsage {
+  /// Ascending.
+  private(set) var chunkIDs: [Int64] = []
+  private var pageCounts: [UInt8] = []
+  /// Bit *n*: slot *n* is named.
+  private var masks: [UInt16] = []
+  /// Where the last search ended; the next is likely to end there or just behind.
+  private var lastIndex = 0
+
+  /// Reads all chunks, and the extents and overlays of complete snapshots.
+  init(_ database: Database, cancellation: CancellationFlag) throws {
+    let chunks = try HotStatement(database, "SELECT id, page_count FROM chunk ORDER BY id")
+    defer { chunks.reset() }
+    while try chunks.step() {
+      chunkIDs.append(chunks.int64(0))
+      pageCounts.append(UInt8(clamping: chunks.int64(1)))
+    }
+    masks = [UInt16](repeating: 0, count: chunkIDs.count)
+    try mark(
+      database,
+      """
+      SELECT e.chunk_id, e.first_slot, e.page_count
+        FROM snapshot s JOIN ram_extent e ON e.snapshot_id = s.id WHERE s.state = 'complete'
+      """, cancellation)
+    try mark(
+      database,
+      """
+      SELECT o.contents_chunk_id, o.contents_slot, 1
+        FROM snapshot s JOIN overlay o ON o.snapshot_id = s.id
+       WHERE s.state = 'complete' AND o.contents_chunk_id IS NOT NULL
+      """, cancellation)
+  }
+
+  private mutating func mark(
+    _ database: Database, _ sql: String, _ cancellation: CancellationFlag
+  ) throws {
+    let uses = try HotStatement(database, sql)
+    defer { uses.reset() }
+    var rowCount = 0
+    while try uses.step() {
+      rowCount += 1
+      if rowCount % 65536 == 0 { try cancellation.check() }
+      guard let index = index(of: uses.int64(0)) else { continue }
+      let (slot, count) = (uses.int64(1), uses.int64(2))
+      guard (0..<16).contains(slot), (1...16).contains(count) else { continue }
+      masks[index] |= UInt16(truncatingIfNeeded: ((1 << count) - 1) << slot)
+    }
+  }
+
+  private mutating func index(of chunkID: Int64) -> Int? {
+    for candidate in [lastIndex, lastIndex + 1]
+    where candidate < chunkIDs.count && chunkIDs[candidate] == chunkID {
+      lastIndex = candidate
+      return candidate
+    }
+    var low = 0
+    var high = chunkIDs.count
+    while low < high {
+      let middle = (low + high) / 2
+      if chunkIDs[middle] < chunkID { low = middle + 1 } else { high = middle }
+    }
+    guard low < chunkIDs.count, chunkIDs[low] == chunkID else { return nil }
+    lastIndex = low
+    return low
+  }
+
+  /// Chunks that nothing names.
+  var dead: [Int64] { chunkIDs.indices.filter { masks[$0] == 0 }.map { chunkIDs[$0] } }
+
+  /// Chunks of which less than half is named, with the slots that are.
+  var mostlyDead: [(chunkID: Int64, liveSlots: UInt16)] {
+    chunkIDs.indices.compactMap { index in
+      let live = masks[index].nonzeroBitCount
+      guard live > 0, live * 2 < Int(pageCounts[index]) else { return nil }
+      return (chunkIDs[index], masks[index])
+    }
+  }
+}

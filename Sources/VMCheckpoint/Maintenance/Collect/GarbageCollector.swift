@@ -1,0 +1,103 @@
+import GRDB
+
+/// Frees what no snapshot names. Every step is a series of short transactions after each of which
+/// the store is sound, so that it can end, or be killed, at any moment.
+struct GarbageCollector {
+  /// Database pages returned to the file system in one transaction: 8 MiB.
+  private static let vacuumStepPageCount = 512
+
+  private let database: Database
+  private let control: OperationControl
+  private var result: CollectResult
+  /// Chunks that were deleted; their entries in the page index are stale.
+  private var deletedChunkIDs: Set<Int64> = []
+
+  init(_ database: Database, control: OperationControl, dryRun: Bool = false) {
+    self.database = database
+    self.control = control
+    result = CollectResult(
+      dryRun: dryRun, unfinishedSnapshotCount: 0, freedChunkCount: 0, freedPageCount: 0,
+      freedStoredByteCount: 0, repackedChunkCount: 0, repackedStoredByteCount: 0,
+      fileByteCountBefore: 0, fileByteCountAfter: 0)
+    result.fileByteCountBefore = (try? fileByteCount()) ?? 0
+  }
+
+  mutating func removeUnfinishedSnapshots() throws {
+    result.unfinishedSnapshotCount =
+      result.dryRun
+      ? UInt64(try UnfinishedSnapshots.ids(database).count)
+      : try UnfinishedSnapshots.remove(database)
+  }
+
+  /// Deletes chunks that nothing names; in a dry run counts them.
+  mutating func freeDeadChunks() throws {
+    let usage = try ChunkUsage(database, cancellation: control.cancellation)
+    let dead = usage.dead
+    try count(dead)
+    guard !result.dryRun else {
+      result.repackedChunkCount = UInt64(usage.mostlyDead.count)
+      return
+    }
+    try ChunkRemover.remove(dead, database, control: control)
+    deletedChunkIDs.formUnion(dead)
+  }
+
+  /// Packs the live pages of chunks that are mostly dead into new chunks.
+  mutating func repack() throws {
+    guard !result.dryRun else { return }
+    let usage = try ChunkUsage(database, cancellation: control.cancellation)
+    var repacker = try ChunkRepacker(database, control: control)
+    try repacker.repack(usage.mostlyDead)
+    result.repackedChunkCount = UInt64(repacker.repackedChunkIDs.count)
+    result.repackedStoredByteCount = repacker.freedStoredByteCount
+    deletedChunkIDs.formUnion(repacker.repackedChunkIDs)
+  }
+
+  /// Drops stale entries of the page index.
+  mutating func compactIndex() throws {
+    guard !result.dryRun, !deletedChunkIDs.isEmpty else { return }
+    let deleted = deletedChunkIDs
+    try IndexMerge.compact(database) { !deleted.contains($0.chunkID) }
+  }
+
+  /// Moves the file's last pages into free ones and cuts the file, in steps.
+  mutating func returnSpace() throws {
+    guard !result.dryRun else { return }
+    var free = try Int64.fetchOne(database, sql: "PRAGMA freelist_count") ?? 0
+    while free > 0 {
+      try control.cancellation.check()
+      try database.execute(sql: "PRAGMA incremental_vacuum(\(Self.vacuumStepPageCount))")
+      let left = try Int64.fetchOne(database, sql: "PRAGMA freelist_count") ?? 0
+      // A store made without auto_vacuum cannot shrink.
+      guard left < free else { return }
+      free = left
+    }
+  }
+
+  func finish() throws -> CollectResult {
+    var result = result
+    result.fileByteCountAfter = try fileByteCount()
+    return result
+  }
+
+  private mutating func count(_ dead: [Int64]) throws {
+    let select = try HotStatement(
+      database, "SELECT page_count, stored_bytes FROM chunk WHERE id = ?")
+    for id in dead {
+      select.bind(id, at: 1)
+      if try select.step() {
+        result.freedChunkCount += 1
+        result.freedPageCount += UInt64(clamping: select.int64(0))
+        result.freedStoredByteCount += UInt64(clamping: select.int64(1))
+      }
+      select.reset()
+    }
+  }
+
+  private func fileByteCount() throws -> UInt64 {
+    UInt64(
+      clamping: try Int64.fetchOne(
+        database,
+        sql: "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size") ?? 0)
+  }
+}

@@ -1,0 +1,27 @@
+import GRDB
+
+extension Store {
+  /// Removes unfinished snapshots, frees the chunks that no snapshot names, packs chunks anew that
+  /// are mostly dead, and returns the space to the file system.
+  ///
+  /// Waits for saves, restores and verifies to end.
+  ///
+  /// - Parameter dryRun: Change nothing and tell what would be freed.
+  /// - Throws: ``VMCheckpointError``. What was freed until then stays freed.
+  public func collectGarbage(
+    dryRun: Bool = false, control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> CollectResult {
+    try requireWritable()
+    let locks = try GarbageLocks(storePath: path, cancellation: control.cancellation)
+    defer { locks.release() }
+    return try withConnection(control: control) { database in
+      var collector = GarbageCollector(database, control: control, dryRun: dryRun)
+      try collector.removeUnfinishedSnapshots()
+      try collector.freeDeadChunks()
+      try collector.repack()
+      try collector.compactIndex()
+      try collector.returnSpace()
+      return try collector.finish()
+    }
+  }
+}

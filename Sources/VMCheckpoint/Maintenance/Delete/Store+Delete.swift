@@ -1,0 +1,78 @@
+import GRDB
+
+extension Store {
+  /// Deletes snapshots, then frees the chunks that no other snapshot names. Children of a deleted
+  /// snapshot stay whole and descend from its parent.
+  ///
+  /// When another operation holds chunks, freeing them is left to ``collectGarbage``. Space in the
+  /// file is reused; ``collectGarbage`` returns it to the file system.
+  ///
+  /// - Throws: ``VMCheckpointError``. When a reference fits nothing, nothing is deleted; when
+  ///   freeing fails or is cancelled, the snapshots are deleted and the rest is left to gc.
+  public func delete(
+    _ references: [SnapshotReference], control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> DeleteResult {
+    try requireWritable()
+    return try withConnection(control: control) { database in
+      var snapshots: [SnapshotRow] = []
+      try database.inTransaction(.immediate) {
+        for reference in references {
+          let snapshot = try SnapshotCatalog.resolve(reference, in: database)
+          if !snapshots.contains(where: { $0.id == snapshot.id }) { snapshots.append(snapshot) }
+        }
+        try SnapshotRemover.hide(snapshots.map(\.id), database)
+        return .commit
+      }
+      try SnapshotRemover.remove(snapshots.map(\.id), database)
+      return DeleteResult(
+        deleted: snapshots.map(\.name), collected: try freeDeadChunks(database, control))
+    }
+  }
+
+  private func freeDeadChunks(
+    _ database: Database, _ control: OperationControl
+  ) throws -> CollectResult? {
+    guard let locks = try GarbageLocks.ifFree(storePath: path, control) else { return nil }
+    defer { locks.release() }
+    var collector = GarbageCollector(database, control: control)
+    try collector.freeDeadChunks()
+    return try collector.finish()
+  }
+}
+
+/// The locks under which chunks are freed: nobody reads or adds chunks.
+struct GarbageLocks {
+  private let writer: StoreLock?
+  private let chunks: StoreLock?
+
+  init(
+    storePath: String, timeoutSeconds: Double = StoreLock.defaultTimeoutSeconds,
+    cancellation: CancellationFlag
+  ) throws(VMCheckpointError) {
+    writer = try StoreLock.acquire(
+      .writer, .exclusive, storePath: storePath, timeoutSeconds: timeoutSeconds,
+      cancellation: cancellation)
+    chunks = try StoreLock.acquire(
+      .chunks, .exclusive, storePath: storePath, timeoutSeconds: timeoutSeconds,
+      cancellation: cancellation)
+  }
+
+  /// The locks, or `nil` when somebody holds one of them.
+  static func ifFree(
+    storePath: String, _ control: OperationControl
+  ) throws(VMCheckpointError) -> GarbageLocks? {
+    do throws(VMCheckpointError) {
+      return try GarbageLocks(
+        storePath: storePath, timeoutSeconds: 0, cancellation: control.cancellation)
+    } catch {
+      guard error.code == .locked else { throw error }
+      return nil
+    }
+  }
+
+  /// Keeps the locks until here.
+  func release() {
+    chunks?.release()
+    writer?.release()
+  }
+}

@@ -1,0 +1,127 @@
+import GRDB
+
+extension Store {
+  /// Recomputes everything: SQLite's integrity check, every chunk's checksum, every page's SHA-256,
+  /// every snapshot's extents, overlays, device state and digest. With `references`, only these
+  /// snapshots and their chunks.
+  ///
+  /// Restores and verifies may run at the same time; saves may too, and a snapshot that is deleted
+  /// in the meantime is left out.
+  ///
+  /// - Returns: What is damaged, and which snapshots it hurts.
+  /// - Throws: ``VMCheckpointError`` when the store cannot be examined at all, or when cancelled.
+  public func verify(
+    _ references: [SnapshotReference] = [], control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> VerifyReport {
+    let start = MonotonicClock.nowSeconds
+    let lock = try StoreLock.acquire(
+      .chunks, .shared, storePath: path, cancellation: control.cancellation)
+    defer { lock?.release() }
+    return try withConnection(control: control) { database in
+      var verification = Verification()
+      let snapshots: [SnapshotRow]
+      let chunkIDs: [Int64]
+      if references.isEmpty {
+        for problem in try DatabaseVerifier.problems(database) {
+          verification.add(subject: "database", problem)
+        }
+        snapshots = try SnapshotCatalog.all(in: database)
+        chunkIDs = try Self.allChunkIDs(database)
+      } else {
+        snapshots = try references.map { try SnapshotCatalog.resolve($0, in: database) }
+        chunkIDs = try Self.chunkIDs(namedBy: snapshots, database)
+      }
+      let chunks = try ChunkVerifier(control: control).run(database, chunkIDs: chunkIDs)
+      let verifier = SnapshotVerifier(database: database, chunkProblems: chunks.problems)
+      for snapshot in snapshots {
+        let findings = try verifier.run(snapshot, cancellation: control.cancellation)
+        guard try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil else { continue }
+        verification.add(snapshot, findings)
+      }
+      verification.add(chunks.problems)
+      return verification.report(
+        snapshotCount: UInt64(snapshots.count), chunks: chunks,
+        durationSeconds: MonotonicClock.nowSeconds - start)
+    }
+  }
+
+  /// All chunks of the store; if the table is damaged, those before the damage. Snapshots that name
+  /// others are found hurt by that.
+  private static func allChunkIDs(_ database: Database) throws -> [Int64] {
+    var ids: [Int64] = []
+    do {
+      let select = try HotStatement(
+        database,
+        "SELECT id FROM chunk UNION SELECT chunk_id FROM ram_extent ORDER BY 1")
+      while try select.step() { ids.append(select.int64(0)) }
+      select.reset()
+    } catch let error as DatabaseError where error.resultCode.isDamage {}
+    return ids
+  }
+
+  private static func chunkIDs(
+    namedBy snapshots: [SnapshotRow], _ database: Database
+  ) throws -> [Int64] {
+    var ids = Set<Int64>()
+    for snapshot in snapshots {
+      ids.formUnion(
+        try Int64.fetchAll(
+          database,
+          sql: """
+            SELECT DISTINCT chunk_id FROM ram_extent WHERE snapshot_id = ?1
+            UNION SELECT contents_chunk_id FROM overlay
+             WHERE snapshot_id = ?1 AND contents_chunk_id IS NOT NULL
+            """, arguments: [snapshot.id]))
+    }
+    return ids.sorted()
+  }
+}
+
+/// Gathers findings into a report.
+private struct Verification {
+  private var problems: [VerifyReport.Problem] = []
+  private var problemCount: UInt64 = 0
+  private var damagedSnapshots: [String] = []
+  private var chunkVictims: [Int64: (snapshots: [String], pages: [PageRange])] = [:]
+
+  mutating func add(
+    subject: String, _ message: String, snapshots: [String] = [], pages: [PageRange] = []
+  ) {
+    problemCount += 1
+    guard problems.count < VerifyReport.maximumProblemCount else { return }
+    problems.append(
+      VerifyReport.Problem(
+        subject: subject, message: message, snapshots: snapshots, pages: pages))
+  }
+
+  mutating func add(_ snapshot: SnapshotRow, _ findings: SnapshotVerifier.Findings) {
+    for problem in findings.problems {
+      add(subject: snapshot.title, problem, snapshots: [snapshot.name])
+    }
+    for (chunkID, var pages) in findings.damagedPages {
+      chunkVictims[chunkID, default: ([], pages.finish().ranges)].snapshots.append(snapshot.name)
+    }
+    if !findings.problems.isEmpty || !findings.damagedPages.isEmpty {
+      damagedSnapshots.append(snapshot.name)
+    }
+  }
+
+  /// Call after all snapshots were added.
+  mutating func add(_ chunkProblems: [Int64: String]) {
+    for (chunkID, problem) in chunkProblems.sorted(by: { $0.key < $1.key }) {
+      let victims = chunkVictims[chunkID]
+      add(
+        subject: "chunk \(chunkID)", problem, snapshots: victims?.snapshots ?? [],
+        pages: victims?.pages ?? [])
+    }
+  }
+
+  func report(
+    snapshotCount: UInt64, chunks: ChunkVerifier.Findings, durationSeconds: Double
+  ) -> VerifyReport {
+    VerifyReport(
+      snapshotCount: snapshotCount, chunkCount: chunks.chunkCount, pageCount: chunks.pageCount,
+      storedByteCount: chunks.storedByteCount, problems: problems, problemCount: problemCount,
+      damagedSnapshots: damagedSnapshots, durationSeconds: durationSeconds)
+  }
+}

@@ -1,0 +1,109 @@
+import GRDB
+
+/// Restores a snapshot's RAM into a sparse file: this thread reads chunks in the order of their
+/// rows, workers decode each once and scatter its pages.
+struct FileRestore {
+  /// A chunk and where its pages go.
+  private final class Job: @unchecked Sendable {
+    let chunk = ChunkBuffer()
+    var extents: [Extent] = []
+  }
+
+  /// Chunks read in one transaction: some ten milliseconds, during which no writer can commit.
+  private static let chunksPerTransaction = 128
+
+  let plan: RestorePlan
+  let output: OutputFile
+  let verifiesPages: Bool
+  let control: OperationControl
+
+  /// Writes all pages, then the patches.
+  ///
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError`; `output` holds anything then.
+  func run(_ database: Database, patches: [RAMPatch]) throws {
+    try output.setByteCount(plan.layout.fileByteCount)
+    try output.requireFreeSpace(
+      byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift))
+    let (output, layout, verifies) = (self.output, plan.layout, verifiesPages)
+    let title = plan.snapshot.title
+    try WorkerPool<Job>.run(
+      threadCount: control.threadCount,
+      items: (0..<(control.threadCount * 8 + 16)).map { _ in Job() },
+      makeWorker: { () throws(VMCheckpointError) in
+        let decoder = try LZ4FrameDecoder()
+        return { job throws(VMCheckpointError) in
+          var problem = job.chunk.decompress(with: decoder, verifyingDigests: verifies)
+          if problem == nil { problem = try Self.scatter(job, to: output, layout) }
+          if let problem { throw Self.damaged(job.extents, title, problem) }
+        }
+      },
+      produce: { pool in try readChunks(database, into: pool) })
+    for patch in patches {
+      guard let offset = layout.fileOffset(of: patch.pfn) else { continue }
+      try patch.withBytes { bytes throws(VMCheckpointError) in
+        try output.write(bytes, at: offset)
+      }
+    }
+  }
+
+  private func readChunks(_ database: Database, into pool: WorkerPool<Job>) throws {
+    let reader = try ChunkReader(database)
+    var batches = ExtentBatches(snapshot: plan.snapshot)
+    var progress = ProgressReporter(
+      control, phase: "restoring",
+      totalByteCount: plan.snapshot.storedPageCount << UInt64(Page.shift))
+    var donePageCount: UInt64 = 0
+    while let extents = try batches.next(database) {
+      var rest = extents[...]
+      while !rest.isEmpty {
+        try control.cancellation.check()
+        try database.inTransaction(.deferred) {
+          for _ in 0..<Self.chunksPerTransaction {
+            guard let chunkID = rest.first?.chunkID else { break }
+            let end = rest.firstIndex { $0.chunkID != chunkID } ?? rest.endIndex
+            let job = try pool.takeFree()
+            job.extents.removeAll(keepingCapacity: true)
+            job.extents.append(contentsOf: rest[..<end])
+            rest = rest[end...]
+            if let problem = try reader.load(chunkID, into: job.chunk) {
+              throw Self.damaged(job.extents, plan.snapshot.title, problem)
+            }
+            donePageCount += job.extents.reduce(0) { $0 + UInt64($1.pageCount) }
+            pool.submit(job)
+          }
+          return .commit
+        }
+        progress.report(completedByteCount: donePageCount << UInt64(Page.shift))
+      }
+    }
+  }
+
+  /// - Returns: What is wrong, if the extents do not fit the chunk or RAM.
+  private static func scatter(
+    _ job: Job, to output: OutputFile, _ layout: RAMLayout
+  ) throws(VMCheckpointError) -> String? {
+    for extent in job.extents {
+      guard extent.endSlot <= job.chunk.pageCount else {
+        return "it has \(job.chunk.pageCount) pages, and the extent names \(extent.endSlot)"
+      }
+      let isRAM = try layout.forEachFileRun(of: extent) { run throws(VMCheckpointError) in
+        let start = (Int(extent.firstSlot) + run.firstPageIndex) * Page.byteCount
+        let pages = job.chunk.pages[start..<(start + run.pageCount * Page.byteCount)]
+        try output.write(UnsafeRawBufferPointer(rebasing: pages), at: run.fileOffset)
+      }
+      guard isRAM else { return "the extent is no RAM" }
+    }
+    return nil
+  }
+
+  /// The error for a chunk that cannot be read, or pages that do not fit.
+  static func damaged(
+    _ extents: [Extent], _ title: String, _ problem: String
+  ) -> VMCheckpointError {
+    let pfn = hexString(extents.first?.firstPFN ?? 0)
+    let chunkID = extents.first?.chunkID ?? 0
+    return VMCheckpointError(
+      .corrupt, "\(title) is damaged at PFN \(pfn): chunk \(chunkID): \(problem)",
+      hint: "see what else is hurt with: vmckpt verify")
+  }
+}

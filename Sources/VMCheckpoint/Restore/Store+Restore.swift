@@ -1,0 +1,89 @@
+import GRDB
+
+extension Store {
+  /// Restores a snapshot's RAM, with its overlays laid over it or without.
+  ///
+  /// - Throws: ``VMCheckpointError``. A target file is as it was before then; of a stream, part may
+  ///   be written.
+  public func restore(
+    _ request: RestoreRequest, control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> RestoreResult {
+    let start = MonotonicClock.nowSeconds
+    let lock = try StoreLock.acquire(
+      .chunks, .shared, storePath: path, cancellation: control.cancellation)
+    defer { lock?.release() }
+    return try withConnection(control: control) { database in
+      let plan = try Self.plan(request, database)
+      let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
+      let overlaysFile = try Self.overlaysFile(request)
+      var path: String?
+      switch request.output {
+      case .file(let targetPath, let overwriting):
+        let output = try OutputFile(path: targetPath, overwriting: overwriting)
+        try FileRestore(
+          plan: plan, output: output, verifiesPages: request.verifiesPages, control: control
+        ).run(database, patches: patches)
+        try Self.write(plan, request, to: overlaysFile, database)
+        try control.cancellation.check()
+        try output.commit()
+        path = targetPath
+      case .stream(let fileDescriptor):
+        try StreamRestore(
+          plan: plan, fileDescriptor: fileDescriptor, verifiesPages: request.verifiesPages,
+          control: control
+        ).run(database, patches: patches)
+        try Self.write(plan, request, to: overlaysFile, database)
+      }
+      try overlaysFile?.commit()
+      return RestoreResult(
+        name: plan.snapshot.name, uuid: plan.snapshot.uuid, path: path,
+        fileByteCount: plan.layout.fileByteCount, storedPageCount: plan.snapshot.storedPageCount,
+        appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
+        verifiedPages: request.verifiesPages,
+        durationSeconds: MonotonicClock.nowSeconds - start)
+    }
+  }
+
+  private static func plan(
+    _ request: RestoreRequest, _ database: Database
+  ) throws -> RestorePlan {
+    var plan: RestorePlan?
+    try database.inTransaction(.deferred) {
+      plan = try RestorePlan(request, database)
+      return .commit
+    }
+    return plan!
+  }
+
+  private static func overlaysFile(
+    _ request: RestoreRequest
+  ) throws(VMCheckpointError) -> OutputFile? {
+    guard let path = request.overlaysOutputPath else { return nil }
+    guard case .file(let ramPath, let overwriting) = request.output else {
+      return try OutputFile(path: path, overwriting: false)
+    }
+    guard path != ramPath else {
+      throw VMCheckpointError(
+        .invalidArgument, "RAM and overlays.json cannot both go to \(quotedName(path))")
+    }
+    return try OutputFile(path: path, overwriting: overwriting)
+  }
+
+  private static func write(
+    _ plan: RestorePlan, _ request: RestoreRequest, to file: OutputFile?, _ database: Database
+  ) throws {
+    guard let file else { return }
+    let document: OverlayDocument
+    switch request.overlays {
+    case .omit:
+      document = plan.overlays.bareDocument()
+    case .apply:
+      var pages = StoredPageReader(database)
+      document = try plan.overlays.appliedDocument { pfn in
+        let underlay = try pages.page(of: plan.snapshot.id, at: pfn)
+        return underlay.isZero ? .zero : .page(underlay)
+      }
+    }
+    try file.write(document.encodedJSON())
+  }
+}

@@ -1,0 +1,174 @@
+import GRDB
+import Glibc
+import SystemPackage
+
+/// Restores a snapshot's RAM to a pipe, in order of file offsets, zero pages included.
+///
+/// A stream cannot be written out of order, so RAM is put together in windows: a chunk whose pages
+/// lie far apart is decoded for each window that it has pages in.
+struct StreamRestore {
+  /// 16 MiB: memory against how often scattered chunks are decoded.
+  private static let windowPageCount: UInt64 = 4096
+
+  private static let pollMilliseconds: Int32 = 50
+
+  let plan: RestorePlan
+  let fileDescriptor: Int32
+  let verifiesPages: Bool
+  let control: OperationControl
+
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError`; part of RAM may be written then.
+  func run(_ database: Database, patches: [RAMPatch]) throws {
+    let window = UnsafeMutableRawBufferPointer.allocate(
+      byteCount: Int(Self.windowPageCount) * Page.byteCount, alignment: Page.byteCount)
+    defer { window.deallocate() }
+    var loader = try WindowLoader(
+      database, snapshot: plan.snapshot, verifiesPages: verifiesPages)
+    var progress = ProgressReporter(
+      control, phase: "restoring", totalByteCount: plan.layout.fileByteCount)
+    var offset: UInt64 = 0
+    for region in plan.layout.regions.sorted(by: { $0.fileOffset < $1.fileOffset }) {
+      try writeZeros(byteCount: region.fileOffset - offset, from: window)
+      var pageIndex: UInt64 = 0
+      while pageIndex < region.pageCount {
+        let count = min(Self.windowPageCount, region.pageCount - pageIndex)
+        let bytes = UnsafeMutableRawBufferPointer(rebasing: window[..<(Int(count) * Page.byteCount)])
+        let firstPFN = region.firstPFN.rawValue + pageIndex
+        bytes.initializeMemory(as: UInt8.self, repeating: 0)
+        try loader.load(firstPFN: firstPFN, pageCount: count, into: bytes)
+        Self.apply(patches, firstPFN: firstPFN, pageCount: count, to: bytes)
+        try write(UnsafeRawBufferPointer(bytes))
+        pageIndex += count
+        progress.report(
+          completedByteCount: region.fileOffset + pageIndex << UInt64(Page.shift))
+      }
+      offset = region.endFileOffset
+    }
+    try loader.checkComplete(database)
+  }
+
+  private static func apply(
+    _ patches: [RAMPatch], firstPFN: UInt64, pageCount: UInt64,
+    to bytes: UnsafeMutableRawBufferPointer
+  ) {
+    for patch in patches {
+      let pfn = patch.pfn.rawValue
+      guard pfn >= firstPFN, pfn < firstPFN + pageCount else { continue }
+      let start = Int(pfn - firstPFN) * Page.byteCount
+      patch.withBytes { source in
+        UnsafeMutableRawBufferPointer(rebasing: bytes[start...]).copyMemory(from: source)
+      }
+    }
+  }
+
+  private func writeZeros(
+    byteCount: UInt64, from window: UnsafeMutableRawBufferPointer
+  ) throws(VMCheckpointError) {
+    guard byteCount > 0 else { return }
+    window.initializeMemory(as: UInt8.self, repeating: 0)
+    var rest = byteCount
+    while rest > 0 {
+      let count = min(rest, UInt64(window.count))
+      try write(UnsafeRawBufferPointer(rebasing: window[..<Int(count)]))
+      rest -= count
+    }
+  }
+
+  private func write(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
+    var done = 0
+    while done < bytes.count {
+      try control.cancellation.check()
+      var request = pollfd(fd: fileDescriptor, events: Int16(POLLOUT), revents: 0)
+      if poll(&request, 1, Self.pollMilliseconds) == 0 { continue }
+      // A pipe that has room for a page takes at least that much without blocking.
+      let result = Glibc.write(
+        fileDescriptor, bytes.baseAddress! + done, min(bytes.count - done, Page.byteCount * 16))
+      if result > 0 {
+        done += result
+      } else if errno != EINTR && errno != EAGAIN {
+        throw VMCheckpointError(
+          .inputOutput, "cannot write RAM to the stream: \(Errno(rawValue: errno))")
+      }
+    }
+  }
+}
+
+/// Puts together consecutive pages of a snapshot.
+private struct WindowLoader {
+  private let database: Database
+  private let snapshot: SnapshotRow
+  private let verifiesPages: Bool
+  private let reader: ChunkReader
+  private let decoder: LZ4FrameDecoder
+  private let chunk = ChunkBuffer()
+  private var extentReader: ExtentReader
+  private var extents: [Extent] = []
+  private var pageCount: UInt64 = 0
+
+  init(_ database: Database, snapshot: SnapshotRow, verifiesPages: Bool) throws {
+    self.database = database
+    self.snapshot = snapshot
+    self.verifiesPages = verifiesPages
+    reader = try ChunkReader(database)
+    decoder = try LZ4FrameDecoder()
+    extentReader = try ExtentReader(database, snapshotID: snapshot.id)
+  }
+
+  /// Copies the pages that are not zero into `bytes`, which is all zero, in a short transaction.
+  mutating func load(
+    firstPFN: UInt64, pageCount: UInt64, into bytes: UnsafeMutableRawBufferPointer
+  ) throws {
+    try database.inTransaction(.deferred) {
+      try readExtents(firstPFN: firstPFN, endPFN: firstPFN + pageCount)
+      for extent in extents {
+        if extent.chunkID != chunk.chunkID {
+          let problem =
+            try reader.load(extent.chunkID, into: chunk)
+            ?? chunk.decompress(with: decoder, verifyingDigests: verifiesPages)
+          if let problem { throw FileRestore.damaged([extent], snapshot.title, problem) }
+        }
+        guard extent.endSlot <= chunk.pageCount else {
+          throw FileRestore.damaged([extent], snapshot.title, "it has too few pages")
+        }
+        copy(extent, firstPFN: firstPFN, endPFN: firstPFN + pageCount, to: bytes)
+      }
+      return .commit
+    }
+  }
+
+  /// - Throws: ``VMCheckpointError`` when not all of the snapshot's pages came by.
+  func checkComplete(_ database: Database) throws {
+    guard pageCount != snapshot.storedPageCount else { return }
+    guard try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil else {
+      throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
+    }
+    throw VMCheckpointError(
+      .corrupt, "\(snapshot.title) is damaged: it has pages that are no RAM, or lacks some",
+      hint: "see what is hurt with: vmckpt verify")
+  }
+
+  private mutating func readExtents(firstPFN: UInt64, endPFN: UInt64) throws {
+    extents.removeAll(keepingCapacity: true)
+    // An extent that begins up to 15 pages before may reach in.
+    let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
+    extentReader.rewind(
+      toPFN: firstPFN < reach ? 0 : firstPFN - reach, through: endPFN - 1)
+    while let extent = try extentReader.next() {
+      if extent.endPFN > firstPFN { extents.append(extent) }
+    }
+    extents.sort { ($0.chunkID, $0.firstPFN) < ($1.chunkID, $1.firstPFN) }
+  }
+
+  private mutating func copy(
+    _ extent: Extent, firstPFN: UInt64, endPFN: UInt64, to bytes: UnsafeMutableRawBufferPointer
+  ) {
+    let start = max(extent.firstPFN, firstPFN)
+    let count = Int(min(extent.endPFN, endPFN) - start)
+    let slot = Int(extent.firstSlot) + Int(start - extent.firstPFN)
+    let source = chunk.pages[(slot * Page.byteCount)..<((slot + count) * Page.byteCount)]
+    let target = Int(start - firstPFN) * Page.byteCount
+    UnsafeMutableRawBufferPointer(rebasing: bytes[target...])
+      .copyMemory(from: UnsafeRawBufferPointer(rebasing: source))
+    pageCount += UInt64(count)
+  }
+}

@@ -1,0 +1,70 @@
+import GRDB
+
+/// Collects a snapshot's pages into extents and writes those whose chunks are written.
+struct ExtentWriter {
+  /// Extents kept before they are written; bounds memory for RAM that is all duplicates.
+  static let pendingLimit = 64 << 10
+
+  private let insert: HotStatement
+  private let snapshotID: Int64
+  private var current: Extent?
+  private var pending: [Extent] = []
+  private(set) var storedPageCount: UInt64 = 0
+
+  init(_ database: Database, snapshotID: Int64) throws {
+    self.snapshotID = snapshotID
+    insert = try HotStatement(
+      database,
+      """
+      INSERT INTO ram_extent (snapshot_id, first_pfn, page_count, chunk_id, first_slot)
+      VALUES (?, ?, ?, ?, ?)
+      """)
+  }
+
+  var pendingCount: Int { pending.count }
+
+  /// Adds a page; PFNs must ascend.
+  mutating func add(pfn: UInt64, at location: PageLocation) {
+    storedPageCount += 1
+    if let extent = current {
+      if extent.isContinued(by: pfn, at: location) {
+        current?.pageCount += 1
+        return
+      }
+      pending.append(extent)
+    }
+    current = Extent(
+      firstPFN: pfn, chunkID: location.chunkID, firstSlot: UInt8(location.slot), pageCount: 1)
+  }
+
+  /// Inserts, in the caller's transaction, the extents whose chunks are written: all chunks up to
+  /// `lastWrittenChunkID` are. The others stay; there are no more of them than chunks under way
+  /// have pages.
+  ///
+  /// - Parameter isEnd: Whether no page will be added any more.
+  /// - Returns: How many were inserted.
+  mutating func write(lastWrittenChunkID: Int64, isEnd: Bool) throws -> Int {
+    if isEnd, let extent = current {
+      pending.append(extent)
+      current = nil
+    }
+    var kept = 0
+    insert.bind(snapshotID, at: 1)
+    for index in pending.indices {
+      let extent = pending[index]
+      guard extent.chunkID <= lastWrittenChunkID else {
+        pending[kept] = extent
+        kept += 1
+        continue
+      }
+      insert.bind(Int64(extent.firstPFN), at: 2)
+      insert.bind(Int64(extent.pageCount), at: 3)
+      insert.bind(extent.chunkID, at: 4)
+      insert.bind(Int64(extent.firstSlot), at: 5)
+      try insert.run()
+    }
+    let written = pending.count - kept
+    pending.removeSubrange(kept...)
+    return written
+  }
+}

@@ -1,0 +1,122 @@
+import SystemPackage
+
+/// A save request whose every part that needs no store is checked, with its source open.
+struct PreparedSave {
+  let request: SaveRequest
+  let name: String?
+  let vm: String
+  /// The source's own name, for naming the snapshot and the VM.
+  let sourceName: String
+  /// What stands in the snapshot's `source` column.
+  let sourceDescription: String
+  let reader: any RAMReader
+  let substitution: UnderlaySubstitution
+
+  /// Checks `request` and opens its source.
+  ///
+  /// - Throws: ``VMCheckpointError`` that names what is wrong; nothing is left open.
+  init(_ request: SaveRequest, control: OperationControl) throws(VMCheckpointError) {
+    self.request = request
+    if let name = request.name { try SnapshotName.check(name) }
+    name = request.name
+    for (key, value) in request.tags { try SnapshotTag.check(key: key, value: value) }
+    try Self.check(request.deviceStates)
+    switch request.input {
+    case .file(let path):
+      sourceName = Self.lastComponent(path)
+      sourceDescription = "raw:\(path)"
+      let (descriptor, layout) = try FileRAMReader.openFile(path: path) {
+        (byteCount) throws(VMCheckpointError) in
+        try Self.layout(request.layout, fileByteCount: byteCount)
+      }
+      do throws(VMCheckpointError) {
+        substitution = UnderlaySubstitution(plan: try request.overlays.validated(in: layout))
+      } catch {
+        try? descriptor.close()
+        throw error
+      }
+      reader = FileRAMReader(
+        descriptor: descriptor, path: path, layout: layout, keptPFNs: substitution.pfns)
+    case .stream(let fileDescriptor, let streamName):
+      sourceName = streamName
+      sourceDescription = "raw:-"
+      let layout = try Self.streamLayout(request.layout)
+      // Without a layout RAM ends where the stream does, and overlays are checked again then.
+      let provisional: RAMLayout
+      if let layout {
+        provisional = layout
+      } else {
+        provisional = try RAMLayout(contiguousByteCount: RAMLayout.gpaLimit)
+      }
+      substitution = UnderlaySubstitution(plan: try request.overlays.validated(in: provisional))
+      reader = try StreamRAMReader(
+        fileDescriptor: fileDescriptor, name: streamName, layout: layout,
+        cancellation: control.cancellation)
+    }
+    if let vm = request.vm {
+      try SnapshotName.check(vm, what: "VM name")
+      self.vm = vm
+    } else {
+      vm = SnapshotName.sanitized(
+        sourceName, maximumByteCount: SnapshotName.maximumByteCount)
+    }
+  }
+
+  /// The default name: the source's name and the time.
+  func defaultName() -> String {
+    let time = UTCTime.nowForNames
+    let room = SnapshotName.maximumByteCount - time.utf8.count - 8
+    return "\(SnapshotName.sanitized(sourceName, maximumByteCount: room))-\(time)"
+  }
+
+  private static func lastComponent(_ path: String) -> String {
+    FilePath(path).lastComponent?.string ?? "ram"
+  }
+
+  private static func layout(
+    _ source: RAMLayoutSource, fileByteCount: UInt64
+  ) throws(VMCheckpointError) -> RAMLayout {
+    switch source {
+    case .contiguous: try RAMLayout(contiguousByteCount: fileByteCount)
+    case .qemu(let machine, let ramByteCount):
+      try machine.layout(ramByteCount: ramByteCount ?? fileByteCount)
+    case .regions(let layout): layout
+    }
+  }
+
+  private static func streamLayout(
+    _ source: RAMLayoutSource
+  ) throws(VMCheckpointError) -> RAMLayout? {
+    switch source {
+    case .contiguous: return nil
+    case .regions(let layout): return layout
+    case .qemu(let machine, let ramByteCount):
+      guard let ramByteCount else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "the RAM layout of a \(machine.rawValue) machine depends on the RAM's size, which a "
+            + "stream does not tell before its end",
+          hint: "give the size with --ram-size")
+      }
+      return try machine.layout(ramByteCount: ramByteCount)
+    }
+  }
+
+  private static func check(_ states: [DeviceState]) throws(VMCheckpointError) {
+    var names = Set<String>()
+    for state in states {
+      try SnapshotName.check(state.name, what: "device state name")
+      try SnapshotName.check(state.format, what: "device state format")
+      guard state.data.count <= DeviceState.maximumByteCount else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "device state \(quotedName(state.name)) has \(state.data.count) bytes, and at most "
+            + "\(DeviceState.maximumByteCount) can be stored")
+      }
+      guard names.insert(state.name).inserted else {
+        throw VMCheckpointError(
+          .invalidArgument, "two device states are called \(quotedName(state.name))")
+      }
+    }
+  }
+}

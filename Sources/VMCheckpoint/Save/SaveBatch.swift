@@ -1,0 +1,34 @@
+import GRDB
+
+/// The transactions of a save: short ones, so that readers and small writers hardly wait, but few,
+/// because each is synced to disk.
+struct SaveBatch {
+  /// 24 MiB of chunks: what SQLite holds in memory until the commit, some 50 ms of writing.
+  static let byteLimit = 24 << 20
+
+  /// Rows other than chunks cost about this much.
+  private static let rowByteCount = 64
+
+  private let database: Database
+  private var byteCount = 0
+
+  init(_ database: Database) {
+    self.database = database
+  }
+
+  /// Begins a transaction if none is open; call before writing.
+  func beginIfNeeded() throws {
+    if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
+  }
+
+  mutating func add(chunkByteCount: Int) { byteCount += chunkByteCount }
+  mutating func add(rowCount: Int) { byteCount += rowCount * Self.rowByteCount }
+
+  var isFull: Bool { byteCount >= Self.byteLimit }
+
+  /// Commits what is open.
+  mutating func commit() throws {
+    if database.isInsideTransaction { try database.commit() }
+    byteCount = 0
+  }
+}

@@ -1,0 +1,243 @@
+import GRDB
+
+/// One save, from the snapshot's first row to its last; runs on the thread that has the
+/// connection, with the writer's lock and the shared chunk lock held.
+///
+/// What is written in which order, and why a crash at any point leaves a sound store, is stated in
+/// the DocC article "Ordering".
+struct SaveOperation {
+  private let database: Database
+  private let prepared: PreparedSave
+  private let control: OperationControl
+  private let snapshotID: Int64
+  private let firstNewChunkID: Int64
+
+  private let chunkWriter: ChunkWriter
+  private var storer: PageStorer
+  private var extents: ExtentWriter
+  private var batch: SaveBatch
+  private var ramDigester = RAMDigester()
+  private var progress: ProgressReporter
+
+  private var openChunk: ChunkBuffer?
+  private var nextChunkID: Int64
+  private var lastWrittenChunkID: Int64
+  private var newStoredByteCount: UInt64 = 0
+
+  init(
+    _ database: Database, prepared: PreparedSave, snapshotID: Int64, parentID: Int64?,
+    control: OperationControl
+  ) throws {
+    self.database = database
+    self.prepared = prepared
+    self.control = control
+    self.snapshotID = snapshotID
+    nextChunkID = try ChunkWriter.nextChunkID(database)
+    firstNewChunkID = nextChunkID
+    lastWrittenChunkID = nextChunkID - 1
+    chunkWriter = try ChunkWriter(database)
+    storer = try PageStorer(database, parentID: parentID)
+    extents = try ExtentWriter(database, snapshotID: snapshotID)
+    batch = SaveBatch(database)
+    progress = ProgressReporter(
+      control, phase: "saving", totalByteCount: prepared.reader.totalByteCount)
+  }
+
+  /// What the snapshot's row is completed with.
+  struct Totals {
+    var layout: RAMLayout
+    var plan: OverlayPlan
+    var guestOSID: UInt64?
+    var storedPageCount: UInt64
+    var newPageCount: UInt64
+    var newStoredByteCount: UInt64
+    var digest: [UInt8]
+  }
+
+  /// Stores RAM, overlays and device state, and leaves a transaction open that the caller
+  /// completes the snapshot in.
+  mutating func run() throws -> Totals {
+    try storeRAM()
+    let layout = try prepared.reader.finalLayout()
+    let plan = try prepared.request.overlays.validated(in: layout)
+    for warning in prepared.substitution.warnings() { control.onWarning?(warning) }
+    let contents = try storeOverlayContents(plan)
+    try batch.beginIfNeeded()
+    _ = try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: true)
+    if extents.pendingCount > 0 {
+      throw VMCheckpointError(.corrupt, "an extent names a chunk that was not written")
+    }
+    try storer.flushNewPages(database)
+    let rows = SnapshotRows(database, snapshotID: snapshotID)
+    var digester = SnapshotDigester()
+    let ramDigest = ramDigester.finalize()
+    try rows.insert(layout, digester: &digester)
+    digester.add(ramDigest: ramDigest)
+    try rows.insert(
+      plan, guestOSID: prepared.request.overlays.guestOSID, contents: contents,
+      digester: &digester)
+    try rows.insert(prepared.request.deviceStates, digester: &digester)
+    let digest = digester.finalize()
+    let totals = Totals(
+      layout: layout, plan: plan, guestOSID: prepared.request.overlays.guestOSID,
+      storedPageCount: extents.storedPageCount,
+      newPageCount: storer.newPageCount, newStoredByteCount: newStoredByteCount, digest: digest)
+    try rows.complete(totals, ramDigest: ramDigest)
+    return totals
+  }
+
+  // MARK: RAM
+
+  private mutating func storeRAM() throws {
+    let windowCount = control.threadCount * 3 + 8
+    let chunkCount = control.threadCount * 16 + 64
+    let exchange = SaveExchange(windowCount: windowCount, chunkCount: chunkCount)
+    let reader = prepared.reader
+    let substitution = prepared.substitution
+    let threads = try WorkerThreads(count: control.threadCount) {
+      exchange.work(reader: reader, substitution: substitution)
+    }
+    do {
+      try coordinate(exchange)
+    } catch {
+      exchange.close()
+      threads.join()
+      throw error
+    }
+    exchange.close()
+    threads.join()
+  }
+
+  private mutating func coordinate(_ exchange: SaveExchange) throws {
+    while true {
+      try control.cancellation.check()
+      switch try exchange.nextEvent() {
+      case .compressed(let chunk):
+        try write(chunk)
+        exchange.giveBack(chunk)
+      case .scanned(let window):
+        try store(window, exchange)
+        progress.report(completedByteCount: window.sourceEndOffset)
+        exchange.giveBack(window)
+      case .endOfRAM:
+        try sealOpenChunk(exchange)
+        while let chunk = try exchange.nextCompressed() {
+          try write(chunk)
+          exchange.giveBack(chunk)
+        }
+        return
+      }
+    }
+  }
+
+  private mutating func store(_ window: RAMWindow, _ exchange: SaveExchange) throws {
+    try storer.begin(window)
+    for index in 0..<window.pageCount where !window.isZero[index] {
+      let digest = window.digests[index]
+      let pfn = window.firstPFN + UInt64(index)
+      let location =
+        try storer.storedLocation(of: digest, windowIndex: index)
+        ?? add(UnsafeRawPointer(window.page(index).baseAddress!), digest, exchange)
+      extents.add(pfn: pfn, at: location)
+      ramDigester.add(pfn: pfn, digest: digest)
+    }
+    if extents.pendingCount >= ExtentWriter.pendingLimit { try writeExtents() }
+  }
+
+  /// Puts a page of new content into the open chunk.
+  private mutating func add(
+    _ page: UnsafeRawPointer, _ digest: PageDigest, _ exchange: SaveExchange
+  ) throws -> PageLocation {
+    if storer.mustFlush {
+      try batch.beginIfNeeded()
+      try storer.flushNewPages(database)
+    }
+    let chunk: ChunkBuffer
+    if let openChunk {
+      chunk = openChunk
+    } else {
+      chunk = try freeChunk(exchange)
+      chunk.begin(chunkID: nextChunkID)
+      nextChunkID += 1
+      openChunk = chunk
+    }
+    let location = chunk.append(page, digest: digest)
+    storer.note(digest, at: location)
+    if chunk.isFull { try sealOpenChunk(exchange) }
+    return location
+  }
+
+  private mutating func freeChunk(_ exchange: SaveExchange) throws -> ChunkBuffer {
+    if let chunk = exchange.takeFreeChunk() { return chunk }
+    // All are under way: the oldest is the next to come back.
+    guard let chunk = try exchange.nextCompressed() else {
+      throw VMCheckpointError(.inputOutput, "chunk buffers were lost")
+    }
+    try write(chunk)
+    return chunk
+  }
+
+  private mutating func sealOpenChunk(_ exchange: SaveExchange) throws {
+    guard let chunk = openChunk else { return }
+    openChunk = nil
+    exchange.submit(chunk)
+  }
+
+  // MARK: Writing
+
+  private mutating func write(_ chunk: ChunkBuffer) throws {
+    try batch.beginIfNeeded()
+    try chunkWriter.insert(chunk)
+    lastWrittenChunkID = chunk.chunkID
+    newStoredByteCount += UInt64(chunk.storedByteCount)
+    batch.add(chunkByteCount: chunk.storedByteCount)
+    if batch.isFull { try writeExtents() }
+  }
+
+  /// Writes what extents can be written, and ends the batch when it is full.
+  private mutating func writeExtents() throws {
+    try batch.beginIfNeeded()
+    batch.add(
+      rowCount: try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false))
+    if batch.isFull { try batch.commit() }
+  }
+
+  // MARK: Overlay contents
+
+  /// Stores the pages of guest-writable overlays like pages of RAM; a zero page is not stored.
+  private mutating func storeOverlayContents(
+    _ plan: OverlayPlan
+  ) throws -> [PageContents: PageLocation] {
+    var locations: [PageContents: PageLocation] = [:]
+    let chunk = ChunkBuffer()
+    chunk.begin(chunkID: nextChunkID)
+    for overlay in plan.stacks.lazy.flatMap(\.overlays) where overlay.kind.storesContents {
+      let contents = overlay.contents()
+      guard !contents.isZero, locations[contents] == nil else { continue }
+      let digest = contents.withUnsafeBytes { PageDigest(of: $0) }
+      if let location = try storer.storedLocation(of: digest, windowIndex: nil) {
+        locations[contents] = location
+        continue
+      }
+      if storer.mustFlush {
+        try batch.beginIfNeeded()
+        try storer.flushNewPages(database)
+      }
+      let location = contents.withUnsafeBytes { chunk.append($0.baseAddress!, digest: digest) }
+      storer.note(digest, at: location)
+      locations[contents] = location
+      if chunk.isFull {
+        try writeOverlayChunk(chunk)
+        chunk.begin(chunkID: nextChunkID)
+      }
+    }
+    if chunk.pageCount > 0 { try writeOverlayChunk(chunk) }
+    return locations
+  }
+
+  private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
+    try chunk.compress()
+    nextChunkID += 1
+    try write(chunk)
+  }
+}

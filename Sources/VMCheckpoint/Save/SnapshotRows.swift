@@ -1,0 +1,144 @@
+import Foundation
+import GRDB
+
+/// Writes the rows of the snapshot that is being saved.
+struct SnapshotRows {
+  private let database: Database
+  private let snapshotID: Int64
+
+  init(_ database: Database, snapshotID: Int64) {
+    self.database = database
+    self.snapshotID = snapshotID
+  }
+
+  /// Inserts the snapshot in state `writing`, in the caller's transaction. Readers do not see it.
+  static func begin(
+    _ database: Database, name: String, prepared: PreparedSave, parentID: Int64?
+  ) throws -> (id: Int64, uuid: String) {
+    let uuid = UniqueID.make()
+    // The size of RAM is known for a stream only at its end; one page stands for it until then.
+    try database.execute(
+      sql: """
+        INSERT INTO snapshot
+          (uuid, name, vm, parent_id, state, started_at, source, producer, ram_bytes)
+        VALUES (?, ?, ?, ?, 'writing', ?, ?, ?, ?)
+        """,
+      arguments: [
+        uuid, name, prepared.vm, parentID, UTCTime.now, prepared.sourceDescription,
+        VMCheckpointVersion.producer, Page.byteCount,
+      ])
+    let id = database.lastInsertedRowID
+    for (key, value) in prepared.request.tags {
+      try database.execute(
+        sql: "INSERT INTO snapshot_tag (snapshot_id, key, value) VALUES (?, ?, ?)",
+        arguments: [id, key, value])
+    }
+    return (id, uuid)
+  }
+
+  func insert(_ layout: RAMLayout, digester: inout SnapshotDigester) throws {
+    for region in layout.regions {
+      try database.execute(
+        sql: """
+          INSERT INTO memory_region (snapshot_id, gpa, bytes, file_offset, name)
+          VALUES (?, ?, ?, ?, ?)
+          """,
+        arguments: [
+          snapshotID, Int64(region.gpa), Int64(region.byteCount), Int64(region.fileOffset),
+          region.name,
+        ])
+      digester.add(region)
+    }
+  }
+
+  /// - Parameter contents: Where each stored contents page is; a zero page is nowhere.
+  func insert(
+    _ plan: OverlayPlan, guestOSID: UInt64?, contents: [PageContents: PageLocation],
+    digester: inout SnapshotDigester
+  ) throws {
+    digester.add(guestOSID: guestOSID.map(fixedWidthHexString))
+    for stack in plan.stacks {
+      let baked = stack.underlay == .unknown
+      for overlay in stack.overlays {
+        let stored = overlay.kind.storesContents ? overlay.contents() : nil
+        let location = stored.flatMap { contents[$0] }
+        let parametersJSON = overlay.parametersJSON
+        try database.execute(
+          sql: """
+            INSERT INTO overlay
+              (snapshot_id, pfn, kind, vp, parameters, contents_chunk_id, contents_slot, baked)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+          arguments: [
+            snapshotID, Int64(overlay.pfn.rawValue), overlay.kind.rawValue, Int64(overlay.vp),
+            parametersJSON, location?.chunkID, location.map { Int64($0.slot) }, baked,
+          ])
+        digester.add(
+          pfn: overlay.pfn.rawValue, kind: overlay.kind.rawValue, vp: overlay.vp, baked: baked,
+          parametersJSON: parametersJSON,
+          contents: stored.map { $0.withUnsafeBytes { PageDigest(of: $0) } })
+      }
+    }
+  }
+
+  func insert(_ states: [DeviceState], digester: inout SnapshotDigester) throws {
+    for (position, state) in states.enumerated() {
+      let encoded = try DeviceStateCodec.encode(state.data)
+      try database.execute(
+        sql: """
+          INSERT INTO device_state
+            (snapshot_id, position, name, format, version, bytes, sha256, encoding, data)
+          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+          """,
+        arguments: [
+          snapshotID, position, state.name, state.format, Int64(state.version), state.data.count,
+          encoded.sha256, encoded.encoding, encoded.data,
+        ])
+      digester.add(
+        deviceStateNamed: state.name, format: state.format, version: state.version,
+        byteCount: UInt64(state.data.count), sha256: Array(encoded.sha256))
+    }
+  }
+
+  /// The last write of a save: what makes the snapshot exist.
+  func complete(_ totals: SaveOperation.Totals, ramDigest: [UInt8]) throws {
+    let facts = MachineFacts(totals.plan)
+    try database.execute(
+      sql: """
+        UPDATE snapshot SET
+          state = 'complete', completed_at = ?, guest_os_id = ?, cpu_vendor = ?,
+          tsc_frequency_hz = ?, ram_bytes = ?, stored_pages = ?, new_pages = ?,
+          new_stored_bytes = ?, ram_digest = ?, digest = ?
+        WHERE id = ?
+        """,
+      arguments: [
+        UTCTime.now, totals.guestOSID.map(fixedWidthHexString), facts.cpuVendor?.rawValue,
+        facts.tscFrequencyHz.map { Int64($0) }, Int64(totals.layout.byteCount),
+        Int64(totals.storedPageCount), Int64(totals.newPageCount),
+        Int64(totals.newStoredByteCount), Data(ramDigest), Data(totals.digest), snapshotID,
+      ])
+  }
+
+  /// What the overlays tell about the machine that the guest ran on.
+  private struct MachineFacts {
+    var cpuVendor: CPUVendor?
+    var tscFrequencyHz: UInt64?
+
+    init(_ plan: OverlayPlan) {
+      for overlay in plan.stacks.lazy.flatMap(\.overlays) {
+        switch overlay.parameters {
+        case .hypercall(let variant): cpuVendor = cpuVendor ?? variant.cpuVendor
+        case .referenceTSC(.frequency(let hz)): tscFrequencyHz = tscFrequencyHz ?? hz
+        default: break
+        }
+      }
+    }
+  }
+}
+
+/// `0x` and sixteen lower-case hexadecimal digits: how the store keeps 64-bit values, which
+/// SQLite's integers, being signed, would show wrongly.
+func fixedWidthHexString(_ value: UInt64) -> String {
+  let digits = String(value, radix: 16)
+  return "0x" + String(repeating: "0", count: 16 - digits.count) + digits
+}

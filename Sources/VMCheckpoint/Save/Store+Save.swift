@@ -1,0 +1,137 @@
+import GRDB
+
+extension Store {
+  /// Saves a snapshot into the store at `path`, creating the store when there is none. What can be
+  /// checked without the store is checked first, so that a bad request creates nothing.
+  ///
+  /// - Throws: As ``openOrCreate(at:)`` and ``save(_:control:)``.
+  public static func save(
+    _ request: SaveRequest, toStoreAt path: String, control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> SaveResult {
+    let prepared = try PreparedSave(request, control: control)
+    return try openOrCreate(at: path).save(prepared, control: control)
+  }
+
+  /// Saves a snapshot: all of the guest's RAM, its overlays and its device state.
+  ///
+  /// Waits for another save or a gc of the same store to end. The VM must be paused, or the RAM
+  /// file must be a copy: RAM is read once, page by page.
+  ///
+  /// - Throws: ``VMCheckpointError``; the store then holds no snapshot of this name, and the pages
+  ///   written so far are removed, or, if that is not possible either, left for ``collectGarbage``.
+  public func save(
+    _ request: SaveRequest, control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> SaveResult {
+    try save(PreparedSave(request, control: control), control: control)
+  }
+
+  private func save(
+    _ prepared: PreparedSave, control: OperationControl
+  ) throws(VMCheckpointError) -> SaveResult {
+    let start = MonotonicClock.nowSeconds
+    try requireWritable()
+    let writerLock = try StoreLock.acquire(
+      .writer, .exclusive, storePath: path, cancellation: control.cancellation)
+    let chunkLock = try StoreLock.acquire(
+      .chunks, .shared, storePath: path, cancellation: control.cancellation)
+    defer {
+      chunkLock?.release()
+      writerLock?.release()
+    }
+    return try withConnection(control: control) { database in
+      try UnfinishedSnapshots.remove(database)
+      let begun = try begin(prepared, database)
+      let lastChunkID = try ChunkWriter.nextChunkID(database) - 1
+      do {
+        var operation = try SaveOperation(
+          database, prepared: prepared, snapshotID: begun.id, parentID: begun.parent?.id,
+          control: control)
+        let totals = try operation.run()
+        try control.cancellation.check()
+        try database.commit()
+        mergeIndex(database, control)
+        return SaveResult(
+          name: begun.name, uuid: begun.uuid, vm: prepared.vm, parent: begun.parent?.name,
+          ramByteCount: totals.layout.byteCount, storedPageCount: totals.storedPageCount,
+          newPageCount: totals.newPageCount, newStoredByteCount: totals.newStoredByteCount,
+          overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },
+          deviceStateCount: prepared.request.deviceStates.count,
+          digest: hexadecimal(totals.digest),
+          durationSeconds: MonotonicClock.nowSeconds - start)
+      } catch {
+        busy.observe(nil)
+        removeRemains(chunksAfter: lastChunkID, database)
+        throw error
+      }
+    }
+  }
+
+  /// The snapshot is complete by now. A merge that fails loses nothing: a later save does it.
+  private func mergeIndex(_ database: Database, _ control: OperationControl) {
+    do {
+      try IndexMerge.mergeRunsOfLikeSize(database)
+    } catch {
+      control.onWarning?(
+        "the snapshot is saved, but the page index could not be tidied up: \(error)")
+    }
+  }
+
+  private struct Begun {
+    var id: Int64
+    var uuid: String
+    var name: String
+    var parent: SnapshotRow?
+  }
+
+  private func begin(_ prepared: PreparedSave, _ database: Database) throws -> Begun {
+    var begun: Begun?
+    try database.inTransaction(.immediate) {
+      let parent = try parent(prepared, database)
+      let name = try unusedName(prepared, database)
+      let (id, uuid) = try SnapshotRows.begin(
+        database, name: name, prepared: prepared, parentID: parent?.id)
+      begun = Begun(id: id, uuid: uuid, name: name, parent: parent)
+      return .commit
+    }
+    return begun!
+  }
+
+  private func parent(_ prepared: PreparedSave, _ database: Database) throws -> SnapshotRow? {
+    switch prepared.request.parent {
+    case .none: nil
+    case .newestOfSameVM: try SnapshotCatalog.newest(ofVM: prepared.vm, in: database)
+    case .snapshot(let reference): try SnapshotCatalog.resolve(reference, in: database)
+    }
+  }
+
+  private func unusedName(_ prepared: PreparedSave, _ database: Database) throws -> String {
+    func isUsed(_ name: String) throws -> Bool {
+      try Bool.fetchOne(
+        database, sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)", arguments: [name])
+        ?? false
+    }
+    if let name = prepared.name {
+      guard try !isUsed(name) else {
+        throw VMCheckpointError(
+          .cannotCreate, "there is a snapshot \(quotedName(name)) already",
+          hint: "choose another --name, or delete it first")
+      }
+      return name
+    }
+    let name = prepared.defaultName()
+    guard try isUsed(name) else { return name }
+    // Saves within one second.
+    var number = 2
+    while try isUsed("\(name)-\(number)") { number += 1 }
+    return "\(name)-\(number)"
+  }
+
+  /// Removes what a failed save has written. What cannot be removed now, gc removes later.
+  private func removeRemains(
+    chunksAfter lastChunkID: Int64, _ database: Database
+  ) {
+    if database.isInsideTransaction { try? database.rollback() }
+    _ = try? UnfinishedSnapshots.remove(database)
+    try? ChunkRemover.removeChunks(after: lastChunkID, database)
+  }
+}

@@ -1,0 +1,85 @@
+import Synchronization
+
+/// Puts what lies beneath the overlays that captured RAM shows in their place, before pages are
+/// scanned, and compares what RAM shows with what the overlays' parameters derive.
+///
+/// A page whose record gives no underlay is bare already and stays as it is; one whose underlay is
+/// unknown is baked: its bytes are kept.
+final class UnderlaySubstitution: Sendable {
+  private struct PageRule {
+    var pfn: UInt64
+    /// The overlay that the guest saw.
+    var active: Overlay
+    var underlay: CapturedUnderlay
+  }
+
+  /// Ascending by PFN.
+  private let rules: [PageRule]
+  private let mismatches = Mutex<[UInt64]>([])
+
+  init(plan: OverlayPlan) {
+    rules = plan.stacks.compactMap { stack in
+      guard stack.isInRAM, let underlay = stack.underlay, let active = stack.overlays.first
+      else { return nil }
+      return PageRule(pfn: stack.pfn.rawValue, active: active, underlay: underlay)
+    }
+  }
+
+  /// The PFNs that must be read even where the source has a hole.
+  var pfns: [UInt64] { rules.map(\.pfn) }
+
+  /// Applies the rules for the window's pages.
+  ///
+  /// - Complexity: O(log *n*) in the number of rules for a window without any.
+  func apply(to window: RAMWindow) {
+    var index = firstRule(from: window.firstPFN)
+    while index < rules.count, rules[index].pfn < window.endPFN {
+      let rule = rules[index]
+      let page = window.page(Int(rule.pfn - window.firstPFN))
+      if !Self.shows(rule, page) { mismatches.withLock { $0.append(rule.pfn) } }
+      switch rule.underlay {
+      case .zero: page.initializeMemory(as: UInt8.self, repeating: 0)
+      case .page(let contents): contents.withUnsafeBytes { page.copyMemory(from: $0) }
+      case .unknown: break
+      }
+      index += 1
+    }
+  }
+
+  /// One line for each page, in ascending order, that does not show what its overlay derives.
+  func warnings() -> [String] {
+    mismatches.withLock { $0.sorted() }.compactMap { pfn in
+      guard let rule = rules.first(where: { $0.pfn == pfn }) else { return nil }
+      return """
+        RAM at PFN \(hexString(pfn)) does not show the bytes of its \(rule.active.kind.rawValue) \
+        overlay; \(Self.consequence(rule.underlay))
+        """
+    }
+  }
+
+  private static func consequence(_ underlay: CapturedUnderlay) -> String {
+    switch underlay {
+    case .zero, .page: "the underlay that was given is stored in their place"
+    case .unknown: "the bytes in RAM are kept, as its underlay is unknown"
+    }
+  }
+
+  /// A hypervisor that bakes overlays into RAM writes only the bytes that the kind determines; one
+  /// with real overlays covers the whole page.
+  private static func shows(_ rule: PageRule, _ page: UnsafeMutableRawBufferPointer) -> Bool {
+    let count = rule.underlay == .unknown ? rule.active.determinedByteCount : Page.byteCount
+    return rule.active.contents().withUnsafeBytes { expected in
+      expected[..<count].elementsEqual(UnsafeRawBufferPointer(page)[..<count])
+    }
+  }
+
+  private func firstRule(from pfn: UInt64) -> Int {
+    var low = 0
+    var high = rules.count
+    while low < high {
+      let middle = (low + high) / 2
+      if rules[middle].pfn < pfn { low = middle + 1 } else { high = middle }
+    }
+    return low
+  }
+}

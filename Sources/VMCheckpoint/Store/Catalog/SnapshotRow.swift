@@ -1,0 +1,61 @@
+import Foundation
+import GRDB
+
+/// A complete snapshot's own row, as far as operations on it need.
+struct SnapshotRow: FetchableRecord {
+  var id: Int64
+  var uuid: String
+  var name: String
+  var vm: String
+  var parentID: Int64?
+  var ramByteCount: UInt64
+  var storedPageCount: UInt64
+  var guestOSID: String?
+  var ramDigest: Data
+  var digest: Data
+
+  /// The columns that ``init(row:)`` reads, of a snapshot table called `s`.
+  static let columns = """
+    s.id, s.uuid, s.name, s.vm, s.parent_id, s.ram_bytes, s.stored_pages, s.guest_os_id,
+    s.ram_digest, s.digest
+    """
+
+  init(row: Row) throws {
+    id = row["id"]
+    uuid = row["uuid"]
+    name = row["name"]
+    vm = row["vm"]
+    parentID = row["parent_id"]
+    ramByteCount = UInt64(clamping: row["ram_bytes"] as Int64)
+    storedPageCount = UInt64(clamping: row["stored_pages"] as Int64)
+    guestOSID = row["guest_os_id"]
+    ramDigest = row["ram_digest"] ?? Data()
+    digest = row["digest"] ?? Data()
+  }
+
+  /// For messages.
+  var title: String { "snapshot \(quotedName(name))" }
+
+  /// The snapshot's memory regions.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they make no sense.
+  func layout(_ database: Database) throws -> RAMLayout {
+    let regions = try Row.fetchAll(
+      database,
+      sql: """
+        SELECT gpa, bytes, file_offset, name FROM memory_region WHERE snapshot_id = ?
+         ORDER BY gpa LIMIT \(RAMLayout.maximumRegionCount + 1)
+        """,
+      arguments: [id]
+    ).map { row in
+      MemoryRegion(
+        gpa: UInt64(bitPattern: row["gpa"]), byteCount: UInt64(bitPattern: row["bytes"]),
+        fileOffset: UInt64(bitPattern: row["file_offset"]), name: row["name"])
+    }
+    do throws(VMCheckpointError) {
+      return try RAMLayout(regions: regions)
+    } catch {
+      throw VMCheckpointError(.corrupt, "\(title) is damaged: \(error.message)")
+    }
+  }
+}

@@ -1,0 +1,152 @@
+import GRDB
+
+/// Adds chunks; the caller's transaction holds a chunk's row and its data together.
+struct ChunkWriter {
+  private let insertChunk: HotStatement
+  private let insertData: HotStatement
+
+  init(_ database: Database) throws {
+    insertChunk = try HotStatement(
+      database,
+      """
+      INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests) VALUES (?, ?, ?, ?, ?)
+      """)
+    insertData = try HotStatement(
+      database, "INSERT INTO chunk_data (chunk_id, data) VALUES (?, ?)")
+  }
+
+  /// The id for the next chunk. Stays right for as long as the caller holds the writer's lock.
+  static func nextChunkID(_ database: Database) throws -> Int64 {
+    let last = try Int64.fetchOne(database, sql: "SELECT max(id) FROM chunk") ?? 0
+    guard last >= 0, last < 1 << 58 else {
+      throw VMCheckpointError(.corrupt, "chunk \(last) has an impossible number")
+    }
+    return last + 1
+  }
+
+  /// Inserts a compressed chunk.
+  func insert(_ chunk: ChunkBuffer) throws {
+    insertChunk.bind(chunk.chunkID, at: 1)
+    insertChunk.bind(Int64(chunk.pageCount), at: 2)
+    insertChunk.bind(Int64(chunk.storedByteCount), at: 3)
+    switch chunk.encoding {
+    case .lz4: insertChunk.bind("lz4", at: 4)
+    case .raw: insertChunk.bind("raw", at: 4)
+    }
+    insertChunk.bind(
+      UnsafeRawBufferPointer(
+        rebasing: chunk.digests[..<(chunk.pageCount * PageDigest.byteCount)]), at: 5)
+    try insertChunk.run()
+    insertData.bind(chunk.chunkID, at: 1)
+    insertData.bind(UnsafeRawBufferPointer(rebasing: chunk.stored[..<chunk.storedByteCount]), at: 2)
+    try insertData.run()
+  }
+}
+
+/// Reads chunks, checking what the file says about them.
+struct ChunkReader {
+  private let select: HotStatement
+
+  init(_ database: Database) throws {
+    select = try HotStatement(
+      database,
+      """
+      SELECT c.page_count, c.encoding, c.digests, d.data
+        FROM chunk c JOIN chunk_data d ON d.chunk_id = c.id WHERE c.id = ?
+      """)
+  }
+
+  /// Loads the stored form and the digests of a chunk into `buffer`.
+  ///
+  /// - Returns: `nil` when that went well, else what is wrong with the chunk.
+  /// - Throws: `DatabaseError`.
+  func load(_ chunkID: Int64, into buffer: ChunkBuffer) throws -> String? {
+    select.bind(chunkID, at: 1)
+    defer { select.reset() }
+    guard try select.step() else { return "it is missing" }
+    let pageCount = select.int64(0)
+    guard (1...Int64(StoreFormat.chunkPageCapacity)).contains(pageCount) else {
+      return "its page count is \(pageCount)"
+    }
+    buffer.begin(chunkID: chunkID)
+    buffer.pageCount = Int(pageCount)
+    if select.text(1, equals: "lz4") {
+      buffer.encoding = .lz4
+    } else if select.text(1, equals: "raw") {
+      buffer.encoding = .raw
+    } else {
+      return "its encoding is unknown"
+    }
+    let hasDigests = select.withBlob(2) { blob in
+      guard blob.count == buffer.pageCount * PageDigest.byteCount else { return false }
+      buffer.digests.copyMemory(from: blob)
+      return true
+    }
+    guard hasDigests else { return "it has a wrong number of digests" }
+    let hasData = select.withBlob(3) { blob in
+      guard !blob.isEmpty, blob.count <= StoreFormat.maximumStoredChunkByteCount else {
+        return false
+      }
+      buffer.storedByteCount = blob.count
+      buffer.stored.copyMemory(from: blob)
+      return true
+    }
+    return hasData ? nil : "its data has an impossible length"
+  }
+}
+
+/// Reads the digests of stored pages without their data.
+struct DigestReader {
+  fileprivate let select: HotStatement
+
+  init(_ database: Database) throws {
+    select = try HotStatement(database, "SELECT digests FROM chunk WHERE id = ?")
+  }
+
+  /// Copies the digests of slots `firstSlot..<firstSlot + count` to `destination`.
+  ///
+  /// - Returns: `false` when there is no such chunk, or it has no such slots.
+  func read(
+    _ chunkID: Int64, firstSlot: Int, count: Int, into destination: UnsafeMutablePointer<PageDigest>
+  ) throws -> Bool {
+    select.bind(chunkID, at: 1)
+    defer { select.reset() }
+    guard try select.step() else { return false }
+    return select.withBlob(0) { blob in
+      guard (firstSlot + count) * PageDigest.byteCount <= blob.count, let base = blob.baseAddress
+      else { return false }
+      for index in 0..<count {
+        destination[index] = PageDigest(
+          loadingFrom: base + (firstSlot + index) * PageDigest.byteCount)
+      }
+      return true
+    }
+  }
+
+  /// Whether the page at `location` has `digest`.
+  func matches(_ location: PageLocation, _ digest: PageDigest) throws -> Bool {
+    select.bind(location.chunkID, at: 1)
+    defer { select.reset() }
+    guard try select.step() else { return false }
+    return select.withBlob(0) { blob in
+      guard (location.slot + 1) * PageDigest.byteCount <= blob.count, let base = blob.baseAddress
+      else { return false }
+      return PageDigest(loadingFrom: base + location.slot * PageDigest.byteCount) == digest
+    }
+  }
+}
+
+extension DigestReader {
+  /// The digests of all slots of a chunk; none when there is no such chunk.
+  func all(_ chunkID: Int64) throws -> [PageDigest] {
+    select.bind(chunkID, at: 1)
+    defer { select.reset() }
+    guard try select.step() else { return [] }
+    return select.withBlob(0) { blob in
+      guard let base = blob.baseAddress else { return [] }
+      return (0..<min(blob.count / PageDigest.byteCount, StoreFormat.chunkPageCapacity)).map {
+        PageDigest(loadingFrom: base + $0 * PageDigest.byteCount)
+      }
+    }
+  }
+}

@@ -1,0 +1,86 @@
+import GRDB
+
+/// A run of consecutive PFNs held by consecutive slots of one chunk.
+struct Extent: Hashable, Sendable {
+  var firstPFN: UInt64
+  var chunkID: Int64
+  var firstSlot: UInt8
+  var pageCount: UInt8
+
+  var endPFN: UInt64 { firstPFN + UInt64(pageCount) }
+  var endSlot: Int { Int(firstSlot) + Int(pageCount) }
+
+  /// The slots as bits 0…15.
+  var slotMask: UInt16 { UInt16(truncatingIfNeeded: ((1 << Int(pageCount)) - 1) << firstSlot) }
+
+  func location(at index: Int) -> PageLocation {
+    PageLocation(chunkID: chunkID, slot: Int(firstSlot) + index)
+  }
+
+  /// Whether a page continues the run.
+  func isContinued(by pfn: UInt64, at location: PageLocation) -> Bool {
+    pfn == endPFN && location.chunkID == chunkID && location.slot == endSlot
+  }
+}
+
+/// Reads extents of one snapshot in ascending order of PFN, checking what the file says: a store
+/// may be damaged, or hostile.
+struct ExtentReader {
+  private var statement: HotStatement
+  private let lastPFN: UInt64
+  private var nextFreePFN: UInt64 = 0
+
+  private static let columns = "first_pfn, page_count, chunk_id, first_slot"
+
+  /// Prepares the reading of the extents that begin in `firstPFN...lastPFN`.
+  init(
+    _ database: Database, snapshotID: Int64, firstPFN: UInt64 = 0,
+    lastPFN: UInt64 = PFN.max.rawValue
+  ) throws {
+    statement = try HotStatement(
+      database,
+      """
+      SELECT \(Self.columns) FROM ram_extent
+       WHERE snapshot_id = ? AND first_pfn BETWEEN ? AND ? ORDER BY first_pfn
+      """)
+    self.lastPFN = lastPFN
+    statement.bind(snapshotID, at: 1)
+    rewind(toPFN: firstPFN, through: lastPFN)
+  }
+
+  /// Starts anew with the extents that begin in `firstPFN...lastPFN`.
+  mutating func rewind(toPFN firstPFN: UInt64, through lastPFN: UInt64) {
+    statement.reset()
+    statement.bind(Int64(firstPFN), at: 2)
+    statement.bind(Int64(lastPFN), at: 3)
+    nextFreePFN = firstPFN
+  }
+
+  /// The next extent, or `nil` after the last; the read ends then.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` for an extent that overlaps the one
+  ///   before it or has impossible numbers.
+  mutating func next() throws -> Extent? {
+    guard try statement.step() else {
+      statement.reset()
+      return nil
+    }
+    let (firstPFN, pageCount) = (statement.int64(0), statement.int64(1))
+    let (chunkID, firstSlot) = (statement.int64(2), statement.int64(3))
+    let capacity = Int64(StoreFormat.chunkPageCapacity)
+    guard firstPFN >= 0, UInt64(firstPFN) >= nextFreePFN,
+      UInt64(firstPFN) <= PFN.max.rawValue - UInt64(capacity), chunkID > 0, chunkID < 1 << 59,
+      (1...capacity).contains(pageCount), (0..<capacity).contains(firstSlot),
+      firstSlot + pageCount <= capacity
+    else {
+      statement.reset()
+      throw VMCheckpointError(
+        .corrupt, "the extent at PFN \(hexString(UInt64(bitPattern: firstPFN))) is damaged")
+    }
+    let extent = Extent(
+      firstPFN: UInt64(firstPFN), chunkID: chunkID, firstSlot: UInt8(firstSlot),
+      pageCount: UInt8(pageCount))
+    nextFreePFN = extent.endPFN
+    return extent
+  }
+}

@@ -1,0 +1,18 @@
+/// Where a page's content is stored: a chunk and a slot in it.
+struct PageLocation: Hashable, Sendable {
+  /// Chunk and slot in one word, chunk << 4 | slot: the form in which index entries hold it.
+  let packed: UInt64
+
+  init(packed: UInt64) {
+    self.packed = packed
+  }
+
+  /// - Precondition: `chunkID` is positive and below 2⁵⁹, and `slot` below 16.
+  init(chunkID: Int64, slot: Int) {
+    assert(chunkID > 0 && slot >= 0 && slot < StoreFormat.chunkPageCapacity)
+    self.packed = UInt64(chunkID) << 4 | UInt64(slot)
+  }
+
+  var chunkID: Int64 { Int64(packed >> 4) }
+  var slot: Int { Int(packed & 15) }
+}

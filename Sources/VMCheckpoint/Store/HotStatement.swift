@@ -1,0 +1,90 @@
+import GRDB
+import GRDBSQLite
+
+/// A prepared statement for loops: binds and reads columns through SQLite's own functions, with
+/// no allocation per step.
+///
+/// Not thread-safe, like the connection that it belongs to. Blobs are bound without a copy, so
+/// the bytes must stay valid until the next ``reset()``; every method that steps a writing
+/// statement resets it before it returns.
+struct HotStatement {
+  private let statement: Statement
+  private let handle: OpaquePointer
+
+  /// Prepares `sql`.
+  init(_ database: Database, _ sql: String) throws {
+    self.statement = try database.makeStatement(sql: sql)
+    self.handle = statement.sqliteStatement
+  }
+
+  /// Binds the parameter at `index`, counted from 1.
+  func bind(_ value: Int64, at index: Int32) {
+    sqlite3_bind_int64(handle, index, value)
+  }
+
+  /// Binds `bytes` without copying them.
+  func bind(_ bytes: UnsafeRawBufferPointer, at index: Int32) {
+    sqlite3_bind_blob64(handle, index, bytes.baseAddress, UInt64(bytes.count), nil)
+  }
+
+  /// Binds a string constant without copying it.
+  func bind(_ text: StaticString, at index: Int32) {
+    sqlite3_bind_text(handle, index, text.utf8Start, Int32(text.utf8CodeUnitCount), nil)
+  }
+
+  /// Steps a query: `true` when there is a row to read.
+  ///
+  /// - Throws: `DatabaseError`; the statement is reset then.
+  func step() throws -> Bool {
+    switch sqlite3_step(handle) {
+    case SQLITE_ROW: return true
+    case SQLITE_DONE: return false
+    default: throw failure()
+    }
+  }
+
+  /// Runs a statement that returns no rows, and resets it.
+  ///
+  /// - Throws: `DatabaseError`; the statement is reset then.
+  func run() throws {
+    guard sqlite3_step(handle) == SQLITE_DONE else { throw failure() }
+    sqlite3_reset(handle)
+  }
+
+  /// Makes the statement ready to be bound and stepped anew; ends its read.
+  func reset() {
+    sqlite3_reset(handle)
+  }
+
+  /// The integer in `column`, counted from 0.
+  func int64(_ column: Int32) -> Int64 {
+    sqlite3_column_int64(handle, column)
+  }
+
+  /// The bytes in `column`, valid until the next step or reset.
+  func withBlob<Result, Failure: Error>(
+    _ column: Int32, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    let pointer = sqlite3_column_blob(handle, column)
+    let byteCount = Int(sqlite3_column_bytes(handle, column))
+    return try body(UnsafeRawBufferPointer(start: pointer, count: pointer == nil ? 0 : byteCount))
+  }
+
+  /// Whether the text in `column` is `text`.
+  func text(_ column: Int32, equals text: StaticString) -> Bool {
+    let byteCount = Int(sqlite3_column_bytes(handle, column))
+    guard byteCount == text.utf8CodeUnitCount, let bytes = sqlite3_column_text(handle, column)
+    else { return false }
+    return UnsafeBufferPointer(start: bytes, count: byteCount)
+      .elementsEqual(UnsafeBufferPointer(start: text.utf8Start, count: byteCount))
+  }
+
+  private func failure() -> DatabaseError {
+    let connection = sqlite3_db_handle(handle)
+    let error = DatabaseError(
+      resultCode: ResultCode(rawValue: sqlite3_extended_errcode(connection)),
+      message: String(cString: sqlite3_errmsg(connection)))
+    sqlite3_reset(handle)
+    return error
+  }
+}

@@ -1,0 +1,150 @@
+import Foundation
+import GRDB
+
+/// A sorted run of the page index: its number and the first prefix of each of its blocks, which
+/// is all of a run that stays in memory (8 bytes per 1000 pages).
+struct IndexRun: Sendable {
+  /// Entries in a block: with its row's header a block fills one database page.
+  static let entriesPerBlock = 1000
+
+  /// A run's blocks have the ids `id * blocksPerRun ..< (id + 1) * blocksPerRun`.
+  static let blocksPerRun: Int64 = 1 << 24
+
+  var id: Int64
+  var entryCount: UInt64
+  /// Ascending; block *n* begins with `fences[n]`.
+  var fences: [UInt64]
+
+  var firstBlockID: Int64 { id * Self.blocksPerRun }
+
+  func blockID(_ block: Int) -> Int64 { firstBlockID + Int64(block) }
+
+  /// The first block that may hold `prefix`: equal prefixes may cross a border between blocks.
+  ///
+  /// - Complexity: O(log *n*) in the number of blocks.
+  func firstBlock(for prefix: UInt64) -> Int {
+    var low = 0
+    var high = fences.count
+    while low < high {
+      let middle = (low + high) / 2
+      if fences[middle] < prefix { low = middle + 1 } else { high = middle }
+    }
+    return max(0, low - 1)
+  }
+
+  /// The runs that lookups use, in the order in which they were made.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when a run's numbers are impossible.
+  static func fetchActive(_ database: Database) throws -> [IndexRun] {
+    try Row.fetchAll(
+      database,
+      sql: """
+        SELECT id, entry_count, fences FROM page_index_run WHERE state = 'active' ORDER BY id
+        """
+    ).map { row in
+      let id: Int64 = row["id"]
+      let entryCount: Int64 = row["entry_count"]
+      let fences = try row.withUnsafeData(named: "fences") { data -> [UInt64] in
+        (data ?? .init()).withUnsafeBytes { bytes in
+          (0..<(bytes.count / 8)).map { index in
+            UInt64(bigEndian: bytes.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self))
+          }
+        }
+      }
+      let blockCount = (entryCount + Int64(entriesPerBlock) - 1) / Int64(entriesPerBlock)
+      guard id > 0, id < 1 << 38, entryCount >= 0, Int64(fences.count) == blockCount,
+        blockCount <= blocksPerRun
+      else {
+        throw VMCheckpointError(.corrupt, "run \(id) of the page index is damaged")
+      }
+      return IndexRun(id: id, entryCount: UInt64(entryCount), fences: fences)
+    }
+  }
+
+  /// Deletes the run and its blocks, in the caller's transaction.
+  static func delete(_ database: Database, id: Int64) throws {
+    try database.execute(sql: "DELETE FROM page_index_run WHERE id = ?", arguments: [id])
+    try deleteBlocks(database, id: id)
+  }
+
+  private static func deleteBlocks(_ database: Database, id: Int64) throws {
+    try database.execute(
+      sql: "DELETE FROM page_index_block WHERE id >= ? AND id < ?",
+      arguments: [id * blocksPerRun, (id + 1) * blocksPerRun])
+  }
+}
+
+/// Writes one new run, entry by entry in ascending order.
+///
+/// The run stays `building`, which lookups do not see, until ``finish()``; what a crash leaves of
+/// it, ``PageIndex/removeUnfinishedRuns(_:)`` removes.
+struct IndexRunWriter {
+  private let database: Database
+  private let insertBlock: HotStatement
+  private var run: IndexRun
+  private var block: [UInt8] = []
+  private var last: IndexEntry?
+
+  /// Inserts the run's row, in the caller's transaction.
+  init(_ database: Database) throws {
+    self.database = database
+    try database.execute(
+      sql: "INSERT INTO page_index_run (state, entry_count, fences) VALUES ('building', 0, x'')")
+    run = IndexRun(id: database.lastInsertedRowID, entryCount: 0, fences: [])
+    insertBlock = try HotStatement(
+      database, "INSERT INTO page_index_block (id, entries) VALUES (?, ?)")
+    block.reserveCapacity(IndexRun.entriesPerBlock * IndexEntry.byteCount)
+  }
+
+  /// Bytes of blocks written so far.
+  var writtenByteCount: Int {
+    run.fences.count * IndexRun.entriesPerBlock * IndexEntry.byteCount
+  }
+
+  /// Appends an entry. One that is not greater than the last is left out: it is a duplicate, or
+  /// comes from a damaged block, and a missing entry costs deduplication only.
+  mutating func append(_ entry: IndexEntry) throws {
+    if let last, last >= entry { return }
+    last = entry
+    if block.isEmpty { run.fences.append(entry.prefix) }
+    withUnsafeBytes(of: (entry.prefix.bigEndian, entry.location.packed.bigEndian)) {
+      block.append(contentsOf: $0)
+    }
+    run.entryCount += 1
+    if block.count == IndexRun.entriesPerBlock * IndexEntry.byteCount { try writeBlock() }
+  }
+
+  /// Writes what is left and makes the run active, in the caller's transaction. A run without
+  /// entries is removed instead.
+  mutating func finish() throws -> IndexRun? {
+    if !block.isEmpty { try writeBlock() }
+    guard run.entryCount > 0 else {
+      try IndexRun.delete(database, id: run.id)
+      return nil
+    }
+    var fences = [UInt8]()
+    fences.reserveCapacity(run.fences.count * 8)
+    for fence in run.fences {
+      withUnsafeBytes(of: fence.bigEndian) { fences.append(contentsOf: $0) }
+    }
+    let update = try HotStatement(
+      database,
+      "UPDATE page_index_run SET state = 'active', entry_count = ?, fences = ? WHERE id = ?")
+    update.bind(Int64(run.entryCount), at: 1)
+    update.bind(run.id, at: 3)
+    try fences.withUnsafeBytes { bytes in
+      update.bind(bytes, at: 2)
+      try update.run()
+    }
+    return run
+  }
+
+  private mutating func writeBlock() throws {
+    insertBlock.bind(run.blockID(run.fences.count - 1), at: 1)
+    try block.withUnsafeBytes { bytes in
+      insertBlock.bind(bytes, at: 2)
+      try insertBlock.run()
+    }
+    block.removeAll(keepingCapacity: true)
+  }
+}

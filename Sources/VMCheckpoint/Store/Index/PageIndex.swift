@@ -1,0 +1,96 @@
+import GRDB
+
+/// Finds where a page's content is stored, over all snapshots, by its digest.
+///
+/// The index is a log-structured merge tree. A save appends its new digests as one sorted run;
+/// ``IndexMerge`` merges runs of like size, so that there are few. A b-tree of digests would
+/// dirty another page with every insert, because digests are random.
+///
+/// Entries hold 8 bytes of a digest. A hit counts only when all 32 bytes, which stand in the
+/// chunk's row, agree: so two pages whose prefixes collide, even by a guest's design, stay two
+/// pages, and an entry whose chunk is gone does no harm.
+struct PageIndex {
+  private let runs: [IndexRun]
+  private let selectBlock: HotStatement
+  private let digests: DigestReader
+
+  /// Loads the runs' fences.
+  init(_ database: Database) throws {
+    // The newest first: a page is likeliest to be where its VM's last snapshot put it.
+    runs = try IndexRun.fetchActive(database).reversed()
+    selectBlock = try HotStatement(database, "SELECT entries FROM page_index_block WHERE id = ?")
+    digests = try DigestReader(database)
+  }
+
+  var isEmpty: Bool { runs.isEmpty }
+
+  /// Where the page with `digest` is stored, if it is.
+  ///
+  /// - Complexity: One block read and a binary search for each run, and a row read for each entry
+  ///   with the digest's prefix.
+  func location(of digest: PageDigest) throws -> PageLocation? {
+    for run in runs {
+      var block = run.firstBlock(for: digest.prefix)
+      while block < run.fences.count, run.fences[block] <= digest.prefix {
+        if let location = try search(run.blockID(block), for: digest) { return location }
+        block += 1
+      }
+    }
+    return nil
+  }
+
+  private func search(_ blockID: Int64, for digest: PageDigest) throws -> PageLocation? {
+    selectBlock.bind(blockID, at: 1)
+    defer { selectBlock.reset() }
+    guard try selectBlock.step() else { return nil }
+    return try selectBlock.withBlob(0) { (blob) throws -> PageLocation? in
+      guard let base = blob.baseAddress else { return nil }
+      let count = blob.count / IndexEntry.byteCount
+      var index = Self.lowerBound(of: digest.prefix, in: base, count: count)
+      while index < count {
+        let entry = IndexEntry(loadingFrom: base + index * IndexEntry.byteCount)
+        guard entry.prefix == digest.prefix else { return nil }
+        if entry.location.chunkID > 0, try digests.matches(entry.location, digest) {
+          return entry.location
+        }
+        index += 1
+      }
+      return nil
+    }
+  }
+
+  /// The index of the first entry whose prefix is not less than `prefix`.
+  private static func lowerBound(of prefix: UInt64, in base: UnsafeRawPointer, count: Int) -> Int {
+    var low = 0
+    var high = count
+    while low < high {
+      let middle = (low + high) / 2
+      if IndexEntry(loadingFrom: base + middle * IndexEntry.byteCount).prefix < prefix {
+        low = middle + 1
+      } else {
+        high = middle
+      }
+    }
+    return low
+  }
+
+  /// Appends `entries`, in ascending order, as a new run, in the caller's transaction.
+  static func append(_ entries: [IndexEntry], to database: Database) throws {
+    guard !entries.isEmpty else { return }
+    var writer = try IndexRunWriter(database)
+    for entry in entries { try writer.append(entry) }
+    _ = try writer.finish()
+  }
+
+  /// Removes what a merge that died has left. Only for the holder of the writer's lock.
+  static func removeUnfinishedRuns(_ database: Database) throws {
+    let ids = try Int64.fetchAll(
+      database, sql: "SELECT id FROM page_index_run WHERE state = 'building'")
+    for id in ids {
+      try database.inTransaction(.immediate) {
+        try IndexRun.delete(database, id: id)
+        return .commit
+      }
+    }
+  }
+}

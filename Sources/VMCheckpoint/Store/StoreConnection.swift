@@ -1,0 +1,261 @@
+import GRDB
+import Glibc
+import Synchronization
+import SystemPackage
+
+/// How a connection to a store is set up, opened and checked.
+enum StoreConnection {
+  /// How long a statement waits for another process's transaction. Writers' transactions take
+  /// tens of milliseconds, but a reader in a SQLite shell may hold one for long.
+  static let busyTimeoutSeconds = 60.0
+
+  /// SQLite's cache of clean pages. Small, because every page of guest RAM passes just once.
+  private static let cacheKiB = 16 * 1024
+
+  /// Opens the file at `path`, which must exist, and checks that it is a store of this version.
+  ///
+  /// Falls back to reading only when the file, or its directory, may not be written.
+  ///
+  /// - Throws: ``VMCheckpointError`` that says which of these is not so.
+  static func open(
+    path: String, busy: BusyPolicy
+  ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
+    try checkFile(path: path)
+    let isReadOnly = access(path, W_OK) != 0
+    let queue = try connect(path: path, readOnly: isReadOnly, busy: busy)
+    try checkFormat(queue, path: path)
+    return (queue, isReadOnly)
+  }
+
+  /// Opens the store at `path`, creating file and schema when there is none or an empty file.
+  ///
+  /// - Throws: ``VMCheckpointError``. A file that this call created and could not fill is removed.
+  static func openOrCreate(
+    path: String, busy: BusyPolicy
+  ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
+    let created = try createEmptyFile(path: path)
+    if !created {
+      guard try fileByteCount(path: path) == 0 else { return try open(path: path, busy: busy) }
+    }
+    do throws(VMCheckpointError) {
+      let queue = try connect(path: path, readOnly: false, busy: busy)
+      try translatingDatabaseErrors(storePath: path) {
+        try queue.writeWithoutTransaction { database in
+          // Both take effect only while the file is empty.
+          try database.execute(
+            sql: """
+              PRAGMA page_size = \(StoreFormat.databasePageByteCount);
+              PRAGMA auto_vacuum = INCREMENTAL;
+              """)
+        }
+        try migrate(queue)
+      }
+      try checkFormat(queue, path: path)
+      return (queue, false)
+    } catch {
+      if created {
+        unlink(path)
+        unlink(path + "-journal")
+      }
+      throw error
+    }
+  }
+
+  // MARK: The file
+
+  private static func checkFile(path: String) throws(VMCheckpointError) {
+    var status = stat()
+    guard stat(path, &status) == 0 else {
+      let code = Errno(rawValue: errno)
+      guard code == .noSuchFileOrDirectory || code == .notDirectory else {
+        throw VMCheckpointError(
+          code == .permissionDenied ? .permissionDenied : .inputOutput,
+          "cannot open store \(quotedName(path)): \(code)")
+      }
+      throw VMCheckpointError(
+        .notFound, "there is no store at \(quotedName(path))",
+        hint: "name another with --store, or create it with: vmckpt save")
+    }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw VMCheckpointError(
+        .corrupt, "\(quotedName(path)) is not a vmckpt store: it is no regular file",
+        hint: "give the path of a store with --store")
+    }
+    guard access(path, R_OK) == 0 else {
+      throw VMCheckpointError(
+        .permissionDenied, "no permission to read store \(quotedName(path))",
+        hint: "run as the user who owns it")
+    }
+    guard status.st_size > 0 else {
+      throw VMCheckpointError(
+        .corrupt, "\(quotedName(path)) is not a vmckpt store: it is empty",
+        hint: "give the path of a store with --store, or create one with: vmckpt save")
+    }
+  }
+
+  private static func fileByteCount(path: String) throws(VMCheckpointError) -> Int64 {
+    var status = stat()
+    guard stat(path, &status) == 0 else { return 0 }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw VMCheckpointError(
+        .cannotCreate, "cannot create store \(quotedName(path)): it is no regular file")
+    }
+    return Int64(status.st_size)
+  }
+
+  /// Guest RAM is secret, so the file has mode 0600 from its first moment; SQLite gives its
+  /// journal the same.
+  private static func createEmptyFile(path: String) throws(VMCheckpointError) -> Bool {
+    do {
+      let descriptor = try FileDescriptor.open(
+        FilePath(path), .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: [.ownerReadWrite])
+      try descriptor.close()
+      return true
+    } catch let error as Errno {
+      switch error {
+      case .fileExists: return false
+      case .permissionDenied, .notPermitted, .readOnlyFileSystem:
+        throw VMCheckpointError(
+          .permissionDenied, "cannot create store \(quotedName(path)): \(error)",
+          hint: "choose a directory that you may write to with --store")
+      default:
+        throw VMCheckpointError(
+          .cannotCreate, "cannot create store \(quotedName(path)): \(error)",
+          hint: "choose another path with --store")
+      }
+    } catch {
+      throw VMCheckpointError(.inputOutput, "\(error)")
+    }
+  }
+
+  // MARK: The connection
+
+  private static func connect(
+    path: String, readOnly: Bool, busy: BusyPolicy
+  ) throws(VMCheckpointError) -> DatabaseQueue {
+    var configuration = Configuration()
+    configuration.label = "vmckpt"
+    configuration.readonly = readOnly
+    configuration.busyMode = .callback { attempt in busy.wait(attempt: attempt) }
+    configuration.prepareDatabase { database in
+      try database.execute(
+        sql: """
+          PRAGMA trusted_schema = OFF;
+          PRAGMA cell_size_check = ON;
+          PRAGMA cache_size = -\(cacheKiB);
+          """)
+      guard !readOnly else { return }
+      // Rollback journal, and every commit on disk before it counts. Deleted guest memory is
+      // overwritten with zeros: Debian's default, stated so that it does not depend on it. The
+      // cache may not spill: a spill takes the exclusive lock in the middle of a batch and shuts
+      // readers out; batches are small enough to stay in memory.
+      try database.execute(
+        sql: """
+          PRAGMA journal_mode = TRUNCATE;
+          PRAGMA synchronous = FULL;
+          PRAGMA secure_delete = ON;
+          PRAGMA cache_spill = OFF;
+          """)
+    }
+    return try translatingDatabaseErrors(storePath: path) {
+      try DatabaseQueue(path: path, configuration: configuration)
+    }
+  }
+
+  // MARK: The format
+
+  /// Brings an empty database, or a store of an older version, up to this version, each step in
+  /// a transaction of its own. Of processes that try it together, one does the work.
+  static func migrate(
+    _ queue: DatabaseQueue, with migrations: [StoreFormat.Migration] = StoreFormat.migrations
+  ) throws {
+    for migration in migrations {
+      try queue.write { database in
+        let version = try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+        guard version == migration.version - 1 else { return }
+        try database.execute(sql: migration.sql)
+        if migration.version == 1 {
+          try database.execute(
+            sql: "INSERT INTO store (id, uuid, created_at, created_by) VALUES (1, ?, ?, ?)",
+            arguments: [UniqueID.make(), UTCTime.now, VMCheckpointVersion.producer])
+        }
+        try database.execute(
+          sql: """
+            PRAGMA application_id = \(StoreFormat.applicationID);
+            PRAGMA user_version = \(migration.version);
+            """)
+      }
+    }
+  }
+
+  private static func checkFormat(
+    _ queue: DatabaseQueue, path: String
+  ) throws(VMCheckpointError) {
+    let store = quotedName(path)
+    let (applicationID, version, objects) = try translatingDatabaseErrors(storePath: path) {
+      try queue.read { database in
+        (
+          try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
+          try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0,
+          try Row.fetchAll(
+            database, sql: "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
+          ).map { (type: $0["type"] as String, name: $0["name"] as String) }
+        )
+      }
+    }
+    guard applicationID == StoreFormat.applicationID else {
+      throw VMCheckpointError(
+        .corrupt, "\(store) is not a vmckpt store: it is another program's SQLite database",
+        hint: "give the path of a store with --store")
+    }
+    guard version <= StoreFormat.version else {
+      throw VMCheckpointError(
+        .corrupt,
+        "store \(store) has format version \(version), and this vmckpt knows up to "
+          + "\(StoreFormat.version)",
+        hint: "use the vmckpt that wrote it, or a newer one")
+    }
+    guard version == StoreFormat.version else {
+      throw VMCheckpointError(.corrupt, "store \(store) has the unknown format version \(version)")
+    }
+    // A trigger would run a stranger's SQL inside our transactions.
+    if let trigger = objects.first(where: { $0.type == "trigger" }) {
+      throw VMCheckpointError(
+        .corrupt, "store \(store) has a trigger, \(quotedName(trigger.name))",
+        hint: "a store has none; drop it with sqlite3 if you put it there")
+    }
+    let tables = Set(objects.map(\.name))
+    if let missing = StoreFormat.tables.subtracting(tables).min() {
+      throw VMCheckpointError(.corrupt, "store \(store) is damaged: table \(missing) is missing")
+    }
+  }
+}
+
+/// Decides how long a connection waits for another process's transaction.
+final class BusyPolicy: Sendable {
+  private struct State {
+    var cancellation: CancellationFlag?
+    var deadlineSeconds = 0.0
+  }
+
+  private let state = Mutex(State())
+
+  /// Lets `flag` end waits early, until the next call.
+  func observe(_ flag: CancellationFlag?) {
+    state.withLock { $0.cancellation = flag }
+  }
+
+  /// SQLite's busy handler: sleeps and says whether to try again. `attempt` counts from 0 for
+  /// each wait.
+  func wait(attempt: Int) -> Bool {
+    let now = MonotonicClock.nowSeconds
+    let goesOn = state.withLock { state in
+      if attempt == 0 { state.deadlineSeconds = now + StoreConnection.busyTimeoutSeconds }
+      return state.cancellation?.isCancelled != true && now < state.deadlineSeconds
+    }
+    guard goesOn else { return false }
+    usleep(UInt32(min(20_000, 500 << min(attempt, 6))))
+    return true
+  }
+}

@@ -1,0 +1,38 @@
+import VMCheckpointSchema
+
+/// The numbers of store format version 1; the DocC article "Format" draws them.
+enum StoreFormat {
+  /// `VMCK`, in SQLite's header at offset 68: tells a store from any other SQLite file.
+  static let applicationID: Int32 = 0x564D_434B
+
+  /// In SQLite's header at offset 60. Independent of the program's version.
+  static let version: Int32 = 1
+
+  /// SQLite's page: a chunk of 16 compressed pages takes two or three, an index block one.
+  static let databasePageByteCount = 16384
+
+  /// Guest pages in a chunk. More pack no better (see "Format"), and a random access decodes all.
+  static let chunkPageCapacity = 16
+
+  /// A chunk's pages, uncompressed.
+  static let chunkByteCapacity = chunkPageCapacity * Page.byteCount
+
+  /// The longest stored form of a chunk: an LZ4 frame is only kept when it is shorter than that.
+  static let maximumStoredChunkByteCount = chunkByteCapacity
+
+  /// The tables that a store has; a file that lacks one, or has a view in its place, is damaged.
+  static let tables: Set<String> = [
+    "store", "snapshot", "snapshot_tag", "memory_region", "chunk", "chunk_data", "ram_extent",
+    "page_index_run", "page_index_block", "overlay_kind", "overlay", "device_state",
+  ]
+
+  /// One step up from an older format.
+  struct Migration {
+    /// The version that the step brings a store to.
+    var version: Int32
+    var sql: String
+  }
+
+  /// In ascending order of version; the first makes a store out of an empty file.
+  static let migrations = [Migration(version: 1, sql: SchemaSQL.version1)]
+}

@@ -1,0 +1,58 @@
+import Glibc
+
+/// A mutex with condition variables, for threads that hand buffers to each other.
+///
+/// `Synchronization.Mutex` cannot wait for a condition, and Foundation's `NSCondition` has one
+/// condition per lock, which would wake every thread at every event.
+final class Monitor: @unchecked Sendable {
+  /// Something that threads wait for, by its number.
+  struct Condition: Sendable {
+    fileprivate let index: Int
+    init(_ index: Int) { self.index = index }
+  }
+
+  private let mutex: UnsafeMutablePointer<pthread_mutex_t>
+  private let conditions: UnsafeMutableBufferPointer<pthread_cond_t>
+
+  init(conditionCount: Int) {
+    mutex = .allocate(capacity: 1)
+    mutex.initialize(to: pthread_mutex_t())
+    pthread_mutex_init(mutex, nil)
+    conditions = .allocate(capacity: conditionCount)
+    conditions.initialize(repeating: pthread_cond_t())
+    for index in conditions.indices {
+      pthread_cond_init(conditions.baseAddress! + index, nil)
+    }
+  }
+
+  deinit {
+    for index in conditions.indices {
+      pthread_cond_destroy(conditions.baseAddress! + index)
+    }
+    conditions.deallocate()
+    pthread_mutex_destroy(mutex)
+    mutex.deallocate()
+  }
+
+  func withLock<Result, Failure: Error>(
+    _ body: () throws(Failure) -> Result
+  ) throws(Failure) -> Result {
+    pthread_mutex_lock(mutex)
+    defer { pthread_mutex_unlock(mutex) }
+    return try body()
+  }
+
+  /// Releases the lock, waits to be woken, and takes it again. Call with the lock held, in a loop
+  /// that checks what is waited for.
+  func wait(for condition: Condition) {
+    pthread_cond_wait(conditions.baseAddress! + condition.index, mutex)
+  }
+
+  func wakeOne(_ condition: Condition) {
+    pthread_cond_signal(conditions.baseAddress! + condition.index)
+  }
+
+  func wakeAll(_ condition: Condition) {
+    pthread_cond_broadcast(conditions.baseAddress! + condition.index)
+  }
+}

@@ -1,0 +1,169 @@
+import Glibc
+import SystemPackage
+
+/// A file that appears under its name only when it is complete: written beside its target with
+/// mode 0600, synced, and renamed.
+///
+/// If ``commit()`` is not called, the temporary file is removed when the object goes away.
+final class OutputFile: Sendable {
+  /// What the user asked for.
+  let path: String
+  /// `path` with symbolic links followed, so that a link's target is replaced and not the link.
+  private let targetPath: String
+  private let temporaryPath: String
+  private let overwriting: Bool
+  let descriptor: FileDescriptor
+  private let isCommitted = CommitState()
+
+  private final class CommitState: @unchecked Sendable { var value = false }
+
+  /// Creates the temporary file.
+  ///
+  /// - Throws: ``VMCheckpointError``: `cannotCreate` when the target exists and may not be
+  ///   overwritten, or cannot be created.
+  init(path: String, overwriting: Bool) throws(VMCheckpointError) {
+    self.path = path
+    self.overwriting = overwriting
+    targetPath = Self.resolvingLinks(path)
+    try Self.check(targetPath, overwriting: overwriting)
+    let target = FilePath(targetPath)
+    guard let name = target.lastComponent, name.kind == .regular else {
+      throw VMCheckpointError(
+        .cannotCreate, "cannot create \(quotedName(path)): it names no file")
+    }
+    // Long names are cut: the temporary one must fit as well.
+    let stem = String(decoding: name.string.utf8.prefix(200), as: UTF8.self)
+    temporaryPath =
+      target.removingLastComponent().appending(".\(stem).\(UniqueID.make().prefix(8)).tmp").string
+    do {
+      descriptor = try FileDescriptor.open(
+        FilePath(temporaryPath), .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: [.ownerReadWrite])
+    } catch {
+      throw Self.cannotCreate(path, error as? Errno ?? .ioError)
+    }
+  }
+
+  deinit {
+    try? descriptor.close()
+    if !isCommitted.value { unlink(temporaryPath) }
+  }
+
+  /// Sets the file's size; what is not written reads as zeros and takes no space.
+  func setByteCount(_ byteCount: UInt64) throws(VMCheckpointError) {
+    guard ftruncate(descriptor.rawValue, off_t(byteCount)) == 0 else {
+      let code = Errno(rawValue: errno)
+      throw VMCheckpointError(
+        .cannotCreate, "cannot make \(quotedName(path)) \(byteCount) bytes large: \(code)",
+        hint: code == .fileTooLarge ? "the file system does not hold files that large" : nil)
+    }
+  }
+
+  /// Checks that the file system has room.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `cannotCreate`.
+  func requireFreeSpace(byteCount: UInt64) throws(VMCheckpointError) {
+    var status = statvfs()
+    guard fstatvfs(descriptor.rawValue, &status) == 0 else { return }
+    let free = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
+    guard !free.overflow, free.partialValue < byteCount else { return }
+    throw VMCheckpointError(
+      .cannotCreate,
+      """
+      not enough space for \(quotedName(path)): it needs \(byteCount) bytes, and \
+      \(free.partialValue) are free
+      """, hint: "free some space, or restore to another file system")
+  }
+
+  /// Writes all of `bytes` at `offset`. Threads may write different parts at once.
+  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
+    var done = 0
+    while done < bytes.count {
+      let result = pwrite(
+        descriptor.rawValue, bytes.baseAddress! + done, bytes.count - done,
+        off_t(offset) + off_t(done))
+      if result > 0 {
+        done += result
+      } else if errno != EINTR {
+        throw VMCheckpointError(
+          .inputOutput, "cannot write \(quotedName(path)): \(Errno(rawValue: errno))",
+          hint: errno == ENOSPC ? "free some space and try again" : nil)
+      }
+    }
+  }
+
+  /// Writes `text` at the file's beginning.
+  func write(_ text: String) throws {
+    try Array(text.utf8).withUnsafeBytes { try write($0, at: 0) }
+  }
+
+  /// Syncs the file to disk and puts it in its place.
+  ///
+  /// - Throws: ``VMCheckpointError``; the target is as it was then.
+  func commit() throws(VMCheckpointError) {
+    guard fsync(descriptor.rawValue) == 0 else {
+      throw VMCheckpointError(
+        .inputOutput, "cannot write \(quotedName(path)): \(Errno(rawValue: errno))")
+    }
+    try rename()
+    isCommitted.value = true
+    let directory = FilePath(targetPath).removingLastComponent()
+    if let parent = try? FileDescriptor.open(
+      directory.isEmpty ? "." : directory, .readOnly, options: [.closeOnExec, .directory])
+    {
+      _ = fsync(parent.rawValue)
+      try? parent.close()
+    }
+  }
+
+  private func rename() throws(VMCheckpointError) {
+    if overwriting {
+      try Self.check(targetPath, overwriting: true)
+      guard Glibc.rename(temporaryPath, targetPath) == 0 else {
+        throw Self.cannotCreate(path, Errno(rawValue: errno))
+      }
+      return
+    }
+    // A link, unlike a rename, never replaces a file that has come in the meantime.
+    if link(temporaryPath, targetPath) == 0 {
+      unlink(temporaryPath)
+      return
+    }
+    guard errno != EEXIST else { throw Self.exists(path) }
+    // Not every file system has hard links.
+    try Self.check(targetPath, overwriting: false)
+    guard Glibc.rename(temporaryPath, targetPath) == 0 else {
+      throw Self.cannotCreate(path, Errno(rawValue: errno))
+    }
+  }
+
+  private static func resolvingLinks(_ path: String) -> String {
+    guard let resolved = realpath(path, nil) else { return path }
+    defer { free(resolved) }
+    return String(cString: resolved)
+  }
+
+  private static func check(_ path: String, overwriting: Bool) throws(VMCheckpointError) {
+    var status = stat()
+    guard lstat(path, &status) == 0 else { return }
+    guard status.st_mode & S_IFMT == S_IFREG else {
+      throw VMCheckpointError(
+        .cannotCreate, "cannot create \(quotedName(path)): it is there and no regular file",
+        hint: "give another path, or - for standard output")
+    }
+    guard overwriting else { throw exists(path) }
+  }
+
+  private static func exists(_ path: String) -> VMCheckpointError {
+    VMCheckpointError(
+      .cannotCreate, "\(quotedName(path)) exists already",
+      hint: "give another path, or --force to replace it")
+  }
+
+  private static func cannotCreate(_ path: String, _ error: Errno) -> VMCheckpointError {
+    let denied = [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error)
+    return VMCheckpointError(
+      denied ? .permissionDenied : .cannotCreate,
+      "cannot create \(quotedName(path)): \(error)")
+  }
+}

@@ -1,0 +1,42 @@
+import Glibc
+
+/// The time as text, without Foundation's formatters.
+enum UTCTime {
+  /// ISO 8601 with milliseconds, such as `2026-03-01T09:30:00.125Z`: sorts as text.
+  static var now: String {
+    let (parts, milliseconds) = current()
+    return "\(date(parts, separator: "-"))T\(clock(parts, separator: ":"))"
+      + ".\(padded(milliseconds, 3))Z"
+  }
+
+  /// Compact, for names: `20260301T093000Z`.
+  static var nowForNames: String {
+    let (parts, _) = current()
+    return "\(date(parts, separator: ""))T\(clock(parts, separator: ""))Z"
+  }
+
+  private static func current() -> (tm, Int) {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    var parts = tm()
+    gmtime_r(&time.tv_sec, &parts)
+    return (parts, time.tv_nsec / 1_000_000)
+  }
+
+  private static func date(_ parts: tm, separator: String) -> String {
+    [
+      padded(Int(parts.tm_year) + 1900, 4), padded(Int(parts.tm_mon) + 1, 2),
+      padded(Int(parts.tm_mday), 2),
+    ].joined(separator: separator)
+  }
+
+  private static func clock(_ parts: tm, separator: String) -> String {
+    [parts.tm_hour, parts.tm_min, parts.tm_sec].map { padded(Int($0), 2) }
+      .joined(separator: separator)
+  }
+
+  private static func padded(_ number: Int, _ width: Int) -> String {
+    let digits = String(number)
+    return String(repeating: "0", count: max(0, width - digits.count)) + digits
+  }
+}

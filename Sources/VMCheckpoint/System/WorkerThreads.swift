@@ -1,0 +1,48 @@
+import Glibc
+
+/// Threads of an operation's own, for work that computes and blocks, which Swift's cooperative
+/// pool is not made for.
+struct WorkerThreads {
+  private final class Start {
+    let body: @Sendable () -> Void
+    init(_ body: @escaping @Sendable () -> Void) { self.body = body }
+  }
+
+  private var threads: [pthread_t] = []
+
+  /// Starts up to `count` threads that each run `body` once. Fewer, but at least one, when the
+  /// system has no more to give.
+  ///
+  /// - Throws: ``VMCheckpointError`` when not even one could be started.
+  init(count: Int, _ body: @escaping @Sendable () -> Void) throws(VMCheckpointError) {
+    // A worker must not take the signals that are to interrupt the main thread's system calls.
+    var blocked = sigset_t()
+    var previous = sigset_t()
+    sigfillset(&blocked)
+    pthread_sigmask(SIG_BLOCK, &blocked, &previous)
+    defer { pthread_sigmask(SIG_SETMASK, &previous, nil) }
+    for _ in 0..<count {
+      var thread = pthread_t()
+      let start = Unmanaged.passRetained(Start(body))
+      let result = pthread_create(
+        &thread, nil,
+        { argument in
+          Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
+          return nil
+        }, start.toOpaque())
+      guard result == 0 else {
+        start.release()
+        break
+      }
+      threads.append(thread)
+    }
+    guard !threads.isEmpty else {
+      throw VMCheckpointError(.inputOutput, "cannot start a thread: the system has none left")
+    }
+  }
+
+  /// Waits for every thread's `body` to return. Call exactly once.
+  func join() {
+    for thread in threads { pthread_join(thread, nil) }
+  }
+}
