@@ -1,4 +1,3 @@
-import ArgumentParser
 import VMCheckpointCommands
 
 @main

@@ -1,0 +1,8 @@
+public import ArgumentParser
+public import VMCheckpoint
+
+// Each takes its raw values, which ArgumentParser lists in help and errors.
+extension CPUVendor: ExpressibleByArgument {}
+extension OverlayTreatment: ExpressibleByArgument {}
+extension QEMUMachine: ExpressibleByArgument {}
+extension RAMFormat: ExpressibleByArgument {}

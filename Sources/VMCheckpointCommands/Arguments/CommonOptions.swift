@@ -1,0 +1,62 @@
+import ArgumentParser
+import VMCheckpoint
+
+/// The options that every command has.
+struct CommonOptions: ParsableArguments {
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The store. (default: $VMCKPT_STORE, else ./vmckpt.db)",
+      valueName: "path"
+    )
+  )
+  var store: String?
+
+  @Flag(name: .long, help: "Print one JSON document instead of text.")
+  var json = false
+
+  @Flag(name: .long, help: "Show no progress bar, even on a terminal.")
+  var noProgress = false
+
+  /// The store's path: the option, else the environment variable, else `./vmckpt.db`. An empty
+  /// variable counts as none.
+  func storePath(
+    environment: [String: String]
+  ) throws(VMCheckpointError) -> String {
+    if let store {
+      guard !store.isEmpty else {
+        throw VMCheckpointError(.invalidArgument, "--store is empty", hint: "give it a path")
+      }
+      return store
+    }
+    if let store = environment["VMCKPT_STORE"], !store.isEmpty { return store }
+    return "./vmckpt.db"
+  }
+
+  /// Opens the store, which must exist.
+  func openStore(in session: CommandSession) throws(VMCheckpointError) -> Store {
+    try Store.open(at: storePath(environment: session.environment))
+  }
+}
+
+/// The option of the commands that work with several threads.
+struct ThreadOptions: ParsableArguments {
+  /// More than any machine has; a thread costs memory.
+  static let maximumCount = 1024
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Worker threads. (default: one a core)", valueName: "n"),
+    transform: Self.parse
+  )
+  var threads: Int?
+
+  /// Parses a number of threads.
+  static func parse(_ text: String) throws(ArgumentError) -> Int {
+    let count = try DecimalNumber.parse(text)
+    guard (1...UInt64(maximumCount)).contains(count) else {
+      throw ArgumentError("expected 1 to \(maximumCount)")
+    }
+    return Int(count)
+  }
+}

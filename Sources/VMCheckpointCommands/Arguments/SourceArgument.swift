@@ -1,0 +1,56 @@
+import Glibc
+package import VMCheckpoint
+
+/// A format of captured RAM that `save` reads and `restore` writes.
+enum RAMFormat: String, CaseIterable, Sendable {
+  /// A flat file: the guest's regions at their offsets, without a header.
+  case raw
+
+  /// For messages.
+  static var list: String { allCases.map { "\($0.rawValue):" }.joined(separator: ", ") }
+}
+
+/// The SOURCE of `save`: a path, `-`, or either behind `FORMAT:`.
+package enum SourceArgument: Hashable, Sendable {
+  case file(path: String)
+  case standardInput
+
+  /// Parses `text`. What looks like a format and is none, but is a file's name, is that file.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
+  package init(
+    _ text: String,
+    fileExists: (String) -> Bool = { access($0, F_OK) == 0 }
+  ) throws(VMCheckpointError) {
+    var path = text
+    if let scheme = Self.scheme(of: text) {
+      if RAMFormat(rawValue: scheme) != nil {
+        path = String(text.dropFirst(scheme.utf8.count + 1))
+      } else if !fileExists(text) {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "unknown format '\(scheme):' in SOURCE",
+          hint: "known: \(RAMFormat.list); write ./\(text) for a file of that name"
+        )
+      }
+    }
+    guard !path.isEmpty else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "SOURCE is empty",
+        hint: "give a RAM file's path, or -"
+      )
+    }
+    self = path == "-" ? .standardInput : .file(path: path)
+  }
+
+  /// The letters, digits and dashes before the first colon, if there are only such.
+  private static func scheme(of text: String) -> String? {
+    guard let colon = text.firstIndex(of: ":") else { return nil }
+    let scheme = text[..<colon]
+    guard let first = scheme.first, first.isASCII, first.isLetter,
+      scheme.allSatisfy({ $0.isASCII && ($0.isLetter || $0.isNumber || $0 == "-") })
+    else { return nil }
+    return String(scheme)
+  }
+}

@@ -1,0 +1,38 @@
+import ArgumentParser
+import VMCheckpoint
+
+/// `vmckpt gc`.
+struct GcCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "gc",
+    abstract: "Free what no snapshot uses and return space to the file system.",
+    usage: "vmckpt gc [--dry-run] [<options>]",
+    discussion: """
+      Removes what interrupted saves left behind and chunks that no snapshot names, packs \
+      anew chunks that are mostly dead, and shrinks the store's file.
+
+      EXAMPLES:
+        vmckpt gc --dry-run
+        vmckpt gc
+      """
+  )
+
+  @Flag(name: .long, help: "Only tell what would be freed.")
+  var dryRun = false
+
+  @OptionGroup var threadOptions: ThreadOptions
+  @OptionGroup var common: CommonOptions
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> GcOutput {
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(
+      session: session,
+      common: common,
+      threadCount: threadOptions.threads
+    )
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      try Store.open(at: storePath).collectGarbage(dryRun: dryRun, control: control)
+    }
+    return GcOutput(collected: CollectOutput(result), warnings: warnings)
+  }
+}

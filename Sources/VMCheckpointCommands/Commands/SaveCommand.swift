@@ -1,0 +1,115 @@
+import ArgumentParser
+import VMCheckpoint
+
+/// `vmckpt save`.
+struct SaveCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "save",
+    abstract: "Save a guest's RAM and overlays as a snapshot.",
+    usage: "vmckpt save <source> [--name <name>] [--vm <vm>] [<options>]",
+    discussion: """
+      SOURCE is a flat file of the guest's RAM, or '-' for standard input. 'raw:PATH' names \
+      the format as well. The guest must be paused while it is read. The store is created \
+      when there is none.
+
+      A guest with a hole in its RAM needs its regions: by --qemu-machine, or by --region, \
+      once for each. A region's offset is its place in the file; left out, it is where \
+      the region before it ends. Sizes and addresses are decimal or 0x hexadecimal, with an \
+      optional K, M, G or T (powers of 1024).
+
+      EXAMPLES:
+        vmckpt save guest.ram --vm web --name web/before-upgrade
+        vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
+        vmckpt save guest.ram --qemu-machine q35
+        vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+        ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
+      """
+  )
+
+  @Argument(
+    help: ArgumentHelp("A RAM file, 'raw:PATH', or '-'.", valueName: "source"),
+    completion: .file()
+  )
+  var source: String
+
+  @Option(
+    name: .long,
+    help: "The snapshot's name. (default: the source's name and the time in UTC)"
+  )
+  var name: String?
+
+  @Option(name: .long, help: "The virtual machine's name. (default: the source's name)")
+  var vm: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The overlays that covered RAM, an overlays.json, or '-'.",
+      valueName: "file"
+    ),
+    completion: .file(extensions: ["json"])
+  )
+  var overlays: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "The snapshot that this one descends from. (default: the newest of the same VM)",
+      valueName: "ref"
+    )
+  )
+  var parent: String?
+
+  @Flag(name: .long, help: "Save without a parent.")
+  var noParent = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("A tag; may be repeated.", valueName: "key=value"),
+    transform: TagArgument.parse
+  )
+  var tag: [TagArgument] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "A memory region, gpa=N,size=N[,offset=N][,name=NAME]; repeated for each.",
+      valueName: "region"
+    ),
+    transform: RegionArgument.parse
+  )
+  var region: [RegionArgument] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("RAM lies as in QEMU's machine of this type.", valueName: "type")
+  )
+  var qemuMachine: QEMUMachine?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With --qemu-machine, the guest's RAM; needed with '-'.",
+      valueName: "size"
+    ),
+    transform: ByteSize.parse
+  )
+  var ramSize: UInt64?
+
+  @OptionGroup var threadOptions: ThreadOptions
+  @OptionGroup var common: CommonOptions
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
+    let request = try makeRequest(in: session)
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(
+      session: session,
+      common: common,
+      threadCount: threadOptions.threads
+    )
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      try Store.openOrCreate(at: storePath).save(request, control: control)
+    }
+    return SaveOutput(result, warnings: warnings)
+  }
+}

@@ -1,0 +1,19 @@
+import ArgumentParser
+import VMCheckpoint
+
+/// A command of the tool: its arguments, and one call of the library that makes its result.
+protocol VerbCommand: ParsableCommand {
+  associatedtype Output: CommandOutput
+
+  var common: CommonOptions { get }
+
+  /// Whether standard output carries RAM, so that the result goes to standard error.
+  var standardOutputCarriesRAM: Bool { get }
+
+  /// Does what the command is for. Prints nothing but warnings and progress.
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> Output
+}
+
+extension VerbCommand {
+  var standardOutputCarriesRAM: Bool { false }
+}

@@ -1,0 +1,61 @@
+import VMCheckpoint
+
+extension DiffOutput {
+  var text: String {
+    let names = "\(printable(a)) and \(printable(b))"
+    if identical { return "\(names) hold the same RAM, overlays and device state\n" }
+    return "What \(printable(b)) has different from \(printable(a))\n" + countTable
+      + section("Memory regions", memoryRegions.map(Self.line))
+      + section("Overlays", overlays.map(Self.line))
+      + section("Device states", deviceStates.map { Self.mark($0.change) + printable($0.name) })
+      + rangeSection("Added", added)
+      + rangeSection("Zeroed", zeroed)
+      + rangeSection("Changed", changed)
+  }
+
+  private var countTable: String {
+    let classes = [
+      ("added", added.pageCount), ("zeroed", zeroed.pageCount), ("changed", changed.pageCount),
+      ("unchanged", unchangedPageCount),
+    ]
+    return TextTable(
+      [("PAGES", .left), ("COUNT", .right), ("SIZE", .right)],
+      rows: classes.map { [$0.0, "\($0.1)", HumanReadable.pages($0.1)] }
+    ).text(indentation: "  ")
+  }
+
+  private func section(_ title: String, _ lines: [String]) -> String {
+    lines.isEmpty ? "" : "\n\(title)\n" + lines.map { "  \($0)\n" }.joined()
+  }
+
+  private func rangeSection(_ title: String, _ pages: Pages) -> String {
+    var lines = pages.ranges.map { range in
+      "\(range.text)  \(HumanReadable.count(range.pageCount, "page"))"
+    }
+    let missing = pages.rangeCount - min(pages.rangeCount, UInt64(pages.ranges.count))
+    if missing > 0 {
+      let more = lines.isEmpty ? "" : "more "
+      lines.append("\(missing) \(more)\(missing == 1 ? "range" : "ranges") (--limit all)")
+    }
+    return section("\(title) PFNs", lines)
+  }
+
+  private static func mark(_ change: ChangeKind) -> String {
+    switch change {
+    case .added: "+ "
+    case .removed: "- "
+    case .changed: "~ "
+    }
+  }
+
+  private static func line(_ overlay: Overlay) -> String {
+    let vp = overlay.kind.scope == .vp ? " vp \(overlay.vp)" : ""
+    return "\(mark(overlay.change))\(HumanReadable.hex(overlay.pfn)) \(overlay.kind.rawValue)\(vp)"
+  }
+
+  private static func line(_ region: Region) -> String {
+    "\(mark(region.change))GPA \(HumanReadable.hex(region.gpa)), "
+      + "\(HumanReadable.bytes(region.bytes)) at offset \(HumanReadable.hex(region.fileOffset)), "
+      + printable(region.name)
+  }
+}

@@ -1,0 +1,95 @@
+import VMCheckpoint
+
+/// What `diff` prints.
+struct DiffOutput: CommandOutput, Hashable {
+  /// The pages of one class.
+  struct Pages: Codable, Hashable, Sendable {
+    var pageCount: UInt64
+    var rangeCount: UInt64
+    /// At most as many as were asked for.
+    var ranges: [PageRangeOutput]
+
+    enum CodingKeys: String, CodingKey {
+      case pageCount = "page_count"
+      case rangeCount = "range_count"
+      case ranges
+    }
+
+    init(_ changes: PageChanges) {
+      pageCount = changes.pageCount
+      rangeCount = changes.rangeCount
+      ranges = changes.ranges.map(PageRangeOutput.init)
+    }
+  }
+
+  struct Overlay: Codable, Hashable, Sendable {
+    var change: ChangeKind
+    var pfn: UInt64
+    var kind: OverlayKind
+    var vp: UInt32
+  }
+
+  struct DeviceState: Codable, Hashable, Sendable {
+    var change: ChangeKind
+    var name: String
+  }
+
+  struct Region: Codable, Hashable, Sendable {
+    var change: ChangeKind
+    var gpa: UInt64
+    var bytes: UInt64
+    var fileOffset: UInt64
+    var name: String
+
+    enum CodingKeys: String, CodingKey {
+      case change, gpa, bytes
+      case fileOffset = "file_offset"
+      case name
+    }
+  }
+
+  var a: String
+  var b: String
+  var identical: Bool
+  var added: Pages
+  var zeroed: Pages
+  var changed: Pages
+  var unchangedPageCount: UInt64
+  var overlays: [Overlay]
+  var deviceStates: [DeviceState]
+  var memoryRegions: [Region]
+  var warnings: [String]
+
+  enum CodingKeys: String, CodingKey {
+    case a, b, identical, added, zeroed, changed
+    case unchangedPageCount = "unchanged_page_count"
+    case overlays
+    case deviceStates = "device_states"
+    case memoryRegions = "memory_regions"
+    case warnings
+  }
+
+  init(_ diff: SnapshotDiff, warnings: [String]) {
+    a = diff.a
+    b = diff.b
+    identical = diff.isIdentical
+    added = Pages(diff.added)
+    zeroed = Pages(diff.zeroed)
+    changed = Pages(diff.changed)
+    unchangedPageCount = diff.unchangedPageCount
+    overlays = diff.overlays.map {
+      Overlay(change: $0.change, pfn: $0.pfn, kind: $0.kind, vp: $0.vp)
+    }
+    deviceStates = diff.deviceStates.map { DeviceState(change: $0.change, name: $0.name) }
+    memoryRegions = diff.regions.map {
+      Region(
+        change: $0.change,
+        gpa: $0.region.gpa,
+        bytes: $0.region.byteCount,
+        fileOffset: $0.region.fileOffset,
+        name: $0.region.name
+      )
+    }
+    self.warnings = warnings
+  }
+}

@@ -1,0 +1,52 @@
+import VMCheckpoint
+
+/// What `restore` prints.
+struct RestoreOutput: CommandOutput, Hashable {
+  var name: String
+  var uuid: String
+  /// `nil`: standard output.
+  @Nullable var path: String?
+  @Nullable var overlaysPath: String?
+  var fileBytes: UInt64
+  var storedPages: UInt64
+  var appliedOverlayCount: Int
+  var verified: Bool
+  var durationSeconds: Double
+  var warnings: [String]
+
+  enum CodingKeys: String, CodingKey {
+    case name, uuid, path
+    case overlaysPath = "overlays_path"
+    case fileBytes = "file_bytes"
+    case storedPages = "stored_pages"
+    case appliedOverlayCount = "applied_overlay_count"
+    case verified
+    case durationSeconds = "duration_seconds"
+    case warnings
+  }
+
+  init(_ result: RestoreResult, overlaysPath: String?, warnings: [String]) {
+    name = result.name
+    uuid = result.uuid
+    path = result.path
+    self.overlaysPath = overlaysPath
+    fileBytes = result.fileByteCount
+    storedPages = result.storedPageCount
+    appliedOverlayCount = result.appliedOverlayCount
+    verified = result.verifiedPages
+    durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
+    self.warnings = warnings
+  }
+
+  var text: String {
+    let target = path.map(printable) ?? "standard output"
+    let time = HumanReadable.seconds(durationSeconds)
+    var fields = FieldList()
+    fields.add("Size", HumanReadable.bytes(fileBytes))
+    fields.add("Not zero", HumanReadable.pages(storedPages))
+    fields.add("Overlays", "\(appliedOverlayCount) applied")
+    if let overlaysPath { fields.add("Described in", overlaysPath) }
+    fields.add("Verified", verified ? "every page's SHA-256" : "no")
+    return "Restored \(printable(name)) to \(target) in \(time)\n" + fields.text
+  }
+}

@@ -1,0 +1,77 @@
+import VMCheckpoint
+
+/// What `save` prints.
+struct SaveOutput: CommandOutput, Hashable {
+  var name: String
+  var uuid: String
+  var vm: String
+  @Nullable var parent: String?
+  var ramBytes: UInt64
+  var storedPages: UInt64
+  var newPages: UInt64
+  var newStoredBytes: UInt64
+  var overlayCount: Int
+  var deviceStateCount: Int
+  var digest: String
+  var durationSeconds: Double
+  var warnings: [String]
+
+  enum CodingKeys: String, CodingKey {
+    case name, uuid, vm, parent
+    case ramBytes = "ram_bytes"
+    case storedPages = "stored_pages"
+    case newPages = "new_pages"
+    case newStoredBytes = "new_stored_bytes"
+    case overlayCount = "overlay_count"
+    case deviceStateCount = "device_state_count"
+    case digest
+    case durationSeconds = "duration_seconds"
+    case warnings
+  }
+
+  init(_ result: SaveResult, warnings: [String]) {
+    name = result.name
+    uuid = result.uuid
+    vm = result.vm
+    parent = result.parent
+    ramBytes = result.ramByteCount
+    storedPages = result.storedPageCount
+    newPages = result.newPageCount
+    newStoredBytes = result.newStoredByteCount
+    overlayCount = result.overlayCount
+    deviceStateCount = result.deviceStateCount
+    digest = result.digest
+    durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
+    self.warnings = warnings
+  }
+
+  var text: String {
+    var fields = FieldList()
+    fields.add("VM", vm)
+    fields.add("Parent", parent)
+    fields.addRAM(ramBytes, storedPages: storedPages)
+    fields.addNewPages(newPages, storedBytes: newStoredBytes)
+    fields.add("Overlays", "\(overlayCount)")
+    fields.add("Device states", "\(deviceStateCount)")
+    fields.add("UUID", uuid)
+    fields.add("Digest", digest)
+    return "Saved \(printable(name)) in \(HumanReadable.seconds(durationSeconds))\n" + fields.text
+  }
+}
+
+extension FieldList {
+  /// The RAM, and how much of it is not zero.
+  mutating func addRAM(_ ramBytes: UInt64, storedPages: UInt64) {
+    let (nonzero, overflow) = storedPages.multipliedReportingOverflow(by: 4096)
+    let share = overflow ? nil : HumanReadable.percentage(nonzero, of: ramBytes)
+    add("RAM", HumanReadable.bytes(ramBytes))
+    add("Not zero", HumanReadable.pages(storedPages) + (share.map { " (\($0))" } ?? ""))
+  }
+
+  /// The pages that no snapshot had before, and what they take.
+  mutating func addNewPages(_ newPages: UInt64, storedBytes: UInt64) {
+    let size = HumanReadable.pages(newPages)
+    let count = HumanReadable.count(newPages, "page")
+    add("New", "\(size) in \(count), stored in \(HumanReadable.bytes(storedBytes))")
+  }
+}

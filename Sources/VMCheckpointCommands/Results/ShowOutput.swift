@@ -1,0 +1,93 @@
+import VMCheckpoint
+
+/// What `show` prints: a summary's keys and these.
+struct ShowOutput: CommandOutput, Hashable {
+  var summary: SummaryOutput
+  var source: String
+  var producer: String
+  @Nullable var cpuVendor: String?
+  @Nullable var tscFrequencyHz: UInt64?
+  var memoryRegions: [RegionOutput]
+  var children: [String]
+
+  /// An overlays.json.
+  var overlays: JSONValue
+
+  var deviceStates: [DeviceStateOutput]
+
+  enum CodingKeys: String, CodingKey {
+    case source, producer
+    case cpuVendor = "cpu_vendor"
+    case tscFrequencyHz = "tsc_frequency_hz"
+    case memoryRegions = "memory_regions"
+    case children, overlays
+    case deviceStates = "device_states"
+  }
+
+  init(_ detail: SnapshotDetail) {
+    summary = SummaryOutput(detail.summary)
+    source = detail.source
+    producer = detail.producer
+    cpuVendor = detail.cpuVendor?.rawValue
+    tscFrequencyHz = detail.tscFrequencyHz
+    memoryRegions = detail.regions.map(RegionOutput.init)
+    children = detail.children
+    do {
+      overlays = try JSONValue(json: detail.overlays.encodedJSON())
+    } catch {
+      preconditionFailure("the library encoded overlays that are not JSON: \(error)")
+    }
+    deviceStates = detail.deviceStates.map(DeviceStateOutput.init)
+  }
+
+  init(from decoder: any Decoder) throws {
+    summary = try SummaryOutput(from: decoder)
+    let container = try decoder.container(keyedBy: CodingKeys.self)
+    source = try container.decode(String.self, forKey: .source)
+    producer = try container.decode(String.self, forKey: .producer)
+    _cpuVendor = try container.decode(Nullable<String>.self, forKey: .cpuVendor)
+    _tscFrequencyHz = try container.decode(Nullable<UInt64>.self, forKey: .tscFrequencyHz)
+    memoryRegions = try container.decode([RegionOutput].self, forKey: .memoryRegions)
+    children = try container.decode([String].self, forKey: .children)
+    overlays = try container.decode(JSONValue.self, forKey: .overlays)
+    deviceStates = try container.decode([DeviceStateOutput].self, forKey: .deviceStates)
+  }
+
+  func encode(to encoder: any Encoder) throws {
+    try summary.encode(to: encoder)
+    var container = encoder.container(keyedBy: CodingKeys.self)
+    try container.encode(source, forKey: .source)
+    try container.encode(producer, forKey: .producer)
+    try container.encode(_cpuVendor, forKey: .cpuVendor)
+    try container.encode(_tscFrequencyHz, forKey: .tscFrequencyHz)
+    try container.encode(memoryRegions, forKey: .memoryRegions)
+    try container.encode(children, forKey: .children)
+    try container.encode(overlays, forKey: .overlays)
+    try container.encode(deviceStates, forKey: .deviceStates)
+  }
+}
+
+/// A device state without its data, with the names of the table `device_state`.
+struct DeviceStateOutput: Codable, Hashable, Sendable {
+  var name: String
+  var format: String
+  var version: UInt32
+  var bytes: UInt64
+  var storedBytes: UInt64
+  var sha256: String
+
+  enum CodingKeys: String, CodingKey {
+    case name, format, version, bytes
+    case storedBytes = "stored_bytes"
+    case sha256
+  }
+
+  init(_ state: DeviceStateSummary) {
+    name = state.name
+    format = state.format
+    version = state.version
+    bytes = state.byteCount
+    storedBytes = state.storedByteCount
+    sha256 = state.sha256
+  }
+}

@@ -1,0 +1,87 @@
+import VMCheckpoint
+
+/// What `verify` prints.
+struct VerifyOutput: CommandOutput, Hashable {
+  struct Problem: Codable, Hashable, Sendable {
+    var subject: String
+    var message: String
+    var snapshots: [String]
+    var pages: [PageRangeOutput]
+  }
+
+  var sound: Bool
+  var checkedSnapshots: UInt64
+  var checkedChunks: UInt64
+  var checkedPages: UInt64
+  var checkedStoredBytes: UInt64
+  var problemCount: UInt64
+  /// At most ``VerifyReport/maximumProblemCount``.
+  var problems: [Problem]
+  var damagedSnapshots: [String]
+  var durationSeconds: Double
+  var warnings: [String]
+
+  enum CodingKeys: String, CodingKey {
+    case sound
+    case checkedSnapshots = "checked_snapshots"
+    case checkedChunks = "checked_chunks"
+    case checkedPages = "checked_pages"
+    case checkedStoredBytes = "checked_stored_bytes"
+    case problemCount = "problem_count"
+    case problems
+    case damagedSnapshots = "damaged_snapshots"
+    case durationSeconds = "duration_seconds"
+    case warnings
+  }
+
+  init(_ report: VerifyReport, warnings: [String]) {
+    sound = report.isSound
+    checkedSnapshots = report.snapshotCount
+    checkedChunks = report.chunkCount
+    checkedPages = report.pageCount
+    checkedStoredBytes = report.storedByteCount
+    problemCount = report.problemCount
+    problems = report.problems.map { problem in
+      Problem(
+        subject: problem.subject,
+        message: problem.message,
+        snapshots: problem.snapshots,
+        pages: problem.pages.map(PageRangeOutput.init)
+      )
+    }
+    damagedSnapshots = report.damagedSnapshots
+    durationSeconds = HumanReadable.milliseconds(report.durationSeconds)
+    self.warnings = warnings
+  }
+
+  var exitCode: Int32 { sound ? SysExit.ok : SysExit.dataError }
+
+  var text: String {
+    let checked = [
+      HumanReadable.count(checkedSnapshots, "snapshot"),
+      HumanReadable.count(checkedChunks, "chunk"), HumanReadable.count(checkedPages, "page"),
+      HumanReadable.bytes(checkedStoredBytes),
+    ].joined(separator: ", ")
+    let work = "Checked \(checked) in \(HumanReadable.seconds(durationSeconds))\n"
+    guard !sound else { return "Sound\n\(work)" }
+
+    let missing = problemCount - min(problemCount, UInt64(problems.count))
+    return "DAMAGED: \(HumanReadable.count(problemCount, "problem"))\n"
+      + problems.map(Self.lines).joined()
+      + (missing > 0 ? "  \(missing) more\n" : "")
+      + "Damaged snapshots: \(Self.list(damagedSnapshots))\n" + work
+  }
+
+  private static func lines(_ problem: Problem) -> String {
+    var text = "  \(printable(problem.subject)): \(printable(problem.message))\n"
+    guard !problem.snapshots.isEmpty else { return text }
+    text += "    snapshots: \(list(problem.snapshots))\n"
+    guard let first = problem.snapshots.first, !problem.pages.isEmpty else { return text }
+    let pages = problem.pages.map(\.text).joined(separator: ", ")
+    return text + "    PFNs in \(printable(first)): \(pages)\n"
+  }
+
+  private static func list(_ names: [String]) -> String {
+    names.isEmpty ? "none" : names.map { printable($0) }.joined(separator: ", ")
+  }
+}

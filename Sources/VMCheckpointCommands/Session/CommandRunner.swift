@@ -1,0 +1,107 @@
+import ArgumentParser
+import VMCheckpoint
+
+/// Takes a command from its arguments to the process's end: parses, performs, and delivers the
+/// result or the error.
+package enum CommandRunner {
+  /// Runs the command that `session` was started with.
+  package static func run(_ session: CommandSession) -> CommandStatus {
+    if session.handlesSignals { SignalWatch.ignoreBrokenPipes() }
+    do {
+      var command = try VMCheckpointTool.parseAsRoot(session.arguments)
+      if let verb = command as? any VerbCommand {
+        return execute(verb, in: session)
+      }
+      guard !(command is VMCheckpointTool) else {
+        return fail(
+          ErrorReport(UsageMessage.missingCommand),
+          asJSON: session.wantsJSON,
+          in: session
+        )
+      }
+      // `vmckpt help`: its text is thrown.
+      try command.run()
+      return .exit(0)
+    } catch {
+      return conclude(error, in: session)
+    }
+  }
+
+  /// Performs `command` and delivers its result.
+  static func execute<Command: VerbCommand>(
+    _ command: Command,
+    in session: CommandSession
+  ) -> CommandStatus {
+    let output: Command.Output
+    do {
+      output = try command.perform(in: session)
+    } catch {
+      return fail(
+        ErrorReport(error, interruptedBy: SignalWatch.receivedSignal),
+        asJSON: command.common.json,
+        in: session
+      )
+    }
+    do {
+      let errorOutput = OutputDescriptor(descriptor: session.standardError)
+      let results =
+        command.standardOutputCarriesRAM
+        ? errorOutput : OutputDescriptor(descriptor: session.standardOutput)
+      if command.common.json {
+        try results.write(JSONText.document(output))
+      } else {
+        if let notice = output.notice {
+          try errorOutput.write("vmckpt: \(printable(notice))\n")
+        }
+        try results.write(output.text)
+      }
+    } catch {
+      return failDelivery(error, asJSON: command.common.json, in: session)
+    }
+    return .exit(output.exitCode)
+  }
+
+  /// Ends what ArgumentParser threw: a text that was asked for, or a usage error.
+  private static func conclude(_ error: any Error, in session: CommandSession) -> CommandStatus {
+    guard VMCheckpointTool.exitCode(for: error) == .success else {
+      let usageError = UsageMessage.error(
+        message: VMCheckpointTool.message(for: error),
+        arguments: session.arguments
+      )
+      return fail(ErrorReport(usageError), asJSON: session.wantsJSON, in: session)
+    }
+    do {
+      try OutputDescriptor(descriptor: session.standardOutput)
+        .write(VMCheckpointTool.fullMessage(for: error) + "\n")
+      return .exit(0)
+    } catch {
+      return failDelivery(error, asJSON: false, in: session)
+    }
+  }
+
+  private static func failDelivery(
+    _ failure: OutputFailure,
+    asJSON: Bool,
+    in session: CommandSession
+  ) -> CommandStatus {
+    let report = ErrorReport(
+      VMCheckpointError(
+        .inputOutput,
+        "cannot write the result: \(systemErrorText(failure.errorNumber))"
+      )
+    )
+    return failure.isBrokenPipe
+      ? report.status : fail(report, asJSON: asJSON, in: session)
+  }
+
+  private static func fail(
+    _ report: ErrorReport,
+    asJSON: Bool,
+    in session: CommandSession
+  ) -> CommandStatus {
+    // Where standard error is gone too, the exit code still tells.
+    try? OutputDescriptor(descriptor: session.standardError)
+      .write(asJSON ? report.json : report.line)
+    return report.status
+  }
+}

@@ -1,0 +1,34 @@
+import Glibc
+
+/// Writing to standard output or standard error failed.
+struct OutputFailure: Error, Hashable {
+  var errorNumber: Int32
+
+  /// The reader went away (`vmckpt list | head -1`): it knows, so nothing is said about it.
+  var isBrokenPipe: Bool { errorNumber == EPIPE }
+}
+
+/// A file descriptor that text is written to.
+struct OutputDescriptor: Sendable {
+  var descriptor: Int32
+
+  /// Writes all of `text`.
+  ///
+  /// - Throws: ``OutputFailure``. A call that a signal interrupted is repeated.
+  func write(_ text: String) throws(OutputFailure) {
+    var text = text
+    let failure: Int32? = text.withUTF8 { bytes in
+      var rest = UnsafeRawBufferPointer(bytes)
+      while !rest.isEmpty {
+        let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
+        if count < 0 {
+          if errno == EINTR { continue }
+          return errno
+        }
+        rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
+      }
+      return nil
+    }
+    if let failure { throw OutputFailure(errorNumber: failure) }
+  }
+}
