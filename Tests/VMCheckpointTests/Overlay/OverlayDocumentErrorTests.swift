@@ -45,6 +45,10 @@ struct OverlayDocumentErrorTests {
     Refusal("{\"format\": nul}", "format: expected a value (line 1, column 12)"),
     Refusal("{\"format", "a string has no end (line 1, column 9)"),
     Refusal("{\"format\\", "a string has no end (line 1, column 10)"),
+    Refusal(
+      "{\"\(String(repeating: "a", count: 65_537))",
+      "a string of more than 65536 bytes (line 1, column 65539)"
+    ),
     Refusal("{\"a\\q\"}", "unknown escape in a string (line 1, column 5)"),
     Refusal("{\"\\u12G4\"}", "expected four hexadecimal digits (line 1, column 7)"),
     Refusal("{\"\\udc00\"}", "half a surrogate pair (line 1, column 9)"),

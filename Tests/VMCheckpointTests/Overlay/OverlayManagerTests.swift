@@ -297,22 +297,29 @@ struct OverlayManagerRestoreTests {
 
   @Test("baked bytes are never lost, and the record stays marked")
   func bakedRAM() throws {
-    let baked = PageContents(
-      Array([0x0f, 0x01, 0xc1, 0xc3] + PageContents.filled(7).bytes.dropLast(4))
-    )!
-    let memory = memory(baked)
+    func baked(_ opcode: UInt8) -> PageContents {
+      PageContents([0x0f, 0x01, opcode, 0xc3] + PageContents.filled(7).bytes.dropFirst(4))!
+    }
+    let memory = memory(baked(0xd9))
     let record = OverlayRecord(overlay: hypercall, underlay: .unknown)
     let manager = try OverlayManager(restoring: plan([record]), in: memory)
     #expect(try manager.records == [record])
     try manager.resume()
-    #expect(memory[pfn] == hypercall.contents())
+    // KVM would have written no more than the instructions.
+    #expect(memory[pfn] == baked(0xc1))
     #expect(try manager.records == [record])
     try manager.pause()
-    #expect(memory[pfn] == baked)
+    #expect(memory[pfn] == baked(0xd9))
     #expect(try manager.records == [record])
     try manager.resume()
+    try manager.add(Overlay(pfn: pfn, parameters: .vpAssist(.filled(1)), vp: 0))
     try manager.remove(.hypercall, at: pfn)
-    #expect(memory[pfn] == baked)
+    #expect(memory[pfn] == .filled(1))
+    try manager.add(hypercall)
+    #expect(memory[pfn] == baked(0xc1))
+    try manager.remove(.vpAssist, at: pfn)
+    try manager.remove(.hypercall, at: pfn)
+    #expect(memory[pfn] == baked(0xd9))
   }
 
   @Test("a plan for other RAM is refused")

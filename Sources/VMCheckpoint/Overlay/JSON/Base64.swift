@@ -25,22 +25,23 @@ enum Base64 {
   }()
 
   static func encode(_ bytes: [UInt8]) -> String {
-    var characters: [UInt8] = []
-    characters.reserveCapacity((bytes.count + 2) / 3 * 4)
-    var index = 0
-    while index < bytes.count {
-      let count = min(3, bytes.count - index)
-      var bits = UInt32(bytes[index]) << 16
-      if count > 1 { bits |= UInt32(bytes[index + 1]) << 8 }
-      if count > 2 { bits |= UInt32(bytes[index + 2]) }
-      for position in 0..<4 {
-        characters.append(
-          position <= count ? alphabet[Int(bits >> UInt32(18 - 6 * position)) & 0x3f] : padding
-        )
+    let alphabet = Self.alphabet
+    let length = (bytes.count + 2) / 3 * 4
+    return String(unsafeUninitializedCapacity: length) { characters in
+      var index = 0
+      for position in stride(from: 0, to: length, by: 4) {
+        let count = min(3, bytes.count - index)
+        var bits = UInt32(bytes[index]) << 16
+        if count > 1 { bits |= UInt32(bytes[index + 1]) << 8 }
+        if count > 2 { bits |= UInt32(bytes[index + 2]) }
+        characters[position] = alphabet[Int(bits >> 18)]
+        characters[position + 1] = alphabet[Int(bits >> 12) & 0x3f]
+        characters[position + 2] = count > 1 ? alphabet[Int(bits >> 6) & 0x3f] : padding
+        characters[position + 3] = count > 2 ? alphabet[Int(bits) & 0x3f] : padding
+        index += 3
       }
-      index += 3
+      return length
     }
-    return String(decoding: characters, as: UTF8.self)
   }
 
   static func decode(_ string: String) throws(InvalidCharacter) -> [UInt8] {

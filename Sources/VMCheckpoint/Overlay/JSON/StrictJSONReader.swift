@@ -8,6 +8,10 @@ struct StrictJSONReader {
   /// The document format nests three levels deep.
   static let maximumDepth = 16
 
+  /// The longest string as it stands in the document. A page in base64 has 5464 characters, each
+  /// of which may be spelled with an escape of six.
+  static let maximumStringByteCount = 64 << 10
+
   private let bytes: [UInt8]
   private let maximumValueCount: Int
   private var position = 0
@@ -198,10 +202,14 @@ struct StrictJSONReader {
 extension StrictJSONReader {
   private mutating func readString() throws(VMCheckpointError) -> String {
     position += 1
+    let limit = position + Self.maximumStringByteCount
     var text: [UInt8] = []
     var runStart = position
     while true {
       guard let byte = current else { throw syntaxError("a string has no end") }
+      guard position < limit else {
+        throw syntaxError("a string of more than \(Self.maximumStringByteCount) bytes")
+      }
       switch byte {
       case UInt8(ascii: "\""):
         text += bytes[runStart..<position]

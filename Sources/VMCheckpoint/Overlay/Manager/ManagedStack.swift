@@ -9,7 +9,7 @@ struct ManagedStack {
   /// What the overlays hide; `nil`: they hide nothing, RAM is bare.
   private var underlay: PageContents?
 
-  /// Whether the underlay is what another hypervisor baked into RAM, and the true one is lost.
+  /// Whether the underlay is what a hypervisor baked into RAM, and the true one is lost.
   private let isBaked: Bool
 
   /// A bare stack.
@@ -58,11 +58,20 @@ struct ManagedStack {
     isBaked ? .unknown : underlay.map { CapturedUnderlay.page($0).normalized }
   }
 
+  /// The page that the guest sees. Over baked bytes, only those that the hypervisor had written
+  /// are written anew: it had left the rest of the page as it was.
+  private func contents(of overlay: Overlay, over underlay: PageContents) -> PageContents {
+    let contents = overlay.contents()
+    guard isBaked else { return contents }
+    let count = overlay.determinedByteCount
+    return PageContents(Array(contents.bytes[..<count] + underlay.bytes[count...]))!
+  }
+
   /// Covers RAM with the first overlay. Does nothing when applied.
   mutating func apply(to memory: some GuestMemory) throws {
     guard !isApplied else { return }
     let page = try memory.page(at: pfn)
-    try memory.write(overlays[0].contents(), at: pfn)
+    try memory.write(contents(of: overlays[0], over: page), at: pfn)
     underlay = page
   }
 
@@ -78,9 +87,9 @@ struct ManagedStack {
   /// Adds an overlay of this PFN that is not here yet.
   mutating func insert(_ overlay: Overlay, in memory: some GuestMemory) throws {
     let index = overlays.firstIndex { overlay.precedes($0) } ?? overlays.count
-    if index == 0, isApplied {
+    if index == 0, let underlay {
       let demoted = try currentOverlay(at: 0, in: memory)
-      try memory.write(overlay.contents(), at: pfn)
+      try memory.write(contents(of: overlay, over: underlay), at: pfn)
       overlays[0] = demoted
     }
     overlays.insert(overlay, at: index)
@@ -90,8 +99,8 @@ struct ManagedStack {
   mutating func remove(at index: Int, from memory: some GuestMemory) throws -> Overlay {
     let removed = try currentOverlay(at: index, in: memory)
     if index == 0, let underlay {
-      let next = overlays.count > 1 ? overlays[1].contents() : underlay
-      try memory.write(next, at: pfn)
+      let next = overlays.dropFirst().first.map { contents(of: $0, over: underlay) }
+      try memory.write(next ?? underlay, at: pfn)
     }
     overlays.remove(at: index)
     return removed

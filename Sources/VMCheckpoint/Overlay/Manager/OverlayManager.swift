@@ -62,7 +62,8 @@ public final class OverlayManager<Memory: GuestMemory>: Sendable {
   ///
   /// Where the plan gives an underlay, RAM shows the overlay already, and the manager takes the
   /// underlay from the plan. Where it says that the underlay is unknown, the bytes that are baked
-  /// into RAM count as the underlay: they are what returns when the last overlay leaves.
+  /// into RAM count as the underlay: they return when the last overlay leaves, and an overlay
+  /// covers only ``Overlay/determinedByteCount`` of them.
   ///
   /// `memory` is neither read nor written.
   ///
