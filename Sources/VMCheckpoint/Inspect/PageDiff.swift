@@ -15,7 +15,10 @@ struct PageDiff {
 
   /// - Complexity: O(*n*) in the pages of both, and where both have one and not in the same place,
   ///   a row of digests for each.
-  mutating func run(_ database: Database, _ a: SnapshotRow, _ b: SnapshotRow,
+  mutating func run(
+    _ database: Database,
+    _ a: SnapshotRow,
+    _ b: SnapshotRow,
     cancellation: CancellationFlag
   ) throws {
     var left = try PageCursor(database, snapshotID: a.id)
@@ -99,8 +102,10 @@ struct DigestBlobs {
     }
     guard location.slot < slots.count else {
       throw VMCheckpointError(
-        .corrupt, "chunk \(location.chunkID) has no slot \(location.slot)",
-        hint: "see what is hurt with: vmckpt verify")
+        .corrupt,
+        "chunk \(location.chunkID) has no slot \(location.slot)",
+        hint: "see what is hurt with: vmckpt verify"
+      )
     }
     return slots[location.slot]
   }

@@ -1,11 +1,14 @@
 /// A run of consecutive pages.
 public struct PageRange: Sendable, Codable, Hashable {
+  /// The first page.
   public var firstPFN: UInt64
+  /// How many pages.
   public var pageCount: UInt64
 }
 
 /// How the pages of one class differ between two snapshots.
 public struct PageChanges: Sendable, Codable, Hashable {
+  /// How many pages.
   public var pageCount: UInt64
 
   /// In ascending order, with no two adjacent; cut after the number of ranges asked for.
@@ -22,26 +25,39 @@ public enum ChangeKind: String, Sendable, Codable, Hashable {
   case changed
 }
 
+/// An overlay that differs.
 public struct OverlayChange: Sendable, Codable, Hashable {
+  /// What happened to it.
   public var change: ChangeKind
+  /// The page that the overlay covers.
   public var pfn: UInt64
+  /// What the overlay is.
   public var kind: OverlayKind
+  /// The virtual processor; 0 for an overlay of the VM.
   public var vp: UInt32
 }
 
+/// A device state that differs.
 public struct DeviceStateChange: Sendable, Codable, Hashable {
+  /// What happened to it.
   public var change: ChangeKind
+  /// Its name.
   public var name: String
 }
 
+/// A memory region that differs.
 public struct MemoryRegionChange: Sendable, Codable, Hashable {
+  /// What happened to it.
   public var change: ChangeKind
+  /// In `b`, or in `a` if it was removed.
   public var region: MemoryRegion
 }
 
 /// What is different in snapshot `b` as against snapshot `a`.
 public struct SnapshotDiff: Sendable, Codable, Hashable {
+  /// The first snapshot's name.
   public var a: String
+  /// The second snapshot's name.
   public var b: String
 
   /// Zero, or no RAM, in `a`; not zero in `b`.
@@ -53,8 +69,11 @@ public struct SnapshotDiff: Sendable, Codable, Hashable {
   /// Not zero in both, and the same.
   public var unchangedPageCount: UInt64
 
+  /// Overlays that differ, by PFN and priority.
   public var overlays: [OverlayChange]
+  /// In the VMM's order.
   public var deviceStates: [DeviceStateChange]
+  /// In ascending order of GPA.
   public var regions: [MemoryRegionChange]
 
   /// Whether the two hold the same RAM, overlays and device state.

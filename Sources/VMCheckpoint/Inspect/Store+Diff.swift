@@ -6,7 +6,9 @@ extension Store {
   /// - Parameter maximumRangeCount: How many ranges of each class to list; all are counted.
   /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`, `cancelled`.
   public func diff(
-    _ a: SnapshotReference, _ b: SnapshotReference, maximumRangeCount: Int = .max,
+    _ a: SnapshotReference,
+    _ b: SnapshotReference,
+    maximumRangeCount: Int = .max,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SnapshotDiff {
     try read { database in
@@ -15,17 +17,24 @@ extension Store {
       var pages = PageDiff(maximumRangeCount: maximumRangeCount)
       try pages.run(database, left, right, cancellation: control.cancellation)
       return SnapshotDiff(
-        a: left.name, b: right.name, added: pages.added.finish(), zeroed: pages.zeroed.finish(),
-        changed: pages.changed.finish(), unchangedPageCount: pages.unchangedPageCount,
+        a: left.name,
+        b: right.name,
+        added: pages.added.finish(),
+        zeroed: pages.zeroed.finish(),
+        changed: pages.changed.finish(),
+        unchangedPageCount: pages.unchangedPageCount,
         overlays: try Self.overlayChanges(database, left, right),
         deviceStates: try Self.deviceStateChanges(database, left, right),
         regions: try Self.regionChanges(database, left, right),
-        isIdentical: left.digest == right.digest)
+        isIdentical: left.digest == right.digest
+      )
     }
   }
 
   private static func overlayChanges(
-    _ database: Database, _ a: SnapshotRow, _ b: SnapshotRow
+    _ database: Database,
+    _ a: SnapshotRow,
+    _ b: SnapshotRow
   ) throws -> [OverlayChange] {
     struct Key: Hashable {
       var pfn: PFN
@@ -34,11 +43,16 @@ extension Store {
     }
     func entries(_ snapshot: SnapshotRow) throws -> [Key: StoredOverlays.Entry] {
       let overlays = try StoredOverlays(
-        database, snapshot: snapshot, layout: try snapshot.layout(database))
+        database,
+        snapshot: snapshot,
+        layout: try snapshot.layout(database)
+      )
       return Dictionary(
         overlays.entries.map {
           (Key(pfn: $0.overlay.pfn, kind: $0.overlay.kind, vp: $0.overlay.vp), $0)
-        }, uniquingKeysWith: { first, _ in first })
+        },
+        uniquingKeysWith: { first, _ in first }
+      )
     }
     return try changes(entries(a), entries(b)) {
       $0.overlay == $1.overlay && $0.isBaked == $1.isBaked
@@ -50,7 +64,9 @@ extension Store {
   }
 
   private static func deviceStateChanges(
-    _ database: Database, _ a: SnapshotRow, _ b: SnapshotRow
+    _ database: Database,
+    _ a: SnapshotRow,
+    _ b: SnapshotRow
   ) throws -> [DeviceStateChange] {
     func states(_ snapshot: SnapshotRow) throws -> [String: [DatabaseValue]] {
       try Row.fetchAll(
@@ -65,7 +81,9 @@ extension Store {
   }
 
   private static func regionChanges(
-    _ database: Database, _ a: SnapshotRow, _ b: SnapshotRow
+    _ database: Database,
+    _ a: SnapshotRow,
+    _ b: SnapshotRow
   ) throws -> [MemoryRegionChange] {
     func regions(_ snapshot: SnapshotRow) throws -> [UInt64: MemoryRegion] {
       try snapshot.layout(database).regions.reduce(into: [:]) { $0[$1.gpa] = $1 }
@@ -79,7 +97,9 @@ extension Store {
   }
 
   private static func changes<Key, Value>(
-    _ a: [Key: Value], _ b: [Key: Value], areEqual: (Value, Value) -> Bool
+    _ a: [Key: Value],
+    _ b: [Key: Value],
+    areEqual: (Value, Value) -> Bool
   ) -> [(ChangeKind, Key)] {
     a.compactMap { key, value in
       guard let other = b[key] else { return (.removed, key) }

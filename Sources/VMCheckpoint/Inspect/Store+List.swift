@@ -5,7 +5,8 @@ extension Store {
   ///
   /// - Throws: ``VMCheckpointError``.
   public func snapshots(
-    vm: String? = nil, tags: [String: String] = [:]
+    vm: String? = nil,
+    tags: [String: String] = [:]
   ) throws(VMCheckpointError) -> [SnapshotSummary] {
     try read { database in
       try Self.summaries(database, condition: vm == nil ? nil : "s.vm = ?", argument: vm)
@@ -25,10 +26,13 @@ extension Store {
         let row = try Row.fetchOne(
           database,
           sql: "SELECT source, producer, cpu_vendor, tsc_frequency_hz FROM snapshot WHERE id = ?",
-          arguments: [snapshot.id])
+          arguments: [snapshot.id]
+        )
       else { throw VMCheckpointError(.corrupt, "\(snapshot.title) cannot be read") }
       return SnapshotDetail(
-        summary: summary, source: row["source"], producer: row["producer"],
+        summary: summary,
+        source: row["source"],
+        producer: row["producer"],
         cpuVendor: (row["cpu_vendor"] as String?).flatMap(CPUVendor.init(rawValue:)),
         tscFrequencyHz: (row["tsc_frequency_hz"] as Int64?).map { UInt64(clamping: $0) },
         regions: layout.regions,
@@ -37,9 +41,11 @@ extension Store {
           sql: """
             SELECT name FROM snapshot WHERE parent_id = ? AND state = 'complete' ORDER BY id
             """,
-          arguments: [snapshot.id]),
+          arguments: [snapshot.id]
+        ),
         overlays: overlays.bareDocument(),
-        deviceStates: try Self.deviceStates(database, snapshotID: snapshot.id))
+        deviceStates: try Self.deviceStates(database, snapshotID: snapshot.id)
+      )
     }
   }
 
@@ -47,7 +53,9 @@ extension Store {
   ///
   /// - Throws: ``VMCheckpointError``; no tag is changed then.
   public func tag(
-    _ reference: SnapshotReference, setting tags: [String: String], removing keys: [String] = []
+    _ reference: SnapshotReference,
+    setting tags: [String: String],
+    removing keys: [String] = []
   ) throws(VMCheckpointError) -> SnapshotSummary {
     for (key, value) in tags { try SnapshotTag.check(key: key, value: value) }
     return try write { database in
@@ -55,10 +63,13 @@ extension Store {
       for key in keys {
         try database.execute(
           sql: "DELETE FROM snapshot_tag WHERE snapshot_id = ? AND key = ?",
-          arguments: [snapshot.id, key])
+          arguments: [snapshot.id, key]
+        )
         guard database.changesCount == 1 else {
           throw VMCheckpointError(
-            .notFound, "\(snapshot.title) has no tag \(quotedName(key))")
+            .notFound,
+            "\(snapshot.title) has no tag \(quotedName(key))"
+          )
         }
       }
       for (key, value) in tags {
@@ -67,7 +78,8 @@ extension Store {
             INSERT INTO snapshot_tag (snapshot_id, key, value) VALUES (?, ?, ?)
               ON CONFLICT DO UPDATE SET value = excluded.value
             """,
-          arguments: [snapshot.id, key, value])
+          arguments: [snapshot.id, key, value]
+        )
       }
       guard let summary = try Self.summary(database, of: snapshot) else {
         throw VMCheckpointError(.corrupt, "\(snapshot.title) cannot be read")
@@ -93,17 +105,24 @@ extension Store {
         arguments: [snapshot.id]
       ).map { row in
         DeviceState(
-          name: row["name"], format: row["format"],
+          name: row["name"],
+          format: row["format"],
           version: UInt32(clamping: row["version"] as Int64),
           data: try DeviceStateCodec.decode(
-            row["data"], encoding: row["encoding"], byteCount: row["bytes"], sha256: row["sha256"],
-            name: row["name"]))
+            row["data"],
+            encoding: row["encoding"],
+            byteCount: row["bytes"],
+            sha256: row["sha256"],
+            name: row["name"]
+          )
+        )
       }
     }
   }
 
   private static func deviceStates(
-    _ database: Database, snapshotID: Int64
+    _ database: Database,
+    snapshotID: Int64
   ) throws -> [DeviceStateSummary] {
     try Row.fetchAll(
       database,
@@ -115,21 +134,27 @@ extension Store {
       arguments: [snapshotID]
     ).map { row in
       DeviceStateSummary(
-        name: row["name"], format: row["format"],
+        name: row["name"],
+        format: row["format"],
         version: UInt32(clamping: row["version"] as Int64),
         byteCount: UInt64(clamping: row["bytes"] as Int64),
-        storedByteCount: UInt64(clamping: row["stored_bytes"] as Int64), sha256: row["sha256"])
+        storedByteCount: UInt64(clamping: row["stored_bytes"] as Int64),
+        sha256: row["sha256"]
+      )
     }
   }
 
   private static func summary(
-    _ database: Database, of snapshot: SnapshotRow
+    _ database: Database,
+    of snapshot: SnapshotRow
   ) throws -> SnapshotSummary? {
     try summaries(database, condition: "s.id = ?", argument: snapshot.id).first
   }
 
   private static func summaries(
-    _ database: Database, condition: String?, argument: (any DatabaseValueConvertible)?
+    _ database: Database,
+    condition: String?,
+    argument: (any DatabaseValueConvertible)?
   ) throws -> [SnapshotSummary] {
     let filter = condition.map { " AND \($0)" } ?? ""
     let arguments = argument.map { StatementArguments([$0]) } ?? StatementArguments()
@@ -141,7 +166,8 @@ extension Store {
           FROM snapshot_tag t JOIN snapshot s ON s.id = t.snapshot_id
          WHERE s.state = 'complete'\(filter)
         """,
-      arguments: arguments)
+      arguments: arguments
+    )
     while let row = try tagRows.next() {
       tags[row["snapshot_id"], default: [:]][row["key"]] = row["value"]
     }
@@ -160,12 +186,21 @@ extension Store {
     ).map { row in
       func count(_ column: String) -> UInt64 { UInt64(clamping: row[column] as Int64) }
       return SnapshotSummary(
-        name: row["name"], uuid: row["uuid"], vm: row["vm"], parent: row["parent"],
-        startedAt: row["started_at"], completedAt: row["completed_at"],
-        ramByteCount: count("ram_bytes"), storedPageCount: count("stored_pages"),
-        newPageCount: count("new_pages"), newStoredByteCount: count("new_stored_bytes"),
-        overlayCount: row["overlays"], deviceStateCount: row["device_states"],
-        tags: tags[row["id"]] ?? [:], digest: row["digest"])
+        name: row["name"],
+        uuid: row["uuid"],
+        vm: row["vm"],
+        parent: row["parent"],
+        startedAt: row["started_at"],
+        completedAt: row["completed_at"],
+        ramByteCount: count("ram_bytes"),
+        storedPageCount: count("stored_pages"),
+        newPageCount: count("new_pages"),
+        newStoredByteCount: count("new_stored_bytes"),
+        overlayCount: row["overlays"],
+        deviceStateCount: row["device_states"],
+        tags: tags[row["id"]] ?? [:],
+        digest: row["digest"]
+      )
     }
   }
 }

@@ -17,19 +17,29 @@ extension Store {
                    (SELECT coalesce(sum(entry_count), 0) FROM page_index_run
                      WHERE state = 'active') AS entries
               FROM store st, storage_stats v WHERE st.id = 1
-            """)
+            """
+        )
       else { throw VMCheckpointError(.corrupt, "store \(quotedName(path)) has no identity") }
       func count(_ column: String) -> UInt64 { UInt64(clamping: row[column] as Int64) }
       return StoreStatistics(
-        path: path, formatVersion: Int(StoreFormat.version), uuid: row["uuid"],
-        createdAt: row["created_at"], snapshotCount: count("snapshots"), vmCount: count("vms"),
-        ramByteCount: count("ram_bytes"), nonzeroByteCount: count("nonzero_bytes"),
+        path: path,
+        formatVersion: Int(StoreFormat.version),
+        uuid: row["uuid"],
+        createdAt: row["created_at"],
+        snapshotCount: count("snapshots"),
+        vmCount: count("vms"),
+        ramByteCount: count("ram_bytes"),
+        nonzeroByteCount: count("nonzero_bytes"),
         distinctPageByteCount: count("distinct_page_bytes"),
-        storedByteCount: count("stored_bytes"), chunkCount: count("chunks"),
+        storedByteCount: count("stored_bytes"),
+        chunkCount: count("chunks"),
         deviceStateByteCount: count("device_state_bytes"),
-        pageIndexEntryCount: count("entries"), pageIndexRunCount: count("runs"),
-        fileByteCount: count("file_bytes"), freeByteCount: count("free_bytes"),
-        unfinishedSnapshotCount: count("unfinished"))
+        pageIndexEntryCount: count("entries"),
+        pageIndexRunCount: count("runs"),
+        fileByteCount: count("file_bytes"),
+        freeByteCount: count("free_bytes"),
+        unfinishedSnapshotCount: count("unfinished")
+      )
     }
   }
 }

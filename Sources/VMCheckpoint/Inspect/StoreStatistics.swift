@@ -1,10 +1,16 @@
 /// What `stats` tells about a store.
 public struct StoreStatistics: Sendable, Codable, Hashable {
+  /// The path that the store was opened at.
   public var path: String
+  /// The store format's version.
   public var formatVersion: Int
+  /// The store's UUID.
   public var uuid: String
+  /// ISO 8601, UTC.
   public var createdAt: String
+  /// Complete snapshots.
   public var snapshotCount: UInt64
+  /// VMs that have a snapshot.
   public var vmCount: UInt64
 
   /// The RAM of all snapshots together: what raw files would take.
@@ -15,9 +21,13 @@ public struct StoreStatistics: Sendable, Codable, Hashable {
   public var distinctPageByteCount: UInt64
   /// The distinct pages in the store, compressed.
   public var storedByteCount: UInt64
+  /// Chunks.
   public var chunkCount: UInt64
+  /// Device states, compressed.
   public var deviceStateByteCount: UInt64
+  /// Entries of the page index.
   public var pageIndexEntryCount: UInt64
+  /// Sorted runs of the page index; each costs lookups.
   public var pageIndexRunCount: UInt64
 
   /// The store's file.

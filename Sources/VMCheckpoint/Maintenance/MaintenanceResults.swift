@@ -9,6 +9,7 @@ public struct DeleteResult: Sendable, Codable, Hashable {
 
 /// What `gc` freed, or would free.
 public struct CollectResult: Sendable, Codable, Hashable {
+  /// Whether nothing was changed.
   public var dryRun: Bool
 
   /// Snapshots that were begun and never completed.
@@ -16,7 +17,9 @@ public struct CollectResult: Sendable, Codable, Hashable {
 
   /// Chunks that no snapshot names.
   public var freedChunkCount: UInt64
+  /// The pages in them.
   public var freedPageCount: UInt64
+  /// Their compressed bytes.
   public var freedStoredByteCount: UInt64
 
   /// Chunks of which less than half was alive, packed anew.
@@ -24,7 +27,9 @@ public struct CollectResult: Sendable, Codable, Hashable {
   /// What repacking freed; 0 in a dry run, which cannot know.
   public var repackedStoredByteCount: UInt64
 
+  /// The store file's size at the start.
   public var fileByteCountBefore: UInt64
+  /// The store file's size afterwards.
   public var fileByteCountAfter: UInt64
 }
 
@@ -42,9 +47,13 @@ public struct VerifyReport: Sendable, Codable, Hashable {
     public var pages: [PageRange]
   }
 
+  /// Snapshots that were checked.
   public var snapshotCount: UInt64
+  /// Chunks that were decoded.
   public var chunkCount: UInt64
+  /// Pages whose SHA-256 was recomputed.
   public var pageCount: UInt64
+  /// Compressed bytes of the chunks that were checked.
   public var storedByteCount: UInt64
 
   /// At most ``maximumProblemCount``.
@@ -56,9 +65,12 @@ public struct VerifyReport: Sendable, Codable, Hashable {
   /// The names of the snapshots that are hurt.
   public var damagedSnapshots: [String]
 
+  /// Wall time.
   public var durationSeconds: Double
 
+  /// More problems than this are counted, not listed.
   public static let maximumProblemCount = 1000
 
+  /// Whether nothing is damaged.
   public var isSound: Bool { problemCount == 0 }
 }

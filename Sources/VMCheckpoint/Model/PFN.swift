@@ -28,6 +28,7 @@ public struct PFN: Hashable, Comparable, Sendable, RawRepresentable {
   /// The GPA of the page's first byte.
   public var gpa: UInt64 { rawValue << UInt64(Page.shift) }
 
+  /// Orders by guest-physical address.
   public static func < (lhs: PFN, rhs: PFN) -> Bool { lhs.rawValue < rhs.rawValue }
 }
 

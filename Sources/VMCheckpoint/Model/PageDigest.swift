@@ -39,10 +39,12 @@ public struct PageDigest: Hashable, Sendable {
   /// The first eight bytes as a big-endian number: the page index's key.
   var prefix: UInt64 { words.0 }
 
+  /// Whether all 32 bytes are equal.
   public static func == (lhs: Self, rhs: Self) -> Bool {
     lhs.words == rhs.words
   }
 
+  /// Hashes the first word, which SHA-256 makes as good as all.
   public func hash(into hasher: inout Hasher) {
     hasher.combine(words.0)
   }

@@ -24,8 +24,11 @@ public enum QEMUMachine: String, Sendable, CaseIterable, Codable {
     return try RAMLayout(regions: [
       MemoryRegion(gpa: 0, byteCount: lowByteCount, fileOffset: 0, name: "ram-below-4g"),
       MemoryRegion(
-        gpa: fourGiB, byteCount: byteCount - lowByteCount, fileOffset: lowByteCount,
-        name: "ram-above-4g"),
+        gpa: fourGiB,
+        byteCount: byteCount - lowByteCount,
+        fileOffset: lowByteCount,
+        name: "ram-above-4g"
+      ),
     ])
   }
 }

@@ -12,6 +12,7 @@ public struct MemoryRegion: Hashable, Sendable, Codable {
   /// What the VMM calls the region, such as `low` or `ram.above-4g`.
   public var name: String
 
+  /// Makes one with these values.
   public init(gpa: UInt64, byteCount: UInt64, fileOffset: UInt64, name: String) {
     self.gpa = gpa
     self.byteCount = byteCount
@@ -57,7 +58,8 @@ public struct RAMLayout: Hashable, Sendable {
     }
     guard regions.count <= Self.maximumRegionCount else {
       throw .invalidData(
-        "\(regions.count) memory regions are more than the \(Self.maximumRegionCount) allowed")
+        "\(regions.count) memory regions are more than the \(Self.maximumRegionCount) allowed"
+      )
     }
     for region in regions {
       try Self.check(region)
@@ -68,7 +70,8 @@ public struct RAMLayout: Hashable, Sendable {
         """
         memory regions overlap: \(Self.describe(lower)) and \(Self.describe(upper)) both hold \
         GPA \(hexString(upper.gpa))
-        """)
+        """
+      )
     }
     let byOffset = regions.sorted { $0.fileOffset < $1.fileOffset }
     for (lower, upper) in zip(byOffset, byOffset.dropFirst())
@@ -77,7 +80,8 @@ public struct RAMLayout: Hashable, Sendable {
         """
         memory regions overlap in the RAM file: \(Self.describe(lower)) and \
         \(Self.describe(upper)) both hold file offset \(hexString(upper.fileOffset))
-        """)
+        """
+      )
     }
     self.regions = byGPA
   }
@@ -138,7 +142,8 @@ public struct RAMLayout: Hashable, Sendable {
       ("gpa", region.gpa), ("size", region.byteCount), ("offset", region.fileOffset),
     ] where value % UInt64(Page.byteCount) != 0 {
       throw .invalidData(
-        "memory region \(name): \(label) \(hexString(value)) is not a multiple of 4096")
+        "memory region \(name): \(label) \(hexString(value)) is not a multiple of 4096"
+      )
     }
     let (endGPA, gpaOverflows) = region.gpa.addingReportingOverflow(region.byteCount)
     guard !gpaOverflows, endGPA <= gpaLimit else {
@@ -147,14 +152,16 @@ public struct RAMLayout: Hashable, Sendable {
     let (endOffset, offsetOverflows) = region.fileOffset.addingReportingOverflow(region.byteCount)
     guard !offsetOverflows, endOffset <= gpaLimit else {
       throw .invalidData(
-        "memory region \(name): file offset \(hexString(region.fileOffset)) is too large")
+        "memory region \(name): file offset \(hexString(region.fileOffset)) is too large"
+      )
     }
     guard region.name.utf8.count <= maximumNameByteCount,
       region.name.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f })
     else {
       throw .invalidData(
         "memory region \(name): a name has up to \(maximumNameByteCount) bytes, none of them "
-          + "control characters")
+          + "control characters"
+      )
     }
   }
 }

@@ -31,7 +31,9 @@ struct RAMDigester {
     buffer.withUnsafeBytes { bytes in
       hasher.update(
         bufferPointer: UnsafeRawBufferPointer(
-          rebasing: bytes[..<(entryCount * Self.entryByteCount)]))
+          rebasing: bytes[..<(entryCount * Self.entryByteCount)]
+        )
+      )
     }
     entryCount = 0
   }
@@ -72,16 +74,24 @@ struct SnapshotDigester {
   }
 
   mutating func add(
-    pfn: UInt64, kind: String, vp: UInt32, baked: Bool, parametersJSON: String,
+    pfn: UInt64,
+    kind: String,
+    vp: UInt32,
+    baked: Bool,
+    parametersJSON: String,
     contents: PageDigest?
   ) {
     line(
       "overlay \(pfn) \(kind) \(vp) \(baked ? 1 : 0) \(parametersJSON) "
-        + (contents?.description ?? "-"))
+        + (contents?.description ?? "-")
+    )
   }
 
   mutating func add(
-    deviceStateNamed name: String, format: String, version: UInt32, byteCount: UInt64,
+    deviceStateNamed name: String,
+    format: String,
+    version: UInt32,
+    byteCount: UInt64,
     sha256: [UInt8]
   ) {
     line("device \(hexadecimal(sha256)) \(byteCount) \(version) \(format) \(name)")

@@ -26,8 +26,10 @@ public enum SnapshotName {
     try check(name, what: "snapshot name")
     guard name != latest else {
       throw VMCheckpointError(
-        .invalidArgument, "\"latest\" stands for the newest snapshot and cannot be a name",
-        hint: "choose another --name")
+        .invalidArgument,
+        "\"latest\" stands for the newest snapshot and cannot be a name",
+        hint: "choose another --name"
+      )
     }
   }
 
@@ -37,8 +39,10 @@ public enum SnapshotName {
   public static func check(_ name: String, what: String) throws(VMCheckpointError) {
     guard !name.isEmpty, name.utf8.count <= maximumByteCount, name.utf8.allSatisfy(allows) else {
       throw VMCheckpointError(
-        .invalidArgument, "invalid \(what) \(quotedName(name))",
-        hint: "a \(what) has 1 to \(maximumByteCount) letters, digits and ._-/:@+")
+        .invalidArgument,
+        "invalid \(what) \(quotedName(name))",
+        hint: "a \(what) has 1 to \(maximumByteCount) letters, digits and ._-/:@+"
+      )
     }
   }
 
@@ -46,6 +50,7 @@ public enum SnapshotName {
   static func sanitized(_ text: String, maximumByteCount: Int) -> String {
     String(
       decoding: text.utf8.prefix(maximumByteCount).map { allows($0) ? $0 : UInt8(ascii: "-") },
-      as: UTF8.self)
+      as: UTF8.self
+    )
   }
 }

@@ -27,11 +27,14 @@ public struct SnapshotReference: Hashable, Sendable, CustomStringConvertible {
       let count = Int(parts[1]), count <= Self.maximumAncestorCount
     else {
       throw VMCheckpointError(
-        .invalidArgument, "invalid snapshot reference \(quotedName(text))",
-        hint: "after ~ comes the number of parents to go up, as in \(base)~1")
+        .invalidArgument,
+        "invalid snapshot reference \(quotedName(text))",
+        hint: "after ~ comes the number of parents to go up, as in \(base)~1"
+      )
     }
     self.ancestorCount = count
   }
 
+  /// The reference in the form in which users write it.
   public var description: String { ancestorCount == 0 ? base : "\(base)~\(ancestorCount)" }
 }

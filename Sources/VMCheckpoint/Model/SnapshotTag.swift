@@ -12,9 +12,11 @@ public enum SnapshotTag {
       value.unicodeScalars.allSatisfy({ $0.value >= 0x20 && $0.value != 0x7f })
     else {
       throw VMCheckpointError(
-        .invalidArgument, "invalid value for tag \(quotedName(key))",
+        .invalidArgument,
+        "invalid value for tag \(quotedName(key))",
         hint:
-          "a value has up to \(maximumValueByteCount) bytes, none of them control characters")
+          "a value has up to \(maximumValueByteCount) bytes, none of them control characters"
+      )
     }
   }
 }

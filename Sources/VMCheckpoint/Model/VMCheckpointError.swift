@@ -45,6 +45,7 @@ public struct VMCheckpointError: Error, Sendable, Hashable {
     public var description: String { value.rawValue }
   }
 
+  /// What kind of failure it is.
   public var code: Code
 
   /// One line: what happened, and where.
@@ -53,6 +54,7 @@ public struct VMCheckpointError: Error, Sendable, Hashable {
   /// One line: what to do next, where there is something to do.
   public var hint: String?
 
+  /// Makes one with these values.
   public init(_ code: Code, _ message: String, hint: String? = nil) {
     self.code = code
     self.message = message
@@ -65,6 +67,7 @@ public struct VMCheckpointError: Error, Sendable, Hashable {
 }
 
 extension VMCheckpointError: CustomStringConvertible {
+  /// Message and hint on one line.
   public var description: String {
     hint.map { "\(message); \($0)" } ?? message
   }

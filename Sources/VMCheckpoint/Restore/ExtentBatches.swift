@@ -49,6 +49,7 @@ struct ExtentBatches {
       .corrupt,
       "\(snapshot.title) is damaged: it has \(pageCount) pages instead of "
         + "\(snapshot.storedPageCount)",
-      hint: "see what is hurt with: vmckpt verify")
+      hint: "see what is hurt with: vmckpt verify"
+    )
   }
 }

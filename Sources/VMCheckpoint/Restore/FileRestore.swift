@@ -23,7 +23,8 @@ struct FileRestore {
   func run(_ database: Database, patches: [RAMPatch]) throws {
     try output.setByteCount(plan.layout.fileByteCount)
     try output.requireFreeSpace(
-      byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift))
+      byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift)
+    )
     let (output, layout, verifies) = (self.output, plan.layout, verifiesPages)
     let title = plan.snapshot.title
     try WorkerPool<Job>.run(
@@ -37,7 +38,8 @@ struct FileRestore {
           if let problem { throw Self.damaged(job.extents, title, problem) }
         }
       },
-      produce: { pool in try readChunks(database, into: pool) })
+      produce: { pool in try readChunks(database, into: pool) }
+    )
     for patch in patches {
       guard let offset = layout.fileOffset(of: patch.pfn) else { continue }
       try patch.withBytes { bytes throws(VMCheckpointError) in
@@ -50,8 +52,10 @@ struct FileRestore {
     let reader = try ChunkReader(database)
     var batches = ExtentBatches(snapshot: plan.snapshot)
     var progress = ProgressReporter(
-      control, phase: "restoring",
-      totalByteCount: plan.snapshot.storedPageCount << UInt64(Page.shift))
+      control,
+      phase: "restoring",
+      totalByteCount: plan.snapshot.storedPageCount << UInt64(Page.shift)
+    )
     var donePageCount: UInt64 = 0
     while let extents = try batches.next(database) {
       var rest = extents[...]
@@ -80,7 +84,9 @@ struct FileRestore {
 
   /// - Returns: What is wrong, if the extents do not fit the chunk or RAM.
   private static func scatter(
-    _ job: Job, to output: OutputFile, _ layout: RAMLayout
+    _ job: Job,
+    to output: OutputFile,
+    _ layout: RAMLayout
   ) throws(VMCheckpointError) -> String? {
     for extent in job.extents {
       guard extent.endSlot <= job.chunk.pageCount else {
@@ -98,12 +104,16 @@ struct FileRestore {
 
   /// The error for a chunk that cannot be read, or pages that do not fit.
   static func damaged(
-    _ extents: [Extent], _ title: String, _ problem: String
+    _ extents: [Extent],
+    _ title: String,
+    _ problem: String
   ) -> VMCheckpointError {
     let pfn = hexString(extents.first?.firstPFN ?? 0)
     let chunkID = extents.first?.chunkID ?? 0
     return VMCheckpointError(
-      .corrupt, "\(title) is damaged at PFN \(pfn): chunk \(chunkID): \(problem)",
-      hint: "see what else is hurt with: vmckpt verify")
+      .corrupt,
+      "\(title) is damaged at PFN \(pfn): chunk \(chunkID): \(problem)",
+      hint: "see what else is hurt with: vmckpt verify"
+    )
   }
 }

@@ -12,7 +12,8 @@ extension RAMLayout {
   ///
   /// - Returns: `false` when part of the extent is no RAM.
   func forEachFileRun<Failure: Error>(
-    of extent: Extent, _ body: (FileRun) throws(Failure) -> Void
+    of extent: Extent,
+    _ body: (FileRun) throws(Failure) -> Void
   ) throws(Failure) -> Bool {
     var index = 0
     while index < Int(extent.pageCount) {
@@ -22,8 +23,11 @@ extension RAMLayout {
       let count = min(UInt64(Int(extent.pageCount) - index), region.pageCount - offset)
       try body(
         FileRun(
-          fileOffset: region.fileOffset + offset << UInt64(Page.shift), firstPageIndex: index,
-          pageCount: Int(count)))
+          fileOffset: region.fileOffset + offset << UInt64(Page.shift),
+          firstPageIndex: index,
+          pageCount: Int(count)
+        )
+      )
       index += Int(count)
     }
     return true

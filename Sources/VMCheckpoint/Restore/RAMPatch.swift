@@ -11,14 +11,17 @@ struct RAMPatch {
   /// Where an overlay is baked, RAM has its bytes already, just as the guest saw them; only when it
   /// was retargeted are the bytes that its kind determines written anew.
   static func patches(
-    for overlays: StoredOverlays, treatment: OverlayTreatment
+    for overlays: StoredOverlays,
+    treatment: OverlayTreatment
   ) -> [RAMPatch] {
     guard treatment == .apply else { return [] }
     return overlays.active.compactMap { entry in
       guard !entry.isBaked || entry.isRetargeted else { return nil }
       return RAMPatch(
-        pfn: entry.overlay.pfn, contents: entry.overlay.contents(),
-        byteCount: entry.isBaked ? entry.overlay.determinedByteCount : Page.byteCount)
+        pfn: entry.overlay.pfn,
+        contents: entry.overlay.contents(),
+        byteCount: entry.isBaked ? entry.overlay.determinedByteCount : Page.byteCount
+      )
     }
   }
 

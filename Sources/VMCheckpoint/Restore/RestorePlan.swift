@@ -13,6 +13,8 @@ struct RestorePlan {
     layout = try snapshot.layout(database)
     overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
     try overlays.retarget(
-      tscFrequencyHz: request.tscFrequencyHz, cpuVendor: request.cpuVendor)
+      tscFrequencyHz: request.tscFrequencyHz,
+      cpuVendor: request.cpuVendor
+    )
   }
 }

@@ -1,7 +1,7 @@
 /// Where restored RAM goes.
 public enum RAMOutput: Sendable, Hashable {
   /// A flat, sparse RAM file with mode 0600. It appears under its name only when it is complete.
-  case file(path: String, overwriting: Bool)
+  case file(path: String)
 
   /// A stream, written in order of file offsets, zero pages included.
   case stream(fileDescriptor: Int32)
@@ -17,13 +17,18 @@ public enum OverlayTreatment: String, Sendable, Hashable, CaseIterable, Codable 
 
 /// What `restore` is to do.
 public struct RestoreRequest: Sendable {
+  /// Which snapshot.
   public var reference: SnapshotReference
+  /// Where RAM is written.
   public var output: RAMOutput
+  /// Whether restored RAM shows the overlays.
   public var overlays: OverlayTreatment
 
-  /// Where to write the overlays.json that describes the restored RAM. An existing file is
-  /// replaced only when the RAM file may be.
+  /// Where to write the overlays.json that describes the restored RAM.
   public var overlaysOutputPath: String?
+
+  /// Whether files that exist may be replaced.
+  public var overwrites: Bool
 
   /// The frequency of the TSC that the guest will run on, for the reference TSC page.
   public var tscFrequencyHz: UInt64?
@@ -34,11 +39,13 @@ public struct RestoreRequest: Sendable {
   /// Recheck the SHA-256 of every page on its way to the output.
   public var verifiesPages: Bool
 
+  /// Makes one with these values.
   public init(
     reference: SnapshotReference,
     output: RAMOutput,
     overlays: OverlayTreatment = .apply,
     overlaysOutputPath: String? = nil,
+    overwrites: Bool = false,
     tscFrequencyHz: UInt64? = nil,
     cpuVendor: CPUVendor? = nil,
     verifiesPages: Bool = false
@@ -47,6 +54,7 @@ public struct RestoreRequest: Sendable {
     self.output = output
     self.overlays = overlays
     self.overlaysOutputPath = overlaysOutputPath
+    self.overwrites = overwrites
     self.tscFrequencyHz = tscFrequencyHz
     self.cpuVendor = cpuVendor
     self.verifiesPages = verifiesPages
@@ -55,7 +63,9 @@ public struct RestoreRequest: Sendable {
 
 /// What `restore` wrote.
 public struct RestoreResult: Sendable, Codable, Hashable {
+  /// The snapshot's name.
   public var name: String
+  /// The snapshot's UUID.
   public var uuid: String
 
   /// The target's path; `nil` for a stream.
@@ -70,6 +80,8 @@ public struct RestoreResult: Sendable, Codable, Hashable {
   /// Overlays that the restored RAM shows.
   public var appliedOverlayCount: Int
 
+  /// Whether the SHA-256 of every page was rechecked.
   public var verifiedPages: Bool
+  /// Wall time, waiting for other operations included.
   public var durationSeconds: Double
 }

@@ -6,11 +6,16 @@ extension Store {
   /// - Throws: ``VMCheckpointError``. A target file is as it was before then; of a stream, part may
   ///   be written.
   public func restore(
-    _ request: RestoreRequest, control: OperationControl = OperationControl()
+    _ request: RestoreRequest,
+    control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
     let lock = try StoreLock.acquire(
-      .chunks, .shared, storePath: path, cancellation: control.cancellation)
+      .chunks,
+      .shared,
+      storePath: path,
+      cancellation: control.cancellation
+    )
     defer { lock?.release() }
     return try withConnection(control: control) { database in
       let plan = try Self.plan(request, database)
@@ -18,10 +23,13 @@ extension Store {
       let overlaysFile = try Self.overlaysFile(request)
       var path: String?
       switch request.output {
-      case .file(let targetPath, let overwriting):
-        let output = try OutputFile(path: targetPath, overwriting: overwriting)
+      case .file(let targetPath):
+        let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         try FileRestore(
-          plan: plan, output: output, verifiesPages: request.verifiesPages, control: control
+          plan: plan,
+          output: output,
+          verifiesPages: request.verifiesPages,
+          control: control
         ).run(database, patches: patches)
         try Self.write(plan, request, to: overlaysFile, database)
         try control.cancellation.check()
@@ -29,23 +37,30 @@ extension Store {
         path = targetPath
       case .stream(let fileDescriptor):
         try StreamRestore(
-          plan: plan, fileDescriptor: fileDescriptor, verifiesPages: request.verifiesPages,
+          plan: plan,
+          fileDescriptor: fileDescriptor,
+          verifiesPages: request.verifiesPages,
           control: control
         ).run(database, patches: patches)
         try Self.write(plan, request, to: overlaysFile, database)
       }
       try overlaysFile?.commit()
       return RestoreResult(
-        name: plan.snapshot.name, uuid: plan.snapshot.uuid, path: path,
-        fileByteCount: plan.layout.fileByteCount, storedPageCount: plan.snapshot.storedPageCount,
+        name: plan.snapshot.name,
+        uuid: plan.snapshot.uuid,
+        path: path,
+        fileByteCount: plan.layout.fileByteCount,
+        storedPageCount: plan.snapshot.storedPageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,
-        durationSeconds: MonotonicClock.nowSeconds - start)
+        durationSeconds: MonotonicClock.nowSeconds - start
+      )
     }
   }
 
   private static func plan(
-    _ request: RestoreRequest, _ database: Database
+    _ request: RestoreRequest,
+    _ database: Database
   ) throws -> RestorePlan {
     var plan: RestorePlan?
     try database.inTransaction(.deferred) {
@@ -59,18 +74,20 @@ extension Store {
     _ request: RestoreRequest
   ) throws(VMCheckpointError) -> OutputFile? {
     guard let path = request.overlaysOutputPath else { return nil }
-    guard case .file(let ramPath, let overwriting) = request.output else {
-      return try OutputFile(path: path, overwriting: false)
-    }
-    guard path != ramPath else {
+    if case .file(path) = request.output {
       throw VMCheckpointError(
-        .invalidArgument, "RAM and overlays.json cannot both go to \(quotedName(path))")
+        .invalidArgument,
+        "RAM and overlays.json cannot both go to \(quotedName(path))"
+      )
     }
-    return try OutputFile(path: path, overwriting: overwriting)
+    return try OutputFile(path: path, overwriting: request.overwrites)
   }
 
   private static func write(
-    _ plan: RestorePlan, _ request: RestoreRequest, to file: OutputFile?, _ database: Database
+    _ plan: RestorePlan,
+    _ request: RestoreRequest,
+    to file: OutputFile?,
+    _ database: Database
   ) throws {
     guard let file else { return }
     let document: OverlayDocument

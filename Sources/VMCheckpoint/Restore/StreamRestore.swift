@@ -20,19 +20,29 @@ struct StreamRestore {
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; part of RAM may be written then.
   func run(_ database: Database, patches: [RAMPatch]) throws {
     let window = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: Int(Self.windowPageCount) * Page.byteCount, alignment: Page.byteCount)
+      byteCount: Int(Self.windowPageCount) * Page.byteCount,
+      alignment: Page.byteCount
+    )
     defer { window.deallocate() }
     var loader = try WindowLoader(
-      database, snapshot: plan.snapshot, verifiesPages: verifiesPages)
+      database,
+      snapshot: plan.snapshot,
+      verifiesPages: verifiesPages
+    )
     var progress = ProgressReporter(
-      control, phase: "restoring", totalByteCount: plan.layout.fileByteCount)
+      control,
+      phase: "restoring",
+      totalByteCount: plan.layout.fileByteCount
+    )
     var offset: UInt64 = 0
     for region in plan.layout.regions.sorted(by: { $0.fileOffset < $1.fileOffset }) {
       try writeZeros(byteCount: region.fileOffset - offset, from: window)
       var pageIndex: UInt64 = 0
       while pageIndex < region.pageCount {
         let count = min(Self.windowPageCount, region.pageCount - pageIndex)
-        let bytes = UnsafeMutableRawBufferPointer(rebasing: window[..<(Int(count) * Page.byteCount)])
+        let bytes = UnsafeMutableRawBufferPointer(
+          rebasing: window[..<(Int(count) * Page.byteCount)]
+        )
         let firstPFN = region.firstPFN.rawValue + pageIndex
         bytes.initializeMemory(as: UInt8.self, repeating: 0)
         try loader.load(firstPFN: firstPFN, pageCount: count, into: bytes)
@@ -40,7 +50,8 @@ struct StreamRestore {
         try write(UnsafeRawBufferPointer(bytes))
         pageIndex += count
         progress.report(
-          completedByteCount: region.fileOffset + pageIndex << UInt64(Page.shift))
+          completedByteCount: region.fileOffset + pageIndex << UInt64(Page.shift)
+        )
       }
       offset = region.endFileOffset
     }
@@ -48,7 +59,9 @@ struct StreamRestore {
   }
 
   private static func apply(
-    _ patches: [RAMPatch], firstPFN: UInt64, pageCount: UInt64,
+    _ patches: [RAMPatch],
+    firstPFN: UInt64,
+    pageCount: UInt64,
     to bytes: UnsafeMutableRawBufferPointer
   ) {
     for patch in patches {
@@ -62,7 +75,8 @@ struct StreamRestore {
   }
 
   private func writeZeros(
-    byteCount: UInt64, from window: UnsafeMutableRawBufferPointer
+    byteCount: UInt64,
+    from window: UnsafeMutableRawBufferPointer
   ) throws(VMCheckpointError) {
     guard byteCount > 0 else { return }
     window.initializeMemory(as: UInt8.self, repeating: 0)
@@ -82,12 +96,17 @@ struct StreamRestore {
       if poll(&request, 1, Self.pollMilliseconds) == 0 { continue }
       // A pipe that has room for a page takes at least that much without blocking.
       let result = Glibc.write(
-        fileDescriptor, bytes.baseAddress! + done, min(bytes.count - done, Page.byteCount * 16))
+        fileDescriptor,
+        bytes.baseAddress! + done,
+        min(bytes.count - done, Page.byteCount * 16)
+      )
       if result > 0 {
         done += result
       } else if errno != EINTR && errno != EAGAIN {
         throw VMCheckpointError(
-          .inputOutput, "cannot write RAM to the stream: \(Errno(rawValue: errno))")
+          .inputOutput,
+          "cannot write RAM to the stream: \(Errno(rawValue: errno))"
+        )
       }
     }
   }
@@ -116,7 +135,9 @@ private struct WindowLoader {
 
   /// Copies the pages that are not zero into `bytes`, which is all zero, in a short transaction.
   mutating func load(
-    firstPFN: UInt64, pageCount: UInt64, into bytes: UnsafeMutableRawBufferPointer
+    firstPFN: UInt64,
+    pageCount: UInt64,
+    into bytes: UnsafeMutableRawBufferPointer
   ) throws {
     try database.inTransaction(.deferred) {
       try readExtents(firstPFN: firstPFN, endPFN: firstPFN + pageCount)
@@ -143,8 +164,10 @@ private struct WindowLoader {
       throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
     }
     throw VMCheckpointError(
-      .corrupt, "\(snapshot.title) is damaged: it has pages that are no RAM, or lacks some",
-      hint: "see what is hurt with: vmckpt verify")
+      .corrupt,
+      "\(snapshot.title) is damaged: it has pages that are no RAM, or lacks some",
+      hint: "see what is hurt with: vmckpt verify"
+    )
   }
 
   private mutating func readExtents(firstPFN: UInt64, endPFN: UInt64) throws {
@@ -152,7 +175,9 @@ private struct WindowLoader {
     // An extent that begins up to 15 pages before may reach in.
     let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
     extentReader.rewind(
-      toPFN: firstPFN < reach ? 0 : firstPFN - reach, through: endPFN - 1)
+      toPFN: firstPFN < reach ? 0 : firstPFN - reach,
+      through: endPFN - 1
+    )
     while let extent = try extentReader.next() {
       if extent.endPFN > firstPFN { extents.append(extent) }
     }
@@ -160,7 +185,10 @@ private struct WindowLoader {
   }
 
   private mutating func copy(
-    _ extent: Extent, firstPFN: UInt64, endPFN: UInt64, to bytes: UnsafeMutableRawBufferPointer
+    _ extent: Extent,
+    firstPFN: UInt64,
+    endPFN: UInt64,
+    to bytes: UnsafeMutableRawBufferPointer
   ) {
     let start = max(extent.firstPFN, firstPFN)
     let count = Int(min(extent.endPFN, endPFN) - start)

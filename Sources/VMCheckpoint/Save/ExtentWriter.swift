@@ -18,7 +18,8 @@ struct ExtentWriter {
       """
       INSERT INTO ram_extent (snapshot_id, first_pfn, page_count, chunk_id, first_slot)
       VALUES (?, ?, ?, ?, ?)
-      """)
+      """
+    )
   }
 
   var pendingCount: Int { pending.count }
@@ -34,7 +35,11 @@ struct ExtentWriter {
       pending.append(extent)
     }
     current = Extent(
-      firstPFN: pfn, chunkID: location.chunkID, firstSlot: UInt8(location.slot), pageCount: 1)
+      firstPFN: pfn,
+      chunkID: location.chunkID,
+      firstSlot: UInt8(location.slot),
+      pageCount: 1
+    )
   }
 
   /// Inserts, in the caller's transaction, the extents whose chunks are written: all chunks up to

@@ -27,13 +27,17 @@ final class FileRAMReader: RAMReader {
   ///
   /// - Throws: ``VMCheckpointError`` when there is no such file, or its size does not fit.
   static func openFile(
-    path: String, makeLayout: (UInt64) throws(VMCheckpointError) -> RAMLayout
+    path: String,
+    makeLayout: (UInt64) throws(VMCheckpointError) -> RAMLayout
   ) throws(VMCheckpointError) -> (FileDescriptor, RAMLayout) {
     let name = quotedName(path)
     let descriptor: FileDescriptor
     do {
       descriptor = try FileDescriptor.open(
-        FilePath(path), .readOnly, options: [.closeOnExec, .nonBlocking])
+        FilePath(path),
+        .readOnly,
+        options: [.closeOnExec, .nonBlocking]
+      )
     } catch {
       throw openingError(error as? Errno ?? .ioError, name: name)
     }
@@ -45,7 +49,8 @@ final class FileRAMReader: RAMReader {
       guard byteCount % UInt64(Page.byteCount) == 0 else {
         throw .invalidData(
           "RAM file \(name) has \(byteCount) bytes, which is not a multiple of 4096",
-          hint: "give a raw image of RAM, complete to its last page")
+          hint: "give a raw image of RAM, complete to its last page"
+        )
       }
       let layout = try makeLayout(byteCount)
       guard layout.fileByteCount == byteCount else {
@@ -53,7 +58,9 @@ final class FileRAMReader: RAMReader {
           """
           RAM file \(name) has \(byteCount) bytes, and the memory regions hold \
           \(layout.fileByteCount)
-          """, hint: "the regions together must describe the whole file")
+          """,
+          hint: "the regions together must describe the whole file"
+        )
       }
       return (descriptor, layout)
     } catch {
@@ -88,13 +95,16 @@ final class FileRAMReader: RAMReader {
 
   /// Sets the window's PFNs; returns where in the file it begins, or `nil` at the end.
   private func claim(
-    _ position: inout Position, _ window: RAMWindow
+    _ position: inout Position,
+    _ window: RAMWindow
   ) throws(VMCheckpointError) -> UInt64? {
     while position.region < layout.regions.count {
       let region = layout.regions[position.region]
       if let start = try nextOffsetToVisit(&position, in: region) {
         let pageCount = min(
-          UInt64(RAMWindow.pageCapacity), Page.count(inByteCount: region.byteCount - start))
+          UInt64(RAMWindow.pageCapacity),
+          Page.count(inByteCount: region.byteCount - start)
+        )
         window.sequence = position.sequence
         window.firstPFN = region.firstPFN.rawValue + Page.count(inByteCount: start)
         window.pageCount = Int(pageCount)
@@ -113,7 +123,8 @@ final class FileRAMReader: RAMReader {
   /// The offset in `region`, from the current one on, of the next page that is in no hole of the
   /// file or must be visited anyway.
   private func nextOffsetToVisit(
-    _ position: inout Position, in region: MemoryRegion
+    _ position: inout Position,
+    in region: MemoryRegion
   ) throws(VMCheckpointError) -> UInt64? {
     guard position.offset < region.byteCount else { return nil }
     let pfn = region.firstPFN.rawValue + Page.count(inByteCount: position.offset)
@@ -145,8 +156,11 @@ final class FileRAMReader: RAMReader {
     let byteCount = window.pageCount * Page.byteCount
     while done < byteCount {
       let result = pread(
-        descriptor.rawValue, window.bytes.baseAddress! + done, byteCount - done,
-        off_t(fileOffset) + off_t(done))
+        descriptor.rawValue,
+        window.bytes.baseAddress! + done,
+        byteCount - done,
+        off_t(fileOffset) + off_t(done)
+      )
       if result > 0 {
         done += result
       } else if result == 0 {
@@ -157,24 +171,30 @@ final class FileRAMReader: RAMReader {
           """
           cannot read RAM file \(quotedName(path)) at offset \
           \(hexString(fileOffset + UInt64(done))): \(Errno(rawValue: errno))
-          """)
+          """
+        )
       }
     }
   }
 
   private func shrank() -> VMCheckpointError {
     VMCheckpointError(
-      .inputOutput, "RAM file \(quotedName(path)) shrank while it was being saved",
-      hint: "pause the VM, or save a copy of the file")
+      .inputOutput,
+      "RAM file \(quotedName(path)) shrank while it was being saved",
+      hint: "pause the VM, or save a copy of the file"
+    )
   }
 
   private static func size(
-    of descriptor: FileDescriptor, name: String
+    of descriptor: FileDescriptor,
+    name: String
   ) throws(VMCheckpointError) -> UInt64 {
     var status = stat()
     guard fstat(descriptor.rawValue, &status) == 0 else {
       throw VMCheckpointError(
-        .inputOutput, "cannot examine RAM file \(name): \(Errno(rawValue: errno))")
+        .inputOutput,
+        "cannot examine RAM file \(name): \(Errno(rawValue: errno))"
+      )
     }
     switch status.st_mode & S_IFMT {
     case S_IFREG:
@@ -187,7 +207,8 @@ final class FileRAMReader: RAMReader {
     default:
       throw .invalidData(
         "RAM file \(name) is neither a file nor a block device",
-        hint: "to save what a pipe holds, redirect it and give - as the source")
+        hint: "to save what a pipe holds, redirect it and give - as the source"
+      )
     }
   }
 

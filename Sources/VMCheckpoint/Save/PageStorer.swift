@@ -12,7 +12,9 @@ struct PageStorer {
   private(set) var newPageCount: UInt64 = 0
 
   init(
-    _ database: Database, parentID: Int64?, newPageCapacity: Int = NewPageTable.defaultCapacity
+    _ database: Database,
+    parentID: Int64?,
+    newPageCapacity: Int = NewPageTable.defaultCapacity
   ) throws {
     parent = try parentID.map { try ParentPages(database, snapshotID: $0) }
     newPages = NewPageTable(capacity: newPageCapacity)
@@ -29,7 +31,8 @@ struct PageStorer {
   /// - Parameter windowIndex: The page's place in the current window; `nil` for a page that is
   ///   not RAM.
   mutating func storedLocation(
-    of digest: PageDigest, windowIndex: Int?
+    of digest: PageDigest,
+    windowIndex: Int?
   ) throws -> PageLocation? {
     if let windowIndex, let location = parent?.location(at: windowIndex, of: digest) {
       return location

@@ -15,7 +15,8 @@ final class ParentPages {
     digests = .allocate(capacity: RAMWindow.pageCapacity + StoreFormat.chunkPageCapacity)
     digests.initialize(
       repeating: PageDigest(words: (0, 0, 0, 0)),
-      count: RAMWindow.pageCapacity + StoreFormat.chunkPageCapacity)
+      count: RAMWindow.pageCapacity + StoreFormat.chunkPageCapacity
+    )
     locations = .allocate(capacity: RAMWindow.pageCapacity)
   }
 
@@ -31,7 +32,9 @@ final class ParentPages {
     let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
     let firstPFN = window.firstPFN
     extents.rewind(
-      toPFN: firstPFN < reach ? 0 : firstPFN - reach, through: window.endPFN - 1)
+      toPFN: firstPFN < reach ? 0 : firstPFN - reach,
+      through: window.endPFN - 1
+    )
     while let extent = try extents.next() {
       let skipped = extent.firstPFN < firstPFN ? Int(firstPFN - extent.firstPFN) : 0
       let count = Int(min(extent.endPFN, window.endPFN)) - Int(extent.firstPFN) - skipped
@@ -39,8 +42,11 @@ final class ParentPages {
       let index = Int(extent.firstPFN) + skipped - Int(firstPFN)
       guard
         try digestReader.read(
-          extent.chunkID, firstSlot: Int(extent.firstSlot) + skipped, count: count,
-          into: digests + index)
+          extent.chunkID,
+          firstSlot: Int(extent.firstSlot) + skipped,
+          count: count,
+          into: digests + index
+        )
       else { continue }
       for offset in 0..<count {
         locations[index + offset] = extent.location(at: skipped + offset).packed

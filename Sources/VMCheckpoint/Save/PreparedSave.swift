@@ -36,7 +36,11 @@ struct PreparedSave {
         throw error
       }
       reader = FileRAMReader(
-        descriptor: descriptor, path: path, layout: layout, keptPFNs: substitution.pfns)
+        descriptor: descriptor,
+        path: path,
+        layout: layout,
+        keptPFNs: substitution.pfns
+      )
     case .stream(let fileDescriptor, let streamName):
       sourceName = streamName
       sourceDescription = "raw:-"
@@ -50,15 +54,20 @@ struct PreparedSave {
       }
       substitution = UnderlaySubstitution(plan: try request.overlays.validated(in: provisional))
       reader = try StreamRAMReader(
-        fileDescriptor: fileDescriptor, name: streamName, layout: layout,
-        cancellation: control.cancellation)
+        fileDescriptor: fileDescriptor,
+        name: streamName,
+        layout: layout,
+        cancellation: control.cancellation
+      )
     }
     if let vm = request.vm {
       try SnapshotName.check(vm, what: "VM name")
       self.vm = vm
     } else {
       vm = SnapshotName.sanitized(
-        sourceName, maximumByteCount: SnapshotName.maximumByteCount)
+        sourceName,
+        maximumByteCount: SnapshotName.maximumByteCount
+      )
     }
   }
 
@@ -74,7 +83,8 @@ struct PreparedSave {
   }
 
   private static func layout(
-    _ source: RAMLayoutSource, fileByteCount: UInt64
+    _ source: RAMLayoutSource,
+    fileByteCount: UInt64
   ) throws(VMCheckpointError) -> RAMLayout {
     switch source {
     case .contiguous: try RAMLayout(contiguousByteCount: fileByteCount)
@@ -96,7 +106,8 @@ struct PreparedSave {
           .invalidArgument,
           "the RAM layout of a \(machine.rawValue) machine depends on the RAM's size, which a "
             + "stream does not tell before its end",
-          hint: "give the size with --ram-size")
+          hint: "give the size with --ram-size"
+        )
       }
       return try machine.layout(ramByteCount: ramByteCount)
     }
@@ -111,11 +122,14 @@ struct PreparedSave {
         throw VMCheckpointError(
           .invalidArgument,
           "device state \(quotedName(state.name)) has \(state.data.count) bytes, and at most "
-            + "\(DeviceState.maximumByteCount) can be stored")
+            + "\(DeviceState.maximumByteCount) can be stored"
+        )
       }
       guard names.insert(state.name).inserted else {
         throw VMCheckpointError(
-          .invalidArgument, "two device states are called \(quotedName(state.name))")
+          .invalidArgument,
+          "two device states are called \(quotedName(state.name))"
+        )
       }
     }
   }

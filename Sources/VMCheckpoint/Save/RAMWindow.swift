@@ -21,10 +21,14 @@ final class RAMWindow: @unchecked Sendable {
 
   init() {
     bytes = .allocate(
-      byteCount: Self.pageCapacity * Page.byteCount, alignment: Page.byteCount)
+      byteCount: Self.pageCapacity * Page.byteCount,
+      alignment: Page.byteCount
+    )
     digests = .allocate(capacity: Self.pageCapacity)
     digests.initialize(
-      repeating: PageDigest(words: (0, 0, 0, 0)), count: Self.pageCapacity)
+      repeating: PageDigest(words: (0, 0, 0, 0)),
+      count: Self.pageCapacity
+    )
     isZero = .allocate(capacity: Self.pageCapacity)
     isZero.initialize(repeating: true, count: Self.pageCapacity)
   }
@@ -52,7 +56,8 @@ final class RAMWindow: @unchecked Sendable {
       isZero[index] = zero
       if !zero {
         digests[index] = PageDigest(
-          of: UnsafeRawBufferPointer(start: page, count: Page.byteCount))
+          of: UnsafeRawBufferPointer(start: page, count: Page.byteCount)
+        )
       }
     }
   }

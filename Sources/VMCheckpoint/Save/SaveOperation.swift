@@ -25,7 +25,10 @@ struct SaveOperation {
   private var newStoredByteCount: UInt64 = 0
 
   init(
-    _ database: Database, prepared: PreparedSave, snapshotID: Int64, parentID: Int64?,
+    _ database: Database,
+    prepared: PreparedSave,
+    snapshotID: Int64,
+    parentID: Int64?,
     control: OperationControl
   ) throws {
     self.database = database
@@ -40,7 +43,10 @@ struct SaveOperation {
     extents = try ExtentWriter(database, snapshotID: snapshotID)
     batch = SaveBatch(database)
     progress = ProgressReporter(
-      control, phase: "saving", totalByteCount: prepared.reader.totalByteCount)
+      control,
+      phase: "saving",
+      totalByteCount: prepared.reader.totalByteCount
+    )
   }
 
   /// What the snapshot's row is completed with.
@@ -74,14 +80,22 @@ struct SaveOperation {
     try rows.insert(layout, digester: &digester)
     digester.add(ramDigest: ramDigest)
     try rows.insert(
-      plan, guestOSID: prepared.request.overlays.guestOSID, contents: contents,
-      digester: &digester)
+      plan,
+      guestOSID: prepared.request.overlays.guestOSID,
+      contents: contents,
+      digester: &digester
+    )
     try rows.insert(prepared.request.deviceStates, digester: &digester)
     let digest = digester.finalize()
     let totals = Totals(
-      layout: layout, plan: plan, guestOSID: prepared.request.overlays.guestOSID,
+      layout: layout,
+      plan: plan,
+      guestOSID: prepared.request.overlays.guestOSID,
       storedPageCount: extents.storedPageCount,
-      newPageCount: storer.newPageCount, newStoredByteCount: newStoredByteCount, digest: digest)
+      newPageCount: storer.newPageCount,
+      newStoredByteCount: newStoredByteCount,
+      digest: digest
+    )
     try rows.complete(totals, ramDigest: ramDigest)
     return totals
   }
@@ -146,7 +160,9 @@ struct SaveOperation {
 
   /// Puts a page of new content into the open chunk.
   private mutating func add(
-    _ page: UnsafeRawPointer, _ digest: PageDigest, _ exchange: SaveExchange
+    _ page: UnsafeRawPointer,
+    _ digest: PageDigest,
+    _ exchange: SaveExchange
   ) throws -> PageLocation {
     if storer.mustFlush {
       try batch.beginIfNeeded()
@@ -198,7 +214,8 @@ struct SaveOperation {
   private mutating func writeExtents() throws {
     try batch.beginIfNeeded()
     batch.add(
-      rowCount: try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false))
+      rowCount: try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false)
+    )
     if batch.isFull { try batch.commit() }
   }
 

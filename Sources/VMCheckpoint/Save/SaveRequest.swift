@@ -51,6 +51,7 @@ public struct DeviceState: Sendable, Hashable {
   /// state is a few MiB.
   public static let maximumByteCount = 512 << 20
 
+  /// Makes one with these values.
   public init(name: String, format: String, version: UInt32, data: [UInt8]) {
     self.name = name
     self.format = format
@@ -61,7 +62,9 @@ public struct DeviceState: Sendable, Hashable {
 
 /// What `save` is to store.
 public struct SaveRequest: Sendable {
+  /// Where RAM is read from.
   public var input: RAMInput
+  /// Where the bytes of `input` lie in guest-physical addresses.
   public var layout: RAMLayoutSource
 
   /// `nil`: the source's name and the time in UTC.
@@ -70,7 +73,9 @@ public struct SaveRequest: Sendable {
   /// `nil`: the source's name.
   public var vm: String?
 
+  /// Whose pages are looked at first, and what `NAME~1` means.
   public var parent: ParentChoice
+  /// Keys and values by the rules of ``SnapshotTag``.
   public var tags: [String: String]
 
   /// The overlays that covered RAM when it was captured.
@@ -79,6 +84,7 @@ public struct SaveRequest: Sendable {
   /// In the order in which the VMM wants them back.
   public var deviceStates: [DeviceState]
 
+  /// Makes one with these values.
   public init(
     input: RAMInput,
     layout: RAMLayoutSource = .contiguous,
@@ -102,8 +108,11 @@ public struct SaveRequest: Sendable {
 
 /// What `save` stored.
 public struct SaveResult: Sendable, Codable, Hashable {
+  /// The snapshot's name, given or made.
   public var name: String
+  /// The snapshot's UUID, in lower case.
   public var uuid: String
+  /// The VM that the snapshot belongs to.
   public var vm: String
 
   /// The parent's name.
@@ -121,12 +130,15 @@ public struct SaveResult: Sendable, Codable, Hashable {
   /// What the new pages take in the store, compressed.
   public var newStoredByteCount: UInt64
 
+  /// How many overlays the snapshot has, at all PFNs together.
   public var overlayCount: Int
+  /// How many device states the snapshot has.
   public var deviceStateCount: Int
 
   /// The snapshot's digest, in hexadecimal: equal for snapshots that hold the same RAM, overlays
   /// and device state.
   public var digest: String
 
+  /// Wall time, waiting for other operations included.
   public var durationSeconds: Double
 }

@@ -13,7 +13,10 @@ struct SnapshotRows {
 
   /// Inserts the snapshot in state `writing`, in the caller's transaction. Readers do not see it.
   static func begin(
-    _ database: Database, name: String, prepared: PreparedSave, parentID: Int64?
+    _ database: Database,
+    name: String,
+    prepared: PreparedSave,
+    parentID: Int64?
   ) throws -> (id: Int64, uuid: String) {
     let uuid = UniqueID.make()
     // The size of RAM is known for a stream only at its end; one page stands for it until then.
@@ -26,12 +29,14 @@ struct SnapshotRows {
       arguments: [
         uuid, name, prepared.vm, parentID, UTCTime.now, prepared.sourceDescription,
         VMCheckpointVersion.producer, Page.byteCount,
-      ])
+      ]
+    )
     let id = database.lastInsertedRowID
     for (key, value) in prepared.request.tags {
       try database.execute(
         sql: "INSERT INTO snapshot_tag (snapshot_id, key, value) VALUES (?, ?, ?)",
-        arguments: [id, key, value])
+        arguments: [id, key, value]
+      )
     }
     return (id, uuid)
   }
@@ -46,14 +51,17 @@ struct SnapshotRows {
         arguments: [
           snapshotID, Int64(region.gpa), Int64(region.byteCount), Int64(region.fileOffset),
           region.name,
-        ])
+        ]
+      )
       digester.add(region)
     }
   }
 
   /// - Parameter contents: Where each stored contents page is; a zero page is nowhere.
   func insert(
-    _ plan: OverlayPlan, guestOSID: UInt64?, contents: [PageContents: PageLocation],
+    _ plan: OverlayPlan,
+    guestOSID: UInt64?,
+    contents: [PageContents: PageLocation],
     digester: inout SnapshotDigester
   ) throws {
     digester.add(guestOSID: guestOSID.map(fixedWidthHexString))
@@ -72,11 +80,16 @@ struct SnapshotRows {
           arguments: [
             snapshotID, Int64(overlay.pfn.rawValue), overlay.kind.rawValue, Int64(overlay.vp),
             parametersJSON, location?.chunkID, location.map { Int64($0.slot) }, baked,
-          ])
+          ]
+        )
         digester.add(
-          pfn: overlay.pfn.rawValue, kind: overlay.kind.rawValue, vp: overlay.vp, baked: baked,
+          pfn: overlay.pfn.rawValue,
+          kind: overlay.kind.rawValue,
+          vp: overlay.vp,
+          baked: baked,
           parametersJSON: parametersJSON,
-          contents: stored.map { $0.withUnsafeBytes { PageDigest(of: $0) } })
+          contents: stored.map { $0.withUnsafeBytes { PageDigest(of: $0) } }
+        )
       }
     }
   }
@@ -93,10 +106,15 @@ struct SnapshotRows {
         arguments: [
           snapshotID, position, state.name, state.format, Int64(state.version), state.data.count,
           encoded.sha256, encoded.encoding, encoded.data,
-        ])
+        ]
+      )
       digester.add(
-        deviceStateNamed: state.name, format: state.format, version: state.version,
-        byteCount: UInt64(state.data.count), sha256: Array(encoded.sha256))
+        deviceStateNamed: state.name,
+        format: state.format,
+        version: state.version,
+        byteCount: UInt64(state.data.count),
+        sha256: Array(encoded.sha256)
+      )
     }
   }
 
@@ -116,7 +134,8 @@ struct SnapshotRows {
         facts.tscFrequencyHz.map { Int64($0) }, Int64(totals.layout.byteCount),
         Int64(totals.storedPageCount), Int64(totals.newPageCount),
         Int64(totals.newStoredByteCount), Data(ramDigest), Data(totals.digest), snapshotID,
-      ])
+      ]
+    )
   }
 
   /// What the overlays tell about the machine that the guest ran on.

@@ -6,7 +6,9 @@ extension Store {
   ///
   /// - Throws: As ``openOrCreate(at:)`` and ``save(_:control:)``.
   public static func save(
-    _ request: SaveRequest, toStoreAt path: String, control: OperationControl = OperationControl()
+    _ request: SaveRequest,
+    toStoreAt path: String,
+    control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
     let prepared = try PreparedSave(request, control: control)
     return try openOrCreate(at: path).save(prepared, control: control)
@@ -20,20 +22,30 @@ extension Store {
   /// - Throws: ``VMCheckpointError``; the store then holds no snapshot of this name, and the pages
   ///   written so far are removed, or, if that is not possible either, left for ``collectGarbage``.
   public func save(
-    _ request: SaveRequest, control: OperationControl = OperationControl()
+    _ request: SaveRequest,
+    control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
     try save(PreparedSave(request, control: control), control: control)
   }
 
   private func save(
-    _ prepared: PreparedSave, control: OperationControl
+    _ prepared: PreparedSave,
+    control: OperationControl
   ) throws(VMCheckpointError) -> SaveResult {
     let start = MonotonicClock.nowSeconds
     try requireWritable()
     let writerLock = try StoreLock.acquire(
-      .writer, .exclusive, storePath: path, cancellation: control.cancellation)
+      .writer,
+      .exclusive,
+      storePath: path,
+      cancellation: control.cancellation
+    )
     let chunkLock = try StoreLock.acquire(
-      .chunks, .shared, storePath: path, cancellation: control.cancellation)
+      .chunks,
+      .shared,
+      storePath: path,
+      cancellation: control.cancellation
+    )
     defer {
       chunkLock?.release()
       writerLock?.release()
@@ -44,20 +56,30 @@ extension Store {
       let lastChunkID = try ChunkWriter.nextChunkID(database) - 1
       do {
         var operation = try SaveOperation(
-          database, prepared: prepared, snapshotID: begun.id, parentID: begun.parent?.id,
-          control: control)
+          database,
+          prepared: prepared,
+          snapshotID: begun.id,
+          parentID: begun.parent?.id,
+          control: control
+        )
         let totals = try operation.run()
         try control.cancellation.check()
         try database.commit()
         mergeIndex(database, control)
         return SaveResult(
-          name: begun.name, uuid: begun.uuid, vm: prepared.vm, parent: begun.parent?.name,
-          ramByteCount: totals.layout.byteCount, storedPageCount: totals.storedPageCount,
-          newPageCount: totals.newPageCount, newStoredByteCount: totals.newStoredByteCount,
+          name: begun.name,
+          uuid: begun.uuid,
+          vm: prepared.vm,
+          parent: begun.parent?.name,
+          ramByteCount: totals.layout.byteCount,
+          storedPageCount: totals.storedPageCount,
+          newPageCount: totals.newPageCount,
+          newStoredByteCount: totals.newStoredByteCount,
           overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },
           deviceStateCount: prepared.request.deviceStates.count,
           digest: hexadecimal(totals.digest),
-          durationSeconds: MonotonicClock.nowSeconds - start)
+          durationSeconds: MonotonicClock.nowSeconds - start
+        )
       } catch {
         busy.observe(nil)
         removeRemains(chunksAfter: lastChunkID, database)
@@ -72,7 +94,8 @@ extension Store {
       try IndexMerge.mergeRunsOfLikeSize(database)
     } catch {
       control.onWarning?(
-        "the snapshot is saved, but the page index could not be tidied up: \(error)")
+        "the snapshot is saved, but the page index could not be tidied up: \(error)"
+      )
     }
   }
 
@@ -89,7 +112,11 @@ extension Store {
       let parent = try parent(prepared, database)
       let name = try unusedName(prepared, database)
       let (id, uuid) = try SnapshotRows.begin(
-        database, name: name, prepared: prepared, parentID: parent?.id)
+        database,
+        name: name,
+        prepared: prepared,
+        parentID: parent?.id
+      )
       begun = Begun(id: id, uuid: uuid, name: name, parent: parent)
       return .commit
     }
@@ -107,14 +134,19 @@ extension Store {
   private func unusedName(_ prepared: PreparedSave, _ database: Database) throws -> String {
     func isUsed(_ name: String) throws -> Bool {
       try Bool.fetchOne(
-        database, sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)", arguments: [name])
+        database,
+        sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)",
+        arguments: [name]
+      )
         ?? false
     }
     if let name = prepared.name {
       guard try !isUsed(name) else {
         throw VMCheckpointError(
-          .cannotCreate, "there is a snapshot \(quotedName(name)) already",
-          hint: "choose another --name, or delete it first")
+          .cannotCreate,
+          "there is a snapshot \(quotedName(name)) already",
+          hint: "choose another --name, or delete it first"
+        )
       }
       return name
     }
@@ -128,7 +160,8 @@ extension Store {
 
   /// Removes what a failed save has written. What cannot be removed now, gc removes later.
   private func removeRemains(
-    chunksAfter lastChunkID: Int64, _ database: Database
+    chunksAfter lastChunkID: Int64,
+    _ database: Database
   ) {
     if database.isInsideTransaction { try? database.rollback() }
     _ = try? UnfinishedSnapshots.remove(database)

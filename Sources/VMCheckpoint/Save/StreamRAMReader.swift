@@ -27,14 +27,18 @@ final class StreamRAMReader: RAMReader {
 
   /// - Throws: ``VMCheckpointError`` when the regions do not follow each other in the stream.
   init(
-    fileDescriptor: Int32, name: String, layout: RAMLayout?, cancellation: CancellationFlag
+    fileDescriptor: Int32,
+    name: String,
+    layout: RAMLayout?,
+    cancellation: CancellationFlag
   ) throws(VMCheckpointError) {
     var offset: UInt64 = 0
     for region in layout?.regions ?? [] {
       guard region.fileOffset == offset else {
         throw .invalidData(
           "in a stream the memory regions must follow each other in order of their GPAs",
-          hint: "save from a file to give the regions in another order")
+          hint: "save from a file to give the regions in another order"
+        )
       }
       offset = region.endFileOffset
     }
@@ -73,7 +77,9 @@ final class StreamRAMReader: RAMReader {
   }
 
   /// Sets the window's first PFN; returns how many pages belong in it.
-  private func pagesWanted(_ position: inout Position, _ window: RAMWindow) throws(VMCheckpointError) -> Int {
+  private func pagesWanted(_ position: inout Position, _ window: RAMWindow)
+    throws(VMCheckpointError) -> Int
+  {
     guard let layout else {
       guard position.byteOffset < RAMLayout.gpaLimit else {
         throw .invalidData("RAM stream \(name) is larger than any guest's RAM")
@@ -91,7 +97,8 @@ final class StreamRAMReader: RAMReader {
     let offset = position.byteOffset - region.fileOffset
     window.firstPFN = region.firstPFN.rawValue + Page.count(inByteCount: offset)
     return Int(
-      min(UInt64(RAMWindow.pageCapacity), Page.count(inByteCount: region.byteCount - offset)))
+      min(UInt64(RAMWindow.pageCapacity), Page.count(inByteCount: region.byteCount - offset))
+    )
   }
 
   private func checkEnd(at byteOffset: UInt64) throws(VMCheckpointError) {
@@ -101,11 +108,13 @@ final class StreamRAMReader: RAMReader {
         """
         RAM stream \(name) ended after \(byteOffset) bytes, and the memory regions hold \
         \(layout.fileByteCount)
-        """)
+        """
+      )
     }
     guard byteOffset % UInt64(Page.byteCount) == 0 else {
       throw .invalidData(
-        "RAM stream \(name) ended after \(byteOffset) bytes, which is not a multiple of 4096")
+        "RAM stream \(name) ended after \(byteOffset) bytes, which is not a multiple of 4096"
+      )
     }
   }
 
@@ -135,7 +144,8 @@ final class StreamRAMReader: RAMReader {
 
   /// One read, waiting for input; 0 at the end.
   private func read(
-    into buffer: UnsafeMutableRawPointer, byteCount: Int
+    into buffer: UnsafeMutableRawPointer,
+    byteCount: Int
   ) throws(VMCheckpointError) -> Int {
     while true {
       try cancellation.check()
@@ -146,7 +156,9 @@ final class StreamRAMReader: RAMReader {
       if count >= 0 { return count }
       guard errno == EINTR || errno == EAGAIN else {
         throw VMCheckpointError(
-          .inputOutput, "cannot read RAM stream \(name): \(Errno(rawValue: errno))")
+          .inputOutput,
+          "cannot read RAM stream \(name): \(Errno(rawValue: errno))"
+        )
       }
     }
   }

@@ -63,7 +63,8 @@ struct HotStatement {
 
   /// The bytes in `column`, valid until the next step or reset.
   func withBlob<Result, Failure: Error>(
-    _ column: Int32, _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    _ column: Int32,
+    _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
   ) throws(Failure) -> Result {
     let pointer = sqlite3_column_blob(handle, column)
     let byteCount = Int(sqlite3_column_bytes(handle, column))
@@ -83,7 +84,8 @@ struct HotStatement {
     let connection = sqlite3_db_handle(handle)
     let error = DatabaseError(
       resultCode: ResultCode(rawValue: sqlite3_extended_errcode(connection)),
-      message: String(cString: sqlite3_errmsg(connection)))
+      message: String(cString: sqlite3_errmsg(connection))
+    )
     sqlite3_reset(handle)
     return error
   }

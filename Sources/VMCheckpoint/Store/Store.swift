@@ -63,7 +63,8 @@ public final class Store: Sendable {
   /// Gives `body` the connection for work that begins and ends transactions itself. Waits for
   /// other processes' transactions end early when `control` is cancelled.
   func withConnection<Result>(
-    control: OperationControl, _ body: (Database) throws -> Result
+    control: OperationControl,
+    _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {
     busy.observe(control.cancellation)
     defer { busy.observe(nil) }
@@ -82,7 +83,9 @@ public final class Store: Sendable {
   func requireWritable() throws(VMCheckpointError) {
     guard isReadOnly else { return }
     throw VMCheckpointError(
-      .permissionDenied, "store \(quotedName(path)) is read-only",
-      hint: "writing needs write permission for the store and for its directory")
+      .permissionDenied,
+      "store \(quotedName(path)) is read-only",
+      hint: "writing needs write permission for the store and for its directory"
+    )
   }
 }

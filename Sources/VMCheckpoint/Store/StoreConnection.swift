@@ -18,7 +18,8 @@ enum StoreConnection {
   ///
   /// - Throws: ``VMCheckpointError`` that says which of these is not so.
   static func open(
-    path: String, busy: BusyPolicy
+    path: String,
+    busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
     try checkFile(path: path)
     let isReadOnly = access(path, W_OK) != 0
@@ -31,7 +32,8 @@ enum StoreConnection {
   ///
   /// - Throws: ``VMCheckpointError``. A file that this call created and could not fill is removed.
   static func openOrCreate(
-    path: String, busy: BusyPolicy
+    path: String,
+    busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
     let created = try createEmptyFile(path: path)
     if !created {
@@ -46,7 +48,8 @@ enum StoreConnection {
             sql: """
               PRAGMA page_size = \(StoreFormat.databasePageByteCount);
               PRAGMA auto_vacuum = INCREMENTAL;
-              """)
+              """
+          )
         }
         try migrate(queue)
       }
@@ -70,26 +73,35 @@ enum StoreConnection {
       guard code == .noSuchFileOrDirectory || code == .notDirectory else {
         throw VMCheckpointError(
           code == .permissionDenied ? .permissionDenied : .inputOutput,
-          "cannot open store \(quotedName(path)): \(code)")
+          "cannot open store \(quotedName(path)): \(code)"
+        )
       }
       throw VMCheckpointError(
-        .notFound, "there is no store at \(quotedName(path))",
-        hint: "name another with --store, or create it with: vmckpt save")
+        .notFound,
+        "there is no store at \(quotedName(path))",
+        hint: "name another with --store, or create it with: vmckpt save"
+      )
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw VMCheckpointError(
-        .corrupt, "\(quotedName(path)) is not a vmckpt store: it is no regular file",
-        hint: "give the path of a store with --store")
+        .corrupt,
+        "\(quotedName(path)) is not a vmckpt store: it is no regular file",
+        hint: "give the path of a store with --store"
+      )
     }
     guard access(path, R_OK) == 0 else {
       throw VMCheckpointError(
-        .permissionDenied, "no permission to read store \(quotedName(path))",
-        hint: "run as the user who owns it")
+        .permissionDenied,
+        "no permission to read store \(quotedName(path))",
+        hint: "run as the user who owns it"
+      )
     }
     guard status.st_size > 0 else {
       throw VMCheckpointError(
-        .corrupt, "\(quotedName(path)) is not a vmckpt store: it is empty",
-        hint: "give the path of a store with --store, or create one with: vmckpt save")
+        .corrupt,
+        "\(quotedName(path)) is not a vmckpt store: it is empty",
+        hint: "give the path of a store with --store, or create one with: vmckpt save"
+      )
     }
   }
 
@@ -98,7 +110,9 @@ enum StoreConnection {
     guard stat(path, &status) == 0 else { return 0 }
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw VMCheckpointError(
-        .cannotCreate, "cannot create store \(quotedName(path)): it is no regular file")
+        .cannotCreate,
+        "cannot create store \(quotedName(path)): it is no regular file"
+      )
     }
     return Int64(status.st_size)
   }
@@ -108,8 +122,11 @@ enum StoreConnection {
   private static func createEmptyFile(path: String) throws(VMCheckpointError) -> Bool {
     do {
       let descriptor = try FileDescriptor.open(
-        FilePath(path), .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
-        permissions: [.ownerReadWrite])
+        FilePath(path),
+        .readWrite,
+        options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: [.ownerReadWrite]
+      )
       try descriptor.close()
       return true
     } catch let error as Errno {
@@ -117,12 +134,16 @@ enum StoreConnection {
       case .fileExists: return false
       case .permissionDenied, .notPermitted, .readOnlyFileSystem:
         throw VMCheckpointError(
-          .permissionDenied, "cannot create store \(quotedName(path)): \(error)",
-          hint: "choose a directory that you may write to with --store")
+          .permissionDenied,
+          "cannot create store \(quotedName(path)): \(error)",
+          hint: "choose a directory that you may write to with --store"
+        )
       default:
         throw VMCheckpointError(
-          .cannotCreate, "cannot create store \(quotedName(path)): \(error)",
-          hint: "choose another path with --store")
+          .cannotCreate,
+          "cannot create store \(quotedName(path)): \(error)",
+          hint: "choose another path with --store"
+        )
       }
     } catch {
       throw VMCheckpointError(.inputOutput, "\(error)")
@@ -132,7 +153,9 @@ enum StoreConnection {
   // MARK: The connection
 
   private static func connect(
-    path: String, readOnly: Bool, busy: BusyPolicy
+    path: String,
+    readOnly: Bool,
+    busy: BusyPolicy
   ) throws(VMCheckpointError) -> DatabaseQueue {
     var configuration = Configuration()
     configuration.label = "vmckpt"
@@ -141,10 +164,10 @@ enum StoreConnection {
     configuration.prepareDatabase { database in
       try database.execute(
         sql: """
-          PRAGMA trusted_schema = OFF;
           PRAGMA cell_size_check = ON;
           PRAGMA cache_size = -\(cacheKiB);
-          """)
+          """
+      )
       guard !readOnly else { return }
       // Rollback journal, and every commit on disk before it counts. Deleted guest memory is
       // overwritten with zeros: Debian's default, stated so that it does not depend on it. The
@@ -156,7 +179,8 @@ enum StoreConnection {
           PRAGMA synchronous = FULL;
           PRAGMA secure_delete = ON;
           PRAGMA cache_spill = OFF;
-          """)
+          """
+      )
     }
     return try translatingDatabaseErrors(storePath: path) {
       try DatabaseQueue(path: path, configuration: configuration)
@@ -168,7 +192,8 @@ enum StoreConnection {
   /// Brings an empty database, or a store of an older version, up to this version, each step in
   /// a transaction of its own. Of processes that try it together, one does the work.
   static func migrate(
-    _ queue: DatabaseQueue, with migrations: [StoreFormat.Migration] = StoreFormat.migrations
+    _ queue: DatabaseQueue,
+    with migrations: [StoreFormat.Migration] = StoreFormat.migrations
   ) throws {
     for migration in migrations {
       try queue.write { database in
@@ -178,19 +203,22 @@ enum StoreConnection {
         if migration.version == 1 {
           try database.execute(
             sql: "INSERT INTO store (id, uuid, created_at, created_by) VALUES (1, ?, ?, ?)",
-            arguments: [UniqueID.make(), UTCTime.now, VMCheckpointVersion.producer])
+            arguments: [UniqueID.make(), UTCTime.now, VMCheckpointVersion.producer]
+          )
         }
         try database.execute(
           sql: """
             PRAGMA application_id = \(StoreFormat.applicationID);
             PRAGMA user_version = \(migration.version);
-            """)
+            """
+        )
       }
     }
   }
 
   private static func checkFormat(
-    _ queue: DatabaseQueue, path: String
+    _ queue: DatabaseQueue,
+    path: String
   ) throws(VMCheckpointError) {
     let store = quotedName(path)
     let (applicationID, version, objects) = try translatingDatabaseErrors(storePath: path) {
@@ -199,22 +227,26 @@ enum StoreConnection {
           try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
           try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0,
           try Row.fetchAll(
-            database, sql: "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
+            database,
+            sql: "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
           ).map { (type: $0["type"] as String, name: $0["name"] as String) }
         )
       }
     }
     guard applicationID == StoreFormat.applicationID else {
       throw VMCheckpointError(
-        .corrupt, "\(store) is not a vmckpt store: it is another program's SQLite database",
-        hint: "give the path of a store with --store")
+        .corrupt,
+        "\(store) is not a vmckpt store: it is another program's SQLite database",
+        hint: "give the path of a store with --store"
+      )
     }
     guard version <= StoreFormat.version else {
       throw VMCheckpointError(
         .corrupt,
         "store \(store) has format version \(version), and this vmckpt knows up to "
           + "\(StoreFormat.version)",
-        hint: "use the vmckpt that wrote it, or a newer one")
+        hint: "use the vmckpt that wrote it, or a newer one"
+      )
     }
     guard version == StoreFormat.version else {
       throw VMCheckpointError(.corrupt, "store \(store) has the unknown format version \(version)")
@@ -222,8 +254,10 @@ enum StoreConnection {
     // A trigger would run a stranger's SQL inside our transactions.
     if let trigger = objects.first(where: { $0.type == "trigger" }) {
       throw VMCheckpointError(
-        .corrupt, "store \(store) has a trigger, \(quotedName(trigger.name))",
-        hint: "a store has none; drop it with sqlite3 if you put it there")
+        .corrupt,
+        "store \(store) has a trigger, \(quotedName(trigger.name))",
+        hint: "a store has none; drop it with sqlite3 if you put it there"
+      )
     }
     let tables = Set(objects.map(\.name))
     if let missing = StoreFormat.tables.subtracting(tables).min() {

@@ -8,34 +8,55 @@ extension VMCheckpointError {
   init(_ error: DatabaseError, storePath path: String) {
     let store = quotedName(path)
     let detail = error.message ?? "\(error.resultCode)"
+    if error.extendedResultCode == .SQLITE_READONLY_ROLLBACK {
+      self.init(
+        .permissionDenied, "store \(store) holds an interrupted write, which must be undone first",
+        hint: "run vmckpt list once as a user who may write to the store and its directory")
+      return
+    }
     switch error.resultCode {
     case .SQLITE_BUSY, .SQLITE_LOCKED:
       self.init(
-        .locked, "store \(store) is locked by another process", hint: "try again when it is done")
+        .locked,
+        "store \(store) is locked by another process",
+        hint: "try again when it is done"
+      )
     case .SQLITE_NOTADB:
       self.init(
-        .corrupt, "\(store) is not a vmckpt store: it is no SQLite database",
-        hint: "give the path of a store with --store")
+        .corrupt,
+        "\(store) is not a vmckpt store: it is no SQLite database",
+        hint: "give the path of a store with --store"
+      )
     case .SQLITE_CORRUPT:
       self.init(
-        .corrupt, "store \(store) is damaged: \(detail)",
-        hint: "see what is hurt with: vmckpt verify")
+        .corrupt,
+        "store \(store) is damaged: \(detail)",
+        hint: "see what is hurt with: vmckpt verify"
+      )
     case .SQLITE_FULL:
       self.init(
-        .inputOutput, "the disk is full: cannot write to store \(store)",
-        hint: "free some space and try again; vmckpt gc returns what deleted snapshots held")
+        .inputOutput,
+        "the disk is full: cannot write to store \(store)",
+        hint: "free some space and try again; vmckpt gc returns what deleted snapshots held"
+      )
     case .SQLITE_READONLY, .SQLITE_PERM, .SQLITE_AUTH:
       self.init(
-        .permissionDenied, "store \(store) is read-only",
-        hint: "writing needs write permission for the store and for its directory")
+        .permissionDenied,
+        "store \(store) is read-only",
+        hint: "writing needs write permission for the store and for its directory"
+      )
     case .SQLITE_CANTOPEN:
       self.init(
-        .permissionDenied, "cannot open store \(store): \(detail)",
-        hint: "check the permissions of the file and of its directory")
+        .permissionDenied,
+        "cannot open store \(store): \(detail)",
+        hint: "check the permissions of the file and of its directory"
+      )
     case .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
       self.init(
-        .corrupt, "store \(store) does not hold together: \(detail)",
-        hint: "see what is hurt with: vmckpt verify")
+        .corrupt,
+        "store \(store) does not hold together: \(detail)",
+        hint: "see what is hurt with: vmckpt verify"
+      )
     case .SQLITE_NOMEM:
       self.init(.inputOutput, "out of memory while using store \(store)")
     case .SQLITE_INTERRUPT:
@@ -48,7 +69,8 @@ extension VMCheckpointError {
 
 /// Runs `body` and turns SQLite's errors into the library's.
 func translatingDatabaseErrors<Result>(
-  storePath: String, _ body: () throws -> Result
+  storePath: String,
+  _ body: () throws -> Result
 ) throws(VMCheckpointError) -> Result {
   do {
     return try body()

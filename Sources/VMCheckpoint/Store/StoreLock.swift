@@ -57,7 +57,9 @@ final class StoreLock: Sendable {
   ///   does not exist is `nil`: nobody without write permission can free chunks, and a chunk
   ///   that goes missing all the same is an error that names it.
   static func acquire(
-    _ resource: Resource, _ mode: Mode, storePath: String,
+    _ resource: Resource,
+    _ mode: Mode,
+    storePath: String,
     timeoutSeconds: Double = defaultTimeoutSeconds,
     cancellation: CancellationFlag
   ) throws(VMCheckpointError) -> StoreLock? {
@@ -71,7 +73,8 @@ final class StoreLock: Sendable {
         throw VMCheckpointError(
           .locked,
           "store \(quotedName(storePath)) is in use by another save, restore, verify or gc",
-          hint: "try again when it is done")
+          hint: "try again when it is done"
+        )
       }
       usleep(20_000)
     }
@@ -79,7 +82,9 @@ final class StoreLock: Sendable {
 
   /// One attempt. `false` when somebody else holds the lock.
   private func attempt(
-    _ resource: Resource, _ mode: Mode, storePath: String
+    _ resource: Resource,
+    _ mode: Mode,
+    storePath: String
   ) throws(VMCheckpointError) -> Bool {
     var request = flock()
     request.l_type = Int16(mode == .shared ? F_RDLCK : F_WRLCK)
@@ -93,7 +98,8 @@ final class StoreLock: Sendable {
       case let code:
         throw VMCheckpointError(
           .inputOutput,
-          "cannot lock \(quotedName(Self.path(storePath))): \(Errno(rawValue: code))")
+          "cannot lock \(quotedName(Self.path(storePath))): \(Errno(rawValue: code))"
+        )
       }
     }
     return true
@@ -102,18 +108,25 @@ final class StoreLock: Sendable {
   static func path(_ storePath: String) -> String { storePath + "-lock" }
 
   private static func open(
-    storePath: String, mode: Mode
+    storePath: String,
+    mode: Mode
   ) throws(VMCheckpointError) -> FileDescriptor? {
     let path = path(storePath)
     do {
       return try FileDescriptor.open(
-        FilePath(path), .readWrite, options: [.create, .closeOnExec, .noFollow],
-        permissions: [.ownerReadWrite])
+        FilePath(path),
+        .readWrite,
+        options: [.create, .closeOnExec, .noFollow],
+        permissions: [.ownerReadWrite]
+      )
     } catch let writeError as Errno {
       guard mode == .shared else { throw cannotOpen(path, writeError) }
       do {
         return try FileDescriptor.open(
-          FilePath(path), .readOnly, options: [.closeOnExec, .noFollow])
+          FilePath(path),
+          .readOnly,
+          options: [.closeOnExec, .noFollow]
+        )
       } catch let readError as Errno {
         if readError == .noSuchFileOrDirectory || readError == .permissionDenied { return nil }
         throw cannotOpen(path, readError)
@@ -126,6 +139,7 @@ final class StoreLock: Sendable {
     return VMCheckpointError(
       denied ? .permissionDenied : .inputOutput,
       "cannot open the store's lock file \(quotedName(path)): \(error)",
-      hint: "writing needs write permission for the store and for its directory")
+      hint: "writing needs write permission for the store and for its directory"
+    )
   }
 }

@@ -4,6 +4,7 @@ import Synchronization
 public final class CancellationFlag: Sendable {
   private let requested = Atomic<Bool>(false)
 
+  /// A flag that is not cancelled.
   public init() {}
 
   /// Whether ``cancel()`` was called.
@@ -46,6 +47,7 @@ public struct OperationControl: Sendable {
   /// Worker threads; by default one a core.
   public var threadCount: Int
 
+  /// - Parameter threadCount: `nil` for one worker a core.
   public init(
     cancellation: CancellationFlag = CancellationFlag(),
     threadCount: Int? = nil,

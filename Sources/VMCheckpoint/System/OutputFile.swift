@@ -29,7 +29,9 @@ final class OutputFile: Sendable {
     let target = FilePath(targetPath)
     guard let name = target.lastComponent, name.kind == .regular else {
       throw VMCheckpointError(
-        .cannotCreate, "cannot create \(quotedName(path)): it names no file")
+        .cannotCreate,
+        "cannot create \(quotedName(path)): it names no file"
+      )
     }
     // Long names are cut: the temporary one must fit as well.
     let stem = String(decoding: name.string.utf8.prefix(200), as: UTF8.self)
@@ -37,8 +39,11 @@ final class OutputFile: Sendable {
       target.removingLastComponent().appending(".\(stem).\(UniqueID.make().prefix(8)).tmp").string
     do {
       descriptor = try FileDescriptor.open(
-        FilePath(temporaryPath), .readWrite, options: [.create, .exclusiveCreate, .closeOnExec],
-        permissions: [.ownerReadWrite])
+        FilePath(temporaryPath),
+        .readWrite,
+        options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: [.ownerReadWrite]
+      )
     } catch {
       throw Self.cannotCreate(path, error as? Errno ?? .ioError)
     }
@@ -54,8 +59,10 @@ final class OutputFile: Sendable {
     guard ftruncate(descriptor.rawValue, off_t(byteCount)) == 0 else {
       let code = Errno(rawValue: errno)
       throw VMCheckpointError(
-        .cannotCreate, "cannot make \(quotedName(path)) \(byteCount) bytes large: \(code)",
-        hint: code == .fileTooLarge ? "the file system does not hold files that large" : nil)
+        .cannotCreate,
+        "cannot make \(quotedName(path)) \(byteCount) bytes large: \(code)",
+        hint: code == .fileTooLarge ? "the file system does not hold files that large" : nil
+      )
     }
   }
 
@@ -72,7 +79,9 @@ final class OutputFile: Sendable {
       """
       not enough space for \(quotedName(path)): it needs \(byteCount) bytes, and \
       \(free.partialValue) are free
-      """, hint: "free some space, or restore to another file system")
+      """,
+      hint: "free some space, or restore to another file system"
+    )
   }
 
   /// Writes all of `bytes` at `offset`. Threads may write different parts at once.
@@ -80,14 +89,19 @@ final class OutputFile: Sendable {
     var done = 0
     while done < bytes.count {
       let result = pwrite(
-        descriptor.rawValue, bytes.baseAddress! + done, bytes.count - done,
-        off_t(offset) + off_t(done))
+        descriptor.rawValue,
+        bytes.baseAddress! + done,
+        bytes.count - done,
+        off_t(offset) + off_t(done)
+      )
       if result > 0 {
         done += result
       } else if errno != EINTR {
         throw VMCheckpointError(
-          .inputOutput, "cannot write \(quotedName(path)): \(Errno(rawValue: errno))",
-          hint: errno == ENOSPC ? "free some space and try again" : nil)
+          .inputOutput,
+          "cannot write \(quotedName(path)): \(Errno(rawValue: errno))",
+          hint: errno == ENOSPC ? "free some space and try again" : nil
+        )
       }
     }
   }
@@ -103,14 +117,18 @@ final class OutputFile: Sendable {
   func commit() throws(VMCheckpointError) {
     guard fsync(descriptor.rawValue) == 0 else {
       throw VMCheckpointError(
-        .inputOutput, "cannot write \(quotedName(path)): \(Errno(rawValue: errno))")
+        .inputOutput,
+        "cannot write \(quotedName(path)): \(Errno(rawValue: errno))"
+      )
     }
     try rename()
     isCommitted.value = true
     let directory = FilePath(targetPath).removingLastComponent()
     if let parent = try? FileDescriptor.open(
-      directory.isEmpty ? "." : directory, .readOnly, options: [.closeOnExec, .directory])
-    {
+      directory.isEmpty ? "." : directory,
+      .readOnly,
+      options: [.closeOnExec, .directory]
+    ) {
       _ = fsync(parent.rawValue)
       try? parent.close()
     }
@@ -148,22 +166,27 @@ final class OutputFile: Sendable {
     guard lstat(path, &status) == 0 else { return }
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw VMCheckpointError(
-        .cannotCreate, "cannot create \(quotedName(path)): it is there and no regular file",
-        hint: "give another path, or - for standard output")
+        .cannotCreate,
+        "cannot create \(quotedName(path)): it is there and no regular file",
+        hint: "give another path, or - for standard output"
+      )
     }
     guard overwriting else { throw exists(path) }
   }
 
   private static func exists(_ path: String) -> VMCheckpointError {
     VMCheckpointError(
-      .cannotCreate, "\(quotedName(path)) exists already",
-      hint: "give another path, or --force to replace it")
+      .cannotCreate,
+      "\(quotedName(path)) exists already",
+      hint: "give another path, or --force to replace it"
+    )
   }
 
   private static func cannotCreate(_ path: String, _ error: Errno) -> VMCheckpointError {
     let denied = [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error)
     return VMCheckpointError(
       denied ? .permissionDenied : .cannotCreate,
-      "cannot create \(quotedName(path)): \(error)")
+      "cannot create \(quotedName(path)): \(error)"
+    )
   }
 }

@@ -20,6 +20,10 @@ struct ProgressReporter {
     nextReportSeconds = now + Self.intervalSeconds
     onProgress(
       OperationProgress(
-        phase: phase, completedByteCount: completedByteCount, totalByteCount: totalByteCount))
+        phase: phase,
+        completedByteCount: completedByteCount,
+        totalByteCount: totalByteCount
+      )
+    )
   }
 }

@@ -27,10 +27,12 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   /// - Parameter makeWorker: Called once on each thread; what it returns works on one item.
   /// - Throws: The first error of `produce` or of a worker. All threads have ended then.
   static func run<Result>(
-    threadCount: Int, items: [Item],
-    makeWorker: @escaping @Sendable () throws(VMCheckpointError) -> (
-      (Item) throws(VMCheckpointError) -> Void
-    ),
+    threadCount: Int,
+    items: [Item],
+    makeWorker:
+      @escaping @Sendable () throws(VMCheckpointError) -> (
+        (Item) throws(VMCheckpointError) -> Void
+      ),
     produce: (WorkerPool<Item>) throws -> Result
   ) throws -> Result {
     let pool = WorkerPool(items: items)

@@ -25,11 +25,14 @@ struct WorkerThreads {
       var thread = pthread_t()
       let start = Unmanaged.passRetained(Start(body))
       let result = pthread_create(
-        &thread, nil,
+        &thread,
+        nil,
         { argument in
           Unmanaged<Start>.fromOpaque(argument!).takeRetainedValue().body()
           return nil
-        }, start.toOpaque())
+        },
+        start.toOpaque()
+      )
       guard result == 0 else {
         start.release()
         break

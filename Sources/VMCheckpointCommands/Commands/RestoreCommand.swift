@@ -105,6 +105,7 @@ struct RestoreCommand: VerbCommand {
       output: try makeOutput(in: session),
       overlays: overlays,
       overlaysOutputPath: try makeOverlaysOutputPath(),
+      overwrites: force,
       tscFrequencyHz: tscFrequency,
       cpuVendor: cpuVendor,
       verifiesPages: verify
@@ -115,11 +116,11 @@ struct RestoreCommand: VerbCommand {
     guard !output.isEmpty else {
       throw VMCheckpointError(.invalidArgument, "--output is empty", hint: "give it a path, or -")
     }
-    guard output == "-" else { return .file(path: output, overwriting: force) }
-    guard !force else {
+    guard output == "-" else { return .file(path: output) }
+    guard !force || overlaysOut != nil else {
       throw VMCheckpointError(
         .invalidArgument,
-        "--force has no meaning with -o -",
+        "--force has no meaning with -o - and no --overlays-out",
         hint: "leave it out"
       )
     }

@@ -108,7 +108,7 @@ struct SaveCommand: VerbCommand {
       threadCount: threadOptions.threads
     )
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.openOrCreate(at: storePath).save(request, control: control)
+      try Store.save(request, toStoreAt: storePath, control: control)
     }
     return SaveOutput(result, warnings: warnings)
   }

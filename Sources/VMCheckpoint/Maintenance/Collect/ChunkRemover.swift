@@ -10,7 +10,10 @@ enum ChunkRemover {
   /// Deletes every chunk with an id above `lastChunkID`.
   static func removeChunks(after lastChunkID: Int64, _ database: Database) throws {
     let ids = try Int64.fetchAll(
-      database, sql: "SELECT id FROM chunk WHERE id > ?", arguments: [lastChunkID])
+      database,
+      sql: "SELECT id FROM chunk WHERE id > ?",
+      arguments: [lastChunkID]
+    )
     try remove(ids, database, control: OperationControl())
   }
 
@@ -19,11 +22,15 @@ enum ChunkRemover {
   ///
   /// - Throws: ``VMCheckpointError`` when cancelled; what was deleted until then is.
   static func remove(
-    _ chunkIDs: [Int64], _ database: Database, control: OperationControl
+    _ chunkIDs: [Int64],
+    _ database: Database,
+    control: OperationControl
   ) throws {
     var progress = ProgressReporter(
-      control, phase: "freeing chunks",
-      totalByteCount: UInt64(chunkIDs.count * StoreFormat.chunkByteCapacity))
+      control,
+      phase: "freeing chunks",
+      totalByteCount: UInt64(chunkIDs.count * StoreFormat.chunkByteCapacity)
+    )
     try withoutForeignKeys(database) {
       let deleteChunk = try HotStatement(database, "DELETE FROM chunk WHERE id = ?")
       let deleteData = try HotStatement(database, "DELETE FROM chunk_data WHERE chunk_id = ?")
@@ -50,7 +57,8 @@ enum ChunkRemover {
   /// extents for each chunk, as they have no index by chunk, which would cost every save. Who
   /// deletes chunks has read all extents just before.
   static func withoutForeignKeys<Result>(
-    _ database: Database, _ body: () throws -> Result
+    _ database: Database,
+    _ body: () throws -> Result
   ) throws -> Result {
     try database.execute(sql: "PRAGMA foreign_keys = OFF")
     defer { try? database.execute(sql: "PRAGMA foreign_keys = ON") }

@@ -15,7 +15,6 @@ struct ChunkRepacker {
     var extent: Extent
   }
 
-
   private let database: Database
   private let control: OperationControl
   private let chunkWriter: ChunkWriter
@@ -67,7 +66,9 @@ struct ChunkRepacker {
   ) throws -> [Int64: [Use]]? {
     let wanted = Set(pass.map(\.chunkID))
     let select = try HotStatement(
-      database, "SELECT snapshot_id, first_pfn, page_count, chunk_id, first_slot FROM ram_extent")
+      database,
+      "SELECT snapshot_id, first_pfn, page_count, chunk_id, first_slot FROM ram_extent"
+    )
     defer { select.reset() }
     var uses: [Int64: [Use]] = [:]
     var count = 0
@@ -76,16 +77,21 @@ struct ChunkRepacker {
       count += 1
       guard count <= Self.usesLimit else { return nil }
       let extent = Extent(
-        firstPFN: UInt64(bitPattern: select.int64(1)), chunkID: select.int64(3),
-        firstSlot: UInt8(clamping: select.int64(4)), pageCount: UInt8(clamping: select.int64(2)))
+        firstPFN: UInt64(bitPattern: select.int64(1)),
+        chunkID: select.int64(3),
+        firstSlot: UInt8(clamping: select.int64(4)),
+        pageCount: UInt8(clamping: select.int64(2))
+      )
       uses[extent.chunkID, default: []].append(
-        Use(snapshotID: select.int64(0), extent: extent))
+        Use(snapshotID: select.int64(0), extent: extent)
+      )
     }
     return uses
   }
 
   private mutating func repack(
-    _ pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>, _ uses: [Int64: [Use]]
+    _ pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>,
+    _ uses: [Int64: [Use]]
   ) throws {
     var rest = pass
     while !rest.isEmpty {
@@ -102,7 +108,8 @@ struct ChunkRepacker {
   }
 
   private mutating func repackGroup(
-    _ group: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>, _ uses: [Int64: [Use]]
+    _ group: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>,
+    _ uses: [Int64: [Use]]
   ) throws {
     newEntries.removeAll(keepingCapacity: true)
     var moved: [PageLocation: PageLocation] = [:]
@@ -154,13 +161,16 @@ struct ChunkRepacker {
     for use in uses {
       try database.execute(
         sql: "DELETE FROM ram_extent WHERE snapshot_id = ? AND first_pfn = ?",
-        arguments: [use.snapshotID, Int64(use.extent.firstPFN)])
+        arguments: [use.snapshotID, Int64(use.extent.firstPFN)]
+      )
       var writer = try ExtentWriter(database, snapshotID: use.snapshotID)
       for index in 0..<Int(use.extent.pageCount) {
         guard let location = moved[use.extent.location(at: index)] else {
           throw VMCheckpointError(
-            .corrupt, "an extent names slots that chunk \(use.extent.chunkID) does not have",
-            hint: "see what is hurt with: vmckpt verify")
+            .corrupt,
+            "an extent names slots that chunk \(use.extent.chunkID) does not have",
+            hint: "see what is hurt with: vmckpt verify"
+          )
         }
         writer.add(pfn: use.extent.firstPFN + UInt64(index), at: location)
       }
@@ -169,14 +179,16 @@ struct ChunkRepacker {
   }
 
   private func moveOverlays(
-    _ chunkIDs: Set<Int64>, _ moved: [PageLocation: PageLocation]
+    _ chunkIDs: Set<Int64>,
+    _ moved: [PageLocation: PageLocation]
   ) throws {
     let uses = try Row.fetchAll(
       database,
       sql: """
         SELECT snapshot_id, pfn, kind, vp, contents_chunk_id, contents_slot FROM overlay
          WHERE contents_chunk_id IS NOT NULL
-        """)
+        """
+    )
     for row in uses where chunkIDs.contains(row["contents_chunk_id"]) {
       let slot: Int64 = row["contents_slot"]
       guard (0..<16).contains(slot),
@@ -192,7 +204,8 @@ struct ChunkRepacker {
         arguments: [
           location.chunkID, Int64(location.slot), row["snapshot_id"] as Int64, row["pfn"] as Int64,
           row["kind"] as String, row["vp"] as Int64,
-        ])
+        ]
+      )
     }
   }
 }

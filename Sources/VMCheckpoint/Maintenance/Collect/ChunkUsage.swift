@@ -26,18 +26,24 @@ struct ChunkUsage {
       """
       SELECT e.chunk_id, e.first_slot, e.page_count
         FROM snapshot s JOIN ram_extent e ON e.snapshot_id = s.id WHERE s.state = 'complete'
-      """, cancellation)
+      """,
+      cancellation
+    )
     try mark(
       database,
       """
       SELECT o.contents_chunk_id, o.contents_slot, 1
         FROM snapshot s JOIN overlay o ON o.snapshot_id = s.id
        WHERE s.state = 'complete' AND o.contents_chunk_id IS NOT NULL
-      """, cancellation)
+      """,
+      cancellation
+    )
   }
 
   private mutating func mark(
-    _ database: Database, _ sql: String, _ cancellation: CancellationFlag
+    _ database: Database,
+    _ sql: String,
+    _ cancellation: CancellationFlag
   ) throws {
     let uses = try HotStatement(database, sql)
     defer { uses.reset() }

@@ -16,9 +16,16 @@ struct GarbageCollector {
     self.database = database
     self.control = control
     result = CollectResult(
-      dryRun: dryRun, unfinishedSnapshotCount: 0, freedChunkCount: 0, freedPageCount: 0,
-      freedStoredByteCount: 0, repackedChunkCount: 0, repackedStoredByteCount: 0,
-      fileByteCountBefore: 0, fileByteCountAfter: 0)
+      dryRun: dryRun,
+      unfinishedSnapshotCount: 0,
+      freedChunkCount: 0,
+      freedPageCount: 0,
+      freedStoredByteCount: 0,
+      repackedChunkCount: 0,
+      repackedStoredByteCount: 0,
+      fileByteCountBefore: 0,
+      fileByteCountAfter: 0
+    )
     result.fileByteCountBefore = (try? fileByteCount()) ?? 0
   }
 
@@ -82,7 +89,9 @@ struct GarbageCollector {
 
   private mutating func count(_ dead: [Int64]) throws {
     let select = try HotStatement(
-      database, "SELECT page_count, stored_bytes FROM chunk WHERE id = ?")
+      database,
+      "SELECT page_count, stored_bytes FROM chunk WHERE id = ?"
+    )
     for id in dead {
       select.bind(id, at: 1)
       if try select.step() {
@@ -98,6 +107,8 @@ struct GarbageCollector {
     UInt64(
       clamping: try Int64.fetchOne(
         database,
-        sql: "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size") ?? 0)
+        sql: "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+      ) ?? 0
+    )
   }
 }

@@ -9,7 +9,8 @@ extension Store {
   /// - Parameter dryRun: Change nothing and tell what would be freed.
   /// - Throws: ``VMCheckpointError``. What was freed until then stays freed.
   public func collectGarbage(
-    dryRun: Bool = false, control: OperationControl = OperationControl()
+    dryRun: Bool = false,
+    control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> CollectResult {
     try requireWritable()
     let locks = try GarbageLocks(storePath: path, cancellation: control.cancellation)

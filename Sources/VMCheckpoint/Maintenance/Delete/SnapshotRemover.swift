@@ -13,9 +13,13 @@ enum SnapshotRemover {
         sql: """
           UPDATE snapshot SET parent_id = (SELECT parent_id FROM snapshot WHERE id = ?1)
            WHERE parent_id = ?1
-          """, arguments: [id])
+          """,
+        arguments: [id]
+      )
       try database.execute(
-        sql: "UPDATE snapshot SET state = 'writing' WHERE id = ?", arguments: [id])
+        sql: "UPDATE snapshot SET state = 'writing' WHERE id = ?",
+        arguments: [id]
+      )
     }
   }
 
@@ -31,14 +35,18 @@ enum SnapshotRemover {
                 SELECT max(first_pfn) FROM (
                   SELECT first_pfn FROM ram_extent WHERE snapshot_id = ?1
                    ORDER BY first_pfn LIMIT \(extentBatchCount)))
-              """, arguments: [id])
+              """,
+            arguments: [id]
+          )
           deleted = database.changesCount
           return .commit
         }
       } while deleted > 0
       try database.inTransaction(.immediate) {
         try database.execute(
-          sql: "DELETE FROM snapshot WHERE id = ? AND state = 'writing'", arguments: [id])
+          sql: "DELETE FROM snapshot WHERE id = ? AND state = 'writing'",
+          arguments: [id]
+        )
         return .commit
       }
     }

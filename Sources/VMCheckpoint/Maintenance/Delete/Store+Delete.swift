@@ -10,7 +10,8 @@ extension Store {
   /// - Throws: ``VMCheckpointError``. When a reference fits nothing, nothing is deleted; when
   ///   freeing fails or is cancelled, the snapshots are deleted and the rest is left to gc.
   public func delete(
-    _ references: [SnapshotReference], control: OperationControl = OperationControl()
+    _ references: [SnapshotReference],
+    control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> DeleteResult {
     try requireWritable()
     return try withConnection(control: control) { database in
@@ -25,12 +26,15 @@ extension Store {
       }
       try SnapshotRemover.remove(snapshots.map(\.id), database)
       return DeleteResult(
-        deleted: snapshots.map(\.name), collected: try freeDeadChunks(database, control))
+        deleted: snapshots.map(\.name),
+        collected: try freeDeadChunks(database, control)
+      )
     }
   }
 
   private func freeDeadChunks(
-    _ database: Database, _ control: OperationControl
+    _ database: Database,
+    _ control: OperationControl
   ) throws -> CollectResult? {
     guard let locks = try GarbageLocks.ifFree(storePath: path, control) else { return nil }
     defer { locks.release() }
@@ -46,24 +50,37 @@ struct GarbageLocks {
   private let chunks: StoreLock?
 
   init(
-    storePath: String, timeoutSeconds: Double = StoreLock.defaultTimeoutSeconds,
+    storePath: String,
+    timeoutSeconds: Double = StoreLock.defaultTimeoutSeconds,
     cancellation: CancellationFlag
   ) throws(VMCheckpointError) {
     writer = try StoreLock.acquire(
-      .writer, .exclusive, storePath: storePath, timeoutSeconds: timeoutSeconds,
-      cancellation: cancellation)
+      .writer,
+      .exclusive,
+      storePath: storePath,
+      timeoutSeconds: timeoutSeconds,
+      cancellation: cancellation
+    )
     chunks = try StoreLock.acquire(
-      .chunks, .exclusive, storePath: storePath, timeoutSeconds: timeoutSeconds,
-      cancellation: cancellation)
+      .chunks,
+      .exclusive,
+      storePath: storePath,
+      timeoutSeconds: timeoutSeconds,
+      cancellation: cancellation
+    )
   }
 
   /// The locks, or `nil` when somebody holds one of them.
   static func ifFree(
-    storePath: String, _ control: OperationControl
+    storePath: String,
+    _ control: OperationControl
   ) throws(VMCheckpointError) -> GarbageLocks? {
     do throws(VMCheckpointError) {
       return try GarbageLocks(
-        storePath: storePath, timeoutSeconds: 0, cancellation: control.cancellation)
+        storePath: storePath,
+        timeoutSeconds: 0,
+        cancellation: control.cancellation
+      )
     } catch {
       guard error.code == .locked else { throw error }
       return nil

@@ -33,7 +33,8 @@ struct ChunkVerifier {
           }
         }
       },
-      produce: { pool in try read(database, chunkIDs, into: pool, found, &findings) })
+      produce: { pool in try read(database, chunkIDs, into: pool, found, &findings) }
+    )
     findings.problems = found.all
     return findings
   }
@@ -45,13 +46,18 @@ struct ChunkVerifier {
   }
 
   private func read(
-    _ database: Database, _ chunkIDs: [Int64], into pool: WorkerPool<ChunkBuffer>,
-    _ found: ProblemTable, _ findings: inout Findings
+    _ database: Database,
+    _ chunkIDs: [Int64],
+    into pool: WorkerPool<ChunkBuffer>,
+    _ found: ProblemTable,
+    _ findings: inout Findings
   ) throws {
     let reader = try ChunkReader(database)
     var progress = ProgressReporter(
-      control, phase: "verifying",
-      totalByteCount: UInt64(chunkIDs.count * StoreFormat.chunkByteCapacity))
+      control,
+      phase: "verifying",
+      totalByteCount: UInt64(chunkIDs.count * StoreFormat.chunkByteCapacity)
+    )
     var rest = chunkIDs[...]
     while !rest.isEmpty {
       try control.cancellation.check()
@@ -73,13 +79,16 @@ struct ChunkVerifier {
       }
       rest = rest.dropFirst(Self.chunksPerTransaction)
       progress.report(
-        completedByteCount: findings.chunkCount * UInt64(StoreFormat.chunkByteCapacity))
+        completedByteCount: findings.chunkCount * UInt64(StoreFormat.chunkByteCapacity)
+      )
     }
   }
 
   /// A damaged database page makes SQLite fail: then only this chunk is lost.
   private func load(
-    _ chunkID: Int64, _ reader: ChunkReader, into chunk: ChunkBuffer
+    _ chunkID: Int64,
+    _ reader: ChunkReader,
+    into chunk: ChunkBuffer
   ) throws -> String? {
     do {
       return try reader.load(chunkID, into: chunk)

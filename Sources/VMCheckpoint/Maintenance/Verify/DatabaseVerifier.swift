@@ -9,7 +9,8 @@ enum DatabaseVerifier {
     var problems: [String] = []
     do {
       problems = try String.fetchAll(
-        database, sql: "PRAGMA integrity_check(\(maximumMessageCount))"
+        database,
+        sql: "PRAGMA integrity_check(\(maximumMessageCount))"
       ).filter { $0 != "ok" }
       problems += try schemaProblems(database)
     } catch let error as DatabaseError where error.resultCode.isDamage {

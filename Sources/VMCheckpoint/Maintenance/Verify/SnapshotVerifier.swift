@@ -31,12 +31,15 @@ struct SnapshotVerifier {
   }
 
   private func check(
-    _ snapshot: SnapshotRow, _ findings: inout Findings, _ cancellation: CancellationFlag
+    _ snapshot: SnapshotRow,
+    _ findings: inout Findings,
+    _ cancellation: CancellationFlag
   ) throws {
     let layout = try snapshot.layout(database)
     if layout.byteCount != snapshot.ramByteCount {
       findings.problems.append(
-        "its regions hold \(layout.byteCount) bytes, and its row says \(snapshot.ramByteCount)")
+        "its regions hold \(layout.byteCount) bytes, and its row says \(snapshot.ramByteCount)"
+      )
     }
     var digester = SnapshotDigester()
     for region in layout.regions { digester.add(region) }
@@ -55,7 +58,9 @@ struct SnapshotVerifier {
   }
 
   private func checkRAM(
-    _ snapshot: SnapshotRow, _ layout: RAMLayout, _ findings: inout Findings,
+    _ snapshot: SnapshotRow,
+    _ layout: RAMLayout,
+    _ findings: inout Findings,
     _ cancellation: CancellationFlag
   ) throws -> [UInt8] {
     var extents = try ExtentReader(database, snapshotID: snapshot.id)
@@ -80,7 +85,8 @@ struct SnapshotVerifier {
       for index in 0..<Int(extent.pageCount) {
         digester.add(
           pfn: extent.firstPFN + UInt64(index),
-          digest: try digests.digest(at: extent.location(at: index)))
+          digest: try digests.digest(at: extent.location(at: index))
+        )
       }
     }
     if pageCount != snapshot.storedPageCount {
@@ -90,7 +96,9 @@ struct SnapshotVerifier {
   }
 
   private func checkOverlays(
-    _ snapshot: SnapshotRow, _ layout: RAMLayout, _ findings: inout Findings,
+    _ snapshot: SnapshotRow,
+    _ layout: RAMLayout,
+    _ findings: inout Findings,
     _ digester: inout SnapshotDigester
   ) throws {
     let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
@@ -103,14 +111,20 @@ struct SnapshotVerifier {
       let overlay = entry.overlay
       let contents = overlay.kind.storesContents ? overlay.contents() : nil
       digester.add(
-        pfn: overlay.pfn.rawValue, kind: overlay.kind.rawValue, vp: overlay.vp,
-        baked: entry.isBaked, parametersJSON: overlay.parametersJSON,
-        contents: contents.map { $0.withUnsafeBytes { PageDigest(of: $0) } })
+        pfn: overlay.pfn.rawValue,
+        kind: overlay.kind.rawValue,
+        vp: overlay.vp,
+        baked: entry.isBaked,
+        parametersJSON: overlay.parametersJSON,
+        contents: contents.map { $0.withUnsafeBytes { PageDigest(of: $0) } }
+      )
     }
   }
 
   private func checkDeviceStates(
-    _ snapshot: SnapshotRow, _ findings: inout Findings, _ digester: inout SnapshotDigester
+    _ snapshot: SnapshotRow,
+    _ findings: inout Findings,
+    _ digester: inout SnapshotDigester
   ) throws {
     let rows = try Row.fetchCursor(
       database,
@@ -118,20 +132,28 @@ struct SnapshotVerifier {
         SELECT name, format, version, bytes, sha256, encoding, data
           FROM device_state WHERE snapshot_id = ? ORDER BY position
         """,
-      arguments: [snapshot.id])
+      arguments: [snapshot.id]
+    )
     while let row = try rows.next() {
       let sha256: Data = row["sha256"]
       do throws(VMCheckpointError) {
         _ = try DeviceStateCodec.decode(
-          row["data"], encoding: row["encoding"], byteCount: row["bytes"], sha256: sha256,
-          name: row["name"])
+          row["data"],
+          encoding: row["encoding"],
+          byteCount: row["bytes"],
+          sha256: sha256,
+          name: row["name"]
+        )
       } catch {
         note(error.message, &findings)
       }
       digester.add(
-        deviceStateNamed: row["name"], format: row["format"],
+        deviceStateNamed: row["name"],
+        format: row["format"],
         version: UInt32(clamping: row["version"] as Int64),
-        byteCount: UInt64(clamping: row["bytes"] as Int64), sha256: Array(sha256))
+        byteCount: UInt64(clamping: row["bytes"] as Int64),
+        sha256: Array(sha256)
+      )
     }
   }
 

@@ -11,11 +11,16 @@ extension Store {
   /// - Returns: What is damaged, and which snapshots it hurts.
   /// - Throws: ``VMCheckpointError`` when the store cannot be examined at all, or when cancelled.
   public func verify(
-    _ references: [SnapshotReference] = [], control: OperationControl = OperationControl()
+    _ references: [SnapshotReference] = [],
+    control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> VerifyReport {
     let start = MonotonicClock.nowSeconds
     let lock = try StoreLock.acquire(
-      .chunks, .shared, storePath: path, cancellation: control.cancellation)
+      .chunks,
+      .shared,
+      storePath: path,
+      cancellation: control.cancellation
+    )
     defer { lock?.release() }
     return try withConnection(control: control) { database in
       var verification = Verification()
@@ -40,8 +45,10 @@ extension Store {
       }
       verification.add(chunks.problems)
       return verification.report(
-        snapshotCount: UInt64(snapshots.count), chunks: chunks,
-        durationSeconds: MonotonicClock.nowSeconds - start)
+        snapshotCount: UInt64(snapshots.count),
+        chunks: chunks,
+        durationSeconds: MonotonicClock.nowSeconds - start
+      )
     }
   }
 
@@ -52,7 +59,8 @@ extension Store {
     do {
       let select = try HotStatement(
         database,
-        "SELECT id FROM chunk UNION SELECT chunk_id FROM ram_extent ORDER BY 1")
+        "SELECT id FROM chunk UNION SELECT chunk_id FROM ram_extent ORDER BY 1"
+      )
       while try select.step() { ids.append(select.int64(0)) }
       select.reset()
     } catch let error as DatabaseError where error.resultCode.isDamage {}
@@ -60,7 +68,8 @@ extension Store {
   }
 
   private static func chunkIDs(
-    namedBy snapshots: [SnapshotRow], _ database: Database
+    namedBy snapshots: [SnapshotRow],
+    _ database: Database
   ) throws -> [Int64] {
     var ids = Set<Int64>()
     for snapshot in snapshots {
@@ -71,7 +80,10 @@ extension Store {
             SELECT DISTINCT chunk_id FROM ram_extent WHERE snapshot_id = ?1
             UNION SELECT contents_chunk_id FROM overlay
              WHERE snapshot_id = ?1 AND contents_chunk_id IS NOT NULL
-            """, arguments: [snapshot.id]))
+            """,
+          arguments: [snapshot.id]
+        )
+      )
     }
     return ids.sorted()
   }
@@ -85,13 +97,21 @@ private struct Verification {
   private var chunkVictims: [Int64: (snapshots: [String], pages: [PageRange])] = [:]
 
   mutating func add(
-    subject: String, _ message: String, snapshots: [String] = [], pages: [PageRange] = []
+    subject: String,
+    _ message: String,
+    snapshots: [String] = [],
+    pages: [PageRange] = []
   ) {
     problemCount += 1
     guard problems.count < VerifyReport.maximumProblemCount else { return }
     problems.append(
       VerifyReport.Problem(
-        subject: subject, message: message, snapshots: snapshots, pages: pages))
+        subject: subject,
+        message: message,
+        snapshots: snapshots,
+        pages: pages
+      )
+    )
   }
 
   mutating func add(_ snapshot: SnapshotRow, _ findings: SnapshotVerifier.Findings) {
@@ -111,17 +131,28 @@ private struct Verification {
     for (chunkID, problem) in chunkProblems.sorted(by: { $0.key < $1.key }) {
       let victims = chunkVictims[chunkID]
       add(
-        subject: "chunk \(chunkID)", problem, snapshots: victims?.snapshots ?? [],
-        pages: victims?.pages ?? [])
+        subject: "chunk \(chunkID)",
+        problem,
+        snapshots: victims?.snapshots ?? [],
+        pages: victims?.pages ?? []
+      )
     }
   }
 
   func report(
-    snapshotCount: UInt64, chunks: ChunkVerifier.Findings, durationSeconds: Double
+    snapshotCount: UInt64,
+    chunks: ChunkVerifier.Findings,
+    durationSeconds: Double
   ) -> VerifyReport {
     VerifyReport(
-      snapshotCount: snapshotCount, chunkCount: chunks.chunkCount, pageCount: chunks.pageCount,
-      storedByteCount: chunks.storedByteCount, problems: problems, problemCount: problemCount,
-      damagedSnapshots: damagedSnapshots, durationSeconds: durationSeconds)
+      snapshotCount: snapshotCount,
+      chunkCount: chunks.chunkCount,
+      pageCount: chunks.pageCount,
+      storedByteCount: chunks.storedByteCount,
+      problems: problems,
+      problemCount: problemCount,
+      damagedSnapshots: damagedSnapshots,
+      durationSeconds: durationSeconds
+    )
   }
 }

@@ -29,7 +29,12 @@ enum NameSuggestion {
       current.reserveCapacity(b.count + 1)
       for (column, other) in b.enumerated() {
         current.append(
-          min(previous[column] + (byte == other ? 0 : 1), previous[column + 1] + 1, current[column] + 1))
+          min(
+            previous[column] + (byte == other ? 0 : 1),
+            previous[column + 1] + 1,
+            current[column] + 1
+          )
+        )
       }
       previous = current
     }

@@ -18,7 +18,8 @@ enum SnapshotCatalog {
           .notFound,
           "snapshot \(quotedName(reference.base)) has \(step) "
             + "\(step == 1 ? "parent" : "parents"), not \(reference.ancestorCount)",
-          hint: "see them with: vmckpt list")
+          hint: "see them with: vmckpt list"
+        )
       }
       snapshot = parent
     }
@@ -30,7 +31,8 @@ enum SnapshotCatalog {
     try SnapshotRow.fetchOne(
       database,
       sql: "SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.id = ? AND s.state = 'complete'",
-      arguments: [id])
+      arguments: [id]
+    )
   }
 
   /// The complete snapshot that was begun last, of one VM or of all.
@@ -41,39 +43,46 @@ enum SnapshotCatalog {
         SELECT \(SnapshotRow.columns) FROM snapshot s
          WHERE s.state = 'complete' \(vm == nil ? "" : "AND s.vm = ?") ORDER BY s.id DESC LIMIT 1
         """,
-      arguments: vm.map { [$0] } ?? [])
+      arguments: vm.map { [$0] } ?? []
+    )
   }
 
   /// All complete snapshots in the order of their saving.
   static func all(in database: Database) throws -> [SnapshotRow] {
     try SnapshotRow.fetchAll(
       database,
-      sql: "SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.state = 'complete' ORDER BY s.id")
+      sql: "SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.state = 'complete' ORDER BY s.id"
+    )
   }
 
   private static func base(
-    _ reference: SnapshotReference, in database: Database
+    _ reference: SnapshotReference,
+    in database: Database
   ) throws -> SnapshotRow {
     let text = reference.base
     if text == SnapshotName.latest {
       if let newest = try newest(in: database) { return newest }
       throw VMCheckpointError(
-        .notFound, "the store has no snapshot", hint: "make one with: vmckpt save")
+        .notFound,
+        "the store has no snapshot",
+        hint: "make one with: vmckpt save"
+      )
     }
     if let named = try SnapshotRow.fetchOne(
       database,
       sql: """
         SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.name = ? AND s.state = 'complete'
         """,
-      arguments: [text])
-    {
+      arguments: [text]
+    ) {
       return named
     }
     return try byUUIDPrefix(text, in: database) ?? { throw try notFound(text, in: database) }()
   }
 
   private static func byUUIDPrefix(
-    _ prefix: String, in database: Database
+    _ prefix: String,
+    in database: Database
   ) throws -> SnapshotRow? {
     let prefix = prefix.lowercased()
     guard prefix.count >= minimumUUIDPrefix,
@@ -85,23 +94,28 @@ enum SnapshotCatalog {
         SELECT \(SnapshotRow.columns) FROM snapshot s
          WHERE s.uuid >= ? AND s.uuid < ? AND s.state = 'complete' ORDER BY s.id LIMIT 4
         """,
-      arguments: [prefix, prefix + "g"])
+      arguments: [prefix, prefix + "g"]
+    )
     guard matches.count < 2 else {
       let names = matches.prefix(3).map { quotedName($0.name) }.joined(separator: ", ")
       throw VMCheckpointError(
-        .invalidArgument, "the UUID prefix \(quotedName(prefix)) fits several snapshots: "
+        .invalidArgument,
+        "the UUID prefix \(quotedName(prefix)) fits several snapshots: "
           + names + (matches.count > 3 ? " and more" : ""),
-        hint: "give more of the UUID, or a name")
+        hint: "give more of the UUID, or a name"
+      )
     }
     return matches.first
   }
 
   private static func notFound(
-    _ name: String, in database: Database
+    _ name: String,
+    in database: Database
   ) throws -> VMCheckpointError {
     let names = try String.fetchAll(
       database,
-      sql: "SELECT name FROM snapshot WHERE state = 'complete' ORDER BY id DESC LIMIT 10000")
+      sql: "SELECT name FROM snapshot WHERE state = 'complete' ORDER BY id DESC LIMIT 10000"
+    )
     let near = NameSuggestion.nearest(to: name, among: names)
     let hint =
       near.isEmpty

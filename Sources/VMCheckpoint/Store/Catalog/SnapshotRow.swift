@@ -49,8 +49,11 @@ struct SnapshotRow: FetchableRecord {
       arguments: [id]
     ).map { row in
       MemoryRegion(
-        gpa: UInt64(bitPattern: row["gpa"]), byteCount: UInt64(bitPattern: row["bytes"]),
-        fileOffset: UInt64(bitPattern: row["file_offset"]), name: row["name"])
+        gpa: UInt64(bitPattern: row["gpa"]),
+        byteCount: UInt64(bitPattern: row["bytes"]),
+        fileOffset: UInt64(bitPattern: row["file_offset"]),
+        name: row["name"]
+      )
     }
     do throws(VMCheckpointError) {
       return try RAMLayout(regions: regions)

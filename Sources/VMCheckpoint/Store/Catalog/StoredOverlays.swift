@@ -32,7 +32,8 @@ struct StoredOverlays {
         SELECT pfn, kind, vp, parameters, contents_chunk_id, contents_slot, baked
           FROM overlay WHERE snapshot_id = ? LIMIT \(Self.maximumCount + 1)
         """,
-      arguments: [snapshot.id])
+      arguments: [snapshot.id]
+    )
     guard rows.count <= Self.maximumCount else {
       throw VMCheckpointError(.corrupt, "\(snapshot.title) has too many overlays")
     }
@@ -42,8 +43,10 @@ struct StoredOverlays {
         return try Self.entry(row, &pages)
       } catch let error as VMCheckpointError {
         throw VMCheckpointError(
-          .corrupt, "\(snapshot.title) is damaged: \(error.message)",
-          hint: "see what is hurt with: vmckpt verify")
+          .corrupt,
+          "\(snapshot.title) is damaged: \(error.message)",
+          hint: "see what is hurt with: vmckpt verify"
+        )
       }
     }
     entries.sort { lhs, rhs in
@@ -69,13 +72,18 @@ struct StoredOverlays {
     }
     let contents = try location.map { try pages.page(at: $0) } ?? .zero
     let overlay = try Overlay(
-      kind: kind, vp: vp, pfn: pfn, parametersJSON: row["parameters"],
-      contents: kind.storesContents ? contents : nil)
+      kind: kind,
+      vp: vp,
+      pfn: pfn,
+      parametersJSON: row["parameters"],
+      contents: kind.storesContents ? contents : nil
+    )
     return Entry(overlay: overlay, isBaked: row["baked"], contentsLocation: location)
   }
 
   private static func parse(
-    guestOSID text: String?, of snapshot: SnapshotRow
+    guestOSID text: String?,
+    of snapshot: SnapshotRow
   ) throws -> UInt64? {
     guard let text else { return nil }
     guard text.hasPrefix("0x"), let value = UInt64(text.dropFirst(2), radix: 16) else {
@@ -91,7 +99,9 @@ struct StoredOverlays {
     for index in entries.indices {
       let overlay = entries[index].overlay
       let retargeted = try overlay.retargeted(
-        tscFrequencyHz: tscFrequencyHz, cpuVendor: cpuVendor)
+        tscFrequencyHz: tscFrequencyHz,
+        cpuVendor: cpuVendor
+      )
       entries[index].isRetargeted = retargeted != overlay
       entries[index].overlay = retargeted
     }
@@ -112,7 +122,8 @@ struct StoredOverlays {
       guestOSID: guestOSID,
       records: entries.map {
         OverlayRecord(overlay: $0.overlay, underlay: $0.isBaked ? .unknown : nil)
-      })
+      }
+    )
   }
 
   /// The overlays.json for RAM that shows the active overlays. One record of a stack, the active
@@ -129,6 +140,7 @@ struct StoredOverlays {
           return OverlayRecord(overlay: entry.overlay, underlay: nil)
         }
         return OverlayRecord(overlay: entry.overlay, underlay: try underlay(pfn))
-      })
+      }
+    )
   }
 }

@@ -26,9 +26,13 @@ final class ChunkBuffer: @unchecked Sendable {
   init() {
     pages = .allocate(byteCount: StoreFormat.chunkByteCapacity, alignment: Page.byteCount)
     digests = .allocate(
-      byteCount: StoreFormat.chunkPageCapacity * PageDigest.byteCount, alignment: 64)
+      byteCount: StoreFormat.chunkPageCapacity * PageDigest.byteCount,
+      alignment: 64
+    )
     stored = .allocate(
-      byteCount: LZ4Frame.bound(byteCount: StoreFormat.chunkByteCapacity), alignment: 64)
+      byteCount: LZ4Frame.bound(byteCount: StoreFormat.chunkByteCapacity),
+      alignment: 64
+    )
   }
 
   deinit {

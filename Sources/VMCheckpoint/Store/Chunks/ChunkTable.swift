@@ -10,9 +10,12 @@ struct ChunkWriter {
       database,
       """
       INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests) VALUES (?, ?, ?, ?, ?)
-      """)
+      """
+    )
     insertData = try HotStatement(
-      database, "INSERT INTO chunk_data (chunk_id, data) VALUES (?, ?)")
+      database,
+      "INSERT INTO chunk_data (chunk_id, data) VALUES (?, ?)"
+    )
   }
 
   /// The id for the next chunk. Stays right for as long as the caller holds the writer's lock.
@@ -35,7 +38,10 @@ struct ChunkWriter {
     }
     insertChunk.bind(
       UnsafeRawBufferPointer(
-        rebasing: chunk.digests[..<(chunk.pageCount * PageDigest.byteCount)]), at: 5)
+        rebasing: chunk.digests[..<(chunk.pageCount * PageDigest.byteCount)]
+      ),
+      at: 5
+    )
     try insertChunk.run()
     insertData.bind(chunk.chunkID, at: 1)
     insertData.bind(UnsafeRawBufferPointer(rebasing: chunk.stored[..<chunk.storedByteCount]), at: 2)
@@ -53,7 +59,8 @@ struct ChunkReader {
       """
       SELECT c.page_count, c.encoding, c.digests, d.data
         FROM chunk c JOIN chunk_data d ON d.chunk_id = c.id WHERE c.id = ?
-      """)
+      """
+    )
   }
 
   /// Loads the stored form and the digests of a chunk into `buffer`.
@@ -107,7 +114,10 @@ struct DigestReader {
   ///
   /// - Returns: `false` when there is no such chunk, or it has no such slots.
   func read(
-    _ chunkID: Int64, firstSlot: Int, count: Int, into destination: UnsafeMutablePointer<PageDigest>
+    _ chunkID: Int64,
+    firstSlot: Int,
+    count: Int,
+    into destination: UnsafeMutablePointer<PageDigest>
   ) throws -> Bool {
     select.bind(chunkID, at: 1)
     defer { select.reset() }
@@ -117,7 +127,8 @@ struct DigestReader {
       else { return false }
       for index in 0..<count {
         destination[index] = PageDigest(
-          loadingFrom: base + (firstSlot + index) * PageDigest.byteCount)
+          loadingFrom: base + (firstSlot + index) * PageDigest.byteCount
+        )
       }
       return true
     }

@@ -34,7 +34,9 @@ struct ExtentReader {
 
   /// Prepares the reading of the extents that begin in `firstPFN...lastPFN`.
   init(
-    _ database: Database, snapshotID: Int64, firstPFN: UInt64 = 0,
+    _ database: Database,
+    snapshotID: Int64,
+    firstPFN: UInt64 = 0,
     lastPFN: UInt64 = PFN.max.rawValue
   ) throws {
     statement = try HotStatement(
@@ -42,7 +44,8 @@ struct ExtentReader {
       """
       SELECT \(Self.columns) FROM ram_extent
        WHERE snapshot_id = ? AND first_pfn BETWEEN ? AND ? ORDER BY first_pfn
-      """)
+      """
+    )
     self.lastPFN = lastPFN
     statement.bind(snapshotID, at: 1)
     rewind(toPFN: firstPFN, through: lastPFN)
@@ -75,11 +78,16 @@ struct ExtentReader {
     else {
       statement.reset()
       throw VMCheckpointError(
-        .corrupt, "the extent at PFN \(hexString(UInt64(bitPattern: firstPFN))) is damaged")
+        .corrupt,
+        "the extent at PFN \(hexString(UInt64(bitPattern: firstPFN))) is damaged"
+      )
     }
     let extent = Extent(
-      firstPFN: UInt64(firstPFN), chunkID: chunkID, firstSlot: UInt8(firstSlot),
-      pageCount: UInt8(pageCount))
+      firstPFN: UInt64(firstPFN),
+      chunkID: chunkID,
+      firstSlot: UInt8(firstSlot),
+      pageCount: UInt8(pageCount)
+    )
     nextFreePFN = extent.endPFN
     return extent
   }

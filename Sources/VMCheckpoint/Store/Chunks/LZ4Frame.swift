@@ -15,11 +15,17 @@ enum LZ4Frame {
   /// - Parameter destination: At least ``bound(byteCount:)`` bytes.
   /// - Returns: The frame's size in bytes.
   static func compress(
-    _ source: UnsafeRawBufferPointer, into destination: UnsafeMutableRawBufferPointer
+    _ source: UnsafeRawBufferPointer,
+    into destination: UnsafeMutableRawBufferPointer
   ) throws(VMCheckpointError) -> Int {
     var preferences = preferences(byteCount: source.count)
     let result = LZ4F_compressFrame(
-      destination.baseAddress, destination.count, source.baseAddress, source.count, &preferences)
+      destination.baseAddress,
+      destination.count,
+      source.baseAddress,
+      source.count,
+      &preferences
+    )
     guard LZ4F_isError(result) == 0 else {
       throw VMCheckpointError(.inputOutput, "LZ4 cannot compress: \(errorName(result))")
     }
@@ -66,7 +72,8 @@ final class LZ4FrameDecoder {
   /// - Returns: `nil` when that went well, with the frame's checksum found right; else what is
   ///   wrong with the frame. `destination` holds anything then.
   func decompress(
-    _ source: UnsafeRawBufferPointer, into destination: UnsafeMutableRawBufferPointer
+    _ source: UnsafeRawBufferPointer,
+    into destination: UnsafeMutableRawBufferPointer
   ) -> String? {
     LZ4F_resetDecompressionContext(context)
     var consumed = 0
@@ -76,8 +83,12 @@ final class LZ4FrameDecoder {
       var destinationCount = destination.count - produced
       let result = LZ4F_decompress(
         context,
-        destination.baseAddress.map { $0 + produced }, &destinationCount,
-        source.baseAddress.map { $0 + consumed }, &sourceCount, nil)
+        destination.baseAddress.map { $0 + produced },
+        &destinationCount,
+        source.baseAddress.map { $0 + consumed },
+        &sourceCount,
+        nil
+      )
       guard LZ4F_isError(result) == 0 else { return LZ4Frame.errorName(result) }
       consumed += sourceCount
       produced += destinationCount

@@ -27,7 +27,9 @@ struct StoredPageReader {
       let contents = PageContents(copying: state.buffer.page(location.slot))
     else {
       throw VMCheckpointError(
-        .corrupt, "chunk \(location.chunkID) has no slot \(location.slot)")
+        .corrupt,
+        "chunk \(location.chunkID) has no slot \(location.slot)"
+      )
     }
     return contents
   }
@@ -36,8 +38,11 @@ struct StoredPageReader {
   mutating func page(of snapshotID: Int64, at pfn: PFN) throws -> PageContents {
     let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
     var extents = try ExtentReader(
-      database, snapshotID: snapshotID,
-      firstPFN: pfn.rawValue < reach ? 0 : pfn.rawValue - reach, lastPFN: pfn.rawValue)
+      database,
+      snapshotID: snapshotID,
+      firstPFN: pfn.rawValue < reach ? 0 : pfn.rawValue - reach,
+      lastPFN: pfn.rawValue
+    )
     while let extent = try extents.next() {
       if extent.endPFN > pfn.rawValue {
         return try page(at: extent.location(at: Int(pfn.rawValue - extent.firstPFN)))

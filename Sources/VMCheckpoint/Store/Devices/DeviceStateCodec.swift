@@ -31,7 +31,11 @@ enum DeviceStateCodec {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when length or SHA-256 are not right.
   static func decode(
-    _ data: Data, encoding: String, byteCount: Int64, sha256: Data, name: String
+    _ data: Data,
+    encoding: String,
+    byteCount: Int64,
+    sha256: Data,
+    name: String
   ) throws(VMCheckpointError) -> [UInt8] {
     guard let bytes = try decodedBytes(data, encoding: encoding, byteCount: byteCount),
       Data(SHA256.hash(data: bytes)) == sha256
@@ -42,7 +46,9 @@ enum DeviceStateCodec {
   }
 
   private static func decodedBytes(
-    _ data: Data, encoding: String, byteCount: Int64
+    _ data: Data,
+    encoding: String,
+    byteCount: Int64
   ) throws(VMCheckpointError) -> [UInt8]? {
     guard (0...Int64(DeviceState.maximumByteCount)).contains(byteCount) else { return nil }
     if encoding == "raw" { return data.count == byteCount ? Array(data) : nil }

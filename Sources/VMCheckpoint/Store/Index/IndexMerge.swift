@@ -33,7 +33,9 @@ enum IndexMerge {
   }
 
   private static func replace(
-    _ runs: [IndexRun], in database: Database, keeping isLive: (PageLocation) -> Bool
+    _ runs: [IndexRun],
+    in database: Database,
+    keeping isLive: (PageLocation) -> Bool
   ) throws {
     guard !runs.isEmpty else { return }
     var cursors = try runs.map { try Cursor(database, run: $0) }

@@ -70,7 +70,8 @@ struct IndexRun: Sendable {
   private static func deleteBlocks(_ database: Database, id: Int64) throws {
     try database.execute(
       sql: "DELETE FROM page_index_block WHERE id >= ? AND id < ?",
-      arguments: [id * blocksPerRun, (id + 1) * blocksPerRun])
+      arguments: [id * blocksPerRun, (id + 1) * blocksPerRun]
+    )
   }
 }
 
@@ -89,10 +90,13 @@ struct IndexRunWriter {
   init(_ database: Database) throws {
     self.database = database
     try database.execute(
-      sql: "INSERT INTO page_index_run (state, entry_count, fences) VALUES ('building', 0, x'')")
+      sql: "INSERT INTO page_index_run (state, entry_count, fences) VALUES ('building', 0, x'')"
+    )
     run = IndexRun(id: database.lastInsertedRowID, entryCount: 0, fences: [])
     insertBlock = try HotStatement(
-      database, "INSERT INTO page_index_block (id, entries) VALUES (?, ?)")
+      database,
+      "INSERT INTO page_index_block (id, entries) VALUES (?, ?)"
+    )
     block.reserveCapacity(IndexRun.entriesPerBlock * IndexEntry.byteCount)
   }
 
@@ -129,7 +133,8 @@ struct IndexRunWriter {
     }
     let update = try HotStatement(
       database,
-      "UPDATE page_index_run SET state = 'active', entry_count = ?, fences = ? WHERE id = ?")
+      "UPDATE page_index_run SET state = 'active', entry_count = ?, fences = ? WHERE id = ?"
+    )
     update.bind(Int64(run.entryCount), at: 1)
     update.bind(run.id, at: 3)
     try fences.withUnsafeBytes { bytes in

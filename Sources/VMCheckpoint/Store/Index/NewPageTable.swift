@@ -67,7 +67,8 @@ final class NewPageTable {
     sorted.reserveCapacity(count)
     for index in 0..<count {
       sorted.append(
-        IndexEntry(prefix: entries[index].digest.prefix, location: entries[index].location))
+        IndexEntry(prefix: entries[index].digest.prefix, location: entries[index].location)
+      )
     }
     sorted.sort()
     count = 0
@@ -97,7 +98,8 @@ struct IndexEntry: Comparable {
   init(loadingFrom pointer: UnsafeRawPointer) {
     prefix = UInt64(bigEndian: pointer.loadUnaligned(as: UInt64.self))
     location = PageLocation(
-      packed: UInt64(bigEndian: pointer.loadUnaligned(fromByteOffset: 8, as: UInt64.self)))
+      packed: UInt64(bigEndian: pointer.loadUnaligned(fromByteOffset: 8, as: UInt64.self))
+    )
   }
 
   func store(to pointer: UnsafeMutableRawPointer) {

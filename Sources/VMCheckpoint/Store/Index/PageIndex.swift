@@ -85,7 +85,9 @@ struct PageIndex {
   /// Removes what a merge that died has left. Only for the holder of the writer's lock.
   static func removeUnfinishedRuns(_ database: Database) throws {
     let ids = try Int64.fetchAll(
-      database, sql: "SELECT id FROM page_index_run WHERE state = 'building'")
+      database,
+      sql: "SELECT id FROM page_index_run WHERE state = 'building'"
+    )
     for id in ids {
       try database.inTransaction(.immediate) {
         try IndexRun.delete(database, id: id)
