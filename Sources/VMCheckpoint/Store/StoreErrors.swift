@@ -10,8 +10,10 @@ extension VMCheckpointError {
     let detail = error.message ?? "\(error.resultCode)"
     if error.extendedResultCode == .SQLITE_READONLY_ROLLBACK {
       self.init(
-        .permissionDenied, "store \(store) holds an interrupted write, which must be undone first",
-        hint: "run vmckpt list once as a user who may write to the store and its directory")
+        .permissionDenied,
+        "store \(store) holds an interrupted write, which must be undone first",
+        hint: "run vmckpt list once as a user who may write to the store and its directory"
+      )
       return
     }
     switch error.resultCode {
