@@ -3,7 +3,7 @@
 package struct ArgumentError: Error, Hashable, CustomStringConvertible {
   package var description: String
 
-  init(_ description: String) {
+  package init(_ description: String) {
     self.description = description
   }
 }

@@ -1,5 +1,3 @@
-package import VMCheckpoint
-
 /// Turns an operation's progress into rates and times, and paces what is drawn.
 package struct ProgressMeter {
   /// Ten drawings a second: more is no easier to read.
@@ -13,25 +11,29 @@ package struct ProgressMeter {
   private var lastDrawn: Duration?
 
   /// What to draw at the time `now`, or `nil` when it is too early to draw again.
-  package mutating func read(_ progress: OperationProgress, at now: Duration) -> ProgressReading? {
-    if phase != progress.phase {
-      phase = progress.phase
+  package mutating func read(
+    phase: String,
+    completedByteCount: UInt64,
+    totalByteCount: UInt64?,
+    at now: Duration
+  ) -> ProgressReading? {
+    if self.phase != phase {
+      self.phase = phase
       phaseStart = now
-      bytesAtPhaseStart = progress.completedByteCount
+      bytesAtPhaseStart = completedByteCount
     } else if let lastDrawn, now - lastDrawn < Self.interval {
       return nil
     }
     lastDrawn = now
     let elapsed = (now - phaseStart) / .seconds(1)
-    let done = progress.completedByteCount
     // Too little time gives rates that are only noise.
     let rate: Double? =
-      elapsed >= 0.2 && done > bytesAtPhaseStart
-      ? Double(done - bytesAtPhaseStart) / elapsed : nil
+      elapsed >= 0.2 && completedByteCount > bytesAtPhaseStart
+      ? Double(completedByteCount - bytesAtPhaseStart) / elapsed : nil
     return ProgressReading(
-      phase: progress.phase,
-      completedByteCount: done,
-      totalByteCount: progress.totalByteCount,
+      phase: phase,
+      completedByteCount: completedByteCount,
+      totalByteCount: totalByteCount,
       bytesPerSecond: rate
     )
   }

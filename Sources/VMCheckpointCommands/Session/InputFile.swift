@@ -1,14 +1,19 @@
 import Glibc
-import VMCheckpoint
+package import VMCheckpoint
 
 /// A small input, such as overlays.json, read whole.
-struct InputFile {
+package struct InputFile {
   /// For messages.
-  var name: String
-  var maximumByteCount: Int
+  package var name: String
+  package var maximumByteCount: Int
+
+  package init(name: String, maximumByteCount: Int) {
+    self.name = name
+    self.maximumByteCount = maximumByteCount
+  }
 
   /// Reads the file at `path`: a regular file or a pipe, as the shell's `<(…)` gives.
-  func read(path: String) throws(VMCheckpointError) -> [UInt8] {
+  package func read(path: String) throws(VMCheckpointError) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { throw failure("open", errno) }
     defer { close(descriptor) }
@@ -16,7 +21,7 @@ struct InputFile {
   }
 
   /// Reads from the current position of `descriptor` to its end.
-  func read(descriptor: Int32) throws(VMCheckpointError) -> [UInt8] {
+  package func read(descriptor: Int32) throws(VMCheckpointError) -> [UInt8] {
     var bytes: [UInt8] = []
     var block = [UInt8](repeating: 0, count: 64 << 10)
     while true {

@@ -16,7 +16,7 @@ struct LongOperation {
     _ body: (OperationControl) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> (result: Result, warnings: [String]) {
     let console = OperationConsole(
-      output: OutputDescriptor(descriptor: session.standardError),
+      descriptor: session.standardError,
       showsProgress: session.showsProgress && !common.json && !common.noProgress,
       printsWarnings: !common.json
     )
@@ -40,7 +40,13 @@ struct LongOperation {
     var control = OperationControl(cancellation: cancellation, threadCount: threadCount)
     control.onWarning = { console.warn($0) }
     if console.showsProgress {
-      control.onProgress = { console.report($0) }
+      control.onProgress = {
+        console.report(
+          phase: $0.phase,
+          completedByteCount: $0.completedByteCount,
+          totalByteCount: $0.totalByteCount
+        )
+      }
     }
     return control
   }

@@ -1,9 +1,8 @@
 import Glibc
 import Synchronization
-import VMCheckpoint
 
 /// Standard error while an operation runs: warnings, and below them one line of progress.
-final class OperationConsole: Sendable {
+package final class OperationConsole: Sendable {
   private struct State {
     var meter = ProgressMeter()
     var isLineShown = false
@@ -16,21 +15,27 @@ final class OperationConsole: Sendable {
   private let state = Mutex(State())
   private let start = ContinuousClock.now
 
-  init(output: OutputDescriptor, showsProgress: Bool, printsWarnings: Bool) {
-    self.output = output
+  package init(descriptor: Int32, showsProgress: Bool, printsWarnings: Bool) {
+    self.output = OutputDescriptor(descriptor: descriptor)
     self.showsProgress = showsProgress
     self.printsWarnings = printsWarnings
   }
 
   /// In the order in which they came.
-  var warnings: [String] { state.withLock { $0.warnings } }
+  package var warnings: [String] { state.withLock { $0.warnings } }
 
   /// Draws the progress, at most ten times a second.
-  func report(_ progress: OperationProgress) {
+  package func report(phase: String, completedByteCount: UInt64, totalByteCount: UInt64?) {
     guard showsProgress else { return }
     let now = ContinuousClock.now - start
     state.withLock { state in
-      guard let reading = state.meter.read(progress, at: now) else { return }
+      let reading = state.meter.read(
+        phase: phase,
+        completedByteCount: completedByteCount,
+        totalByteCount: totalByteCount,
+        at: now
+      )
+      guard let reading else { return }
       // The last column stays free: terminals differ in what they do after it.
       let line = reading.line(columnCount: columnCount - 1)
       write("\r\(line)\u{1B}[K")
@@ -39,7 +44,7 @@ final class OperationConsole: Sendable {
   }
 
   /// Keeps a warning, and prints it above the progress.
-  func warn(_ message: String) {
+  package func warn(_ message: String) {
     state.withLock { state in
       state.warnings.append(message)
       guard printsWarnings else { return }
@@ -49,7 +54,7 @@ final class OperationConsole: Sendable {
   }
 
   /// Removes the progress from the terminal.
-  func finish() {
+  package func finish() {
     state.withLock { clearLine(&$0) }
   }
 

@@ -1,0 +1,204 @@
+import Testing
+import VMCheckpointCommands
+
+/// Every way to misuse the command line ends with one line, exit code 64, and no store.
+@Suite struct UsageErrorTests {
+  @Test(arguments: [
+    ([], "a command is missing; see 'vmckpt --help'"),
+    (["lst"], "unknown command 'lst'; see 'vmckpt --help'"),
+    (["--frobnicate"], "unknown option '--frobnicate'; see 'vmckpt --help'"),
+    (["list", "extra"], "unexpected argument 'extra'; see 'vmckpt list --help'"),
+    (
+      ["list", "--jsn"],
+      "unknown option '--jsn'. Did you mean '--json'?; see 'vmckpt list --help'"
+    ),
+    (["list", "--vm"], "missing value for '--vm <vm>'; see 'vmckpt list --help'"),
+    (
+      ["list", "--vm", "a b"],
+      #"invalid VM name "a b"; a VM name has 1 to 255 letters, digits and ._-/:@+"#
+    ),
+    (
+      ["list", "--tag", "k"],
+      "the value 'k' is invalid for '--tag <key=value>': expected KEY=VALUE; "
+        + "see 'vmckpt list --help'"
+    ),
+    (
+      ["list", "--tag", "k=1", "--tag", "k=2"],
+      #"tag "k" is given twice; a tag has one value"#
+    ),
+    (["list", "--store", ""], "--store is empty; give it a path"),
+    (["save"], "missing expected argument '<source>'; see 'vmckpt save --help'"),
+    (["save", "a", "b"], "unexpected argument 'b'; see 'vmckpt save --help'"),
+    (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),
+    (
+      ["save", "qemu:x"],
+      "unknown format 'qemu:' in SOURCE; known: raw:; write ./qemu:x for a file of that name"
+    ),
+    (
+      ["save", "x", "--name", "latest"],
+      #""latest" stands for the newest snapshot and cannot be a name; choose another --name"#
+    ),
+    (
+      ["save", "x", "--name", "a\u{7}"],
+      #"""
+      invalid snapshot name "a\u{7}"; a snapshot name has 1 to 255 letters, digits and ._-/:@+
+      """#
+    ),
+    (
+      ["save", "x", "--vm", ""],
+      #"invalid VM name ""; a VM name has 1 to 255 letters, digits and ._-/:@+"#
+    ),
+    (
+      ["save", "x", "--parent", "a~b"],
+      #"""
+      invalid snapshot reference "a~b"; after ~ comes the number of parents to go up, as in a~1
+      """#
+    ),
+    (
+      ["save", "x", "--parent", "a", "--no-parent"],
+      "--parent and --no-parent exclude each other; give one"
+    ),
+    (
+      ["save", "x", "--region", "gpa=0,size=4K", "--qemu-machine", "pc"],
+      "--region and --qemu-machine exclude each other; give one"
+    ),
+    (
+      ["save", "x", "--qemu-machine", "virt"],
+      "the value 'virt' is invalid for '--qemu-machine <type>'. Please provide one of 'q35' "
+        + "and 'pc'; see 'vmckpt save --help'"
+    ),
+    (
+      ["save", "-", "--qemu-machine", "pc"],
+      "--qemu-machine needs --ram-size when SOURCE is -; "
+        + "the size of a stream is known only at its end"
+    ),
+    (
+      ["save", "x", "--ram-size", "1G"],
+      "--ram-size goes with --qemu-machine; leave it out: the source's size is the RAM's size"
+    ),
+    (
+      ["save", "x", "--qemu-machine", "pc", "--ram-size", "1"],
+      "--ram-size: memory region gpa=0x0,size=0x1: size 0x1 is not a multiple of 4096"
+    ),
+    (
+      ["save", "x", "--ram-size", "1Q"],
+      "the value '1Q' is invalid for '--ram-size <size>': unknown unit 'Q'; use K, M, G or T, "
+        + "or KiB, MiB, GiB or TiB (powers of 1024); see 'vmckpt save --help'"
+    ),
+    (
+      ["save", "x", "--region", "gpa=0"],
+      "the value 'gpa=0' is invalid for '--region <region>': 'size' is missing; "
+        + "see 'vmckpt save --help'"
+    ),
+    (
+      ["save", "-", "--overlays", "-"],
+      "SOURCE and --overlays are both standard input; name a file for one of them"
+    ),
+    (
+      ["save", "x", "--threads", "0"],
+      "the value '0' is invalid for '--threads <n>': expected 1 to 1024; "
+        + "see 'vmckpt save --help'"
+    ),
+    (
+      ["gc", "--threads", "1025"],
+      "the value '1025' is invalid for '--threads <n>': expected 1 to 1024; "
+        + "see 'vmckpt gc --help'"
+    ),
+    (
+      ["verify", "--threads", "-1"],
+      "missing value for '--threads <n>'; see 'vmckpt verify --help'"
+    ),
+    (["restore", "a"], "missing expected argument '--output <path>'; see 'vmckpt restore --help'"),
+    (["restore", "-o", "x"], "missing expected argument '<ref>'; see 'vmckpt restore --help'"),
+    (["restore", "a", "-o", ""], "--output is empty; give it a path, or -"),
+    (
+      ["restore", "a", "-o", "-", "--force"],
+      "--force has no meaning with -o - and no --overlays-out; leave it out"
+    ),
+    (
+      ["restore", "a", "-o", "x", "--overlays-out", "x"],
+      "--output and --overlays-out are the same file; name two"
+    ),
+    (
+      ["restore", "a", "-o", "x", "--overlays-out", "-"],
+      "--overlays-out needs a file's path; 'vmckpt show --json' prints a snapshot's overlays"
+    ),
+    (
+      ["restore", "a", "-o", "x", "--tsc-frequency", "0"],
+      "the value '0' is invalid for '--tsc-frequency <hz>': a TSC frequency is not 0; "
+        + "see 'vmckpt restore --help'"
+    ),
+    (
+      ["restore", "a", "-o", "x", "--cpu-vendor", "via"],
+      "the value 'via' is invalid for '--cpu-vendor <vendor>'. Please provide one of 'intel' "
+        + "and 'amd'; see 'vmckpt restore --help'"
+    ),
+    (
+      ["restore", "a", "-o", "x", "--overlays", "maybe"],
+      "the value 'maybe' is invalid for '--overlays <treatment>'. Please provide one of "
+        + "'apply' and 'omit'; see 'vmckpt restore --help'"
+    ),
+    (
+      ["restore", "a", "-o", "x", "--format", "elf"],
+      "the value 'elf' is invalid for '--format <format>'. Please provide one of 'raw'; "
+        + "see 'vmckpt restore --help'"
+    ),
+    (["show"], "missing expected argument '<ref>'; see 'vmckpt show --help'"),
+    (
+      ["show", "a b"],
+      #"""
+      invalid snapshot reference "a b"; a snapshot reference has 1 to 255 letters, digits and \#
+      ._-/:@+
+      """#
+    ),
+    (["diff", "a"], "missing expected argument '<b>'; see 'vmckpt diff --help'"),
+    (
+      ["diff", "a", "b", "--limit", "x"],
+      "the value 'x' is invalid for '--limit <n>': expected a number of ranges, or 'all'; "
+        + "see 'vmckpt diff --help'"
+    ),
+    (["tag", "a"], "there is no tag to set or remove; give KEY=VALUE or --remove KEY"),
+    (["tag", "a", "k=v", "--remove", "k"], #"tag "k" is both set and removed; give one"#),
+    (
+      ["tag", "a", "k"],
+      "the value 'k' is invalid for '<key=value>': expected KEY=VALUE; see 'vmckpt tag --help'"
+    ),
+    (["delete"], "missing expected argument '<ref> ...'; see 'vmckpt delete --help'"),
+    (["stats", "x"], "unexpected argument 'x'; see 'vmckpt stats --help'"),
+  ])
+  func oneLine(arguments: [String], message: String) throws {
+    let directory = try WorkDirectory()
+    let run = try ToolRun(arguments, in: directory)
+    #expect(run.errors == "vmckpt: \(message)\n")
+    #expect(run.output == "")
+    #expect(run.status == .exit(64))
+    #expect(throws: (any Error).self) { try directory.read("store.db") }
+  }
+
+  @Test func jsonIsAskedForEvenWhereTheRestIsWrong() throws {
+    let directory = try WorkDirectory()
+    let run = try ToolRun(["list", "--bogus", "--json"], in: directory)
+    #expect(
+      run.errors == """
+        {"error":{"code":"invalid-argument","exit_code":64,"hint":"see 'vmckpt list --help'",\
+        "message":"unknown option '--bogus'"}}
+
+        """
+    )
+    #expect(run.output == "")
+    #expect(run.status == .exit(64))
+  }
+
+  @Test func behindTheTerminatorItIsAnArgument() throws {
+    let run = try ToolRun(["list", "--", "--json"], in: try WorkDirectory())
+    #expect(run.errors == "vmckpt: unexpected argument '--json'; see 'vmckpt list --help'\n")
+  }
+
+  @Test func hostileArgumentsAreShownEscaped() throws {
+    let run = try ToolRun(["list", "\u{1B}[31mred\n\u{202E}x"], in: try WorkDirectory())
+    #expect(
+      run.errors
+        == "vmckpt: unexpected argument '\\u{1B}[31mred \\u{202E}x'; see 'vmckpt list --help'\n"
+    )
+  }
+}

@@ -1,0 +1,352 @@
+/// What `vmckpt --help` and `vmckpt <command> --help` print on a terminal of 80 columns: a change
+/// of these texts is a change for users and meant.
+enum HelpTexts {
+  static let root = """
+    OVERVIEW: Keep checkpoints of virtual machines in one SQLite file.
+
+    A store holds snapshots of guests' RAM, the overlay pages that covered it, and
+    device state. Equal pages are stored once, whichever snapshot or guest they
+    came from. The plain sqlite3 shell can query a store.
+
+    A REF names a snapshot: its name, 'latest', NAME~N (the Nth parent of NAME), or
+    the first characters of its UUID.
+
+    EXAMPLES:
+      vmckpt save guest.ram --vm web --overlays overlays.json
+      vmckpt list
+      vmckpt diff latest~1 latest
+      vmckpt restore latest -o restored.ram
+
+    ENVIRONMENT:
+      VMCKPT_STORE  The store, where --store is not given. Without either it is
+                    ./vmckpt.db.
+
+    JSON:
+      With --json a command writes one JSON document to standard output, or, when
+      it fails, one JSON object with the key "error" to standard error.
+
+    EXIT CODES:
+       0  Done.
+      64  The command line makes no sense.
+      65  Input that does not follow its format, or damage in the store.
+      66  No such file, store or snapshot.
+      69  A service that is needed is missing.
+      73  The output exists or cannot be created.
+      74  Reading or writing failed, on a full disk for example.
+      75  Somebody else holds the store; try again later.
+      77  The operating system refuses access.
+      An interrupted command cleans up and then ends by the signal, which shells
+      report as 130 (SIGINT) or 143 (SIGTERM). A second signal ends it at once.
+
+    USAGE: vmckpt <command> [<options>]
+
+    OPTIONS:
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    SAVE AND RESTORE SUBCOMMANDS:
+      save                    Save a guest's RAM and overlays as a snapshot.
+      restore                 Write a snapshot's RAM to a file, its overlays
+                              rebuilt.
+
+    LOOK INTO A STORE SUBCOMMANDS:
+      list                    List snapshots in the order of their saving.
+      show                    Show everything about a snapshot but its RAM.
+      diff                    Compare two snapshots: pages, overlays, device state.
+      stats                   Show what a store holds and what it saves.
+
+    LOOK AFTER A STORE SUBCOMMANDS:
+      tag                     Set and remove a snapshot's tags.
+      delete                  Delete snapshots and free what only they used.
+      gc                      Free what no snapshot uses and return space to the
+                              file system.
+      verify                  Check stored data, and name what is damaged.
+
+      See 'vmckpt help <subcommand>' for detailed help.
+    """
+
+  static let save = """
+    OVERVIEW: Save a guest's RAM and overlays as a snapshot.
+
+    SOURCE is a flat file of the guest's RAM, or '-' for standard input. 'raw:PATH'
+    names the format as well. The guest must be paused while it is read. The store
+    is created when there is none.
+
+    A guest with a hole in its RAM needs its regions: by --qemu-machine, or by
+    --region, once for each. A region's offset is its place in the file; left out,
+    it is where the region before it ends. Sizes and addresses are decimal or 0x
+    hexadecimal, with an optional K, M, G or T (powers of 1024).
+
+    EXAMPLES:
+      vmckpt save guest.ram --vm web --name web/before-upgrade
+      vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
+      vmckpt save guest.ram --qemu-machine q35
+      vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+      ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
+
+    USAGE: vmckpt save <source> [--name <name>] [--vm <vm>] [<options>]
+
+    ARGUMENTS:
+      <source>                A RAM file, 'raw:PATH', or '-'.
+
+    OPTIONS:
+      --name <name>           The snapshot's name. (default: the source's name and
+                              the time in UTC)
+      --vm <vm>               The virtual machine's name. (default: the source's
+                              name)
+      --overlays <file>       The overlays that covered RAM, an overlays.json, or
+                              '-'.
+      --parent <ref>          The snapshot that this one descends from. (default:
+                              the newest of the same VM)
+      --no-parent             Save without a parent.
+      --tag <key=value>       A tag; may be repeated.
+      --region <region>       A memory region, gpa=N,size=N[,offset=N][,name=NAME];
+                              repeated for each.
+      --qemu-machine <type>   RAM lies as in QEMU's machine of this type. (values:
+                              q35, pc)
+      --ram-size <size>       With --qemu-machine, the guest's RAM; needed with '-'.
+      --threads <n>           Worker threads. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let restore = """
+    OVERVIEW: Write a snapshot's RAM to a file, its overlays rebuilt.
+
+    The file is sparse, has mode 0600, and appears under its name only when it is
+    complete. RAM is loaded first; then the active overlay at each page is put over
+    it, or none with '--overlays omit'. --overlays-out describes the RAM that was
+    written, so that both together can be saved again as the same snapshot.
+
+    With '-o -' RAM goes to standard output, and the result, text or JSON, to
+    standard error.
+
+    EXAMPLES:
+      vmckpt restore latest -o guest.ram
+      vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
+      vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
+      vmckpt restore latest~1 -o - | sha256sum
+
+    USAGE: vmckpt restore <ref> -o <path> [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot.
+
+    OPTIONS:
+      -o, --output <path>     The RAM file to write, or '-'.
+      --overlays <treatment>  What the RAM shows where overlays stood. (values:
+                              apply, omit; default: apply)
+      --overlays-out <file>   Write the overlays.json that goes with the restored
+                              RAM.
+      --tsc-frequency <hz>    The TSC's frequency where the guest will run, for the
+                              reference TSC page; k, M and G are powers of 1000.
+      --cpu-vendor <vendor>   The CPU's vendor where the guest will run, for the
+                              hypercall page. (values: intel, amd)
+      --force                 Replace files that exist.
+      --verify                Recheck the SHA-256 of every page.
+      --format <format>       The format of the RAM file. (values: raw; default:
+                              raw)
+      --threads <n>           Worker threads. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let list = """
+    OVERVIEW: List snapshots in the order of their saving.
+
+    NONZERO is what a snapshot has to store of its RAM; NEW is how much of it no
+    snapshot had before, and STORED what that takes, compressed.
+
+    EXAMPLES:
+      vmckpt list --vm web --tag kernel=6.1
+      vmckpt list --json | jq -r '.snapshots[].name'
+
+    USAGE: vmckpt list [--vm <vm>] [--tag <key=value>]... [<options>]
+
+    OPTIONS:
+      --vm <vm>               Only snapshots of this virtual machine.
+      --tag <key=value>       Only snapshots with this tag; may be repeated.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let show = """
+    OVERVIEW: Show everything about a snapshot but its RAM.
+
+    The member 'overlays' of the JSON is an overlays.json for the snapshot's bare
+    RAM, as 'vmckpt restore --overlays omit' writes it.
+
+    EXAMPLES:
+      vmckpt show latest
+      vmckpt show web/before-upgrade --json | jq .overlays > overlays.json
+
+    USAGE: vmckpt show <ref> [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot.
+
+    OPTIONS:
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let diff = """
+    OVERVIEW: Compare two snapshots: pages, overlays, device state.
+
+    Tells what is different in B as against A: pages added (zero in A), zeroed and
+    changed, as ranges of PFNs. Reads no page data. The exit code is 0 whether or
+    not they differ; the JSON's 'identical' tells.
+
+    EXAMPLES:
+      vmckpt diff latest~1 latest
+      vmckpt diff before after --limit all
+      vmckpt diff before after --json | jq .changed.page_count
+
+    USAGE: vmckpt diff <a> <b> [--limit <n>] [<options>]
+
+    ARGUMENTS:
+      <a>                     The first snapshot.
+      <b>                     The second snapshot.
+
+    OPTIONS:
+      --limit <n>             List at most this many ranges of each class, or
+                              'all'. (default: 20; all with --json)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let stats = """
+    OVERVIEW: Show what a store holds and what it saves.
+
+    EXAMPLES:
+      vmckpt stats
+      vmckpt stats --json | jq .free_bytes
+
+    USAGE: vmckpt stats [<options>]
+
+    OPTIONS:
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let tag = """
+    OVERVIEW: Set and remove a snapshot's tags.
+
+    EXAMPLES:
+      vmckpt tag latest keep=yes kernel=6.1
+      vmckpt tag web/before-upgrade --remove keep
+
+    USAGE: vmckpt tag <ref> [<key=value>]... [--remove <key>]... [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot.
+      <key=value>             The tags to set.
+
+    OPTIONS:
+      --remove <key>          A tag to remove; may be repeated.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let delete = """
+    OVERVIEW: Delete snapshots and free what only they used.
+
+    All of the named snapshots are deleted, or, when one does not exist, none.
+    Other snapshots keep all of their pages, children of a deleted one too. Freed
+    pages are overwritten in the store: a guest's RAM holds secrets.
+
+    EXAMPLES:
+      vmckpt delete web/before-upgrade
+      vmckpt delete web/1 web/2 latest~3
+
+    USAGE: vmckpt delete <ref>... [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshots.
+
+    OPTIONS:
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let gc = """
+    OVERVIEW: Free what no snapshot uses and return space to the file system.
+
+    Removes what interrupted saves left behind and chunks that no snapshot names,
+    packs anew chunks that are mostly dead, and shrinks the store's file.
+
+    EXAMPLES:
+      vmckpt gc --dry-run
+      vmckpt gc
+
+    USAGE: vmckpt gc [--dry-run] [<options>]
+
+    OPTIONS:
+      --dry-run               Only tell what would be freed.
+      --threads <n>           Worker threads. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let verify = """
+    OVERVIEW: Check stored data, and name what is damaged.
+
+    Recomputes every checksum of the named snapshots, or of the whole store. Ends
+    with exit code 65 when anything is damaged; the report, text or JSON, still
+    goes to standard output, and there is no JSON error.
+
+    EXAMPLES:
+      vmckpt verify
+      vmckpt verify latest web/before-upgrade
+
+    USAGE: vmckpt verify [<ref>]... [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshots. (default: the whole store)
+
+    OPTIONS:
+      --threads <n>           Worker threads. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+}

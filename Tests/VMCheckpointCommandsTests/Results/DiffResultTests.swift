@@ -1,0 +1,148 @@
+import Testing
+import VMCheckpoint
+import VMCheckpointCommands
+
+@Suite struct DiffResultTests {
+  private let diff: SnapshotDiff
+
+  init() throws {
+    diff = try result(
+      """
+      {"a": "web/1", "b": "web/2", "isIdentical": false,
+       "added": {"pageCount": 3, "rangeCount": 2, "ranges": [
+         {"firstPFN": 16, "pageCount": 2}, {"firstPFN": 20, "pageCount": 1}]},
+       "zeroed": {"pageCount": 5, "rangeCount": 1, "ranges": []},
+       "changed": {"pageCount": 30, "rangeCount": 25, "ranges": [
+         {"firstPFN": 99, "pageCount": 4}]},
+       "unchangedPageCount": 100,
+       "overlays": [
+         {"change": "added", "pfn": 16384, "kind": "hypercall", "vp": 0},
+         {"change": "changed", "pfn": 16386, "kind": "synic-event", "vp": 3}],
+       "deviceStates": [{"change": "removed", "name": "cpu\\u001b1"}],
+       "regions": [{"change": "added", "region":
+         {"gpa": 4294967296, "byteCount": 4096, "fileOffset": 8192, "name": "dimm"}}]}
+      """
+    )
+  }
+
+  @Test func asJSON() {
+    #expect(
+      RenderedResult(diff).json == #"""
+        {
+          "a": "web/1",
+          "added": {
+            "page_count": 3,
+            "range_count": 2,
+            "ranges": [
+              {
+                "first_pfn": 16,
+                "page_count": 2
+              },
+              {
+                "first_pfn": 20,
+                "page_count": 1
+              }
+            ]
+          },
+          "b": "web/2",
+          "changed": {
+            "page_count": 30,
+            "range_count": 25,
+            "ranges": [
+              {
+                "first_pfn": 99,
+                "page_count": 4
+              }
+            ]
+          },
+          "device_states": [
+            {
+              "change": "removed",
+              "name": "cpu\u001b1"
+            }
+          ],
+          "identical": false,
+          "memory_regions": [
+            {
+              "bytes": 4096,
+              "change": "added",
+              "file_offset": 8192,
+              "gpa": 4294967296,
+              "name": "dimm"
+            }
+          ],
+          "overlays": [
+            {
+              "change": "added",
+              "kind": "hypercall",
+              "pfn": 16384,
+              "vp": 0
+            },
+            {
+              "change": "changed",
+              "kind": "synic-event",
+              "pfn": 16386,
+              "vp": 3
+            }
+          ],
+          "unchanged_page_count": 100,
+          "warnings": [],
+          "zeroed": {
+            "page_count": 5,
+            "range_count": 1,
+            "ranges": []
+          }
+        }
+
+        """#
+    )
+  }
+
+  @Test func asText() {
+    #expect(
+      RenderedResult(diff).text == #"""
+        What web/2 has different from web/1
+          PAGES      COUNT       SIZE
+          added          3   12.0 KiB
+          zeroed         5   20.0 KiB
+          changed       30  120.0 KiB
+          unchanged    100  400.0 KiB
+
+        Memory regions
+          + GPA 0x100000000, 4.0 KiB at offset 0x2000, dimm
+
+        Overlays
+          + 0x4000 hypercall
+          ~ 0x4002 synic-event vp 3
+
+        Device states
+          - cpu\u{1B}1
+
+        Added PFNs
+          0x10-0x11  2 pages
+          0x14  1 page
+
+        Zeroed PFNs
+          1 range (--limit all)
+
+        Changed PFNs
+          0x63-0x66  4 pages
+          24 more ranges (--limit all)
+
+        """#
+    )
+  }
+
+  @Test func identical() throws {
+    let none = #"{"pageCount": 0, "rangeCount": 0, "ranges": []}"#
+    let diff: SnapshotDiff = try result(
+      """
+      {"a": "a", "b": "b", "isIdentical": true, "added": \(none), "zeroed": \(none),
+       "changed": \(none), "unchangedPageCount": 7, "overlays": [], "deviceStates": [],
+       "regions": []}
+      """
+    )
+    #expect(RenderedResult(diff).text == "a and b hold the same RAM, overlays and device state\n")
+    #expect(RenderedResult(diff).exitCode == 0)
+  }
+}

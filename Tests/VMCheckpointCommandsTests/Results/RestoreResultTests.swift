@@ -1,0 +1,60 @@
+import Testing
+import VMCheckpoint
+import VMCheckpointCommands
+
+@Suite struct RestoreResultTests {
+  private func restoreResult(path: String) throws -> RestoreResult {
+    try result(
+      """
+      {"name": "web/1", "uuid": "5d1c", "path": \(path), "fileByteCount": 1073741824,
+       "storedPageCount": 81440, "appliedOverlayCount": 1, "verifiedPages": true,
+       "durationSeconds": 0.25}
+      """
+    )
+  }
+
+  @Test func asJSON() throws {
+    let rendered = RenderedResult(try restoreResult(path: #""/a/out.ram""#), overlaysPath: "o.json")
+    #expect(
+      rendered.json == """
+        {
+          "applied_overlay_count": 1,
+          "duration_seconds": 0.25,
+          "file_bytes": 1073741824,
+          "name": "web/1",
+          "overlays_path": "o.json",
+          "path": "/a/out.ram",
+          "stored_pages": 81440,
+          "uuid": "5d1c",
+          "verified": true,
+          "warnings": []
+        }
+
+        """
+    )
+    #expect(
+      RenderedResult(try restoreResult(path: "null")).json.contains(
+        "\"overlays_path\": null,\n  \"path\": null,"
+      )
+    )
+  }
+
+  @Test func asText() throws {
+    let rendered = RenderedResult(try restoreResult(path: #""out.ram""#), overlaysPath: "o.json")
+    #expect(
+      rendered.text == """
+        Restored web/1 to out.ram in 0.3 s
+          Size          1.0 GiB
+          Not zero      318.1 MiB
+          Overlays      1 applied
+          Described in  o.json
+          Verified      every page's SHA-256
+
+        """
+    )
+    #expect(
+      RenderedResult(try restoreResult(path: "null")).text
+        .hasPrefix("Restored web/1 to standard output in ")
+    )
+  }
+}
