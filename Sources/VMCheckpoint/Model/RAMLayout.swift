@@ -1,3 +1,5 @@
+import Algorithms
+
 /// A contiguous range of guest-physical addresses that is RAM, and its place in a flat RAM file.
 public struct MemoryRegion: Hashable, Sendable, Codable {
   /// The guest-physical address of the first byte; a multiple of 4096.
@@ -110,14 +112,9 @@ public struct RAMLayout: Hashable, Sendable {
   ///
   /// - Complexity: O(log *n*) in the number of regions.
   public func region(holding pfn: PFN) -> MemoryRegion? {
-    var low = 0
-    var high = regions.count
-    while low < high {
-      let middle = (low + high) / 2
-      if regions[middle].firstPFN <= pfn { low = middle + 1 } else { high = middle }
-    }
-    guard low > 0 else { return nil }
-    let candidate = regions[low - 1]
+    let following = regions.partitioningIndex { $0.firstPFN > pfn }
+    guard following > 0 else { return nil }
+    let candidate = regions[following - 1]
     let pageIndex = pfn.rawValue - candidate.firstPFN.rawValue
     return pageIndex < candidate.pageCount ? candidate : nil
   }

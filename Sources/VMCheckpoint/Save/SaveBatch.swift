@@ -3,8 +3,9 @@ import GRDB
 /// The transactions of a save: short ones, so that readers and small writers hardly wait, but few,
 /// because each is synced to disk.
 struct SaveBatch {
-  /// 24 MiB of chunks: what SQLite holds in memory until the commit, some 50 ms of writing.
-  static let byteLimit = 24 << 20
+  /// 8 MiB of chunks: what SQLite holds in memory until the commit. A commit of this size takes some
+  /// 10 ms, for which the buffers of ``SaveExchange`` keep the workers busy.
+  static let byteLimit = 8 << 20
 
   /// Rows other than chunks cost about this much.
   private static let rowByteCount = 64

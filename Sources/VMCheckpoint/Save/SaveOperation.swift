@@ -103,8 +103,8 @@ struct SaveOperation {
   // MARK: RAM
 
   private mutating func storeRAM() throws {
-    let windowCount = control.threadCount * 3 + 8
-    let chunkCount = control.threadCount * 16 + 64
+    let windowCount = control.threadCount * 4 + 8
+    let chunkCount = control.threadCount * 32 + 128
     let exchange = SaveExchange(windowCount: windowCount, chunkCount: chunkCount)
     let reader = prepared.reader
     let substitution = prepared.substitution

@@ -1,3 +1,4 @@
+import Algorithms
 import Synchronization
 
 /// Puts what lies beneath the overlays that captured RAM shows in their place, before pages are
@@ -32,7 +33,7 @@ final class UnderlaySubstitution: Sendable {
   ///
   /// - Complexity: O(log *n*) in the number of rules for a window without any.
   func apply(to window: RAMWindow) {
-    var index = firstRule(from: window.firstPFN)
+    var index = rules.partitioningIndex { $0.pfn >= window.firstPFN }
     while index < rules.count, rules[index].pfn < window.endPFN {
       let rule = rules[index]
       let page = window.page(Int(rule.pfn - window.firstPFN))
@@ -71,15 +72,5 @@ final class UnderlaySubstitution: Sendable {
     return rule.active.contents().withUnsafeBytes { expected in
       expected[..<count].elementsEqual(UnsafeRawBufferPointer(page)[..<count])
     }
-  }
-
-  private func firstRule(from pfn: UInt64) -> Int {
-    var low = 0
-    var high = rules.count
-    while low < high {
-      let middle = (low + high) / 2
-      if rules[middle].pfn < pfn { low = middle + 1 } else { high = middle }
-    }
-    return low
   }
 }

@@ -1,3 +1,4 @@
+import Algorithms
 import GRDB
 
 /// Which slots of which chunks the snapshots name: what gc keeps.
@@ -64,15 +65,10 @@ struct ChunkUsage {
       lastIndex = candidate
       return candidate
     }
-    var low = 0
-    var high = chunkIDs.count
-    while low < high {
-      let middle = (low + high) / 2
-      if chunkIDs[middle] < chunkID { low = middle + 1 } else { high = middle }
-    }
-    guard low < chunkIDs.count, chunkIDs[low] == chunkID else { return nil }
-    lastIndex = low
-    return low
+    let index = chunkIDs.partitioningIndex { $0 >= chunkID }
+    guard index < chunkIDs.count, chunkIDs[index] == chunkID else { return nil }
+    lastIndex = index
+    return index
   }
 
   /// Chunks that nothing names.

@@ -1,3 +1,4 @@
+import Algorithms
 import GRDB
 
 /// Frees what no snapshot names. Every step is a series of short transactions after each of which
@@ -9,8 +10,8 @@ struct GarbageCollector {
   private let database: Database
   private let control: OperationControl
   private var result: CollectResult
-  /// Chunks that were deleted; their entries in the page index are stale.
-  private var deletedChunkIDs: Set<Int64> = []
+  /// Whether the page index has stale entries because of this collection.
+  private var hasDeletedChunks = false
 
   init(_ database: Database, control: OperationControl, dryRun: Bool = false) {
     self.database = database
@@ -46,7 +47,7 @@ struct GarbageCollector {
       return
     }
     try ChunkRemover.remove(dead, database, control: control)
-    deletedChunkIDs.formUnion(dead)
+    hasDeletedChunks = hasDeletedChunks || !dead.isEmpty
   }
 
   /// Packs the live pages of chunks that are mostly dead into new chunks.
@@ -57,14 +58,20 @@ struct GarbageCollector {
     try repacker.repack(usage.mostlyDead)
     result.repackedChunkCount = UInt64(repacker.repackedChunkIDs.count)
     result.repackedStoredByteCount = repacker.freedStoredByteCount
-    deletedChunkIDs.formUnion(repacker.repackedChunkIDs)
+    hasDeletedChunks = hasDeletedChunks || !repacker.repackedChunkIDs.isEmpty
   }
 
-  /// Drops stale entries of the page index.
-  mutating func compactIndex() throws {
-    guard !result.dryRun, !deletedChunkIDs.isEmpty else { return }
-    let deleted = deletedChunkIDs
-    try IndexMerge.compact(database) { !deleted.contains($0.chunkID) }
+  /// Drops the page index's entries for chunks that are gone, which deletes leave behind as well.
+  func compactIndex() throws {
+    guard !result.dryRun else { return }
+    let entryCount = try IndexRun.fetchActive(database).reduce(0) { $0 + $1.entryCount }
+    let pageCount = try UInt64.fetchOne(database, sql: "SELECT sum(page_count) FROM chunk") ?? 0
+    guard entryCount != pageCount || hasDeletedChunks else { return }
+    let chunkIDs = try Int64.fetchAll(database, sql: "SELECT id FROM chunk ORDER BY id")
+    try IndexMerge.compact(database) { location in
+      let index = chunkIDs.partitioningIndex { $0 >= location.chunkID }
+      return index < chunkIDs.count && chunkIDs[index] == location.chunkID
+    }
   }
 
   /// Moves the file's last pages into free ones and cuts the file, in steps.

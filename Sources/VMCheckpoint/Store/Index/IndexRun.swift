@@ -1,3 +1,4 @@
+import Algorithms
 import Foundation
 import GRDB
 
@@ -23,13 +24,7 @@ struct IndexRun: Sendable {
   ///
   /// - Complexity: O(log *n*) in the number of blocks.
   func firstBlock(for prefix: UInt64) -> Int {
-    var low = 0
-    var high = fences.count
-    while low < high {
-      let middle = (low + high) / 2
-      if fences[middle] < prefix { low = middle + 1 } else { high = middle }
-    }
-    return max(0, low - 1)
+    max(0, fences.partitioningIndex { $0 >= prefix } - 1)
   }
 
   /// The runs that lookups use, in the order in which they were made.

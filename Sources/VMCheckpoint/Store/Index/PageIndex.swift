@@ -1,3 +1,4 @@
+import Algorithms
 import GRDB
 
 /// Finds where a page's content is stored, over all snapshots, by its digest.
@@ -46,7 +47,9 @@ struct PageIndex {
     return try selectBlock.withBlob(0) { (blob) throws -> PageLocation? in
       guard let base = blob.baseAddress else { return nil }
       let count = blob.count / IndexEntry.byteCount
-      var index = Self.lowerBound(of: digest.prefix, in: base, count: count)
+      var index = (0..<count).partitioningIndex {
+        IndexEntry(loadingFrom: base + $0 * IndexEntry.byteCount).prefix >= digest.prefix
+      }
       while index < count {
         let entry = IndexEntry(loadingFrom: base + index * IndexEntry.byteCount)
         guard entry.prefix == digest.prefix else { return nil }
@@ -57,21 +60,6 @@ struct PageIndex {
       }
       return nil
     }
-  }
-
-  /// The index of the first entry whose prefix is not less than `prefix`.
-  private static func lowerBound(of prefix: UInt64, in base: UnsafeRawPointer, count: Int) -> Int {
-    var low = 0
-    var high = count
-    while low < high {
-      let middle = (low + high) / 2
-      if IndexEntry(loadingFrom: base + middle * IndexEntry.byteCount).prefix < prefix {
-        low = middle + 1
-      } else {
-        high = middle
-      }
-    }
-    return low
   }
 
   /// Appends `entries`, in ascending order, as a new run, in the caller's transaction.
