@@ -1,20 +1,45 @@
 import Foundation
 import GRDB
 
-/// What of a snapshot a restore needs beside its pages, read in one transaction.
+/// What of a snapshot a restore needs beside its pages, read in one transaction: rows may be deleted
+/// after it, chunks not.
 struct RestorePlan {
-  var snapshot: SnapshotRow
-  var layout: RAMLayout
+  let snapshot: SnapshotRow
+  let layout: RAMLayout
   /// Retargeted as the request asks.
-  var overlays: StoredOverlays
+  let overlays: StoredOverlays
+  /// The overlays.json that describes the restored RAM; empty unless it is asked for.
+  let overlaysJSON: String
 
   init(_ request: RestoreRequest, _ database: Database) throws {
     snapshot = try SnapshotCatalog.resolve(request.reference, in: database)
     layout = try snapshot.layout(database)
-    overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
+    var overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
     try overlays.retarget(
       tscFrequencyHz: request.tscFrequencyHz,
       cpuVendor: request.cpuVendor
     )
+    self.overlays = overlays
+    overlaysJSON =
+      try request.overlaysOutputPath == nil
+      ? "" : Self.document(overlays, of: snapshot, request.overlays, database).encodedJSON()
+  }
+
+  private static func document(
+    _ overlays: StoredOverlays,
+    of snapshot: SnapshotRow,
+    _ treatment: OverlayTreatment,
+    _ database: Database
+  ) throws -> OverlayDocument {
+    switch treatment {
+    case .omit:
+      return overlays.bareDocument()
+    case .apply:
+      var pages = StoredPageReader(database)
+      return try overlays.appliedDocument { pfn in
+        let underlay = try pages.page(of: snapshot.id, at: pfn)
+        return underlay.isZero ? .zero : .page(underlay)
+      }
+    }
   }
 }

@@ -10,14 +10,7 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
-    let lock = try StoreLock.acquire(
-      .chunks,
-      .shared,
-      storePath: path,
-      cancellation: control.cancellation
-    )
-    defer { lock?.release() }
-    return try withConnection(control: control) { database in
+    return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       let overlaysFile = try Self.overlaysFile(request)
@@ -31,7 +24,7 @@ extension Store {
           verifiesPages: request.verifiesPages,
           control: control
         ).run(database, patches: patches)
-        try Self.write(plan, request, to: overlaysFile, database)
+        try overlaysFile?.write(plan.overlaysJSON)
         try control.cancellation.check()
         try output.commit()
         path = targetPath
@@ -42,7 +35,7 @@ extension Store {
           verifiesPages: request.verifiesPages,
           control: control
         ).run(database, patches: patches)
-        try Self.write(plan, request, to: overlaysFile, database)
+        try overlaysFile?.write(plan.overlaysJSON)
       }
       try overlaysFile?.commit()
       return RestoreResult(
@@ -81,26 +74,5 @@ extension Store {
       )
     }
     return try OutputFile(path: path, overwriting: request.overwrites)
-  }
-
-  private static func write(
-    _ plan: RestorePlan,
-    _ request: RestoreRequest,
-    to file: OutputFile?,
-    _ database: Database
-  ) throws {
-    guard let file else { return }
-    let document: OverlayDocument
-    switch request.overlays {
-    case .omit:
-      document = plan.overlays.bareDocument()
-    case .apply:
-      var pages = StoredPageReader(database)
-      document = try plan.overlays.appliedDocument { pfn in
-        let underlay = try pages.page(of: plan.snapshot.id, at: pfn)
-        return underlay.isZero ? .zero : .page(underlay)
-      }
-    }
-    try file.write(document.encodedJSON())
   }
 }

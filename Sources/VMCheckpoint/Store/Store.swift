@@ -79,6 +79,22 @@ public final class Store: Sendable {
     }
   }
 
+  /// As ``withConnection(control:_:)``, for reading chunks over several transactions: none of them
+  /// is freed in the meantime.
+  func withSharedChunks<Result>(
+    control: OperationControl,
+    _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    let lock = try StoreLock.acquire(
+      .chunks,
+      .shared,
+      storePath: path,
+      cancellation: control.cancellation
+    )
+    defer { lock?.release() }
+    return try withConnection(control: control, body)
+  }
+
   /// - Throws: ``VMCheckpointError`` with the code `permissionDenied`.
   func requireWritable() throws(VMCheckpointError) {
     guard isReadOnly else { return }

@@ -15,14 +15,7 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> VerifyReport {
     let start = MonotonicClock.nowSeconds
-    let lock = try StoreLock.acquire(
-      .chunks,
-      .shared,
-      storePath: path,
-      cancellation: control.cancellation
-    )
-    defer { lock?.release() }
-    return try withConnection(control: control) { database in
+    return try withSharedChunks(control: control) { database in
       var verification = Verification()
       let snapshots: [SnapshotRow]
       let chunkIDs: [Int64]
