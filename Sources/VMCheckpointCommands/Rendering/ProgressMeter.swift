@@ -78,7 +78,9 @@ package struct ProgressReading: Hashable {
     let text = pieces.joined(separator: ", ")
     let room = columnCount - head.count - text.count - 3
     guard room >= 10 else { return fit(head, pieces, columnCount) }
-    return "\(head)\(bar(of: totalByteCount, width: min(room, 30))) \(text)"
+    // On 80 columns there is room for 20 beside all of the pieces: the bar keeps its width when
+    // a rate and a time join.
+    return "\(head)\(bar(of: totalByteCount, width: min(room, 20))) \(text)"
   }
 
   /// `head` with as many of `pieces` as there is room for.

@@ -59,18 +59,18 @@ import VMCheckpointCommands
   @Test func everything() {
     #expect(
       line(430 << 20, of: 1 << 30, rate: 910 * 1_048_576)
-        == "saving  41% [========             ] 430.0 MiB of 1.0 GiB, 910.0 MiB/s, ETA 0:01"
+        == "saving  41% [========            ] 430.0 MiB of 1.0 GiB, 910.0 MiB/s, ETA 0:01"
     )
   }
 
   @Test func atTheBeginningAndTheEnd() {
     #expect(
       line(0, of: 1 << 30, rate: nil)
-        == "saving   0% [                              ] 0 B of 1.0 GiB"
+        == "saving   0% [                    ] 0 B of 1.0 GiB"
     )
     #expect(
       line(1 << 30, of: 1 << 30, rate: 1_073_741_824)
-        == "saving 100% [==============================] 1.0 GiB of 1.0 GiB, 1.0 GiB/s"
+        == "saving 100% [====================] 1.0 GiB of 1.0 GiB, 1.0 GiB/s"
     )
   }
 
