@@ -28,7 +28,8 @@ enum StoreConnection {
     return (queue, isReadOnly)
   }
 
-  /// Opens the store at `path`, creating file and schema when there is none or an empty file.
+  /// Opens the store at `path`, creating file and schema when there is none, an empty file, or a
+  /// database that another process has begun to make a store of, and may have died over.
   ///
   /// - Throws: ``VMCheckpointError``. A file that this call created and could not fill is removed.
   static func openOrCreate(
@@ -36,23 +37,17 @@ enum StoreConnection {
     busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
     let created = try createEmptyFile(path: path)
-    if !created {
-      guard try fileByteCount(path: path) == 0 else { return try open(path: path, busy: busy) }
+    if !created, try fileByteCount(path: path) > 0 {
+      try checkFile(path: path)
+      let isReadOnly = access(path, W_OK) != 0
+      let queue = try connect(path: path, readOnly: isReadOnly, busy: busy)
+      if !isReadOnly, try isBlank(queue, path: path) { try fill(queue, path: path) }
+      try checkFormat(queue, path: path)
+      return (queue, isReadOnly)
     }
     do throws(VMCheckpointError) {
       let queue = try connect(path: path, readOnly: false, busy: busy)
-      try translatingDatabaseErrors(storePath: path) {
-        try queue.writeWithoutTransaction { database in
-          // Both take effect only while the file is empty.
-          try database.execute(
-            sql: """
-              PRAGMA page_size = \(StoreFormat.databasePageByteCount);
-              PRAGMA auto_vacuum = INCREMENTAL;
-              """
-          )
-        }
-        try migrate(queue)
-      }
+      try fill(queue, path: path)
       try checkFormat(queue, path: path)
       return (queue, false)
     } catch {
@@ -61,6 +56,42 @@ enum StoreConnection {
         unlink(path + "-journal")
       }
       throw error
+    }
+  }
+
+  /// Makes a store of an empty file or a blank database.
+  private static func fill(_ queue: DatabaseQueue, path: String) throws(VMCheckpointError) {
+    try translatingDatabaseErrors(storePath: path) {
+      try queue.writeWithoutTransaction { database in
+        // Both take effect only while the file is empty. The second writes a first page: until
+        // the migration is committed, or for ever when this process dies, the database is blank.
+        try database.execute(
+          sql: """
+            PRAGMA page_size = \(StoreFormat.databasePageByteCount);
+            PRAGMA auto_vacuum = INCREMENTAL;
+            """
+        )
+      }
+      try migrate(queue)
+    }
+  }
+
+  /// Whether the database is what ``fill(_:path:)`` leaves before its migration.
+  private static func isBlank(
+    _ queue: DatabaseQueue,
+    path: String
+  ) throws(VMCheckpointError) -> Bool {
+    try translatingDatabaseErrors(storePath: path) {
+      try queue.read { database in
+        try Bool.fetchOne(
+          database,
+          sql: """
+            SELECT page_size = \(StoreFormat.databasePageByteCount) AND application_id = 0
+                   AND user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_schema)
+              FROM pragma_page_size, pragma_application_id, pragma_user_version
+            """
+        ) ?? false
+      }
     }
   }
 
