@@ -1,0 +1,123 @@
+import Testing
+import VMCheckpoint
+import VMCheckpointTestSupport
+
+@Suite struct ChunkCodecTests {
+  @Test(arguments: [1, 2, 7, 15, 16])
+  func chunksAreNotChangedByCompression(pageCount: Int) throws {
+    var generator = TestGenerator(seed: UInt64(pageCount))
+    for isCompressible in [true, false] {
+      let pages = generator.pages(pageCount, compressible: isCompressible)
+      let chunk = try ChunkProbe(pages: pages)
+      #expect(chunk.encoding == (isCompressible ? "lz4" : "raw"))
+      #expect(try chunk.pages(verifyingDigests: true).get() == pages)
+    }
+  }
+
+  /// Whoever has only the file and the lz4 tool must get the pages out.
+  @Test(arguments: [1, 5, 16])
+  func framesOpenWithTheLZ4Tool(pageCount: Int) throws {
+    var generator = TestGenerator(seed: UInt64(pageCount))
+    let directory = try TemporaryDirectory()
+    let pages = generator.pages(pageCount, compressible: true)
+    try writeFile(directory.file("chunk.lz4"), try ChunkProbe(pages: pages).stored)
+    let outcome = try run(["/usr/bin/env", "lz4", "-d", "-c", directory.file("chunk.lz4")])
+    #expect(outcome.ending == .exit(0))
+    #expect(outcome.standardOutput == pages)
+  }
+
+  @Test func storedBytesAreNeverLongerThanThePages() throws {
+    var generator = TestGenerator(seed: 9)
+    for pageCount in 1...16 {
+      let chunk = try ChunkProbe(pages: generator.pages(pageCount, compressible: false))
+      #expect(chunk.stored.count == pageCount * Page.byteCount)
+    }
+  }
+
+  @Test func truncatedFramesAreErrors() throws {
+    var generator = TestGenerator(seed: 10)
+    let chunk = try ChunkProbe(pages: generator.pages(5, compressible: true))
+    for length in 0..<chunk.stored.count {
+      var damaged = chunk
+      damaged.stored = Array(chunk.stored.prefix(length))
+      #expect(throws: ChunkProbe.ChunkProblem.self, "\(length) bytes") {
+        try damaged.pages(verifyingDigests: false).get()
+      }
+    }
+  }
+
+  @Test func extendedFramesAreErrors() throws {
+    var generator = TestGenerator(seed: 11)
+    let chunk = try ChunkProbe(pages: generator.pages(5, compressible: true))
+    for extra in [[0], chunk.stored, Array(repeating: UInt8(0), count: 4096)] {
+      var damaged = chunk
+      damaged.stored += extra
+      #expect(throws: ChunkProbe.ChunkProblem.self) {
+        try damaged.pages(verifyingDigests: false).get()
+      }
+    }
+  }
+
+  /// The content's checksum must catch whatever the decoder lets through.
+  @Test func flippedBitsNeverGiveWrongPages() throws {
+    var generator = TestGenerator(seed: 12)
+    let pages = generator.pages(4, compressible: true)
+    let chunk = try ChunkProbe(pages: pages)
+    for bit in 0..<(chunk.stored.count * 8) {
+      var damaged = chunk
+      damaged.stored[bit / 8] ^= 1 << (bit % 8)
+      guard case .success(let read) = try damaged.pages(verifyingDigests: false) else { continue }
+      #expect(read == pages, "bit \(bit)")
+    }
+  }
+
+  @Test func framesOfAnotherLengthAreErrors() throws {
+    var generator = TestGenerator(seed: 13)
+    let pages = generator.pages(6, compressible: true)
+    let chunk = try ChunkProbe(pages: pages)
+    for count in [1, 5, 7, 16] {
+      var damaged = chunk
+      damaged.digests = Array((chunk.digests + chunk.digests + chunk.digests).prefix(count * 32))
+      #expect(throws: ChunkProbe.ChunkProblem.self, "\(count) pages") {
+        try damaged.pages(verifyingDigests: false).get()
+      }
+    }
+  }
+
+  @Test func rawChunksAreAlwaysCheckedAgainstTheirDigests() throws {
+    var generator = TestGenerator(seed: 14)
+    let chunk = try ChunkProbe(pages: generator.pages(3, compressible: false))
+    for _ in 0..<50 {
+      var damaged = chunk
+      damaged.stored[generator.int(0...(chunk.stored.count - 1))] ^=
+        1 << UInt8(generator.int(0...7))
+      #expect(throws: ChunkProbe.ChunkProblem.self) {
+        try damaged.pages(verifyingDigests: false).get()
+      }
+    }
+  }
+
+  @Test func randomBytesAreErrorsAndNoCrash() throws {
+    var generator = TestGenerator(seed: 15)
+    let magic: [UInt8] = [0x04, 0x22, 0x4d, 0x18]
+    for round in 0..<3000 {
+      let length = generator.int(1...600)
+      var bytes = (0..<length).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
+      if round % 2 == 0 { bytes = magic + bytes }
+      let chunk = ChunkProbe(
+        encoding: "lz4",
+        stored: bytes,
+        digests: [UInt8](repeating: 0, count: 32 * 16)
+      )
+      #expect(throws: ChunkProbe.ChunkProblem.self, "round \(round)") {
+        try chunk.pages(verifyingDigests: false).get()
+      }
+    }
+  }
+}
+
+extension TestGenerator {
+  fileprivate mutating func pages(_ count: Int, compressible: Bool) -> [UInt8] {
+    (0..<count).flatMap { _ in compressible ? compressiblePage() : incompressiblePage() }
+  }
+}

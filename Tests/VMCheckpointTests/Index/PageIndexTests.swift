@@ -1,0 +1,222 @@
+import Foundation
+import GRDB
+import Testing
+import VMCheckpoint
+import VMCheckpointTestSupport
+
+/// The page index against a dictionary, with forged digests.
+@Suite struct PageIndexTests {
+  @Test(arguments: 1...6)
+  func lookupsDoNotLosePagesAcrossRunsAndMerges(seed: Int) throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: UInt64(seed))
+    for _ in 0..<generator.int(2...9) {
+      try fixture.appendRun(pageCount: generator.int(1...2600), using: &generator)
+      if generator.oneIn(2) { try fixture.index.mergeRunsOfLikeSize() }
+      try fixture.checkLookups(using: &generator)
+    }
+  }
+
+  @Test func sizesOfRunsDoubleSoThatLookupsStayFew() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 1)
+    for _ in 0..<40 {
+      try fixture.appendRun(pageCount: 100, using: &generator)
+      try fixture.index.mergeRunsOfLikeSize()
+      let sizes = try fixture.index.runSizes()
+      for (older, newer) in zip(sizes, sizes.dropFirst()) {
+        #expect(older > 2 * newer, "runs \(sizes)")
+      }
+    }
+    #expect(try fixture.index.runSizes().reduce(0, +) == 4000)
+    try fixture.checkLookups(using: &generator)
+  }
+
+  /// A guest can grind digests with equal prefixes; they may fill several blocks.
+  @Test func pagesWithEqualPrefixesAreFoundAcrossBlockBorders() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 2)
+    try fixture.appendRun(pageCount: 990, prefix: 7, using: &generator)
+    try fixture.appendRun(pageCount: 2500, prefix: 9, using: &generator)
+    try fixture.appendRun(pageCount: 30, prefix: 8, using: &generator)
+    try fixture.checkLookups(using: &generator)
+    try fixture.index.compact(droppingChunks: [])
+    #expect(try fixture.index.runSizes() == [3520])
+    try fixture.checkLookups(using: &generator)
+  }
+
+  @Test func prefixesAtTheEndsOfTheRangeAreFound() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 3)
+    try fixture.appendRun(pageCount: 20, prefix: 0, using: &generator)
+    try fixture.appendRun(pageCount: 20, prefix: .max, using: &generator)
+    try fixture.checkLookups(using: &generator)
+    try fixture.index.mergeRunsOfLikeSize()
+    try fixture.checkLookups(using: &generator)
+  }
+
+  @Test func entriesOfDeletedChunksAreNotFound() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 4)
+    try fixture.appendRun(pageCount: 500, using: &generator)
+    let dead = Set(fixture.known.values.map(\.chunkID).filter { $0 % 3 == 0 })
+    try fixture.deleteChunks(dead)
+    try fixture.checkLookups(using: &generator)
+    try fixture.index.compact(droppingChunks: dead)
+    #expect(try fixture.index.runSizes() == [UInt64(fixture.known.count)])
+    try fixture.checkLookups(using: &generator)
+  }
+
+  /// After a deletion chunk numbers are given out anew: stale entries then name other pages.
+  @Test func staleEntriesDoNotFindPagesThatTookTheirPlace() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 5)
+    try fixture.appendRun(pageCount: 160, using: &generator)
+    let stale = Array(fixture.known.keys)
+    try fixture.deleteChunks(Set(fixture.known.values.map(\.chunkID)))
+    fixture.reuseChunkNumbers()
+    try fixture.appendRun(pageCount: 160, using: &generator)
+    try fixture.checkLookups(using: &generator)
+    #expect(try fixture.index.locations(of: stale).allSatisfy { $0 == nil })
+  }
+
+  @Test func runsThatAMergeLeftUnfinishedAreNeitherUsedNorKept() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 6)
+    try fixture.appendRun(pageCount: 1500, using: &generator)
+    try fixture.index.appendUnfinished(
+      (0..<2500).map { PageIndexProbe.Entry(prefix: UInt64($0), chunkID: 1, slot: 0) }
+    )
+    #expect(try fixture.index.runSizes() == [1500])
+    try fixture.checkLookups(using: &generator)
+    #expect(try fixture.integer("SELECT count(*) FROM page_index_block") > 2)
+    try fixture.index.removeUnfinishedRuns()
+    #expect(try fixture.integer("SELECT count(*) FROM page_index_run") == 1)
+    #expect(try fixture.integer("SELECT count(*) FROM page_index_block") == 2)
+    try fixture.checkLookups(using: &generator)
+  }
+
+  @Test func aRunThatLosesAllItsEntriesGoesAway() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 7)
+    try fixture.appendRun(pageCount: 100, using: &generator)
+    let dead = Set(fixture.known.values.map(\.chunkID))
+    try fixture.deleteChunks(dead)
+    try fixture.index.compact(droppingChunks: dead)
+    #expect(try fixture.index.runSizes().isEmpty)
+    #expect(try fixture.integer("SELECT count(*) FROM page_index_block") == 0)
+  }
+
+  @Test(arguments: [1, 2, 8, 64])
+  func aFullTableOfNewPagesDoesNotForgetThem(capacity: Int) throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: UInt64(capacity))
+    let distinct = (0..<200).map { _ in generator.digest() }
+    let digests = (0..<1000).map { _ in distinct.randomElement(using: &generator)! }
+    let used = Set(digests)
+    let (locations, newPageCount) = try fixture.index.store(
+      digests,
+      newPageCapacity: capacity,
+      firstChunkID: 1,
+      insertChunk: fixture.insertChunk
+    )
+    #expect(newPageCount == UInt64(used.count))
+    var places: [[UInt8]: PageIndexProbe.Entry] = [:]
+    for (digest, location) in zip(digests, locations) {
+      #expect(places.updateValue(location, forKey: digest) ?? location == location)
+    }
+    #expect(Set(places.values).count == used.count, "two pages in one place")
+  }
+}
+
+/// A store whose chunks have forged digests and no data.
+private final class IndexFixture {
+  let index: PageIndexProbe
+  private(set) var known: [[UInt8]: PageIndexProbe.Entry] = [:]
+  private let directory: TemporaryDirectory
+  private let queue: DatabaseQueue
+  private var nextChunkID: Int64 = 1
+
+  init() throws {
+    directory = try TemporaryDirectory()
+    let path = directory.file("store.db")
+    _ = try Store.openOrCreate(at: path)
+    index = try PageIndexProbe(path: path)
+    queue = try DatabaseQueue(path: path)
+    try queue.writeWithoutTransaction { try $0.execute(sql: "PRAGMA synchronous = OFF") }
+  }
+
+  /// - Parameter prefix: The first eight bytes of all the run's digests; `nil`: random.
+  func appendRun(
+    pageCount: Int,
+    prefix: UInt64? = nil,
+    using generator: inout TestGenerator
+  ) throws {
+    var entries: [PageIndexProbe.Entry] = []
+    var chunk: [[UInt8]] = []
+    for page in 1...pageCount {
+      let digest = generator.digest(prefix: prefix)
+      let entry = PageIndexProbe.Entry(
+        prefix: digest.prefix(8).reduce(0) { $0 << 8 | UInt64($1) },
+        chunkID: nextChunkID,
+        slot: chunk.count
+      )
+      chunk.append(digest)
+      entries.append(entry)
+      known[digest] = entry
+      if chunk.count == 16 || page == pageCount {
+        try insertChunk(nextChunkID, Array(chunk.joined()))
+        nextChunkID += 1
+        chunk = []
+      }
+    }
+    try index.append(entries)
+  }
+
+  func insertChunk(_ id: Int64, _ digests: [UInt8]) throws {
+    try queue.write { database in
+      try database.execute(
+        sql: """
+          INSERT OR REPLACE INTO chunk (id, page_count, stored_bytes, encoding, digests)
+          VALUES (?, ?, 1, 'raw', ?)
+          """,
+        arguments: [id, digests.count / 32, digests.withUnsafeBytes { Data($0) }]
+      )
+    }
+  }
+
+  func deleteChunks(_ ids: Set<Int64>) throws {
+    try queue.write { database in
+      for id in ids { try database.execute(sql: "DELETE FROM chunk WHERE id = ?", arguments: [id]) }
+    }
+    known = known.filter { !ids.contains($0.value.chunkID) }
+  }
+
+  func reuseChunkNumbers() { nextChunkID = 1 }
+
+  func integer(_ sql: String) throws -> Int {
+    try queue.read { try Int.fetchOne($0, sql: sql) ?? 0 }
+  }
+
+  /// Every page that is there is found where it is, and others are not.
+  func checkLookups(using generator: inout TestGenerator) throws {
+    let digests = Array(known.keys)
+    let found = try index.locations(of: digests)
+    let wrong = zip(digests, found).filter { known[$0] != $1 }.count
+    #expect(wrong == 0, "\(wrong) of \(digests.count) pages are not found where they are")
+    let strangers =
+      (0..<50).map { _ in generator.digest() }
+      + digests.prefix(50).map {
+        $0.dropLast() + [$0[31] ^ 1]
+      }
+    #expect(try index.locations(of: strangers).allSatisfy { $0 == nil })
+  }
+}
+
+extension TestGenerator {
+  fileprivate mutating func digest(prefix: UInt64? = nil) -> [UInt8] {
+    let words = [prefix ?? next(), next(), next(), next()]
+    return words.flatMap { word in (0..<8).map { UInt8(truncatingIfNeeded: word >> (56 - 8 * $0)) }
+    }
+  }
+}
