@@ -1,4 +1,5 @@
 import GRDB
+import Glibc
 
 extension Store {
   /// Restores a snapshot's RAM, with its overlays laid over it or without.
@@ -10,6 +11,8 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
+    if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
+    if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
@@ -47,6 +50,23 @@ extension Store {
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,
         durationSeconds: MonotonicClock.nowSeconds - start
+      )
+    }
+  }
+
+  /// Checks that a target, which may be an existing file that is to be replaced, is neither this
+  /// store nor one of the files that belong to it, under whatever name.
+  private func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
+    var target = stat()
+    guard stat(targetPath, &target) == 0 else { return }
+    for storePath in [path, path + "-journal", StoreLock.path(path)] {
+      var own = stat()
+      guard stat(storePath, &own) == 0, own.st_dev == target.st_dev, own.st_ino == target.st_ino
+      else { continue }
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot create \(quotedName(targetPath)): it belongs to the store",
+        hint: "give another path"
       )
     }
   }
