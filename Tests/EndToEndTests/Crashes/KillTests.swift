@@ -1,0 +1,164 @@
+import Glibc
+import Testing
+import VMCheckpointTestSupport
+
+/// `kill -9` at any moment leaves a store that opens, verifies, has every complete snapshot, and
+/// after a gc nothing else.
+@Suite(.serialized) struct KillTests {
+  private static let rounds = soakRounds(30)
+  private static let pageCount = 16_384
+
+  private let bench: Workbench
+  private let base = sampleRAM(pageCount / 4)
+
+  init() throws {
+    bench = try Workbench()
+    try bench.save("base", base)
+  }
+
+  /// Kills `arguments` after delays spread over the time that they take, `prepare`d each time.
+  ///
+  /// - Returns: How often the process was still running.
+  private func killRepeatedly(
+    _ arguments: [String],
+    seed: UInt64,
+    prepare: () throws -> Void,
+    check: (_ wasKilled: Bool, _ round: Int) throws -> Void
+  ) throws -> Int {
+    var generator = TestGenerator(seed: seed)
+    try prepare()
+    let full = try bench.tool.start(arguments).wait()
+    #expect(full.succeeded, "\(full)")
+    try check(false, -1)
+    var killed = 0
+    for round in 0..<Self.rounds {
+      try prepare()
+      let child = try bench.tool.start(arguments)
+      let share =
+        (Double(round) + Double.random(in: 0..<1, using: &generator)) / Double(Self.rounds)
+      usleep(UInt32(full.durationSeconds * 1.1 * share * 1e6))
+      child.send(SIGKILL)
+      let outcome = try child.wait()
+      let wasKilled = outcome.ending == .signal(SIGKILL)
+      #expect(wasKilled || outcome.succeeded, "round \(round): \(outcome)")
+      if wasKilled { killed += 1 }
+      try check(wasKilled, round)
+    }
+    return killed
+  }
+
+  /// What holds at once, before a gc.
+  private func expectSoundNow(_ round: Int) throws {
+    let outcome = try bench.tool.verify()
+    #expect(outcome.succeeded, "round \(round): \(outcome)")
+    #expect(try bench.sql.run("PRAGMA integrity_check") == "ok", "round \(round)")
+  }
+
+  @Test func aKilledSaveDoesNoHarm() throws {
+    let ram = sampleRAM(Self.pageCount, seed: 2)
+    let source = try bench.write("ram", ram)
+    let killed = try killRepeatedly(
+      ["save", source, "--name", "victim", "--vm", "base"],
+      seed: 1,
+      prepare: {
+        if try bench.tool.snapshotNames().contains("victim") {
+          try bench.tool.succeed("delete", "victim")
+        }
+      },
+      check: { wasKilled, round in
+        try expectSoundNow(round)
+        let names = try bench.tool.snapshotNames()
+        #expect(names == ["base"] || names == ["base", "victim"], "round \(round): \(names)")
+        #expect(wasKilled || names == ["base", "victim"], "round \(round)")
+        // A third of the rounds go on from what the last one left.
+        guard round % 3 != 1 else { return }
+        let isComplete = names.count == 2
+        try expectSound(
+          bench,
+          [("base", base)] + (isComplete ? [("victim", ram)] : []),
+          "round \(round)"
+        )
+      }
+    )
+    #expect(killed >= Self.rounds / 3, "only \(killed) of \(Self.rounds) were killed")
+  }
+
+  @Test func aKilledDeleteDoesNoHarm() throws {
+    let ram = sampleRAM(Self.pageCount / 2, seed: 3)
+    let source = try bench.write("ram", ram)
+    let killed = try killRepeatedly(
+      ["delete", "victim"],
+      seed: 2,
+      prepare: {
+        if try !bench.tool.snapshotNames().contains("victim") {
+          try bench.tool.succeed("save", source, "--name", "victim", "--vm", "base")
+        }
+      },
+      check: { wasKilled, round in
+        try expectSoundNow(round)
+        let isThere = try bench.tool.snapshotNames() == ["base", "victim"]
+        #expect(wasKilled || !isThere, "round \(round)")
+        guard round % 3 != 1 else { return }
+        try expectSound(
+          bench,
+          [("base", base)] + (isThere ? [("victim", ram)] : []),
+          "round \(round)"
+        )
+      }
+    )
+    #expect(killed >= Self.rounds / 4, "only \(killed) of \(Self.rounds) were killed")
+  }
+
+  @Test func aKilledCollectionDoesNoHarm() throws {
+    // Every eighth page of the victim is the survivor's too, so that chunks are repacked.
+    var generator = TestGenerator(seed: 4)
+    let ram = (0..<(Self.pageCount / 4)).flatMap { _ in generator.compressiblePage() }
+    let survivor = stride(from: 0, to: Self.pageCount / 4, by: 8).flatMap { index in
+      ram[(index * 4096)..<((index + 1) * 4096)]
+    }
+    let source = try bench.write("ram", ram)
+    let survivorSource = try bench.write("survivor", survivor)
+    let killed = try killRepeatedly(
+      ["gc"],
+      seed: 3,
+      prepare: {
+        if try bench.tool.snapshotNames().contains("survivor") {
+          try bench.tool.succeed("delete", "survivor")
+        }
+        try bench.tool.succeed("gc")
+        try bench.tool.succeed("save", source, "--name", "victim", "--vm", "base")
+        try bench.tool.succeed("save", survivorSource, "--name", "survivor", "--vm", "base")
+        // As a delete that could not free chunks leaves it.
+        try bench.sql.run(
+          "PRAGMA foreign_keys = ON; DELETE FROM snapshot WHERE name = 'victim'"
+        )
+      },
+      check: { _, round in
+        try expectSoundNow(round)
+        guard round % 3 != 1 else { return }
+        try expectSound(bench, [("base", base), ("survivor", survivor)], "round \(round)")
+      }
+    )
+    #expect(killed >= Self.rounds / 4, "only \(killed) of \(Self.rounds) were killed")
+  }
+
+  /// The first save makes the store; killed there, the next save must not find a stranger's file.
+  @Test func aStoreWhoseMakerIsKilledCanStillBeMade() throws {
+    var generator = TestGenerator(seed: 5)
+    let ram = sampleRAM(16)
+    let source = try bench.write("ram", ram)
+    for round in 0..<Self.rounds {
+      let fresh = try Workbench()
+      let child = try fresh.tool.start(["save", source, "--name", "a"])
+      usleep(UInt32(generator.int(0...40_000)))
+      child.send(SIGKILL)
+      _ = try child.wait()
+      let list = try fresh.tool.run("list")
+      #expect(list.endedOrderly, "round \(round): \(list)")
+      let again = try fresh.tool.run("save", source, "--name", "b")
+      #expect(again.succeeded, "round \(round): \(again)")
+      #expect(try fresh.restore("b") == ram)
+      #expect(try fresh.tool.verify().succeeded)
+    }
+  }
+}

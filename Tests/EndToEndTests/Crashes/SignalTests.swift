@@ -1,0 +1,176 @@
+import Glibc
+import Testing
+import VMCheckpointTestSupport
+
+/// Ctrl-C and SIGTERM end an operation by the signal and leave nothing behind.
+@Suite(.serialized) struct SignalTests {
+  private static let rounds = soakRounds(16)
+  private let bench: Workbench
+  private let base = sampleRAM(2000)
+
+  init() throws {
+    bench = try Workbench()
+    try bench.save("base", base)
+  }
+
+  /// Sends `signal` after delays spread over `durationSeconds`.
+  private func interrupt(
+    _ arguments: [String],
+    _ signal: Int32,
+    durationSeconds: Double,
+    round: Int,
+    using generator: inout TestGenerator
+  ) throws -> ProcessOutcome {
+    let child = try bench.tool.start(arguments)
+    let share = (Double(round) + Double.random(in: 0..<1, using: &generator)) / Double(Self.rounds)
+    usleep(UInt32(durationSeconds * 1.05 * share * 1e6))
+    child.send(signal)
+    return try child.wait()
+  }
+
+  @Test(arguments: [SIGINT, SIGTERM])
+  func anInterruptedSaveLeavesNothing(signal: Int32) throws {
+    var generator = TestGenerator(seed: UInt64(signal))
+    let ram = sampleRAM(12_000, seed: 2)
+    let source = try bench.write("ram", ram)
+    let full = try bench.tool.succeed("save", source, "--name", "victim")
+    try bench.tool.succeed("delete", "victim")
+    try bench.tool.succeed("gc")
+    let entries = bench.directory.entries
+    var interrupted = 0
+    for round in 0..<Self.rounds {
+      let outcome = try interrupt(
+        ["save", source, "--name", "victim"],
+        signal,
+        durationSeconds: full.durationSeconds,
+        round: round,
+        using: &generator
+      )
+      #expect(bench.directory.entries == entries)
+      if outcome.succeeded {
+        try bench.tool.succeed("delete", "victim")
+        try bench.tool.succeed("gc")
+        continue
+      }
+      interrupted += 1
+      #expect(outcome.ending == .signal(signal), "round \(round): \(outcome)")
+      // Before the operation began the signal has its default action, and nothing is said.
+      #expect(
+        ["vmckpt: interrupted\n", ""].contains(outcome.standardError),
+        "round \(round)"
+      )
+      let counts = try bench.sql.run(
+        "SELECT count(*), sum(state = 'complete') FROM snapshot"
+      )
+      #expect(counts == "1|1", "round \(round)")
+      let (stored, named) = try bench.sql.pageCounts()
+      #expect(stored == named, "round \(round): \(stored) pages are stored, \(named) named")
+      #expect(try bench.tool.verify().succeeded, "round \(round)")
+    }
+    #expect(interrupted >= Self.rounds / 3, "only \(interrupted) of \(Self.rounds)")
+    try expectSound(bench, [("base", base)], "after all")
+  }
+
+  @Test func anInterruptedRestoreLeavesTheOldTargetAndNoTemporaryFile() throws {
+    var generator = TestGenerator(seed: 3)
+    let ram = sampleRAM(20_000, seed: 3)
+    try bench.save("large", ram)
+    let target = try bench.write("target", "old")
+    let out = try bench.write("out.json", "old")
+    let arguments = ["restore", "large", "-o", target, "--overlays-out", out, "--force"]
+    let full = try bench.tool.start(arguments).wait()
+    #expect(full.succeeded, "\(full)")
+    var interrupted = 0
+    for round in 0..<Self.rounds {
+      try writeFile(target, "old")
+      try writeFile(out, "old")
+      let entries = bench.directory.entries
+      let outcome = try interrupt(
+        arguments,
+        [SIGINT, SIGTERM][round % 2],
+        durationSeconds: full.durationSeconds,
+        round: round,
+        using: &generator
+      )
+      #expect(bench.directory.entries == entries, "round \(round)")
+      if outcome.succeeded {
+        #expect(try readFile(target) == ram, "round \(round)")
+        continue
+      }
+      interrupted += 1
+      #expect(outcome.ending == .signal([SIGINT, SIGTERM][round % 2]), "round \(round)")
+      #expect(try readFile(target) == Array("old".utf8), "round \(round)")
+      #expect(try readFile(out) == Array("old".utf8), "round \(round)")
+    }
+    #expect(interrupted >= Self.rounds / 3, "only \(interrupted) of \(Self.rounds)")
+  }
+
+  @Test(arguments: [["gc"], ["delete", "victim"], ["verify"]])
+  func anInterruptedOperationLeavesASoundStore(arguments: [String]) throws {
+    var generator = TestGenerator(seed: 4)
+    let ram = sampleRAM(8000, seed: 4)
+    let source = try bench.write("ram", ram)
+    func prepare() throws {
+      if try !bench.tool.snapshotNames().contains("victim") {
+        try bench.tool.succeed("save", source, "--name", "victim")
+      }
+      guard arguments == ["gc"] else { return }
+      try bench.sql.run("PRAGMA foreign_keys = ON; DELETE FROM snapshot WHERE name = 'victim'")
+    }
+    try prepare()
+    let full = try bench.tool.start(arguments).wait()
+    for round in 0..<(Self.rounds / 2) {
+      try prepare()
+      let outcome = try interrupt(
+        arguments,
+        SIGTERM,
+        durationSeconds: full.durationSeconds,
+        round: round * 2,
+        using: &generator
+      )
+      #expect(outcome.succeeded || outcome.ending == .signal(SIGTERM), "round \(round): \(outcome)")
+      let isThere = try bench.tool.snapshotNames().contains("victim")
+      try expectSound(
+        bench,
+        [("base", base)] + (isThere ? [("victim", ram)] : []),
+        "round \(round)"
+      )
+    }
+  }
+
+  /// A save from a pipe waits for input that may never come.
+  @Test(arguments: [SIGINT, SIGTERM])
+  func aSaveThatWaitsForInputCanBeInterrupted(signal: Int32) throws {
+    let pipe = try Pipe()
+    let child = try bench.tool.start(["save", "-", "--name", "x"], input: .descriptor(pipe.reader))
+    try pipe.write(sampleRAM(10))
+    try waitUntil("the save has begun") {
+      try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
+    }
+    child.send(signal)
+    let outcome = try child.wait(timeoutSeconds: 20)
+    #expect(outcome.ending == .signal(signal), "\(outcome)")
+    try expectSound(bench, [("base", base)], "after an interrupted pipe")
+  }
+
+  @Test func aSaveThatWaitsForAnotherCanBeInterrupted() throws {
+    let pipe = try Pipe()
+    let holder = try bench.tool.start(
+      ["save", "-", "--name", "x"],
+      input: .descriptor(pipe.reader)
+    )
+    try pipe.write(base)
+    try waitUntil("the save has begun") {
+      try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
+    }
+    for arguments in [["save", try bench.write("ram", base), "--name", "y"], ["gc"]] {
+      let child = try bench.tool.start(arguments)
+      usleep(200_000)
+      child.send(SIGINT)
+      #expect(try child.wait(timeoutSeconds: 20).ending == .signal(SIGINT))
+    }
+    pipe.closeWriter()
+    #expect(try holder.wait().succeeded)
+    try expectSound(bench, [("base", base), ("x", base)], "after interrupted waits")
+  }
+}

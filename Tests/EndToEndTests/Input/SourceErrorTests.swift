@@ -1,0 +1,197 @@
+import Glibc
+import Testing
+import VMCheckpointTestSupport
+
+/// RAM that cannot be saved is refused in one line, and leaves nothing behind.
+@Suite struct SourceErrorTests {
+  private let bench: Workbench
+
+  init() throws { bench = try Workbench() }
+
+  private func expectRefused(
+    _ source: String,
+    _ options: String...,
+    code: Int32,
+    _ message: String,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let before = bench.directory.entries
+    let outcome = try bench.tool.start(["save", source] + options).wait()
+    expectFailure(outcome, code, message, sourceLocation: sourceLocation)
+    // Not even an empty store.
+    #expect(bench.directory.entries == before, sourceLocation: sourceLocation)
+  }
+
+  @Test(arguments: [1, 4095, 4097, 5000])
+  func anUnalignedFileIsRefused(byteCount: Int) throws {
+    let path = bench.directory.file("a.ram")
+    try writeFile(path, [UInt8](repeating: 7, count: byteCount))
+    try expectRefused(
+      path,
+      code: 65,
+      "RAM file \"\(path)\" has \(byteCount) bytes, which is not a multiple of 4096; "
+        + "give a raw image of RAM, complete to its last page"
+    )
+  }
+
+  @Test func anEmptyFileIsRefused() throws {
+    let path = bench.directory.file("a.ram")
+    try writeFile(path, "")
+    try expectRefused(path, code: 65, "RAM file \"\(path)\" is empty")
+  }
+
+  @Test func aMissingFileIsRefused() throws {
+    let path = bench.directory.file("a.ram")
+    try expectRefused(path, code: 66, "there is no RAM file \"\(path)\"")
+  }
+
+  @Test func aDirectoryIsRefused() throws {
+    let path = bench.directory.path
+    try expectRefused(path, code: 65, "RAM file \"\(path)\" is a directory")
+  }
+
+  @Test func aPipeByNameIsRefusedAndNotWaitedFor() throws {
+    let path = bench.directory.file("pipe")
+    mkfifo(path, 0o600)
+    try expectRefused(
+      path,
+      code: 65,
+      "RAM file \"\(path)\" is neither a file nor a block device; "
+        + "to save what a pipe holds, redirect it and give - as the source"
+    )
+  }
+
+  @Test func regionsThatOverlapAreRefused() throws {
+    let path = try bench.write("a.ram", sampleRAM(32))
+    try expectRefused(
+      path,
+      "--region",
+      "gpa=0,size=64K",
+      "--region",
+      "gpa=0x8000,size=64K",
+      code: 64,
+      "--region: memory regions overlap: gpa=0x0,size=0x10000 and gpa=0x8000,size=0x10000 "
+        + "both hold GPA 0x8000"
+    )
+    try expectRefused(
+      path,
+      "--region",
+      "gpa=0,size=64K,offset=0",
+      "--region",
+      "gpa=1M,size=64K,offset=32K",
+      code: 64,
+      "--region: memory regions overlap in the RAM file: gpa=0x0,size=0x10000 and "
+        + "gpa=0x100000,size=0x10000 both hold file offset 0x8000"
+    )
+  }
+
+  @Test func regionsThatDoNotFitTheFileAreRefused() throws {
+    let path = try bench.write("a.ram", sampleRAM(32))
+    try expectRefused(
+      path,
+      "--region",
+      "gpa=0,size=256K",
+      code: 65,
+      "RAM file \"\(path)\" has 131072 bytes, and the memory regions hold 262144; "
+        + "the regions together must describe the whole file"
+    )
+  }
+
+  @Test(arguments: [1, 5000, 4096 * 300 + 17])
+  func aStreamThatEndsInMidPageIsRefused(byteCount: Int) throws {
+    let path = bench.directory.file("a.ram")
+    try writeFile(path, Array(sampleRAM(400).prefix(byteCount)))
+    try bench.save("first", sampleRAM(3))
+    expectFailure(
+      try bench.tool.run("save", "-", input: .file(path)),
+      65,
+      "RAM stream \"stdin\" ended after \(byteCount) bytes, which is not a multiple of 4096"
+    )
+    try expectSound(bench, [("first", sampleRAM(3))], "after a stream ended early")
+  }
+
+  @Test func aStreamThatIsEmptyIsRefused() throws {
+    expectFailure(try bench.tool.run("save", "-"), 65, "RAM stream \"stdin\" is empty")
+    #expect(try bench.tool.snapshotNames().isEmpty)
+  }
+
+  @Test func aStreamThatDoesNotFitItsRegionsIsRefused() throws {
+    let path = try bench.write("a.ram", sampleRAM(32))
+    try bench.save("first", sampleRAM(3))
+    expectFailure(
+      try bench.tool.run("save", "-", "--region", "gpa=0,size=256K", input: .file(path)),
+      74,
+      "RAM stream \"stdin\" ended after 131072 bytes, and the memory regions hold 262144"
+    )
+    expectFailure(
+      try bench.tool.run("save", "-", "--region", "gpa=0,size=64K", input: .file(path)),
+      65,
+      "RAM stream \"stdin\" is longer than the memory regions"
+    )
+    try expectSound(bench, [("first", sampleRAM(3))], "after streams of the wrong length")
+  }
+
+  /// The file is cut while it is being saved: with a pipe in the way that would be an early end.
+  @Test func aFileThatShrinksWhileItIsSavedGivesNoSnapshot() throws {
+    try bench.save("first", sampleRAM(3))
+    let path = bench.directory.file("a.ram")
+    var hits = 0
+    for attempt in 0..<60 where hits < 3 {
+      try writeFile(path, sampleRAM(6000, seed: UInt64(attempt)))
+      let child = try bench.tool.start(["save", path, "--name", "shrunk", "--threads", "1"])
+      // The later attempts wait longer, until the file has been opened before it is cut.
+      usleep(UInt32(2000 + attempt * 700))
+      truncate(path, 4096 * 5000)
+      let outcome = try child.wait()
+      let complaint =
+        "vmckpt: RAM file \"\(path)\" shrank while it was being saved; "
+        + "pause the VM, or save a copy of the file\n"
+      if outcome.ending == .exit(74), outcome.standardError == complaint {
+        hits += 1
+      } else {
+        // Cut before it was opened, or after it was read.
+        #expect(outcome.succeeded, "\(outcome)")
+        try bench.tool.succeed("delete", "shrunk")
+      }
+      #expect(try bench.tool.snapshotNames() == ["first"])
+    }
+    #expect(hits > 0, "the file was never cut at the right time")
+    try expectSound(bench, [("first", sampleRAM(3))], "after the source shrank")
+  }
+
+  /// The same, at the same moment each time: the file shrinks while the save waits for the store.
+  @Test func aFileThatShrinksBeforeItIsReadGivesNoSnapshot() throws {
+    try bench.save("first", sampleRAM(3))
+    let path = try bench.write("a.ram", sampleRAM(500))
+    // A save from a pipe that nobody writes to holds the writer's lock.
+    let pipe = try Pipe()
+    let holder = try bench.tool.start(
+      ["save", "-", "--name", "x"],
+      input: .descriptor(pipe.reader)
+    )
+    try pipe.write(sampleRAM(300, seed: 9))
+    try waitUntil("the first save has begun") {
+      try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
+    }
+    let child = try bench.tool.start(["save", path, "--name", "shrunk"])
+    usleep(300_000)
+    truncate(path, 4096)
+    pipe.closeWriter()
+    expectSuccessIgnoringOutput(try holder.wait())
+    expectFailure(
+      try child.wait(),
+      74,
+      "RAM file \"\(path)\" shrank while it was being saved; "
+        + "pause the VM, or save a copy of the file"
+    )
+    try expectSound(
+      bench,
+      [("first", sampleRAM(3)), ("x", sampleRAM(300, seed: 9))],
+      "after the source shrank"
+    )
+  }
+
+  private func expectSuccessIgnoringOutput(_ outcome: ProcessOutcome) {
+    #expect(outcome.succeeded, "\(outcome)")
+  }
+}

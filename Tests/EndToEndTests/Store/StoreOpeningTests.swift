@@ -1,0 +1,157 @@
+import Glibc
+import Testing
+import VMCheckpointTestSupport
+
+/// What is no store, or not ours to read, is refused in its own words and stays as it is.
+@Suite struct StoreOpeningTests {
+  private let bench: Workbench
+  private var path: String { bench.storePath }
+
+  init() throws { bench = try Workbench() }
+
+  /// Every verb that opens a store must say the same.
+  private func expectRefused(
+    _ code: Int32,
+    _ message: String,
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    let before = try? readFile(path)
+    for arguments in [
+      ["list"], ["stats"], ["show", "latest"], ["verify"], ["gc"], ["delete", "a"],
+      ["restore", "a", "-o", bench.directory.file("out")], ["tag", "a", "k=v"], ["diff", "a", "b"],
+    ] {
+      expectFailure(
+        try bench.tool.start(arguments).wait(),
+        code,
+        message,
+        sourceLocation: sourceLocation
+      )
+    }
+    #expect(try before == readFile(path), sourceLocation: sourceLocation)
+    #expect(!exists(bench.directory.file("out")), sourceLocation: sourceLocation)
+  }
+
+  private func expectSaveRefused(_ code: Int32, _ message: String) throws {
+    let before = try readFile(path)
+    let ram = try bench.write("a.ram", sampleRAM(4))
+    expectFailure(try bench.tool.run("save", ram), code, message)
+    #expect(try readFile(path) == before)
+  }
+
+  @Test func aForeignDatabaseIsNotTakenForAStore() throws {
+    try bench.sql.run("CREATE TABLE t (x)")
+    let message =
+      "\"\(path)\" is not a vmckpt store: it is another program's SQLite database; "
+      + "give the path of a store with --store"
+    try expectRefused(65, message)
+    try expectSaveRefused(65, message)
+  }
+
+  @Test func aStoreOfANewerFormatIsNotTouched() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run("PRAGMA user_version = 2")
+    let message =
+      "store \"\(path)\" has format version 2, and this vmckpt knows up to 1; "
+      + "use the vmckpt that wrote it, or a newer one"
+    try expectRefused(65, message)
+    try expectSaveRefused(65, message)
+  }
+
+  @Test func aStoreOfNoVersionIsRefused() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run("PRAGMA user_version = 0")
+    try expectRefused(65, "store \"\(path)\" has the unknown format version 0")
+  }
+
+  @Test func aTextFileIsNoStore() throws {
+    try writeFile(path, String(repeating: "This is not a database.\n", count: 100))
+    let message =
+      "\"\(path)\" is not a vmckpt store: it is no SQLite database; "
+      + "give the path of a store with --store"
+    try expectRefused(65, message)
+    try expectSaveRefused(65, message)
+  }
+
+  @Test func anEmptyFileIsNoStoreButCanBecomeOne() throws {
+    try writeFile(path, "")
+    try expectRefused(
+      65,
+      "\"\(path)\" is not a vmckpt store: it is empty; "
+        + "give the path of a store with --store, or create one with: vmckpt save"
+    )
+    try bench.save("a", sampleRAM(4))
+    #expect(try bench.tool.snapshotNames() == ["a"])
+  }
+
+  @Test func aDirectoryIsNoStore() throws {
+    mkdir(path, 0o700)
+    let refusal = "it is no regular file"
+    for arguments in [["list"], ["gc"], ["restore", "a", "-o", bench.directory.file("out")]] {
+      expectFailure(
+        try bench.tool.start(arguments).wait(),
+        65,
+        "\"\(path)\" is not a vmckpt store: \(refusal); give the path of a store with --store"
+      )
+    }
+    let ram = try bench.write("a.ram", sampleRAM(4))
+    let outcome = try bench.tool.run("save", ram)
+    #expect(outcome.ending == .exit(73) || outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.hasSuffix("\(refusal)\n"))
+  }
+
+  @Test func aMissingStoreIsNotMadeByReading() throws {
+    try expectRefusedMissing(path)
+    #expect(!exists(path))
+  }
+
+  private func expectRefusedMissing(_ path: String) throws {
+    for verb in ["list", "gc", "verify", "stats"] {
+      expectFailure(
+        try bench.tool.run(verb),
+        66,
+        "there is no store at \"\(path)\"; name another with --store, or create it with: "
+          + "vmckpt save"
+      )
+    }
+  }
+
+  /// A trigger would run a stranger's SQL in our transactions.
+  @Test func aTriggerSmuggledInIsRefused() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run(
+      "CREATE TRIGGER evil AFTER DELETE ON snapshot BEGIN DELETE FROM chunk; END"
+    )
+    let message =
+      "store \"\(path)\" has a trigger, \"evil\"; "
+      + "a store has none; drop it with sqlite3 if you put it there"
+    try expectRefused(65, message)
+    try expectSaveRefused(65, message)
+  }
+
+  @Test(arguments: ["store", "snapshot_tag", "page_index_block", "device_state", "overlay_kind"])
+  func aTableThatIsMissingIsNamed(table: String) throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run("PRAGMA foreign_keys = OFF; DROP TABLE \(table)")
+    try expectRefused(65, "store \"\(path)\" is damaged: table \(table) is missing")
+  }
+
+  @Test func aViewInATablesPlaceIsRefused() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run(
+      """
+      PRAGMA foreign_keys = OFF; DROP TABLE snapshot_tag;
+      CREATE VIEW snapshot_tag AS SELECT 1 AS snapshot_id, 'k' AS key, 'v' AS value
+      """
+    )
+    try expectRefused(65, "store \"\(path)\" is damaged: table snapshot_tag is missing")
+  }
+
+  /// A process that dies between SQLite's first page and the schema leaves this.
+  @Test func aStoreWhoseMakerDiedIsMadeWhole() throws {
+    try bench.sql.run("PRAGMA page_size = 16384; PRAGMA auto_vacuum = 2; VACUUM")
+    #expect(try fileSize(path).byteCount > 0)
+    try bench.save("a", sampleRAM(4))
+    #expect(try bench.tool.snapshotNames() == ["a"])
+    try expectSuccess(bench.tool.verify())
+  }
+}
