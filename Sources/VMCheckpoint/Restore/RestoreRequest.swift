@@ -36,7 +36,7 @@ public struct RestoreRequest: Sendable {
   /// The vendor of the CPU that the guest will run on, for the hypercall page.
   public var cpuVendor: CPUVendor?
 
-  /// Recheck the SHA-256 of every page on its way to the output.
+  /// Recheck the SHA-256 of every page on its way to the output, and the snapshot's digests before.
   public var verifiesPages: Bool
 
   /// Makes one with these values.

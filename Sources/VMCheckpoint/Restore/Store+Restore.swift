@@ -15,6 +15,7 @@ extension Store {
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
+      if request.verifiesPages { try verify(plan.snapshot, database, control) }
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       let overlaysFile = try Self.overlaysFile(request)
       var path: String?
@@ -69,6 +70,23 @@ extension Store {
         hint: "give another path"
       )
     }
+  }
+
+  /// Checks what a page's SHA-256 cannot tell: that every page is at its PFN, and that regions and
+  /// overlays are those that were saved.
+  private func verify(
+    _ snapshot: SnapshotRow,
+    _ database: Database,
+    _ control: OperationControl
+  ) throws {
+    let findings = try SnapshotVerifier(database: database, chunkProblems: [:])
+      .run(snapshot, cancellation: control.cancellation)
+    guard let problem = findings.problems.first else { return }
+    throw VMCheckpointError(
+      .corrupt,
+      "\(snapshot.title) is damaged: \(problem)",
+      hint: "see what else is hurt with: vmckpt verify"
+    )
   }
 
   private static func plan(
