@@ -73,7 +73,9 @@ extension Store {
         database,
         sql: "SELECT name, format, version, sha256 FROM device_state WHERE snapshot_id = ?",
         arguments: [snapshot.id]
-      ).reduce(into: [:]) { $0[$1["name"]] = Array($1.databaseValues) }
+      ).reduce(into: [:]) { states, row in
+        states[try row.value("name")] = Array(row.databaseValues)
+      }
     }
     return try changes(states(a), states(b), areEqual: ==)
       .map { DeviceStateChange(change: $0, name: $1) }

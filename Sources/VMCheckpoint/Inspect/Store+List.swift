@@ -29,12 +29,12 @@ extension Store {
           arguments: [snapshot.id]
         )
       else { throw VMCheckpointError(.corrupt, "\(snapshot.title) cannot be read") }
-      return SnapshotDetail(
+      return try SnapshotDetail(
         summary: summary,
-        source: row["source"],
-        producer: row["producer"],
-        cpuVendor: (row["cpu_vendor"] as String?).flatMap(CPUVendor.init(rawValue:)),
-        tscFrequencyHz: (row["tsc_frequency_hz"] as Int64?).map { UInt64(clamping: $0) },
+        source: try row.value("source"),
+        producer: try row.value("producer"),
+        cpuVendor: (try row.value("cpu_vendor") as String?).flatMap(CPUVendor.init(rawValue:)),
+        tscFrequencyHz: (try row.value("tsc_frequency_hz") as Int64?).map { UInt64(clamping: $0) },
         regions: layout.regions,
         children: try String.fetchAll(
           database,
@@ -105,15 +105,15 @@ extension Store {
         arguments: [snapshot.id]
       ).map { row in
         DeviceState(
-          name: row["name"],
-          format: row["format"],
-          version: UInt32(clamping: row["version"] as Int64),
+          name: try row.value("name"),
+          format: try row.value("format"),
+          version: UInt32(clamping: try row.value("version") as Int64),
           data: try DeviceStateCodec.decode(
-            row["data"],
-            encoding: row["encoding"],
-            byteCount: row["bytes"],
-            sha256: row["sha256"],
-            name: row["name"]
+            try row.value("data"),
+            encoding: try row.value("encoding"),
+            byteCount: try row.value("bytes"),
+            sha256: try row.value("sha256"),
+            name: try row.value("name")
           )
         )
       }
@@ -134,12 +134,12 @@ extension Store {
       arguments: [snapshotID]
     ).map { row in
       DeviceStateSummary(
-        name: row["name"],
-        format: row["format"],
-        version: UInt32(clamping: row["version"] as Int64),
-        byteCount: UInt64(clamping: row["bytes"] as Int64),
-        storedByteCount: UInt64(clamping: row["stored_bytes"] as Int64),
-        sha256: row["sha256"]
+        name: try row.value("name"),
+        format: try row.value("format"),
+        version: UInt32(clamping: try row.value("version") as Int64),
+        byteCount: UInt64(clamping: try row.value("bytes") as Int64),
+        storedByteCount: UInt64(clamping: try row.value("stored_bytes") as Int64),
+        sha256: try row.value("sha256")
       )
     }
   }
@@ -169,7 +169,8 @@ extension Store {
       arguments: arguments
     )
     while let row = try tagRows.next() {
-      tags[row["snapshot_id"], default: [:]][row["key"]] = row["value"]
+      let (key, value): (String, String) = (try row.value("key"), try row.value("value"))
+      tags[try row.value("snapshot_id"), default: [:]][key] = value
     }
     return try Row.fetchAll(
       database,
@@ -184,22 +185,24 @@ extension Store {
         """,
       arguments: arguments
     ).map { row in
-      func count(_ column: String) -> UInt64 { UInt64(clamping: row[column] as Int64) }
-      return SnapshotSummary(
-        name: row["name"],
-        uuid: row["uuid"],
-        vm: row["vm"],
-        parent: row["parent"],
-        startedAt: row["started_at"],
-        completedAt: row["completed_at"],
+      func count(_ column: String) throws -> UInt64 {
+        UInt64(clamping: try row.value(column) as Int64)
+      }
+      return try SnapshotSummary(
+        name: try row.value("name"),
+        uuid: try row.value("uuid"),
+        vm: try row.value("vm"),
+        parent: try row.value("parent"),
+        startedAt: try row.value("started_at"),
+        completedAt: try row.value("completed_at"),
         ramByteCount: count("ram_bytes"),
         storedPageCount: count("stored_pages"),
         newPageCount: count("new_pages"),
         newStoredByteCount: count("new_stored_bytes"),
-        overlayCount: row["overlays"],
-        deviceStateCount: row["device_states"],
-        tags: tags[row["id"]] ?? [:],
-        digest: row["digest"]
+        overlayCount: try row.value("overlays"),
+        deviceStateCount: try row.value("device_states"),
+        tags: tags[try row.value("id")] ?? [:],
+        digest: try row.value("digest")
       )
     }
   }

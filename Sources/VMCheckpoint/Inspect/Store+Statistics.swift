@@ -20,12 +20,14 @@ extension Store {
             """
         )
       else { throw VMCheckpointError(.corrupt, "store \(quotedName(path)) has no identity") }
-      func count(_ column: String) -> UInt64 { UInt64(clamping: row[column] as Int64) }
-      return StoreStatistics(
+      func count(_ column: String) throws -> UInt64 {
+        UInt64(clamping: try row.value(column) as Int64)
+      }
+      return try StoreStatistics(
         path: path,
         formatVersion: Int(StoreFormat.version),
-        uuid: row["uuid"],
-        createdAt: row["created_at"],
+        uuid: try row.value("uuid"),
+        createdAt: try row.value("created_at"),
         snapshotCount: count("snapshots"),
         vmCount: count("vms"),
         ramByteCount: count("ram_bytes"),

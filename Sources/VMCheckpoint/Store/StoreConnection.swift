@@ -260,7 +260,7 @@ enum StoreConnection {
           try Row.fetchAll(
             database,
             sql: "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
-          ).map { (type: $0["type"] as String, name: $0["name"] as String) }
+          ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) }
         )
       }
     }

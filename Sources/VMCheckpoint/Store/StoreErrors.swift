@@ -80,6 +80,12 @@ func translatingDatabaseErrors<Result>(
     throw error
   } catch let error as DatabaseError {
     throw VMCheckpointError(error, storePath: storePath)
+  } catch is RowDecodingError {
+    throw VMCheckpointError(
+      .corrupt,
+      "store \(quotedName(storePath)) is damaged: a row holds a value of another type",
+      hint: "see what is hurt with: vmckpt verify"
+    )
   } catch {
     throw VMCheckpointError(.inputOutput, "store \(quotedName(storePath)): \(error)")
   }

@@ -76,12 +76,14 @@ struct ChunkRepacker {
       guard wanted.contains(select.int64(3)) else { continue }
       count += 1
       guard count <= Self.usesLimit else { return nil }
-      let extent = Extent(
-        firstPFN: UInt64(bitPattern: select.int64(1)),
-        chunkID: select.int64(3),
-        firstSlot: UInt8(clamping: select.int64(4)),
-        pageCount: UInt8(clamping: select.int64(2))
-      )
+      guard
+        let extent = Extent(
+          firstPFN: select.int64(1),
+          pageCount: select.int64(2),
+          chunkID: select.int64(3),
+          firstSlot: select.int64(4)
+        )
+      else { throw Extent.damaged(firstPFN: select.int64(1)) }
       uses[extent.chunkID, default: []].append(
         Use(snapshotID: select.int64(0), extent: extent)
       )
@@ -189,10 +191,12 @@ struct ChunkRepacker {
          WHERE contents_chunk_id IS NOT NULL
         """
     )
-    for row in uses where chunkIDs.contains(row["contents_chunk_id"]) {
-      let slot: Int64 = row["contents_slot"]
+    for row in uses where chunkIDs.contains(try row.value("contents_chunk_id")) {
+      let slot: Int64 = try row.value("contents_slot")
       guard (0..<16).contains(slot),
-        let location = moved[PageLocation(chunkID: row["contents_chunk_id"], slot: Int(slot))]
+        let location = moved[
+          PageLocation(chunkID: try row.value("contents_chunk_id"), slot: Int(slot))
+        ]
       else {
         throw VMCheckpointError(.corrupt, "the contents of an overlay are nowhere")
       }
@@ -202,8 +206,9 @@ struct ChunkRepacker {
            WHERE snapshot_id = ? AND pfn = ? AND kind = ? AND vp = ?
           """,
         arguments: [
-          location.chunkID, Int64(location.slot), row["snapshot_id"] as Int64, row["pfn"] as Int64,
-          row["kind"] as String, row["vp"] as Int64,
+          location.chunkID, Int64(location.slot), try row.value("snapshot_id") as Int64,
+          try row.value("pfn") as Int64,
+          try row.value("kind") as String, try row.value("vp") as Int64,
         ]
       )
     }

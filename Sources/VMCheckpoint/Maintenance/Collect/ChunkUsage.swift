@@ -18,7 +18,11 @@ struct ChunkUsage {
     let chunks = try HotStatement(database, "SELECT id, page_count FROM chunk ORDER BY id")
     defer { chunks.reset() }
     while try chunks.step() {
-      chunkIDs.append(chunks.int64(0))
+      let chunkID = chunks.int64(0)
+      guard PageLocation.validChunkIDs.contains(chunkID) else {
+        throw VMCheckpointError(.corrupt, "chunk \(chunkID) has an impossible number")
+      }
+      chunkIDs.append(chunkID)
       pageCounts.append(UInt8(clamping: chunks.int64(1)))
     }
     masks = [UInt16](repeating: 0, count: chunkIDs.count)

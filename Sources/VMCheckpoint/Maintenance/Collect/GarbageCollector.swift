@@ -103,8 +103,9 @@ struct GarbageCollector {
       select.bind(id, at: 1)
       if try select.step() {
         result.freedChunkCount += 1
-        result.freedPageCount += UInt64(clamping: select.int64(0))
-        result.freedStoredByteCount += UInt64(clamping: select.int64(1))
+        // What a damaged row claims may not fit; it is only told.
+        result.freedPageCount &+= UInt64(clamping: select.int64(0))
+        result.freedStoredByteCount &+= UInt64(clamping: select.int64(1))
       }
       select.reset()
     }

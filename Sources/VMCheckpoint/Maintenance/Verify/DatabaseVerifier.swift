@@ -37,7 +37,10 @@ enum DatabaseVerifier {
     try Row.fetchAll(
       database,
       sql: "SELECT type, name, coalesce(sql, '') AS sql FROM sqlite_schema WHERE sql IS NOT NULL"
-    ).reduce(into: [:]) { $0["\($1["type"] as String) \($1["name"] as String)"] = $1["sql"] }
+    ).reduce(into: [:]) { definitions, row in
+      let (type, name): (String, String) = (try row.value("type"), try row.value("name"))
+      definitions["\(type) \(name)"] = try row.value("sql")
+    }
   }
 
   private static func oneLine(_ text: String) -> String {

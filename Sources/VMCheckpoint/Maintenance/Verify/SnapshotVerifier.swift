@@ -135,23 +135,23 @@ struct SnapshotVerifier {
       arguments: [snapshot.id]
     )
     while let row = try rows.next() {
-      let sha256: Data = row["sha256"]
+      let sha256: Data = try row.value("sha256")
       do throws(VMCheckpointError) {
         _ = try DeviceStateCodec.decode(
-          row["data"],
-          encoding: row["encoding"],
-          byteCount: row["bytes"],
+          try row.value("data"),
+          encoding: try row.value("encoding"),
+          byteCount: try row.value("bytes"),
           sha256: sha256,
-          name: row["name"]
+          name: try row.value("name")
         )
       } catch {
         note(error.message, &findings)
       }
       digester.add(
-        deviceStateNamed: row["name"],
-        format: row["format"],
-        version: UInt32(clamping: row["version"] as Int64),
-        byteCount: UInt64(clamping: row["bytes"] as Int64),
+        deviceStateNamed: try row.value("name"),
+        format: try row.value("format"),
+        version: UInt32(clamping: try row.value("version") as Int64),
+        byteCount: UInt64(clamping: try row.value("bytes") as Int64),
         sha256: Array(sha256)
       )
     }

@@ -21,16 +21,16 @@ struct SnapshotRow: FetchableRecord {
     """
 
   init(row: Row) throws {
-    id = row["id"]
-    uuid = row["uuid"]
-    name = row["name"]
-    vm = row["vm"]
-    parentID = row["parent_id"]
-    ramByteCount = UInt64(clamping: row["ram_bytes"] as Int64)
-    storedPageCount = UInt64(clamping: row["stored_pages"] as Int64)
-    guestOSID = row["guest_os_id"]
-    ramDigest = row["ram_digest"] ?? Data()
-    digest = row["digest"] ?? Data()
+    id = try row.value("id")
+    uuid = try row.value("uuid")
+    name = try row.value("name")
+    vm = try row.value("vm")
+    parentID = try row.value("parent_id")
+    ramByteCount = UInt64(clamping: try row.value("ram_bytes") as Int64)
+    storedPageCount = UInt64(clamping: try row.value("stored_pages") as Int64)
+    guestOSID = try row.value("guest_os_id")
+    ramDigest = try row.value("ram_digest") as Data? ?? Data()
+    digest = try row.value("digest") as Data? ?? Data()
   }
 
   /// For messages.
@@ -49,10 +49,10 @@ struct SnapshotRow: FetchableRecord {
       arguments: [id]
     ).map { row in
       MemoryRegion(
-        gpa: UInt64(bitPattern: row["gpa"]),
-        byteCount: UInt64(bitPattern: row["bytes"]),
-        fileOffset: UInt64(bitPattern: row["file_offset"]),
-        name: row["name"]
+        gpa: UInt64(bitPattern: try row.value("gpa")),
+        byteCount: UInt64(bitPattern: try row.value("bytes")),
+        fileOffset: UInt64(bitPattern: try row.value("file_offset")),
+        name: try row.value("name")
       )
     }
     do throws(VMCheckpointError) {

@@ -56,16 +56,18 @@ struct StoredOverlays {
   }
 
   private static func entry(_ row: Row, _ pages: inout StoredPageReader) throws -> Entry {
-    let kindName: String = row["kind"]
+    let kindName: String = try row.value("kind")
     guard let kind = OverlayKind(rawValue: kindName),
-      let pfn = PFN(rawValue: UInt64(bitPattern: row["pfn"])),
-      let vp = UInt32(exactly: row["vp"] as Int64)
+      let pfn = PFN(rawValue: UInt64(bitPattern: try row.value("pfn"))),
+      let vp = UInt32(exactly: try row.value("vp") as Int64)
     else {
       throw VMCheckpointError(.corrupt, "an overlay's kind, PFN or VP is impossible")
     }
     var location: PageLocation?
-    if let chunkID: Int64 = row["contents_chunk_id"], let slot: Int64 = row["contents_slot"] {
-      guard chunkID > 0, chunkID < 1 << 59, (0...15).contains(slot) else {
+    if let chunkID: Int64 = try row.value("contents_chunk_id"),
+      let slot: Int64 = try row.value("contents_slot")
+    {
+      guard PageLocation.validChunkIDs.contains(chunkID), (0...15).contains(slot) else {
         throw VMCheckpointError(.corrupt, "the contents of an overlay are nowhere")
       }
       location = PageLocation(chunkID: chunkID, slot: Int(slot))
@@ -75,10 +77,10 @@ struct StoredOverlays {
       kind: kind,
       vp: vp,
       pfn: pfn,
-      parametersJSON: row["parameters"],
+      parametersJSON: try row.value("parameters"),
       contents: kind.storesContents ? contents : nil
     )
-    return Entry(overlay: overlay, isBaked: row["baked"], contentsLocation: location)
+    return Entry(overlay: overlay, isBaked: try row.value("baked"), contentsLocation: location)
   }
 
   private static func parse(

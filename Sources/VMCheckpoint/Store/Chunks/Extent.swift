@@ -23,6 +23,31 @@ struct Extent: Hashable, Sendable {
   }
 }
 
+extension Extent {
+  /// An extent from a row's columns; `nil` when they are impossible.
+  init?(firstPFN: Int64, pageCount: Int64, chunkID: Int64, firstSlot: Int64) {
+    let capacity = Int64(StoreFormat.chunkPageCapacity)
+    guard firstPFN >= 0, UInt64(firstPFN) <= PFN.max.rawValue - UInt64(capacity),
+      PageLocation.validChunkIDs.contains(chunkID), (1...capacity).contains(pageCount),
+      (0..<capacity).contains(firstSlot), firstSlot + pageCount <= capacity
+    else { return nil }
+    self.init(
+      firstPFN: UInt64(firstPFN),
+      chunkID: chunkID,
+      firstSlot: UInt8(firstSlot),
+      pageCount: UInt8(pageCount)
+    )
+  }
+
+  static func damaged(firstPFN: Int64) -> VMCheckpointError {
+    VMCheckpointError(
+      .corrupt,
+      "the extent at PFN \(hexString(UInt64(bitPattern: firstPFN))) is damaged",
+      hint: "see what is hurt with: vmckpt verify"
+    )
+  }
+}
+
 /// Reads extents of one snapshot in ascending order of PFN, checking what the file says: a store
 /// may be damaged, or hostile.
 struct ExtentReader {
@@ -68,26 +93,18 @@ struct ExtentReader {
       statement.reset()
       return nil
     }
-    let (firstPFN, pageCount) = (statement.int64(0), statement.int64(1))
-    let (chunkID, firstSlot) = (statement.int64(2), statement.int64(3))
-    let capacity = Int64(StoreFormat.chunkPageCapacity)
-    guard firstPFN >= 0, UInt64(firstPFN) >= nextFreePFN,
-      UInt64(firstPFN) <= PFN.max.rawValue - UInt64(capacity), chunkID > 0, chunkID < 1 << 59,
-      (1...capacity).contains(pageCount), (0..<capacity).contains(firstSlot),
-      firstSlot + pageCount <= capacity
+    let firstPFN = statement.int64(0)
+    guard
+      let extent = Extent(
+        firstPFN: firstPFN,
+        pageCount: statement.int64(1),
+        chunkID: statement.int64(2),
+        firstSlot: statement.int64(3)
+      ), extent.firstPFN >= nextFreePFN
     else {
       statement.reset()
-      throw VMCheckpointError(
-        .corrupt,
-        "the extent at PFN \(hexString(UInt64(bitPattern: firstPFN))) is damaged"
-      )
+      throw Extent.damaged(firstPFN: firstPFN)
     }
-    let extent = Extent(
-      firstPFN: UInt64(firstPFN),
-      chunkID: chunkID,
-      firstSlot: UInt8(firstSlot),
-      pageCount: UInt8(pageCount)
-    )
     nextFreePFN = extent.endPFN
     return extent
   }

@@ -3,13 +3,18 @@ struct PageLocation: Hashable, Sendable {
   /// Chunk and slot in one word, chunk << 4 | slot: the form in which index entries hold it.
   let packed: UInt64
 
+  /// What leaves room for the slot.
+  static let validChunkIDs: Range<Int64> = 1..<(1 << 59)
+
   init(packed: UInt64) {
     self.packed = packed
   }
 
-  /// - Precondition: `chunkID` is positive and below 2⁵⁹, and `slot` below 16.
+  /// - Precondition: `chunkID` is in ``validChunkIDs``, and `slot` below 16.
   init(chunkID: Int64, slot: Int) {
-    assert(chunkID > 0 && slot >= 0 && slot < StoreFormat.chunkPageCapacity)
+    assert(
+      Self.validChunkIDs.contains(chunkID) && slot >= 0 && slot < StoreFormat.chunkPageCapacity
+    )
     self.packed = UInt64(chunkID) << 4 | UInt64(slot)
   }
 

@@ -37,8 +37,8 @@ struct IndexRun: Sendable {
         SELECT id, entry_count, fences FROM page_index_run WHERE state = 'active' ORDER BY id
         """
     ).map { row in
-      let id: Int64 = row["id"]
-      let entryCount: Int64 = row["entry_count"]
+      let id: Int64 = try row.value("id")
+      let entryCount: Int64 = try row.value("entry_count")
       let fences = try row.withUnsafeData(named: "fences") { data -> [UInt64] in
         (data ?? .init()).withUnsafeBytes { bytes in
           (0..<(bytes.count / 8)).map { index in
@@ -46,12 +46,10 @@ struct IndexRun: Sendable {
           }
         }
       }
-      let blockCount = (entryCount + Int64(entriesPerBlock) - 1) / Int64(entriesPerBlock)
-      guard id > 0, id < 1 << 38, entryCount >= 0, Int64(fences.count) == blockCount,
-        blockCount <= blocksPerRun
-      else {
-        throw VMCheckpointError(.corrupt, "run \(id) of the page index is damaged")
-      }
+      guard validIDs.contains(id),
+        (0...(blocksPerRun * Int64(entriesPerBlock))).contains(entryCount),
+        Int64(fences.count) == (entryCount + Int64(entriesPerBlock) - 1) / Int64(entriesPerBlock)
+      else { throw damaged(id) }
       return IndexRun(id: id, entryCount: UInt64(entryCount), fences: fences)
     }
   }
@@ -62,7 +60,19 @@ struct IndexRun: Sendable {
     try deleteBlocks(database, id: id)
   }
 
+  /// What ``blocksPerRun`` leaves room for; no store makes as many.
+  private static let validIDs: Range<Int64> = 1..<(1 << 38)
+
+  fileprivate static func requireValid(_ id: Int64) throws(VMCheckpointError) {
+    guard validIDs.contains(id) else { throw damaged(id) }
+  }
+
+  private static func damaged(_ id: Int64) -> VMCheckpointError {
+    VMCheckpointError(.corrupt, "run \(id) of the page index is damaged")
+  }
+
   private static func deleteBlocks(_ database: Database, id: Int64) throws {
+    try requireValid(id)
     try database.execute(
       sql: "DELETE FROM page_index_block WHERE id >= ? AND id < ?",
       arguments: [id * blocksPerRun, (id + 1) * blocksPerRun]
@@ -88,6 +98,7 @@ struct IndexRunWriter {
       sql: "INSERT INTO page_index_run (state, entry_count, fences) VALUES ('building', 0, x'')"
     )
     run = IndexRun(id: database.lastInsertedRowID, entryCount: 0, fences: [])
+    try IndexRun.requireValid(run.id)
     insertBlock = try HotStatement(
       database,
       "INSERT INTO page_index_block (id, entries) VALUES (?, ?)"
