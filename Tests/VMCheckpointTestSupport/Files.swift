@@ -103,3 +103,27 @@ func writeAll(_ descriptor: Int32, _ bytes: [UInt8], path: String) throws {
 private func fileError(_ verb: String, _ path: String) -> TestSetupError {
   TestSetupError("cannot \(verb) \(path): \(String(cString: strerror(errno)))")
 }
+
+/// Part of a file.
+package func readFile(_ path: String, at offset: Int, byteCount: Int) throws -> [UInt8] {
+  let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+  guard descriptor >= 0 else { throw fileError("open", path) }
+  defer { close(descriptor) }
+  return try [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
+    count = pread(descriptor, buffer.baseAddress!, byteCount, off_t(offset))
+    guard count == byteCount else { throw fileError("read", path) }
+  }
+}
+
+/// A file of the kernel's, whose size is not known before it is read.
+func readFile(procFile path: String) throws -> String {
+  let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+  guard descriptor >= 0 else { throw fileError("open", path) }
+  defer { close(descriptor) }
+  let bytes = try [UInt8](unsafeUninitializedCapacity: 16 << 10) { buffer, count in
+    let result = read(descriptor, buffer.baseAddress!, buffer.count)
+    guard result >= 0 else { throw fileError("read", path) }
+    count = result
+  }
+  return String(decoding: bytes, as: UTF8.self)
+}

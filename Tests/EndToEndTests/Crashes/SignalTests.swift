@@ -141,7 +141,7 @@ import VMCheckpointTestSupport
   /// A save from a pipe waits for input that may never come.
   @Test(arguments: [SIGINT, SIGTERM])
   func aSaveThatWaitsForInputCanBeInterrupted(signal: Int32) throws {
-    let pipe = try Pipe()
+    let pipe = try ChildPipe()
     let child = try bench.tool.start(["save", "-", "--name", "x"], input: .descriptor(pipe.reader))
     try pipe.write(sampleRAM(10))
     try waitUntil("the save has begun") {
@@ -154,7 +154,7 @@ import VMCheckpointTestSupport
   }
 
   @Test func aSaveThatWaitsForAnotherCanBeInterrupted() throws {
-    let pipe = try Pipe()
+    let pipe = try ChildPipe()
     let holder = try bench.tool.start(
       ["save", "-", "--name", "x"],
       input: .descriptor(pipe.reader)

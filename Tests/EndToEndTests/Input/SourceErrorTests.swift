@@ -164,7 +164,7 @@ import VMCheckpointTestSupport
     try bench.save("first", sampleRAM(3))
     let path = try bench.write("a.ram", sampleRAM(500))
     // A save from a pipe that nobody writes to holds the writer's lock.
-    let pipe = try Pipe()
+    let pipe = try ChildPipe()
     let holder = try bench.tool.start(
       ["save", "-", "--name", "x"],
       input: .descriptor(pipe.reader)

@@ -1,7 +1,7 @@
 import Glibc
 
 /// A pipe to or from a child process.
-package final class Pipe {
+package final class ChildPipe {
   package let reader: Int32
   private var writer: Int32
 

@@ -1,0 +1,239 @@
+import Testing
+import VMCheckpointTestSupport
+
+/// `verify` names what is damaged and whom it hurts; `restore` never gives wrong bytes.
+@Suite struct DamageTests {
+  private let bench: Workbench
+  private let a: [UInt8]
+  private let b: [UInt8]
+
+  init() throws {
+    bench = try Workbench()
+    var generator = TestGenerator(seed: 1)
+    let shared = (0..<32).flatMap { _ in generator.compressiblePage() }
+    a = shared + (0..<64).flatMap { _ in generator.compressiblePage() }
+    b = shared + (0..<32).flatMap { _ in generator.incompressiblePage() }
+    let overlays = try bench.write(
+      "o.json",
+      OverlayJSON.document(
+        #"{"kind":"hypercall","pfn":40,"variant":"vmcall"}"#,
+        #"{"kind":"synic-event","vp":0,"pfn":41,"contents":"\#(OverlayJSON.base64(generator.compressiblePage()))"}"#
+      )
+    )
+    try bench.save("a", a, "--overlays", overlays)
+    try bench.save("b", b)
+  }
+
+  /// Damages the store by SQL; expects `verify` to say so and to name these snapshots.
+  private func expectDamage(
+    _ sql: String,
+    subject: String,
+    message: String,
+    hurts: [String],
+    sourceLocation: SourceLocation = #_sourceLocation
+  ) throws {
+    try bench.sql.run("PRAGMA foreign_keys = OFF; PRAGMA ignore_check_constraints = ON; \(sql)")
+    let outcome = try bench.tool.run("verify", "--json")
+    #expect(outcome.ending == .exit(65), "\(outcome)", sourceLocation: sourceLocation)
+    let report = try outcome.jsonObject()
+    let problems = report["problems"] as? [[String: Any]] ?? []
+    let found = problems.contains { problem in
+      problem["subject"] as? String == subject
+        && (problem["message"] as? String)?.contains(message) == true
+    }
+    #expect(found, "\(problems)", sourceLocation: sourceLocation)
+    #expect(
+      (report["damaged_snapshots"] as? [String])?.sorted() == hurts,
+      sourceLocation: sourceLocation
+    )
+    // The others come back as they were, and a damaged one as it was or not at all.
+    for (name, ram) in [("a", a), ("b", b)] {
+      let path = bench.directory.file("\(name).out")
+      let restored = try bench.tool.run(
+        "restore",
+        name,
+        "-o",
+        path,
+        "--overlays",
+        "omit",
+        "--verify"
+      )
+      #expect(restored.endedOrderly, "\(restored)", sourceLocation: sourceLocation)
+      if !hurts.contains(name) {
+        #expect(restored.succeeded, "\(restored)", sourceLocation: sourceLocation)
+      }
+      if exists(path) {
+        #expect(try readFile(path) == ram, "\(name)", sourceLocation: sourceLocation)
+      }
+    }
+  }
+
+  /// A chunk that only `name` uses, or both.
+  private func chunk(ofPFN pfn: Int, in name: String) throws -> Int {
+    try bench.sql.integer(
+      "SELECT chunk_id FROM stored_page WHERE snapshot = '\(name)' AND pfn = \(pfn)"
+    )
+  }
+
+  @Test func aFlippedByteInAnLZ4Chunk() throws {
+    let id = try chunk(ofPFN: 50, in: "a")
+    try flip(chunk: id)
+    try expectDamage("SELECT 1", subject: "chunk \(id)", message: "", hurts: ["a"])
+  }
+
+  @Test func aFlippedByteInARawChunk() throws {
+    let id = try chunk(ofPFN: 40, in: "b")
+    #expect(try bench.sql.run("SELECT encoding FROM chunk WHERE id = \(id)") == "raw")
+    try flip(chunk: id)
+    try expectDamage("SELECT 1", subject: "chunk \(id)", message: "SHA-256", hurts: ["b"])
+  }
+
+  @Test func aFlippedByteInASharedChunkHurtsBoth() throws {
+    let id = try chunk(ofPFN: 3, in: "b")
+    try flip(chunk: id)
+    try expectDamage("SELECT 1", subject: "chunk \(id)", message: "", hurts: ["a", "b"])
+    let outcome = try bench.tool.run("verify", "--json")
+    let problems = try outcome.jsonObject()["problems"] as? [[String: Any]]
+    let pages = problems?.first?["pages"] as? [[String: Any]]
+    #expect(pages?.first?["first_pfn"] as? Int == 0)
+  }
+
+  private func flip(chunk id: Int) throws {
+    let hex = try bench.sql.run("SELECT hex(data) FROM chunk_data WHERE chunk_id = \(id)")
+    var digits = Array(hex.utf8)
+    digits[401] = digits[401] == UInt8(ascii: "0") ? UInt8(ascii: "1") : UInt8(ascii: "0")
+    let damaged = String(decoding: digits, as: UTF8.self)
+    // Too long for an argument of a process.
+    let script = try bench.write(
+      "flip.sql",
+      "UPDATE chunk_data SET data = x'\(damaged)' WHERE chunk_id = \(id);"
+    )
+    try bench.sql.run(".read \(script)")
+  }
+
+  @Test func aChangedDigest() throws {
+    let id = try chunk(ofPFN: 50, in: "a")
+    try expectDamage(
+      "UPDATE chunk SET digests = zeroblob(length(digests)) WHERE id = \(id)",
+      subject: "chunk \(id)",
+      message: "does not have its SHA-256",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func aMissingChunk() throws {
+    let id = try chunk(ofPFN: 50, in: "a")
+    try expectDamage(
+      "DELETE FROM chunk_data WHERE chunk_id = \(id); DELETE FROM chunk WHERE id = \(id)",
+      subject: "chunk \(id)",
+      message: "missing",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func missingChunkData() throws {
+    let id = try chunk(ofPFN: 50, in: "a")
+    try expectDamage(
+      "DELETE FROM chunk_data WHERE chunk_id = \(id)",
+      subject: "chunk \(id)",
+      message: "missing",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func anExtentThatNamesOtherPages() throws {
+    try expectDamage(
+      """
+      UPDATE ram_extent SET chunk_id = chunk_id + 1
+        WHERE snapshot_id = 1 AND first_pfn = (
+          SELECT first_pfn FROM ram_extent WHERE snapshot_id = 1 AND first_pfn >= 32 LIMIT 1)
+      """,
+      subject: "snapshot \"a\"",
+      message: "its RAM does not have its digest",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func anExtentThatIsMissing() throws {
+    try expectDamage(
+      "DELETE FROM ram_extent WHERE snapshot_id = 2 AND first_pfn = 0",
+      subject: "snapshot \"b\"",
+      message: "pages instead of",
+      hurts: ["b"]
+    )
+  }
+
+  @Test func anExtentOutsideRAM() throws {
+    try expectDamage(
+      "UPDATE ram_extent SET first_pfn = first_pfn + 100000 WHERE snapshot_id = 2",
+      subject: "snapshot \"b\"",
+      message: "is no RAM",
+      hurts: ["b"]
+    )
+  }
+
+  @Test func overlayParametersThatWereChanged() throws {
+    try expectDamage(
+      #"UPDATE overlay SET parameters = '{"variant":"vmmcall"}' WHERE kind = 'hypercall'"#,
+      subject: "snapshot \"a\"",
+      message: "do not have its digest",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func overlayParametersThatMakeNoSense() throws {
+    try expectDamage(
+      #"UPDATE overlay SET parameters = '{"variant":"none"}' WHERE kind = 'hypercall'"#,
+      subject: "snapshot \"a\"",
+      message: "",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func overlayContentsThatAreElsewhere() throws {
+    try expectDamage(
+      "UPDATE overlay SET contents_slot = 15 WHERE contents_slot IS NOT NULL",
+      subject: "snapshot \"a\"",
+      message: "",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func anOverlayThatIsMissing() throws {
+    try expectDamage(
+      "DELETE FROM overlay WHERE kind = 'hypercall'",
+      subject: "snapshot \"a\"",
+      message: "do not have its digest",
+      hurts: ["a"]
+    )
+  }
+
+  @Test func aRegionThatWasMoved() throws {
+    try expectDamage(
+      "UPDATE memory_region SET gpa = 4096 WHERE snapshot_id = 2",
+      subject: "snapshot \"b\"",
+      message: "",
+      hurts: ["b"]
+    )
+  }
+
+  @Test func anIndexThatIsCorruptInSQLitesEyes() throws {
+    try expectDamage(
+      """
+      PRAGMA writable_schema = ON;
+      UPDATE sqlite_schema SET sql = 'CREATE INDEX snapshot_vm ON snapshot (name, id)'
+        WHERE name = 'snapshot_vm'
+      """,
+      subject: "database",
+      message: "",
+      hurts: []
+    )
+  }
+
+  @Test func verifyOfOneSnapshotSaysNothingAboutOthers() throws {
+    let id = try chunk(ofPFN: 50, in: "a")
+    try bench.sql.run("DELETE FROM chunk_data WHERE chunk_id = \(id)")
+    expectSuccess(try bench.tool.run("verify", "b"))
+    #expect(try bench.tool.run("verify", "a").ending == .exit(65))
+  }
+}

@@ -1,0 +1,113 @@
+import Foundation
+import Testing
+import VMCheckpointTestSupport
+
+/// Processes that use one store together.
+@Suite(.serialized) struct ConcurrencyTests {
+  private let bench: Workbench
+
+  init() throws { bench = try Workbench() }
+
+  @Test func savesThatComeTogetherStoreEachPageOnce() throws {
+    let ram = sampleRAM(6000)
+    let source = try bench.write("ram", ram)
+    try bench.save("base", sampleRAM(4, seed: 9))
+    let children = try ["a", "b", "c"].map {
+      try bench.tool.start(["save", source, "--name", $0])
+    }
+    for child in children { expectSuccess(try child.wait()) }
+    #expect(try Set(bench.tool.snapshotNames()) == ["base", "a", "b", "c"])
+    #expect(
+      try bench.sql.integer("SELECT sum(page_count) FROM chunk")
+        == bench.sql.integer("SELECT count(DISTINCT digest) FROM chunk_page")
+    )
+    #expect(try bench.sql.integer("SELECT count(*) FROM snapshot WHERE new_pages > 4") == 1)
+    for name in ["a", "b", "c"] { #expect(try bench.restore(name) == ram) }
+  }
+
+  @Test func processesThatCreateAStoreTogetherMakeOne() throws {
+    let source = try bench.write("ram", sampleRAM(50))
+    for round in 0..<8 {
+      let fresh = try Workbench()
+      let children = try (0..<4).map { try fresh.tool.start(["save", source, "--name", "s\($0)"]) }
+      for child in children {
+        let outcome = try child.wait()
+        #expect(outcome.succeeded, "round \(round): \(outcome)")
+      }
+      #expect(try fresh.tool.snapshotNames().sorted() == ["s0", "s1", "s2", "s3"])
+      #expect(try fresh.sql.integer("SELECT count(*) FROM store") == 1)
+    }
+  }
+
+  @Test func readersNeverFailWhileASaveRuns() throws {
+    try bench.save("base", sampleRAM(200))
+    let source = try bench.write("ram", sampleRAM(30_000, seed: 2))
+    let child = try bench.tool.start(["save", source, "--name", "large"])
+    var reads = 0
+    while child.isRunning {
+      let outcome = try bench.tool.start([["list"], ["stats"], ["show", "base"]][reads % 3]).wait()
+      expectSuccess(outcome)
+      #expect(outcome.durationSeconds < 20)
+      reads += 1
+      usleep(3000)
+    }
+    expectSuccess(try child.wait())
+    #expect(reads > 0)
+  }
+
+  @Test func restoresAndVerifiesRunBesideASave() throws {
+    let base = sampleRAM(4000)
+    try bench.save("base", base)
+    let source = try bench.write("ram", sampleRAM(30_000, seed: 2))
+    let child = try bench.tool.start(["save", source, "--name", "large"])
+    repeat {
+      #expect(try bench.restore("base") == base)
+      expectSuccess(try bench.tool.run("verify"))
+    } while child.isRunning
+    expectSuccess(try child.wait())
+  }
+
+  /// The restore holds its chunks: its output is a pipe that nobody reads for a while.
+  @Test func collectionsDoNotTakeChunksFromUnderARestore() throws {
+    let (victim, base) = (sampleRAM(6000), sampleRAM(500, seed: 2))
+    try bench.save("victim", victim)
+    try bench.save("base", base)
+    let pipe = try ChildPipe()
+    let restore = try bench.tool.start(
+      ["restore", "base", "-o", "-"],
+      outputDescriptor: pipe.writerForChild
+    )
+    let first = try pipe.read(upTo: 4096)
+    // The rows go at once, the chunks stay until the restore has ended.
+    let delete = try bench.tool.json("delete", "victim")
+    #expect(delete["collected"] is NSNull || delete["collected"] == nil, "\(delete)")
+    let collection = try bench.tool.start(["gc", "--json"])
+    usleep(400_000)
+    #expect(collection.isRunning)
+    #expect(try bench.tool.snapshotNames() == ["base"])
+    pipe.closeWriter()
+    #expect(try first + pipe.readToEnd() == base)
+    #expect(try restore.wait().succeeded)
+    let collected = try collection.wait()
+    #expect(collected.succeeded, "\(collected)")
+    #expect((try collected.jsonObject()["freed_chunks"] as? Int ?? 0) > 0)
+    try expectSound(bench, [("base", base)], "after a collection beside a restore")
+  }
+
+  @Test func aTagOrDeleteWhileASaveRunsIsNotLost() throws {
+    try bench.save("a", sampleRAM(3000))
+    try bench.save("b", sampleRAM(3000, seed: 2))
+    let ram = sampleRAM(30_000, seed: 3)
+    let source = try bench.write("ram", ram)
+    let child = try bench.tool.start(["save", source, "--name", "large", "--parent", "a"])
+    expectSuccess(try bench.tool.run("tag", "b", "k=v"))
+    expectSuccess(try bench.tool.run("delete", "a"))
+    expectSuccess(try child.wait())
+    #expect(try bench.sql.run("SELECT tags FROM snapshot_summary WHERE name = 'b'") == "k=v")
+    try expectSound(
+      bench,
+      [("b", sampleRAM(3000, seed: 2)), ("large", ram)],
+      "after a delete beside a save"
+    )
+  }
+}
