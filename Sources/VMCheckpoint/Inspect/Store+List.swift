@@ -29,7 +29,7 @@ extension Store {
           arguments: [snapshot.id]
         )
       else { throw VMCheckpointError(.corrupt, "\(snapshot.title) cannot be read") }
-      return try SnapshotDetail(
+      return SnapshotDetail(
         summary: summary,
         source: try row.value("source"),
         producer: try row.value("producer"),

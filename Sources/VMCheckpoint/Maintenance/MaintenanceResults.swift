@@ -29,7 +29,7 @@ public struct CollectResult: Sendable, Codable, Hashable {
 
   /// The store file's size at the start.
   public var fileByteCountBefore: UInt64
-  /// The store file's size afterwards.
+  /// The store file's size afterwards; in a dry run about what it would be.
   public var fileByteCountAfter: UInt64
 }
 

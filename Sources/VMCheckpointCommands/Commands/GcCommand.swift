@@ -20,16 +20,11 @@ struct GcCommand: VerbCommand {
   @Flag(name: .long, help: "Only tell what would be freed.")
   var dryRun = false
 
-  @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var common: CommonOptions
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> GcOutput {
     let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(
-      session: session,
-      common: common,
-      threadCount: threadOptions.threads
-    )
+    let operation = LongOperation(session: session, common: common)
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
       try Store.open(at: storePath).collectGarbage(dryRun: dryRun, control: control)
     }

@@ -100,9 +100,9 @@ import VMCheckpointCommands
         + "see 'vmckpt save --help'"
     ),
     (
-      ["gc", "--threads", "1025"],
+      ["verify", "--threads", "1025"],
       "the value '1025' is invalid for '--threads <n>': expected 1 to 1024; "
-        + "see 'vmckpt gc --help'"
+        + "see 'vmckpt verify --help'"
     ),
     (
       ["verify", "--threads", "-1"],

@@ -315,7 +315,6 @@ enum HelpTexts {
 
     OPTIONS:
       --dry-run               Only tell what would be freed.
-      --threads <n>           Worker threads. (default: one a core)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.

@@ -18,7 +18,7 @@ enum ChunkRemover {
   }
 
   /// Deletes chunks that no extent and no overlay names, in transactions of
-  /// ``batchChunkCount``.
+  /// ``batchChunkCount``, or of less where the disk has no room for that large a journal.
   ///
   /// - Throws: ``VMCheckpointError`` when cancelled; what was deleted until then is.
   static func remove(
@@ -35,17 +35,21 @@ enum ChunkRemover {
       let deleteChunk = try HotStatement(database, "DELETE FROM chunk WHERE id = ?")
       let deleteData = try HotStatement(database, "DELETE FROM chunk_data WHERE chunk_id = ?")
       var start = 0
+      var batch = SpaceBoundedBatch(count: batchChunkCount)
       while start < chunkIDs.count {
         try control.cancellation.check()
-        let end = min(start + batchChunkCount, chunkIDs.count)
-        try database.inTransaction(.immediate) {
-          for id in chunkIDs[start..<end] {
-            deleteData.bind(id, at: 1)
-            try deleteData.run()
-            deleteChunk.bind(id, at: 1)
-            try deleteChunk.run()
+        var end = start
+        try batch.run { count in
+          end = min(start + count, chunkIDs.count)
+          try database.inTransaction(.immediate) {
+            for id in chunkIDs[start..<end] {
+              deleteData.bind(id, at: 1)
+              try deleteData.run()
+              deleteChunk.bind(id, at: 1)
+              try deleteChunk.run()
+            }
+            return .commit
           }
-          return .commit
         }
         start = end
         progress.report(completedByteCount: UInt64(end * StoreFormat.chunkByteCapacity))

@@ -60,14 +60,17 @@ struct ChunkRepacker {
     }
   }
 
-  /// The extents that name the chunks, by chunk; `nil` when there are too many.
+  /// The extents of complete snapshots that name the chunks, by chunk; `nil` when there are too many.
   private func uses(
     of pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>
   ) throws -> [Int64: [Use]]? {
     let wanted = Set(pass.map(\.chunkID))
     let select = try HotStatement(
       database,
-      "SELECT snapshot_id, first_pfn, page_count, chunk_id, first_slot FROM ram_extent"
+      """
+      SELECT e.snapshot_id, e.first_pfn, e.page_count, e.chunk_id, e.first_slot
+        FROM snapshot s JOIN ram_extent e ON e.snapshot_id = s.id WHERE s.state = 'complete'
+      """
     )
     defer { select.reset() }
     var uses: [Int64: [Use]] = [:]
@@ -165,6 +168,8 @@ struct ChunkRepacker {
         sql: "DELETE FROM ram_extent WHERE snapshot_id = ? AND first_pfn = ?",
         arguments: [use.snapshotID, Int64(use.extent.firstPFN)]
       )
+      // A delete needs no lock to hide a snapshot and to remove its extents.
+      guard database.changesCount == 1 else { continue }
       var writer = try ExtentWriter(database, snapshotID: use.snapshotID)
       for index in 0..<Int(use.extent.pageCount) {
         guard let location = moved[use.extent.location(at: index)] else {
@@ -187,8 +192,9 @@ struct ChunkRepacker {
     let uses = try Row.fetchAll(
       database,
       sql: """
-        SELECT snapshot_id, pfn, kind, vp, contents_chunk_id, contents_slot FROM overlay
-         WHERE contents_chunk_id IS NOT NULL
+        SELECT o.snapshot_id, o.pfn, o.kind, o.vp, o.contents_chunk_id, o.contents_slot
+          FROM snapshot s JOIN overlay o ON o.snapshot_id = s.id
+         WHERE s.state = 'complete' AND o.contents_chunk_id IS NOT NULL
         """
     )
     for row in uses where chunkIDs.contains(try row.value("contents_chunk_id")) {

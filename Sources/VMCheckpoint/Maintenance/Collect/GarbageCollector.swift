@@ -78,9 +78,10 @@ struct GarbageCollector {
   mutating func returnSpace() throws {
     guard !result.dryRun else { return }
     var free = try Int64.fetchOne(database, sql: "PRAGMA freelist_count") ?? 0
+    var batch = SpaceBoundedBatch(count: Self.vacuumStepPageCount)
     while free > 0 {
       try control.cancellation.check()
-      try database.execute(sql: "PRAGMA incremental_vacuum(\(Self.vacuumStepPageCount))")
+      try batch.run { try database.execute(sql: "PRAGMA incremental_vacuum(\($0))") }
       let left = try Int64.fetchOne(database, sql: "PRAGMA freelist_count") ?? 0
       // A store made without auto_vacuum cannot shrink.
       guard left < free else { return }
@@ -91,6 +92,17 @@ struct GarbageCollector {
   func finish() throws -> CollectResult {
     var result = result
     result.fileByteCountAfter = try fileByteCount()
+    if result.dryRun {
+      let free = UInt64(
+        clamping: try Int64.fetchOne(
+          database,
+          sql: "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
+        ) ?? 0
+      )
+      // About: chunks do not fill the pages that they take.
+      let (freed, overflows) = free.addingReportingOverflow(result.freedStoredByteCount)
+      result.fileByteCountAfter -= overflows ? 0 : min(freed, result.fileByteCountAfter)
+    }
     return result
   }
 

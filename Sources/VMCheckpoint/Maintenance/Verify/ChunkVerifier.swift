@@ -75,7 +75,8 @@ struct ChunkVerifier {
           findings.storedByteCount += UInt64(chunk.storedByteCount)
           pool.submit(chunk)
         }
-        return .commit
+        // After a damaged page SQLite refuses to commit even what only read.
+        return .rollback
       }
       rest = rest.dropFirst(Self.chunksPerTransaction)
       progress.report(

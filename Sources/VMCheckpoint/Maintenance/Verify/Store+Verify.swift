@@ -23,7 +23,7 @@ extension Store {
         for problem in try DatabaseVerifier.problems(database) {
           verification.add(subject: "database", problem)
         }
-        snapshots = try SnapshotCatalog.all(in: database)
+        snapshots = try Self.allSnapshots(database, &verification)
         chunkIDs = try Self.allChunkIDs(database)
       } else {
         snapshots = try references.map { try SnapshotCatalog.resolve($0, in: database) }
@@ -45,19 +45,31 @@ extension Store {
     }
   }
 
-  /// All chunks of the store; if the table is damaged, those before the damage. Snapshots that name
-  /// others are found hurt by that.
+  /// The chunks that there are and those that extents name, ascending. Of a table that is damaged,
+  /// those before the damage.
   private static func allChunkIDs(_ database: Database) throws -> [Int64] {
-    var ids: [Int64] = []
+    var ids = Set<Int64>()
+    for sql in ["SELECT id FROM chunk", "SELECT DISTINCT chunk_id FROM ram_extent"] {
+      do {
+        let select = try HotStatement(database, sql)
+        while try select.step() { ids.insert(select.int64(0)) }
+        select.reset()
+      } catch let error as DatabaseError where error.resultCode.isDamage {}
+    }
+    return ids.sorted()
+  }
+
+  /// All snapshots; none, and a problem, when even their table cannot be read.
+  private static func allSnapshots(
+    _ database: Database,
+    _ verification: inout Verification
+  ) throws -> [SnapshotRow] {
     do {
-      let select = try HotStatement(
-        database,
-        "SELECT id FROM chunk UNION SELECT chunk_id FROM ram_extent ORDER BY 1"
-      )
-      while try select.step() { ids.append(select.int64(0)) }
-      select.reset()
-    } catch let error as DatabaseError where error.resultCode.isDamage {}
-    return ids
+      return try SnapshotCatalog.all(in: database)
+    } catch let error as DatabaseError where error.resultCode.isDamage {
+      verification.add(subject: "database", "the table of snapshots cannot be read")
+      return []
+    }
   }
 
   private static func chunkIDs(

@@ -109,7 +109,9 @@ final class ChunkBuffer: @unchecked Sendable {
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
     switch encoding {
     case .lz4:
-      if let problem = decoder.decompress(source, into: validPages) { return problem }
+      if let problem = decoder.decompress(source, into: validPages) {
+        return "its LZ4 frame is damaged (\(problem))"
+      }
     case .raw:
       guard source.count == validPages.count else { return "its length is wrong" }
       validPages.copyMemory(from: source)
