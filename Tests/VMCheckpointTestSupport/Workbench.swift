@@ -77,6 +77,16 @@ package func sampleRAM(_ pageCount: Int, seed: UInt64 = 1) -> [UInt8] {
   return generator.mixedImage(pageCount: pageCount)
 }
 
+/// `pageCount` pages that a seed determines and that do not compress: enough of them make a save
+/// commit several batches.
+package func incompressibleRAM(_ pageCount: Int, seed: UInt64 = 1) -> [UInt8] {
+  var generator = TestGenerator(seed: seed)
+  var ram: [UInt8] = []
+  ram.reserveCapacity(pageCount * 4096)
+  for _ in 0..<pageCount { ram += generator.incompressiblePage() }
+  return ram
+}
+
 /// How often a test of chance is repeated: `rounds`, or what VMCKPT_SOAK_ROUNDS says if more.
 package func soakRounds(_ rounds: Int) -> Int {
   max(rounds, environmentValue("VMCKPT_SOAK_ROUNDS").flatMap(Int.init) ?? 0)

@@ -55,7 +55,7 @@ import VMCheckpointTestSupport
   }
 
   @Test func aKilledSaveDoesNoHarm() throws {
-    let ram = sampleRAM(Self.pageCount, seed: 2)
+    let ram = incompressibleRAM(Self.pageCount, seed: 2)
     let source = try bench.write("ram", ram)
     let killed = try killRepeatedly(
       ["save", source, "--name", "victim", "--vm", "base"],
@@ -84,7 +84,7 @@ import VMCheckpointTestSupport
   }
 
   @Test func aKilledDeleteDoesNoHarm() throws {
-    let ram = sampleRAM(Self.pageCount / 2, seed: 3)
+    let ram = incompressibleRAM(Self.pageCount, seed: 3)
     let source = try bench.write("ram", ram)
     let killed = try killRepeatedly(
       ["delete", "victim"],

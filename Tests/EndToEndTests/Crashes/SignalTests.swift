@@ -31,7 +31,7 @@ import VMCheckpointTestSupport
   @Test(arguments: [SIGINT, SIGTERM])
   func anInterruptedSaveLeavesNothing(signal: Int32) throws {
     var generator = TestGenerator(seed: UInt64(signal))
-    let ram = sampleRAM(12_000, seed: 2)
+    let ram = incompressibleRAM(14_000, seed: 2)
     let source = try bench.write("ram", ram)
     let full = try bench.tool.succeed("save", source, "--name", "victim")
     try bench.tool.succeed("delete", "victim")
@@ -108,7 +108,7 @@ import VMCheckpointTestSupport
   @Test(arguments: [["gc"], ["delete", "victim"], ["verify"]])
   func anInterruptedOperationLeavesASoundStore(arguments: [String]) throws {
     var generator = TestGenerator(seed: 4)
-    let ram = sampleRAM(8000, seed: 4)
+    let ram = incompressibleRAM(8000, seed: 4)
     let source = try bench.write("ram", ram)
     func prepare() throws {
       if try !bench.tool.snapshotNames().contains("victim") {

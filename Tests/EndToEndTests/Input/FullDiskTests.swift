@@ -5,12 +5,7 @@ import VMCheckpointTestSupport
 /// A disk that fills up costs the operation under way and nothing else.
 @Suite struct FullDiskTests {
   private let small = sampleRAM(40)
-  private let large: [UInt8]
-
-  init() {
-    var generator = TestGenerator(seed: 2)
-    large = (0..<2000).flatMap { _ in generator.incompressiblePage() }
-  }
+  private let large = incompressibleRAM(2000, seed: 2)
 
   /// A file system with 4 MiB; needs root and the permission to mount, which some containers lack.
   @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
