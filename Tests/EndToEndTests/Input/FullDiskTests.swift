@@ -27,6 +27,29 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("small", small)], "after the disk was full")
   }
 
+  /// Whoever deletes because the disk is full must not be told that the disk is full.
+  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
+  func snapshotsCanBeDeletedAndCollectedOnAFullDisk() throws {
+    let fileSystem = try SmallFileSystem()
+    let bench = try Workbench(in: fileSystem.path)
+    let source = try TemporaryDirectory()
+    try writeFile(source.file("victim.ram"), incompressibleRAM(700, seed: 5))
+    try bench.tool.succeed("save", source.file("victim.ram"), "--name", "victim")
+    try bench.save("small", small)
+    let before = try fileSize(bench.storePath).byteCount
+    let ballast = "\(fileSystem.path)/ballast"
+    try fileSystem.fill(ballast)
+    // The journal of the rows' own few pages must fit.
+    truncate(ballast, off_t(try fileSize(ballast).byteCount - 262_144))
+    for arguments in [["delete", "victim"], ["gc"]] {
+      let outcome = try bench.tool.start(arguments).wait()
+      #expect(outcome.succeeded, "\(outcome)")
+    }
+    #expect(try fileSize(bench.storePath).byteCount < before / 2)
+    unlink(ballast)
+    try expectSound(bench, [("small", small)], "after gc on a full disk")
+  }
+
   @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
   func aRestoreThatDoesNotFitIsRefusedBeforeItBegins() throws {
     let fileSystem = try SmallFileSystem()

@@ -94,12 +94,37 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("base", base)], "after a collection beside a restore")
   }
 
+  @Test func aDeleteWhileChunksAreRepackedIsNotLost() throws {
+    var generator = TestGenerator(seed: 4)
+    let pages = (0..<4000).map { _ in generator.incompressiblePage() }
+    let sparse = stride(from: 0, to: 4000, by: 8).flatMap { pages[$0] }
+    for round in 0..<6 {
+      try bench.save("all", Array(pages.joined()))
+      try bench.save("keep", sparse)
+      try bench.save("drop", sparse.reversedPages)
+      // As a delete leaves it that could not free chunks.
+      try bench.sql.run("PRAGMA foreign_keys = ON; DELETE FROM snapshot WHERE name = 'all'")
+      let collection = try bench.tool.start(["gc"])
+      usleep(UInt32(round * 12_000))
+      let deletion = try bench.tool.run("delete", "drop")
+      #expect(deletion.succeeded, "round \(round): \(deletion)")
+      let collected = try collection.wait()
+      #expect(collected.succeeded, "round \(round): \(collected)")
+      try expectSound(bench, [("keep", sparse)], "round \(round)")
+      try bench.tool.succeed("delete", "keep")
+    }
+  }
+
   @Test func aTagOrDeleteWhileASaveRunsIsNotLost() throws {
     try bench.save("a", sampleRAM(3000))
     try bench.save("b", sampleRAM(3000, seed: 2))
     let ram = sampleRAM(30_000, seed: 3)
     let source = try bench.write("ram", ram)
     let child = try bench.tool.start(["save", source, "--name", "large", "--parent", "a"])
+    try waitUntil("the save has begun") {
+      try !child.isRunning
+        || bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
+    }
     expectSuccess(try bench.tool.run("tag", "b", "k=v"))
     expectSuccess(try bench.tool.run("delete", "a"))
     expectSuccess(try child.wait())
@@ -109,5 +134,12 @@ import VMCheckpointTestSupport
       [("b", sampleRAM(3000, seed: 2)), ("large", ram)],
       "after a delete beside a save"
     )
+  }
+}
+
+extension [UInt8] {
+  /// The same pages, the last first.
+  fileprivate var reversedPages: [UInt8] {
+    stride(from: count - 4096, through: 0, by: -4096).flatMap { self[$0..<($0 + 4096)] }
   }
 }
