@@ -127,3 +127,13 @@ func readFile(procFile path: String) throws -> String {
   }
   return String(decoding: bytes, as: UTF8.self)
 }
+
+/// Where a symbolic link points, if it can be read.
+func readLink(_ path: String) -> String? {
+  let target = [UInt8](unsafeUninitializedCapacity: Int(PATH_MAX)) { buffer, count in
+    count = buffer.withMemoryRebound(to: CChar.self) { characters in
+      max(0, readlink(path, characters.baseAddress!, characters.count))
+    }
+  }
+  return target.isEmpty ? nil : String(decoding: target, as: UTF8.self)
+}

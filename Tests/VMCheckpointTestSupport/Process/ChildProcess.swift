@@ -165,14 +165,15 @@ package final class ChildProcess {
 }
 
 extension ChildProcess {
-  private static let ownName =
-    ((try? readFile(procFile: "/proc/self/status")) ?? "").prefix { $0 != "\n" }
+  private static let ownExecutable = readLink("/proc/self/exe")
 
   /// The kernel's own high-water mark. (That of getrusage begins with the test process's: a spawned
-  /// child shares its memory, and has its name, until it executes.)
+  /// child shares its memory until it executes, which may be after `posix_spawn` has returned.
+  /// Once the link names another executable, memory read later is the program's own.)
   private func notePeakMemory() {
-    guard let status = try? readFile(procFile: "/proc/\(identifier)/status"),
-      status.prefix(while: { $0 != "\n" }) != Self.ownName
+    guard let executable = readLink("/proc/\(identifier)/exe"),
+      executable != Self.ownExecutable,
+      let status = try? readFile(procFile: "/proc/\(identifier)/status")
     else { return }
     for line in status.split(separator: "\n") where line.hasPrefix("VmHWM:") {
       let kibibytes = line.split(whereSeparator: \.isWhitespace).dropFirst().first.flatMap {
