@@ -13,11 +13,11 @@ extension Store {
     let start = MonotonicClock.nowSeconds
     if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
+    let overlaysFile = try Self.overlaysFile(request)
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
-      let overlaysFile = try Self.overlaysFile(request)
       var path: String?
       switch request.output {
       case .file(let targetPath):
@@ -58,18 +58,12 @@ extension Store {
   /// Checks that a target, which may be an existing file that is to be replaced, is neither this
   /// store nor one of the files that belong to it, under whatever name.
   private func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
-    var target = stat()
-    guard stat(targetPath, &target) == 0 else { return }
-    for storePath in [path, path + "-journal", StoreLock.path(path)] {
-      var own = stat()
-      guard stat(storePath, &own) == 0, own.st_dev == target.st_dev, own.st_ino == target.st_ino
-      else { continue }
-      throw VMCheckpointError(
-        .cannotCreate,
-        "cannot create \(quotedName(targetPath)): it belongs to the store",
-        hint: "give another path"
-      )
-    }
+    guard location.owns(targetPath) else { return }
+    throw VMCheckpointError(
+      .cannotCreate,
+      "cannot create \(quotedName(targetPath)): it belongs to the store",
+      hint: "give another path"
+    )
   }
 
   /// Checks what a page's SHA-256 cannot tell: that every page is at its PFN, and that regions and
@@ -105,7 +99,7 @@ extension Store {
     _ request: RestoreRequest
   ) throws(VMCheckpointError) -> OutputFile? {
     guard let path = request.overlaysOutputPath else { return nil }
-    if case .file(path) = request.output {
+    if case .file(let ramPath) = request.output, try ResolvedPath.areSame(ramPath, path) {
       throw VMCheckpointError(
         .invalidArgument,
         "RAM and overlays.json cannot both go to \(quotedName(path))"

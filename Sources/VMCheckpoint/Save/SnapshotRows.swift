@@ -127,7 +127,7 @@ struct SnapshotRows {
           state = 'complete', completed_at = ?, guest_os_id = ?, cpu_vendor = ?,
           tsc_frequency_hz = ?, ram_bytes = ?, stored_pages = ?, new_pages = ?,
           new_stored_bytes = ?, ram_digest = ?, digest = ?
-        WHERE id = ?
+        WHERE id = ? AND state = 'writing'
         """,
       arguments: [
         UTCTime.now, totals.guestOSID.map(fixedWidthHexString), facts.cpuVendor?.rawValue,
@@ -136,6 +136,35 @@ struct SnapshotRows {
         Int64(totals.newStoredByteCount), Data(ramDigest), Data(totals.digest), snapshotID,
       ]
     )
+    guard database.changesCount == 1, try namesOnlyChunksThatExist() else {
+      throw VMCheckpointError(
+        .locked,
+        "another process has removed what this save had written or relied on",
+        hint: "never remove a store's lock file, and try again"
+      )
+    }
+  }
+
+  /// Whether every chunk that the snapshot's extents and overlays name is there. The locks see to
+  /// that; but they can be broken, by a removed lock file, and a snapshot whose pages are gone must
+  /// not count as saved.
+  ///
+  /// - Complexity: O(*n* log *m*) in the numbers of extents and chunks.
+  private func namesOnlyChunksThatExist() throws -> Bool {
+    try Bool.fetchOne(
+      database,
+      sql: """
+        SELECT NOT EXISTS (
+          SELECT 1
+            FROM (SELECT DISTINCT chunk_id AS id FROM ram_extent WHERE snapshot_id = ?1
+                  UNION
+                  SELECT contents_chunk_id FROM overlay
+                   WHERE snapshot_id = ?1 AND contents_chunk_id IS NOT NULL) AS used
+           WHERE NOT EXISTS (SELECT 1 FROM chunk WHERE chunk.id = used.id)
+              OR NOT EXISTS (SELECT 1 FROM chunk_data WHERE chunk_data.chunk_id = used.id))
+        """,
+      arguments: [snapshotID]
+    ) ?? false
   }
 
   /// What the overlays tell about the machine that the guest ran on.

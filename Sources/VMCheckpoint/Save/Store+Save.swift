@@ -10,6 +10,13 @@ extension Store {
     toStoreAt path: String,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
+    if case .file(let source) = request.input, try StoreLocation(path).owns(source) {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(quotedName(source)) is the store or belongs to it, and no guest's RAM",
+        hint: "give the guest's RAM as the source"
+      )
+    }
     let prepared = try PreparedSave(request, control: control)
     return try openOrCreate(at: path).save(prepared, control: control)
   }
@@ -37,13 +44,13 @@ extension Store {
     let writerLock = try StoreLock.acquire(
       .writer,
       .exclusive,
-      storePath: path,
+      at: location,
       cancellation: control.cancellation
     )
     let chunkLock = try StoreLock.acquire(
       .chunks,
       .shared,
-      storePath: path,
+      at: location,
       cancellation: control.cancellation
     )
     defer {
@@ -64,6 +71,8 @@ extension Store {
         )
         let totals = try operation.run()
         try control.cancellation.check()
+        try writerLock?.requireInPlace()
+        try chunkLock?.requireInPlace()
         try database.commit()
         mergeIndex(database, control)
         return SaveResult(

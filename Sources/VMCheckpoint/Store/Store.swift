@@ -13,14 +13,21 @@ public final class Store: Sendable {
   /// As it was given to ``open(at:)``.
   public let path: String
 
+  let location: StoreLocation
   let queue: DatabaseQueue
   let busy: BusyPolicy
 
   /// The file or its directory may not be written.
   let isReadOnly: Bool
 
-  private init(path: String, queue: DatabaseQueue, busy: BusyPolicy, isReadOnly: Bool) {
-    self.path = path
+  private init(
+    location: StoreLocation,
+    queue: DatabaseQueue,
+    busy: BusyPolicy,
+    isReadOnly: Bool
+  ) {
+    path = location.given
+    self.location = location
     self.queue = queue
     self.busy = busy
     self.isReadOnly = isReadOnly
@@ -31,18 +38,20 @@ public final class Store: Sendable {
   /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt` for what is no store or one of a
   ///   newer format, `permissionDenied`, `locked`.
   public static func open(at path: String) throws(VMCheckpointError) -> Store {
+    let location = try StoreLocation(path)
     let busy = BusyPolicy()
-    let (queue, isReadOnly) = try StoreConnection.open(path: path, busy: busy)
-    return Store(path: path, queue: queue, busy: busy, isReadOnly: isReadOnly)
+    let (queue, isReadOnly) = try StoreConnection.open(location: location, busy: busy)
+    return Store(location: location, queue: queue, busy: busy, isReadOnly: isReadOnly)
   }
 
   /// Opens the store at `path`, creating it with mode 0600 when there is none.
   ///
   /// - Throws: ``VMCheckpointError`` as ``open(at:)``, and `cannotCreate`.
   public static func openOrCreate(at path: String) throws(VMCheckpointError) -> Store {
+    let location = try StoreLocation(path)
     let busy = BusyPolicy()
-    let (queue, isReadOnly) = try StoreConnection.openOrCreate(path: path, busy: busy)
-    return Store(path: path, queue: queue, busy: busy, isReadOnly: isReadOnly)
+    let (queue, isReadOnly) = try StoreConnection.openOrCreate(location: location, busy: busy)
+    return Store(location: location, queue: queue, busy: busy, isReadOnly: isReadOnly)
   }
 
   /// Runs `body` in a read transaction. Keep it short: a writer's commit waits for it.
@@ -88,7 +97,7 @@ public final class Store: Sendable {
     let lock = try StoreLock.acquire(
       .chunks,
       .shared,
-      storePath: path,
+      at: location,
       cancellation: control.cancellation
     )
     defer { lock?.release() }

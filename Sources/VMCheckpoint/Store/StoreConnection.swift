@@ -12,56 +12,58 @@ enum StoreConnection {
   /// SQLite's cache of clean pages. Small, because every page of guest RAM passes just once.
   private static let cacheKiB = 16 * 1024
 
-  /// Opens the file at `path`, which must exist, and checks that it is a store of this version.
+  /// Opens the file at `location`, which must exist, and checks that it is a store of this version.
   ///
   /// Falls back to reading only when the file, or its directory, may not be written.
   ///
   /// - Throws: ``VMCheckpointError`` that says which of these is not so.
   static func open(
-    path: String,
+    location: StoreLocation,
     busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
-    try checkFile(path: path)
-    let isReadOnly = access(path, W_OK) != 0
-    let queue = try connect(path: path, readOnly: isReadOnly, busy: busy)
-    try checkFormat(queue, path: path)
+    try checkFile(location)
+    let isReadOnly = access(location.file, W_OK) != 0
+    let queue = try connect(location, readOnly: isReadOnly, busy: busy)
+    try checkFormat(queue, location: location)
     return (queue, isReadOnly)
   }
 
-  /// Opens the store at `path`, creating file and schema when there is none, an empty file, or a
+  /// Opens the store at `location`, creating file and schema when there is none, an empty file, or a
   /// database that another process has begun to make a store of, and may have died over.
   ///
   /// - Throws: ``VMCheckpointError``. A file that this call created and could not fill is removed.
   static func openOrCreate(
-    path: String,
+    location: StoreLocation,
     busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
-    let created = try createEmptyFile(path: path)
-    if !created, try fileByteCount(path: path) > 0 {
-      try checkFile(path: path)
-      let isReadOnly = access(path, W_OK) != 0
-      let queue = try connect(path: path, readOnly: isReadOnly, busy: busy)
-      if !isReadOnly, try isBlank(queue, path: path) { try fill(queue, path: path) }
-      try checkFormat(queue, path: path)
+    let created = try createEmptyFile(location)
+    if !created, try fileByteCount(location) > 0 {
+      try checkFile(location)
+      let isReadOnly = access(location.file, W_OK) != 0
+      let queue = try connect(location, readOnly: isReadOnly, busy: busy)
+      if !isReadOnly, try isBlank(queue, location: location) { try fill(queue, location: location) }
+      try checkFormat(queue, location: location)
       return (queue, isReadOnly)
     }
     do throws(VMCheckpointError) {
-      let queue = try connect(path: path, readOnly: false, busy: busy)
-      try fill(queue, path: path)
-      try checkFormat(queue, path: path)
+      let queue = try connect(location, readOnly: false, busy: busy)
+      try fill(queue, location: location)
+      try checkFormat(queue, location: location)
       return (queue, false)
     } catch {
       if created {
-        unlink(path)
-        unlink(path + "-journal")
+        unlink(location.file)
+        unlink(location.journal)
       }
       throw error
     }
   }
 
   /// Makes a store of an empty file or a blank database.
-  private static func fill(_ queue: DatabaseQueue, path: String) throws(VMCheckpointError) {
-    try translatingDatabaseErrors(storePath: path) {
+  private static func fill(_ queue: DatabaseQueue, location: StoreLocation)
+    throws(VMCheckpointError)
+  {
+    try translatingDatabaseErrors(storePath: location.given) {
       try queue.writeWithoutTransaction { database in
         // Both take effect only while the file is empty. The second writes a first page: until
         // the migration is committed, or for ever when this process dies, the database is blank.
@@ -76,12 +78,12 @@ enum StoreConnection {
     }
   }
 
-  /// Whether the database is what ``fill(_:path:)`` leaves before its migration.
+  /// Whether the database is what ``fill(_:location:)`` leaves before its migration.
   private static func isBlank(
     _ queue: DatabaseQueue,
-    path: String
+    location: StoreLocation
   ) throws(VMCheckpointError) -> Bool {
-    try translatingDatabaseErrors(storePath: path) {
+    try translatingDatabaseErrors(storePath: location.given) {
       try queue.read { database in
         try Bool.fetchOne(
           database,
@@ -97,52 +99,64 @@ enum StoreConnection {
 
   // MARK: The file
 
-  private static func checkFile(path: String) throws(VMCheckpointError) {
+  private static func checkFile(_ location: StoreLocation) throws(VMCheckpointError) {
     var status = stat()
-    guard stat(path, &status) == 0 else {
+    guard stat(location.file, &status) == 0 else {
       let code = Errno(rawValue: errno)
       guard code == .noSuchFileOrDirectory || code == .notDirectory else {
         throw VMCheckpointError(
           code == .permissionDenied ? .permissionDenied : .inputOutput,
-          "cannot open store \(quotedName(path)): \(code)"
+          "cannot open store \(quotedName(location.given)): \(code)"
         )
       }
       throw VMCheckpointError(
         .notFound,
-        "there is no store at \(quotedName(path))",
+        "there is no store at \(quotedName(location.given))",
         hint: "name another with --store, or create it with: vmckpt save"
       )
     }
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw VMCheckpointError(
         .corrupt,
-        "\(quotedName(path)) is not a vmckpt store: it is no regular file",
+        "\(quotedName(location.given)) is not a vmckpt store: it is no regular file",
         hint: "give the path of a store with --store"
       )
     }
-    guard access(path, R_OK) == 0 else {
+    guard access(location.file, R_OK) == 0 else {
       throw VMCheckpointError(
         .permissionDenied,
-        "no permission to read store \(quotedName(path))",
+        "no permission to read store \(quotedName(location.given))",
         hint: "run as the user who owns it"
       )
     }
+    try location.requireSingleName(status)
     guard status.st_size > 0 else {
       throw VMCheckpointError(
         .corrupt,
-        "\(quotedName(path)) is not a vmckpt store: it is empty",
+        "\(quotedName(location.given)) is not a vmckpt store: it is empty",
         hint: "give the path of a store with --store, or create one with: vmckpt save"
       )
     }
+    if let header = DatabaseHeader(path: location.file), !header.mayBeStore {
+      throw foreignDatabase(location)
+    }
   }
 
-  private static func fileByteCount(path: String) throws(VMCheckpointError) -> Int64 {
+  private static func foreignDatabase(_ location: StoreLocation) -> VMCheckpointError {
+    VMCheckpointError(
+      .corrupt,
+      "\(quotedName(location.given)) is not a vmckpt store: it is another program's SQLite database",
+      hint: "give the path of a store with --store"
+    )
+  }
+
+  private static func fileByteCount(_ location: StoreLocation) throws(VMCheckpointError) -> Int64 {
     var status = stat()
-    guard stat(path, &status) == 0 else { return 0 }
+    guard stat(location.file, &status) == 0 else { return 0 }
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw VMCheckpointError(
         .cannotCreate,
-        "cannot create store \(quotedName(path)): it is no regular file"
+        "cannot create store \(quotedName(location.given)): it is no regular file"
       )
     }
     return Int64(status.st_size)
@@ -150,10 +164,10 @@ enum StoreConnection {
 
   /// Guest RAM is secret, so the file has mode 0600 from its first moment; SQLite gives its
   /// journal the same.
-  private static func createEmptyFile(path: String) throws(VMCheckpointError) -> Bool {
+  private static func createEmptyFile(_ location: StoreLocation) throws(VMCheckpointError) -> Bool {
     do {
       let descriptor = try FileDescriptor.open(
-        FilePath(path),
+        FilePath(location.file),
         .readWrite,
         options: [.create, .exclusiveCreate, .closeOnExec],
         permissions: [.ownerReadWrite]
@@ -166,13 +180,13 @@ enum StoreConnection {
       case .permissionDenied, .notPermitted, .readOnlyFileSystem:
         throw VMCheckpointError(
           .permissionDenied,
-          "cannot create store \(quotedName(path)): \(error)",
+          "cannot create store \(quotedName(location.given)): \(error)",
           hint: "choose a directory that you may write to with --store"
         )
       default:
         throw VMCheckpointError(
           .cannotCreate,
-          "cannot create store \(quotedName(path)): \(error)",
+          "cannot create store \(quotedName(location.given)): \(error)",
           hint: "choose another path with --store"
         )
       }
@@ -184,7 +198,7 @@ enum StoreConnection {
   // MARK: The connection
 
   private static func connect(
-    path: String,
+    _ location: StoreLocation,
     readOnly: Bool,
     busy: BusyPolicy
   ) throws(VMCheckpointError) -> DatabaseQueue {
@@ -213,8 +227,8 @@ enum StoreConnection {
           """
       )
     }
-    return try translatingDatabaseErrors(storePath: path) {
-      try DatabaseQueue(path: path, configuration: configuration)
+    return try translatingDatabaseErrors(storePath: location.given) {
+      try DatabaseQueue(path: location.file, configuration: configuration)
     }
   }
 
@@ -249,10 +263,11 @@ enum StoreConnection {
 
   private static func checkFormat(
     _ queue: DatabaseQueue,
-    path: String
+    location: StoreLocation
   ) throws(VMCheckpointError) {
-    let store = quotedName(path)
-    let (applicationID, version, objects) = try translatingDatabaseErrors(storePath: path) {
+    let store = quotedName(location.given)
+    let (applicationID, version, objects) = try translatingDatabaseErrors(storePath: location.given)
+    {
       try queue.read { database in
         (
           try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
@@ -264,13 +279,7 @@ enum StoreConnection {
         )
       }
     }
-    guard applicationID == StoreFormat.applicationID else {
-      throw VMCheckpointError(
-        .corrupt,
-        "\(store) is not a vmckpt store: it is another program's SQLite database",
-        hint: "give the path of a store with --store"
-      )
-    }
+    guard applicationID == StoreFormat.applicationID else { throw foreignDatabase(location) }
     guard version <= StoreFormat.version else {
       throw VMCheckpointError(
         .corrupt,

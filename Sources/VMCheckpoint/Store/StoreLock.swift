@@ -6,7 +6,7 @@ import SystemPackage
 /// locks, which guard single transactions.
 ///
 /// They are open-file-description locks on bytes of a file beside the store, `PATH-lock`, which
-/// is empty and stays. (Locks on the store's own file would not do: closing any descriptor of it
+/// is empty and stays; PATH is that of ``StoreLocation``, one for each store. (Locks on the store's own file would not do: closing any descriptor of it
 /// drops SQLite's locks, which belong to the process.) The kernel drops them when their holder
 /// dies, however it dies.
 ///
@@ -32,9 +32,11 @@ final class StoreLock: Sendable {
 
   /// Owned; closing it drops the lock.
   private let descriptor: FileDescriptor
+  private let path: String
 
-  private init(_ descriptor: FileDescriptor) {
+  private init(_ descriptor: FileDescriptor, path: String) {
     self.descriptor = descriptor
+    self.path = path
   }
 
   deinit {
@@ -59,20 +61,25 @@ final class StoreLock: Sendable {
   static func acquire(
     _ resource: Resource,
     _ mode: Mode,
-    storePath: String,
+    at location: StoreLocation,
     timeoutSeconds: Double = defaultTimeoutSeconds,
     cancellation: CancellationFlag
   ) throws(VMCheckpointError) -> StoreLock? {
-    guard let descriptor = try open(storePath: storePath, mode: mode) else { return nil }
-    let lock = StoreLock(descriptor)
     let deadline = MonotonicClock.nowSeconds + timeoutSeconds
+    guard var lock = try open(location, mode) else { return nil }
     while true {
       try cancellation.check()
-      if try lock.attempt(resource, mode, storePath: storePath) { return lock }
+      if try lock.attempt(resource, mode) {
+        if lock.isInPlace { return lock }
+        // Somebody removed the file before it was locked: others lock the one that came after it.
+        guard let next = try open(location, mode) else { return nil }
+        lock = next
+        continue
+      }
       guard MonotonicClock.nowSeconds < deadline else {
         throw VMCheckpointError(
           .locked,
-          "store \(quotedName(storePath)) is in use by another save, restore, verify or gc",
+          "store \(quotedName(location.given)) is in use by another save, restore, verify or gc",
           hint: "try again when it is done"
         )
       }
@@ -80,11 +87,30 @@ final class StoreLock: Sendable {
     }
   }
 
+  /// Whether the locked file still is the one that others find beside the store.
+  private var isInPlace: Bool {
+    var own = stat()
+    var found = stat()
+    return fstat(descriptor.rawValue, &own) == 0 && lstat(path, &found) == 0
+      && own.st_dev == found.st_dev && own.st_ino == found.st_ino
+  }
+
+  /// Checks, before something that needs the lock is made to last, that it still keeps others out.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `locked` when the lock file was removed.
+  func requireInPlace() throws(VMCheckpointError) {
+    guard !isInPlace else { return }
+    throw VMCheckpointError(
+      .locked,
+      "the store's lock file \(quotedName(path)) was removed while it was in use",
+      hint: "leave that file alone, and try again"
+    )
+  }
+
   /// One attempt. `false` when somebody else holds the lock.
   private func attempt(
     _ resource: Resource,
-    _ mode: Mode,
-    storePath: String
+    _ mode: Mode
   ) throws(VMCheckpointError) -> Bool {
     var request = flock()
     request.l_type = Int16(mode == .shared ? F_RDLCK : F_WRLCK)
@@ -98,35 +124,35 @@ final class StoreLock: Sendable {
       case let code:
         throw VMCheckpointError(
           .inputOutput,
-          "cannot lock \(quotedName(Self.path(storePath))): \(Errno(rawValue: code))"
+          "cannot lock \(quotedName(path)): \(Errno(rawValue: code))"
         )
       }
     }
     return true
   }
 
-  static func path(_ storePath: String) -> String { storePath + "-lock" }
-
   private static func open(
-    storePath: String,
-    mode: Mode
-  ) throws(VMCheckpointError) -> FileDescriptor? {
-    let path = path(storePath)
+    _ location: StoreLocation,
+    _ mode: Mode
+  ) throws(VMCheckpointError) -> StoreLock? {
+    let path = location.lock
     do {
-      return try FileDescriptor.open(
+      let descriptor = try FileDescriptor.open(
         FilePath(path),
         .readWrite,
         options: [.create, .closeOnExec, .noFollow],
         permissions: [.ownerReadWrite]
       )
+      return StoreLock(descriptor, path: path)
     } catch let writeError as Errno {
       guard mode == .shared else { throw cannotOpen(path, writeError) }
       do {
-        return try FileDescriptor.open(
+        let descriptor = try FileDescriptor.open(
           FilePath(path),
           .readOnly,
           options: [.closeOnExec, .noFollow]
         )
+        return StoreLock(descriptor, path: path)
       } catch let readError as Errno {
         if readError == .noSuchFileOrDirectory || readError == .permissionDenied { return nil }
         throw cannotOpen(path, readError)

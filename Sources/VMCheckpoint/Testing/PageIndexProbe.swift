@@ -21,7 +21,7 @@ package final class PageIndexProbe {
 
   /// Opens the store at `path`.
   package init(path: String) throws {
-    queue = try StoreConnection.open(path: path, busy: BusyPolicy()).queue
+    queue = try StoreConnection.open(location: StoreLocation(path), busy: BusyPolicy()).queue
   }
 
   /// Appends a run of `entries`, in ascending order.

@@ -16,7 +16,8 @@ package enum StoreProbe {
     snapshot: String,
     capacity: Int
   ) throws -> [[Extent]] {
-    let queue = try StoreConnection.open(path: storePath, busy: BusyPolicy()).queue
+    let queue = try StoreConnection.open(location: StoreLocation(storePath), busy: BusyPolicy())
+      .queue
     return try queue.writeWithoutTransaction { database in
       var batches = ExtentBatches(
         snapshot: try SnapshotCatalog.resolve(SnapshotReference(snapshot), in: database),

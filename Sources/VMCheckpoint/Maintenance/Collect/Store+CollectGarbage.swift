@@ -6,17 +6,25 @@ extension Store {
   ///
   /// Waits for saves, restores and verifies to end.
   ///
-  /// - Parameter dryRun: Change nothing and tell what would be freed.
+  /// - Parameter dryRun: Change nothing and tell what would be freed; waits for nobody.
   /// - Throws: ``VMCheckpointError``. What was freed until then stays freed.
   public func collectGarbage(
     dryRun: Bool = false,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> CollectResult {
+    if dryRun {
+      return try withSharedChunks(control: control) { database in
+        var collector = GarbageCollector(database, control: control, dryRun: true)
+        try collector.removeUnfinishedSnapshots()
+        try collector.freeDeadChunks()
+        return try collector.finish()
+      }
+    }
     try requireWritable()
-    let locks = try GarbageLocks(storePath: path, cancellation: control.cancellation)
+    let locks = try GarbageLocks(at: location, cancellation: control.cancellation)
     defer { locks.release() }
     return try withConnection(control: control) { database in
-      var collector = GarbageCollector(database, control: control, dryRun: dryRun)
+      var collector = GarbageCollector(database, control: control)
       try collector.removeUnfinishedSnapshots()
       try collector.freeDeadChunks()
       try collector.repack()

@@ -36,7 +36,7 @@ extension Store {
     _ database: Database,
     _ control: OperationControl
   ) throws -> CollectResult? {
-    guard let locks = try GarbageLocks.ifFree(storePath: path, control) else { return nil }
+    guard let locks = try GarbageLocks.ifFree(at: location, control) else { return nil }
     defer { locks.release() }
     var collector = GarbageCollector(database, control: control)
     try collector.freeDeadChunks()
@@ -50,21 +50,21 @@ struct GarbageLocks {
   private let chunks: StoreLock?
 
   init(
-    storePath: String,
+    at location: StoreLocation,
     timeoutSeconds: Double = StoreLock.defaultTimeoutSeconds,
     cancellation: CancellationFlag
   ) throws(VMCheckpointError) {
     writer = try StoreLock.acquire(
       .writer,
       .exclusive,
-      storePath: storePath,
+      at: location,
       timeoutSeconds: timeoutSeconds,
       cancellation: cancellation
     )
     chunks = try StoreLock.acquire(
       .chunks,
       .exclusive,
-      storePath: storePath,
+      at: location,
       timeoutSeconds: timeoutSeconds,
       cancellation: cancellation
     )
@@ -72,12 +72,12 @@ struct GarbageLocks {
 
   /// The locks, or `nil` when somebody holds one of them.
   static func ifFree(
-    storePath: String,
+    at location: StoreLocation,
     _ control: OperationControl
   ) throws(VMCheckpointError) -> GarbageLocks? {
     do throws(VMCheckpointError) {
       return try GarbageLocks(
-        storePath: storePath,
+        at: location,
         timeoutSeconds: 0,
         cancellation: control.cancellation
       )
