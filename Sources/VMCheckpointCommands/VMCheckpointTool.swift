@@ -69,6 +69,7 @@ public struct VMCheckpointTool: ParsableCommand {
 
   /// Runs the command that this process was started with, and ends the process.
   public static func main() -> Never {
+    CrashSecrecy.enforce()
     StandardDescriptors.reserve()
     let session = CommandSession.ofThisProcess()
     CommandRunner.run(session).endProcess()

@@ -116,7 +116,7 @@ package func readFile(_ path: String, at offset: Int, byteCount: Int) throws -> 
 }
 
 /// A file of the kernel's, whose size is not known before it is read.
-func readFile(procFile path: String) throws -> String {
+package func readFile(procFile path: String) throws -> String {
   let descriptor = open(path, O_RDONLY | O_CLOEXEC)
   guard descriptor >= 0 else { throw fileError("open", path) }
   defer { close(descriptor) }

@@ -1,6 +1,4 @@
 import GRDB
-import Glibc
-import SystemPackage
 
 /// Restores a snapshot's RAM to a pipe, in order of file offsets, zero pages included.
 ///
@@ -9,8 +7,6 @@ import SystemPackage
 struct StreamRestore {
   /// 16 MiB: memory against how often scattered chunks are decoded.
   private static let windowPageCount: UInt64 = 4096
-
-  private static let pollMilliseconds: Int32 = 50
 
   let plan: RestorePlan
   let fileDescriptor: Int32
@@ -24,6 +20,10 @@ struct StreamRestore {
       alignment: Page.byteCount
     )
     defer { window.deallocate() }
+    let output = StreamWriter(
+      fileDescriptor: fileDescriptor,
+      cancellation: control.cancellation
+    )
     var loader = try WindowLoader(
       database,
       snapshot: plan.snapshot,
@@ -36,7 +36,7 @@ struct StreamRestore {
     )
     var offset: UInt64 = 0
     for region in plan.layout.regions.sorted(by: { $0.fileOffset < $1.fileOffset }) {
-      try writeZeros(byteCount: region.fileOffset - offset, from: window)
+      try writeZeros(byteCount: region.fileOffset - offset, from: window, to: output)
       var pageIndex: UInt64 = 0
       while pageIndex < region.pageCount {
         let count = min(Self.windowPageCount, region.pageCount - pageIndex)
@@ -47,7 +47,7 @@ struct StreamRestore {
         bytes.initializeMemory(as: UInt8.self, repeating: 0)
         try loader.load(firstPFN: firstPFN, pageCount: count, into: bytes)
         Self.apply(patches, firstPFN: firstPFN, pageCount: count, to: bytes)
-        try write(UnsafeRawBufferPointer(bytes))
+        try output.write(UnsafeRawBufferPointer(bytes))
         pageIndex += count
         progress.report(
           completedByteCount: region.fileOffset + pageIndex << UInt64(Page.shift)
@@ -76,38 +76,16 @@ struct StreamRestore {
 
   private func writeZeros(
     byteCount: UInt64,
-    from window: UnsafeMutableRawBufferPointer
+    from window: UnsafeMutableRawBufferPointer,
+    to output: StreamWriter
   ) throws(VMCheckpointError) {
     guard byteCount > 0 else { return }
     window.initializeMemory(as: UInt8.self, repeating: 0)
     var rest = byteCount
     while rest > 0 {
       let count = min(rest, UInt64(window.count))
-      try write(UnsafeRawBufferPointer(rebasing: window[..<Int(count)]))
+      try output.write(UnsafeRawBufferPointer(rebasing: window[..<Int(count)]))
       rest -= count
-    }
-  }
-
-  private func write(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
-    var done = 0
-    while done < bytes.count {
-      try control.cancellation.check()
-      var request = pollfd(fd: fileDescriptor, events: Int16(POLLOUT), revents: 0)
-      if poll(&request, 1, Self.pollMilliseconds) == 0 { continue }
-      // A pipe that has room for a page takes at least that much without blocking.
-      let result = Glibc.write(
-        fileDescriptor,
-        bytes.baseAddress! + done,
-        min(bytes.count - done, Page.byteCount * 16)
-      )
-      if result > 0 {
-        done += result
-      } else if errno != EINTR && errno != EAGAIN {
-        throw VMCheckpointError(
-          .inputOutput,
-          "cannot write RAM to the stream: \(Errno(rawValue: errno))"
-        )
-      }
     }
   }
 }

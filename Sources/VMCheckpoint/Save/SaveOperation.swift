@@ -6,6 +6,11 @@ import GRDB
 /// What is written in which order, and why a crash at any point leaves a sound store, is stated in
 /// the DocC article "Ordering".
 struct SaveOperation {
+  /// 24 MiB of guest memory: one window for each of the most workers, and some that wait.
+  private static let maximumWindowCount = 24
+  /// 32 MiB: 16 chunks, each with its compressed form, for each of the most workers.
+  private static let maximumChunkCount = 256
+
   private let database: Database
   private let prepared: PreparedSave
   private let control: OperationControl
@@ -103,9 +108,10 @@ struct SaveOperation {
   // MARK: RAM
 
   private mutating func storeRAM() throws {
-    let windowCount = control.threadCount * 4 + 8
-    let chunkCount = control.threadCount * 32 + 128
-    let exchange = SaveExchange(windowCount: windowCount, chunkCount: chunkCount)
+    let exchange = SaveExchange(
+      windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
+      chunkCount: min(control.threadCount * 32 + 128, Self.maximumChunkCount)
+    )
     let reader = prepared.reader
     let substitution = prepared.substitution
     let threads = try WorkerThreads(count: control.threadCount) {

@@ -44,10 +44,15 @@ public struct OperationControl: Sendable {
   /// stop the operation.
   public var onWarning: (@Sendable (String) -> Void)?
 
-  /// Worker threads; by default one a core.
-  public var threadCount: Int
+  /// The most worker threads that an operation has: more would not speed it up, as one thread has
+  /// to feed them all and to write what they made, but each costs memory for its buffers.
+  public static let maximumThreadCount = 16
 
-  /// - Parameter threadCount: `nil` for one worker a core.
+  /// Worker threads, 1 to ``maximumThreadCount``; by default one a core.
+  public let threadCount: Int
+
+  /// - Parameter threadCount: `nil` for one worker a core. More than ``maximumThreadCount`` count as
+  ///   that many.
   public init(
     cancellation: CancellationFlag = CancellationFlag(),
     threadCount: Int? = nil,
@@ -57,6 +62,9 @@ public struct OperationControl: Sendable {
     self.cancellation = cancellation
     self.onProgress = onProgress
     self.onWarning = onWarning
-    self.threadCount = max(1, threadCount ?? ProcessorCount.available)
+    self.threadCount = min(
+      max(1, threadCount ?? ProcessorCount.available),
+      Self.maximumThreadCount
+    )
   }
 }

@@ -41,12 +41,13 @@ struct CommonOptions: ParsableArguments {
 
 /// The option of the commands that work with several threads.
 struct ThreadOptions: ParsableArguments {
-  /// More than any machine has; a thread costs memory.
+  /// More than any machine has. The library uses fewer: see
+  /// ``OperationControl/maximumThreadCount``.
   static let maximumCount = 1024
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Worker threads. (default: one a core)", valueName: "n"),
+    help: ArgumentHelp("Worker threads, at most 16. (default: one a core)", valueName: "n"),
     transform: Self.parse
   )
   var threads: Int?

@@ -39,7 +39,7 @@ package enum SignalWatch {
     for number in signals {
       var old = sigaction()
       sigaction(number, nil, &old)
-      guard !isIgnored(old) else { continue }
+      guard !old.isIgnored else { continue }
       var new = sigaction()
       new.__sigaction_handler.sa_handler = { number in
         // Two atomic stores: nothing else is safe here.
@@ -57,10 +57,5 @@ package enum SignalWatch {
   /// Lets writing to a pipe without a reader fail with EPIPE.
   static func ignoreBrokenPipes() {
     signal(SIGPIPE, SIG_IGN)
-  }
-
-  private static func isIgnored(_ action: sigaction) -> Bool {
-    unsafeBitCast(action.__sigaction_handler.sa_handler, to: Int.self)
-      == unsafeBitCast(SIG_IGN, to: Int.self)
   }
 }

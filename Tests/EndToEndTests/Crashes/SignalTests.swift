@@ -158,6 +158,38 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("base", base)], "after an interrupted pipe")
   }
 
+  /// A restore into a pipe waits for a reader that may never come.
+  @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
+  func aRestoreThatNobodyReadsEndsAtTheFirstSignal(signal: Int32) throws {
+    let pipe = try ChildPipe()
+    let child = try bench.tool.start(
+      ["restore", "base", "-o", "-"],
+      outputDescriptor: pipe.writerForChild
+    )
+    try waitUntil("the pipe is full") { pipe.waitingByteCount >= 64 << 10 }
+    usleep(100_000)
+    child.send(signal)
+    let outcome = try child.wait(timeoutSeconds: 20)
+    #expect(outcome.ending == .signal(signal), "\(outcome)")
+    #expect(outcome.standardError == "vmckpt: interrupted\n")
+  }
+
+  /// Nor may a process that shares the pipe find it changed.
+  @Test func aRestoreLeavesItsPipeAsItWas() throws {
+    let pipe = try ChildPipe()
+    let child = try bench.tool.start(
+      ["restore", "base", "-o", "-"],
+      outputDescriptor: pipe.writerForChild
+    )
+    var ram: [UInt8] = []
+    while ram.count < base.count {
+      ram += try pipe.read(upTo: 64 << 10)
+      #expect(fcntl(pipe.writerForChild, F_GETFL) & O_NONBLOCK == 0)
+    }
+    #expect(try child.wait().succeeded)
+    #expect(ram == base)
+  }
+
   @Test func aSaveThatWaitsForAnotherCanBeInterrupted() throws {
     let pipe = try ChildPipe()
     let holder = try bench.tool.start(

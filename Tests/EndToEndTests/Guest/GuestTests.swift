@@ -101,10 +101,14 @@ import VMCheckpointTestSupport
     )
   }
 
-  @Test func memoryStaysBoundedForARealGuest() throws {
-    let limit = 256 << 20
+  @Test(arguments: ["1", "16", "1024"])
+  func memoryStaysBoundedForARealGuest(threads: String) throws {
+    let limit = 192 << 20
     func expectBounded(_ arguments: String...) throws {
-      let outcome = try bench.tool.start(arguments).wait()
+      let takesThreads = ["save", "restore", "verify"].contains(arguments[0])
+      let outcome = try bench.tool.start(
+        arguments + (takesThreads ? ["--threads", threads] : [])
+      ).wait()
       #expect(outcome.succeeded, "\(outcome)")
       #expect(
         outcome.maximumResidentByteCount < limit,

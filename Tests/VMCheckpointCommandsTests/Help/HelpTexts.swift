@@ -105,7 +105,7 @@ enum HelpTexts {
       --qemu-machine <type>   RAM lies as in QEMU's machine of this type. (values:
                               q35, pc)
       --ram-size <size>       With --qemu-machine, the guest's RAM; needed with '-'.
-      --threads <n>           Worker threads. (default: one a core)
+      --threads <n>           Worker threads, at most 16. (default: one a core)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
@@ -150,7 +150,7 @@ enum HelpTexts {
       --verify                Recheck the SHA-256 of every page.
       --format <format>       The format of the RAM file. (values: raw; default:
                               raw)
-      --threads <n>           Worker threads. (default: one a core)
+      --threads <n>           Worker threads, at most 16. (default: one a core)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
@@ -340,7 +340,7 @@ enum HelpTexts {
       <ref>                   The snapshots. (default: the whole store)
 
     OPTIONS:
-      --threads <n>           Worker threads. (default: one a core)
+      --threads <n>           Worker threads, at most 16. (default: one a core)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.

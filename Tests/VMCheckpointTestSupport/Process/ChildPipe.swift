@@ -33,6 +33,12 @@ package final class ChildPipe {
   /// The writing end, for a child that writes.
   package var writerForChild: Int32 { writer }
 
+  /// How much was written and not yet read.
+  package var waitingByteCount: Int {
+    var count: Int32 = 0
+    return ioctl(reader, UInt(FIONREAD), &count) == 0 ? Int(count) : 0
+  }
+
   /// Reads what is there, at most `byteCount` bytes; waits for the first.
   package func read(upTo byteCount: Int) throws -> [UInt8] {
     try [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
