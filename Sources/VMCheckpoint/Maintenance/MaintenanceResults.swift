@@ -41,9 +41,15 @@ public struct VerifyReport: Sendable, Codable, Hashable {
     public var subject: String
     /// What is wrong with it.
     public var message: String
-    /// The snapshots that it hurts, by name.
-    public var snapshots: [String]
-    /// The pages that it hurts, of the first of these snapshots.
+    /// The snapshots that it hurts, in the order of their saving.
+    public var victims: [Victim]
+  }
+
+  /// A snapshot that a problem hurts.
+  public struct Victim: Sendable, Codable, Hashable {
+    /// The snapshot's name.
+    public var snapshot: String
+    /// The pages of it that are hurt; none when the problem is not one of pages.
     public var pages: [PageRange]
   }
 

@@ -9,6 +9,7 @@ struct PageStorer {
   private let parent: ParentPages?
   private let newPages: NewPageTable
   private var index: PageIndex
+  private var dataCheck: ChunkDataCheck
   private(set) var newPageCount: UInt64 = 0
 
   init(
@@ -19,6 +20,7 @@ struct PageStorer {
     parent = try parentID.map { try ParentPages(database, snapshotID: $0) }
     newPages = NewPageTable(capacity: newPageCapacity)
     index = try PageIndex(database)
+    dataCheck = try ChunkDataCheck(database)
   }
 
   /// Must be called before the pages of `window` are asked for.
@@ -34,11 +36,16 @@ struct PageStorer {
     of digest: PageDigest,
     windowIndex: Int?
   ) throws -> PageLocation? {
-    if let windowIndex, let location = parent?.location(at: windowIndex, of: digest) {
+    if let windowIndex, let location = parent?.location(at: windowIndex, of: digest),
+      try dataCheck.hasData(location.chunkID)
+    {
       return location
     }
     if let location = newPages.location(of: digest) { return location }
-    return index.isEmpty ? nil : try index.location(of: digest)
+    guard !index.isEmpty, let location = try index.location(of: digest),
+      try dataCheck.hasData(location.chunkID)
+    else { return nil }
+    return location
   }
 
   /// Notes that a page was put into a chunk.

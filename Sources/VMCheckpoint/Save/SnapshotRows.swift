@@ -160,8 +160,7 @@ struct SnapshotRows {
                   UNION
                   SELECT contents_chunk_id FROM overlay
                    WHERE snapshot_id = ?1 AND contents_chunk_id IS NOT NULL) AS used
-           WHERE NOT EXISTS (SELECT 1 FROM chunk WHERE chunk.id = used.id)
-              OR NOT EXISTS (SELECT 1 FROM chunk_data WHERE chunk_data.chunk_id = used.id))
+           WHERE NOT EXISTS (SELECT 1 FROM chunk WHERE chunk.id = used.id))
         """,
       arguments: [snapshotID]
     ) ?? false

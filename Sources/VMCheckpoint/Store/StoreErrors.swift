@@ -63,6 +63,8 @@ extension VMCheckpointError {
       self.init(.inputOutput, "out of memory while using store \(store)")
     case .SQLITE_INTERRUPT:
       self.init(.cancelled, "interrupted")
+    case .SQLITE_ERROR where detail.hasPrefix("malformed database schema"):
+      self.init(.corrupt, "store \(store) is damaged: \(detail)", hint: "restore a backup")
     default:
       self.init(.inputOutput, "store \(store): \(detail)")
     }

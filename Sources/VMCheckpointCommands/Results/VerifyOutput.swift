@@ -6,8 +6,16 @@ struct VerifyOutput: CommandOutput, Hashable {
     var subject: String
     var message: String
     var snapshots: [String]
+    var damage: [Victim]
+  }
+
+  struct Victim: Codable, Hashable, Sendable {
+    var snapshot: String
     var pages: [PageRangeOutput]
   }
+
+  /// More snapshots than this are named in text without their PFNs.
+  private static let maximumShownVictimCount = 10
 
   var sound: Bool
   var checkedSnapshots: UInt64
@@ -45,8 +53,10 @@ struct VerifyOutput: CommandOutput, Hashable {
       Problem(
         subject: problem.subject,
         message: problem.message,
-        snapshots: problem.snapshots,
-        pages: problem.pages.map(PageRangeOutput.init)
+        snapshots: problem.victims.map(\.snapshot),
+        damage: problem.victims.filter { !$0.pages.isEmpty }.map { victim in
+          Victim(snapshot: victim.snapshot, pages: victim.pages.map(PageRangeOutput.init))
+        }
       )
     }
     damagedSnapshots = report.damagedSnapshots
@@ -76,9 +86,11 @@ struct VerifyOutput: CommandOutput, Hashable {
     var text = "  \(printable(problem.subject)): \(printable(problem.message))\n"
     guard !problem.snapshots.isEmpty else { return text }
     text += "    snapshots: \(list(problem.snapshots))\n"
-    guard let first = problem.snapshots.first, !problem.pages.isEmpty else { return text }
-    let pages = problem.pages.map(\.text).joined(separator: ", ")
-    return text + "    PFNs in \(printable(first)): \(pages)\n"
+    for victim in problem.damage.prefix(maximumShownVictimCount) {
+      let pages = victim.pages.map(\.text).joined(separator: ", ")
+      text += "    PFNs in \(printable(victim.snapshot)): \(pages)\n"
+    }
+    return text
   }
 
   private static func list(_ names: [String]) -> String {

@@ -94,8 +94,12 @@ import VMCheckpointTestSupport
     try expectDamage("SELECT 1", subject: "chunk \(id)", message: "", hurts: ["a", "b"])
     let outcome = try bench.tool.run("verify", "--json")
     let problems = try outcome.jsonObject()["problems"] as? [[String: Any]]
-    let pages = problems?.first?["pages"] as? [[String: Any]]
-    #expect(pages?.first?["first_pfn"] as? Int == 0)
+    let damage = problems?.first?["damage"] as? [[String: Any]]
+    #expect(damage?.compactMap { $0["snapshot"] as? String } == ["a", "b"])
+    for victim in damage ?? [] {
+      let pages = victim["pages"] as? [[String: Any]]
+      #expect(pages?.first?["first_pfn"] as? Int == 0)
+    }
   }
 
   private func flip(chunk id: Int) throws {

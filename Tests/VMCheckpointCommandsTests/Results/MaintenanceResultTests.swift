@@ -108,10 +108,12 @@ import VMCheckpointCommands
       """
       {"snapshotCount": 2, "chunkCount": 3, "pageCount": 40, "storedByteCount": 5000,
        "problems": [
-         {"subject": "chunk 17", "message": "bad checksum\\nx", "snapshots": ["a", "b"],
-          "pages": [{"firstPFN": 16, "pageCount": 16}, {"firstPFN": 99, "pageCount": 1},
-                    {"firstPFN": 18446744073709551615, "pageCount": 2}]},
-         {"subject": "page index", "message": "not sorted", "snapshots": [], "pages": []}],
+         {"subject": "chunk 17", "message": "bad checksum\\nx", "victims": [
+           {"snapshot": "a",
+            "pages": [{"firstPFN": 16, "pageCount": 16}, {"firstPFN": 99, "pageCount": 1},
+                      {"firstPFN": 18446744073709551615, "pageCount": 2}]},
+           {"snapshot": "b", "pages": [{"firstPFN": 7, "pageCount": 1}]}]},
+         {"subject": "page index", "message": "not sorted", "victims": []}],
        "problemCount": 5, "damagedSnapshots": ["a", "b"], "durationSeconds": 0.5}
       """
     )
@@ -123,6 +125,7 @@ import VMCheckpointCommands
           chunk 17: bad checksum\nx
             snapshots: a, b
             PFNs in a: 0x10-0x1f, 0x63, 0xffffffffffffffff-0x0
+            PFNs in b: 0x7
           page index: not sorted
           3 more
         Damaged snapshots: a, b
@@ -145,21 +148,35 @@ import VMCheckpointCommands
           "problem_count": 5,
           "problems": [
             {
-              "message": "bad checksum\nx",
-              "pages": [
+              "damage": [
                 {
-                  "first_pfn": 16,
-                  "page_count": 16
+                  "pages": [
+                    {
+                      "first_pfn": 16,
+                      "page_count": 16
+                    },
+                    {
+                      "first_pfn": 99,
+                      "page_count": 1
+                    },
+                    {
+                      "first_pfn": 18446744073709551615,
+                      "page_count": 2
+                    }
+                  ],
+                  "snapshot": "a"
                 },
                 {
-                  "first_pfn": 99,
-                  "page_count": 1
-                },
-                {
-                  "first_pfn": 18446744073709551615,
-                  "page_count": 2
+                  "pages": [
+                    {
+                      "first_pfn": 7,
+                      "page_count": 1
+                    }
+                  ],
+                  "snapshot": "b"
                 }
               ],
+              "message": "bad checksum\nx",
               "snapshots": [
                 "a",
                 "b"
@@ -167,8 +184,8 @@ import VMCheckpointCommands
               "subject": "chunk 17"
             },
             {
+              "damage": [],
               "message": "not sorted",
-              "pages": [],
               "snapshots": [],
               "subject": "page index"
             }

@@ -28,6 +28,8 @@ struct ChunkRepacker {
   private var oldStoredByteCount: UInt64 = 0
 
   private(set) var repackedChunkIDs: [Int64] = []
+  /// Chunks that a damaged extent names.
+  private var unmovable = Set<Int64>()
 
   var freedStoredByteCount: UInt64 {
     oldStoredByteCount > newStoredByteCount ? oldStoredByteCount - newStoredByteCount : 0
@@ -61,7 +63,7 @@ struct ChunkRepacker {
   }
 
   /// The extents of complete snapshots that name the chunks, by chunk; `nil` when there are too many.
-  private func uses(
+  private mutating func uses(
     of pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>
   ) throws -> [Int64: [Use]]? {
     let wanted = Set(pass.map(\.chunkID))
@@ -74,6 +76,7 @@ struct ChunkRepacker {
     )
     defer { select.reset() }
     var uses: [Int64: [Use]] = [:]
+    var damaged = Set<Int64>()
     var count = 0
     while try select.step() {
       guard wanted.contains(select.int64(3)) else { continue }
@@ -86,11 +89,17 @@ struct ChunkRepacker {
           chunkID: select.int64(3),
           firstSlot: select.int64(4)
         )
-      else { throw Extent.damaged(firstPFN: select.int64(1)) }
+      else {
+        damaged.insert(select.int64(3))
+        continue
+      }
       uses[extent.chunkID, default: []].append(
         Use(snapshotID: select.int64(0), extent: extent)
       )
     }
+    // What a damaged extent names stays where it is.
+    for chunkID in damaged { uses[chunkID] = nil }
+    unmovable.formUnion(damaged)
     return uses
   }
 
@@ -125,7 +134,8 @@ struct ChunkRepacker {
         try chunkReader.load(chunkID, into: source)
         ?? source.decompress(with: decoder, verifyingDigests: true)
       // What is damaged is left for verify to tell, and never stored anew.
-      guard problem == nil, liveSlots >> source.pageCount == 0 else { continue }
+      guard problem == nil, liveSlots >> source.pageCount == 0, !unmovable.contains(chunkID)
+      else { continue }
       movedChunkIDs.append(chunkID)
       oldStoredByteCount += UInt64(source.storedByteCount)
       for slot in 0..<source.pageCount where liveSlots & (1 << slot) != 0 {

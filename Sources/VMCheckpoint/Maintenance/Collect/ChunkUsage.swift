@@ -58,7 +58,11 @@ struct ChunkUsage {
       if rowCount % 65536 == 0 { try cancellation.check() }
       guard let index = index(of: uses.int64(0)) else { continue }
       let (slot, count) = (uses.int64(1), uses.int64(2))
-      guard (0..<16).contains(slot), (1...16).contains(count) else { continue }
+      // Which slots a damaged row means is not known: all, so that none is freed.
+      guard (0..<16).contains(slot), (1...16).contains(count), slot + count <= 16 else {
+        masks[index] = .max
+        continue
+      }
       masks[index] |= UInt16(truncatingIfNeeded: ((1 << count) - 1) << slot)
     }
   }

@@ -11,6 +11,8 @@ struct ChunkVerifier {
   struct Findings {
     /// What is wrong with each damaged chunk.
     var problems: [Int64: String] = [:]
+    /// What is wrong with the rows of chunks whose pages are whole.
+    var rowProblems: [Int64: String] = [:]
     var chunkCount: UInt64 = 0
     var pageCount: UInt64 = 0
     var storedByteCount: UInt64 = 0
@@ -22,6 +24,7 @@ struct ChunkVerifier {
   func run(_ database: Database, chunkIDs: [Int64]) throws -> Findings {
     var findings = Findings()
     let found = ProblemTable()
+    let rowProblems = ProblemTable()
     try WorkerPool<ChunkBuffer>.run(
       threadCount: control.threadCount,
       items: (0..<(control.threadCount * 8 + 16)).map { _ in ChunkBuffer() },
@@ -33,9 +36,10 @@ struct ChunkVerifier {
           }
         }
       },
-      produce: { pool in try read(database, chunkIDs, into: pool, found, &findings) }
+      produce: { pool in try read(database, chunkIDs, into: pool, found, rowProblems, &findings) }
     )
     findings.problems = found.all
+    findings.rowProblems = rowProblems.all
     return findings
   }
 
@@ -50,6 +54,7 @@ struct ChunkVerifier {
     _ chunkIDs: [Int64],
     into pool: WorkerPool<ChunkBuffer>,
     _ found: ProblemTable,
+    _ rowProblems: ProblemTable,
     _ findings: inout Findings
   ) throws {
     let reader = try ChunkReader(database)
@@ -65,7 +70,7 @@ struct ChunkVerifier {
         for chunkID in rest.prefix(Self.chunksPerTransaction) {
           let chunk = try pool.takeFree()
           chunk.begin(chunkID: chunkID)
-          if let problem = try load(chunkID, reader, into: chunk) {
+          if let problem = try load(chunkID, reader, into: chunk, rowProblems) {
             found.add(chunkID, problem)
             // Nothing to check; the buffer goes round all the same.
             chunk.makeEmpty(chunkID: chunkID)
@@ -89,10 +94,15 @@ struct ChunkVerifier {
   private func load(
     _ chunkID: Int64,
     _ reader: ChunkReader,
-    into chunk: ChunkBuffer
+    into chunk: ChunkBuffer,
+    _ rowProblems: ProblemTable
   ) throws -> String? {
     do {
-      return try reader.load(chunkID, into: chunk)
+      if let problem = try reader.load(chunkID, into: chunk) { return problem }
+      if let problem = try reader.storedByteCountProblem(chunkID, chunk) {
+        rowProblems.add(chunkID, problem)
+      }
+      return nil
     } catch let error as DatabaseError where error.resultCode.isDamage {
       return "it cannot be read: \(error.message ?? "\(error.resultCode)")"
     }

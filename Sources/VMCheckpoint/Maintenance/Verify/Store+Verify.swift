@@ -14,6 +14,19 @@ extension Store {
     _ references: [SnapshotReference] = [],
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> VerifyReport {
+    do {
+      return try verifyAll(references, control)
+    } catch {
+      // Who runs verify need not be told to.
+      let hint = error.hint?.contains("vmckpt verify") == true ? "restore a backup" : error.hint
+      throw VMCheckpointError(error.code, error.message, hint: hint)
+    }
+  }
+
+  private func verifyAll(
+    _ references: [SnapshotReference],
+    _ control: OperationControl
+  ) throws(VMCheckpointError) -> VerifyReport {
     let start = MonotonicClock.nowSeconds
     return try withSharedChunks(control: control) { database in
       var verification = Verification()
@@ -22,6 +35,9 @@ extension Store {
       if references.isEmpty {
         for problem in try DatabaseVerifier.problems(database) {
           verification.add(subject: "database", problem)
+        }
+        for problem in try CatalogVerifier.problems(database) {
+          verification.add(subject: problem.subject, problem.message)
         }
         snapshots = try Self.allSnapshots(database, &verification)
         chunkIDs = try Self.allChunkIDs(database)
@@ -37,6 +53,9 @@ extension Store {
         verification.add(snapshot, findings)
       }
       verification.add(chunks.problems)
+      for (chunkID, problem) in chunks.rowProblems.sorted(by: { $0.key < $1.key }) {
+        verification.add(subject: "chunk \(chunkID)", problem)
+      }
       return verification.report(
         snapshotCount: UInt64(snapshots.count),
         chunks: chunks,
@@ -99,13 +118,12 @@ private struct Verification {
   private var problems: [VerifyReport.Problem] = []
   private var problemCount: UInt64 = 0
   private var damagedSnapshots: [String] = []
-  private var chunkVictims: [Int64: (snapshots: [String], pages: [PageRange])] = [:]
+  private var chunkVictims: [Int64: [VerifyReport.Victim]] = [:]
 
   mutating func add(
     subject: String,
     _ message: String,
-    snapshots: [String] = [],
-    pages: [PageRange] = []
+    victims: [VerifyReport.Victim] = []
   ) {
     problemCount += 1
     guard problems.count < VerifyReport.maximumProblemCount else { return }
@@ -113,18 +131,23 @@ private struct Verification {
       VerifyReport.Problem(
         subject: subject,
         message: message,
-        snapshots: snapshots,
-        pages: pages
+        victims: victims
       )
     )
   }
 
   mutating func add(_ snapshot: SnapshotRow, _ findings: SnapshotVerifier.Findings) {
     for problem in findings.problems {
-      add(subject: snapshot.title, problem, snapshots: [snapshot.name])
+      add(
+        subject: snapshot.title,
+        problem,
+        victims: [VerifyReport.Victim(snapshot: snapshot.name, pages: [])]
+      )
     }
     for (chunkID, var pages) in findings.damagedPages {
-      chunkVictims[chunkID, default: ([], pages.finish().ranges)].snapshots.append(snapshot.name)
+      chunkVictims[chunkID, default: []].append(
+        VerifyReport.Victim(snapshot: snapshot.name, pages: pages.finish().ranges)
+      )
     }
     if !findings.problems.isEmpty || !findings.damagedPages.isEmpty {
       damagedSnapshots.append(snapshot.name)
@@ -134,13 +157,7 @@ private struct Verification {
   /// Call after all snapshots were added.
   mutating func add(_ chunkProblems: [Int64: String]) {
     for (chunkID, problem) in chunkProblems.sorted(by: { $0.key < $1.key }) {
-      let victims = chunkVictims[chunkID]
-      add(
-        subject: "chunk \(chunkID)",
-        problem,
-        snapshots: victims?.snapshots ?? [],
-        pages: victims?.pages ?? []
-      )
+      add(subject: "chunk \(chunkID)", problem, victims: chunkVictims[chunkID] ?? [])
     }
   }
 

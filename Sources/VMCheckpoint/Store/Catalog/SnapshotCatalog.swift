@@ -21,6 +21,14 @@ enum SnapshotCatalog {
           hint: "see them with: vmckpt list"
         )
       }
+      // A parent is always older: so there is an end, whatever a damaged row says.
+      guard parent.id < snapshot.id else {
+        throw VMCheckpointError(
+          .corrupt,
+          "\(snapshot.title) is damaged: its parent is not older than it is",
+          hint: "see what else is hurt with: vmckpt verify"
+        )
+      }
       snapshot = parent
     }
     return snapshot

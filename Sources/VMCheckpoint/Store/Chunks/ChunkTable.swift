@@ -57,7 +57,7 @@ struct ChunkReader {
     select = try HotStatement(
       database,
       """
-      SELECT c.page_count, c.encoding, c.digests, d.data
+      SELECT c.page_count, c.encoding, c.digests, d.data, c.stored_bytes
         FROM chunk c JOIN chunk_data d ON d.chunk_id = c.id WHERE c.id = ?
       """
     )
@@ -65,6 +65,17 @@ struct ChunkReader {
 
   /// Loads the stored form and the digests of a chunk into `buffer`.
   ///
+  /// What is wrong with the length that the row of the chunk loaded into `buffer` states; reading
+  /// does not need it, and space counts rely on it.
+  ///
+  /// - Throws: `DatabaseError`.
+  func storedByteCountProblem(_ chunkID: Int64, _ buffer: ChunkBuffer) throws -> String? {
+    select.bind(chunkID, at: 1)
+    defer { select.reset() }
+    guard try select.step(), select.int64(4) != Int64(buffer.storedByteCount) else { return nil }
+    return "its row says \(select.int64(4)) stored bytes, and there are \(buffer.storedByteCount)"
+  }
+
   /// - Returns: `nil` when that went well, else what is wrong with the chunk.
   /// - Throws: `DatabaseError`.
   func load(_ chunkID: Int64, into buffer: ChunkBuffer) throws -> String? {

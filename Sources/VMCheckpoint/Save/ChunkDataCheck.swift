@@ -1,0 +1,31 @@
+import GRDB
+
+/// Whether chunks that a save would rely on have their data: a row that is lost would make a new
+/// snapshot damaged from its first moment, although its source is at hand.
+///
+/// Looks once for each chunk. That the data is intact is for `verify` to say: decoding every chunk
+/// would cost more than the save.
+struct ChunkDataCheck {
+  private let select: HotStatement
+  private var results: [Int64: Bool] = [:]
+  private var last: (chunkID: Int64, hasData: Bool) = (0, false)
+
+  init(_ database: Database) throws {
+    select = try HotStatement(database, "SELECT 1 FROM chunk_data WHERE chunk_id = ?")
+  }
+
+  mutating func hasData(_ chunkID: Int64) throws -> Bool {
+    if chunkID == last.chunkID { return last.hasData }
+    let hasData: Bool
+    if let known = results[chunkID] {
+      hasData = known
+    } else {
+      select.bind(chunkID, at: 1)
+      defer { select.reset() }
+      hasData = try select.step()
+      results[chunkID] = hasData
+    }
+    last = (chunkID, hasData)
+    return hasData
+  }
+}

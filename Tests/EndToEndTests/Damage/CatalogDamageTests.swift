@@ -1,0 +1,91 @@
+import Testing
+import VMCheckpointTestSupport
+
+/// Damage that no digest covers is told as well.
+@Suite struct CatalogDamageTests {
+  private let bench: Workbench
+
+  init() throws {
+    bench = try Workbench()
+    try bench.save("a", sampleRAM(40), "--vm", "v", "--tag", "k=v")
+    try bench.save("b", sampleRAM(40, seed: 2), "--vm", "v")
+  }
+
+  @Test(arguments: [
+    ("UPDATE chunk SET stored_bytes = stored_bytes + 1 WHERE id = 1", "stored bytes"),
+    ("DELETE FROM store", "table store has no row"),
+    ("UPDATE store SET uuid = 'x'||substr(uuid, 2)", "the store's UUID is none"),
+    ("UPDATE store SET created_at = 'yesterday'", "the time at which the store was made is none"),
+    ("UPDATE overlay_kind SET priority = 9 WHERE kind = 'hypercall'", "overlay_kind"),
+    ("DELETE FROM overlay_kind WHERE kind = 'vp-assist'", "overlay_kind"),
+    ("UPDATE snapshot SET parent_id = id WHERE name = 'b'", "its parent is not older than it is"),
+    ("UPDATE snapshot SET parent_id = 2 WHERE name = 'a'", "its parent is not older than it is"),
+    ("UPDATE snapshot SET parent_id = 77 WHERE name = 'b'", "its parent, row 77, is missing"),
+    ("UPDATE snapshot SET name = 'b' || char(10) WHERE name = 'b'", "breaks the rules for names"),
+    ("UPDATE snapshot SET vm = 'v' || char(27)", "its VM's name breaks the rules for names"),
+    ("UPDATE snapshot SET completed_at = 'never'", "its column completed_at is no time"),
+    ("UPDATE snapshot SET source = char(7)", "its column source holds control characters"),
+    ("UPDATE snapshot_tag SET value = char(27)", "invalid value for tag \\\"k\\\""),
+  ])
+  func isNamed(sql: String, message: String) throws {
+    try bench.sql.run("PRAGMA foreign_keys = OFF; \(sql)")
+    let outcome = try bench.tool.run("verify", "--json")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.text.contains(message), "\(outcome)")
+    #expect(!outcome.text.contains("vmckpt verify"))
+  }
+
+  @Test func parentsThatGoRoundInCirclesEnd() throws {
+    try bench.sql.run(
+      "UPDATE snapshot SET parent_id = 2 WHERE name = 'a'; UPDATE snapshot SET parent_id = 1 "
+        + "WHERE name = 'b'"
+    )
+    for reference in ["b~5", "a~1"] {
+      let outcome = try bench.tool.run("show", reference)
+      #expect(outcome.ending == .exit(65), "\(outcome)")
+      #expect(outcome.standardError.contains("its parent is not older than it is"))
+    }
+  }
+
+  @Test func aBrokenSchemaIsDamageAndNoReadError() throws {
+    try bench.sql.run(
+      "PRAGMA writable_schema = ON; "
+        + "UPDATE sqlite_schema SET sql = 'CREATE TABLE chunk (' WHERE name = 'chunk'"
+    )
+    for verb in ["list", "verify", "gc"] {
+      let outcome = try bench.tool.run(verb)
+      #expect(outcome.ending == .exit(65), "\(outcome)")
+    }
+  }
+
+  @Test func aSaveDoesNotRelyOnAChunkWithoutData() throws {
+    let ram = sampleRAM(40)
+    try bench.sql.run("PRAGMA foreign_keys = OFF; DELETE FROM chunk_data")
+    for (name, options) in [("child", ["--vm", "v"]), ("other", ["--vm", "w"])] {
+      let source = try bench.write("\(name).ram", ram)
+      let outcome = try bench.tool.start(["save", source, "--name", name] + options).wait()
+      expectSuccess(outcome)
+      #expect(try bench.restore(name) == ram)
+    }
+  }
+
+  @Test(arguments: ["first_slot = 15", "page_count = 16, first_slot = 9"])
+  func aCollectionGoesOnPastADamagedExtent(change: String) throws {
+    // Chunks that are mostly dead: of 40 pages, one in eight stays.
+    var ram = sampleRAM(400, seed: 7)
+    try bench.save("all", ram)
+    for page in 0..<400 where page % 8 != 0 {
+      ram.replaceSubrange((page * 4096)..<((page + 1) * 4096), with: repeatElement(0, count: 4096))
+    }
+    try bench.save("few", ram)
+    try bench.tool.succeed("delete", "all")
+    try bench.sql.run(
+      "UPDATE ram_extent SET \(change) WHERE (snapshot_id, first_pfn) IN "
+        + "(SELECT snapshot_id, first_pfn FROM ram_extent ORDER BY snapshot_id DESC LIMIT 1)"
+    )
+    let outcome = try bench.tool.run("gc")
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(try bench.tool.verify().ending == .exit(65))
+    #expect(try bench.restore("b") == sampleRAM(40, seed: 2))
+  }
+}
