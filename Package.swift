@@ -14,6 +14,27 @@ let strict: [SwiftSetting] =
     .enableUpcomingFeature("MemberImportVisibility"),
   ] + (warningsAsErrors ? [.treatAllWarnings(as: .error)] : [])
 
+// The example guest is x86-64 machine code, and so is its hypervisor interface.
+#if arch(x86_64)
+  let exampleTargets: [Target] = [
+    // KVM's ioctls for Swift.
+    .target(name: "CKVM"),
+
+    // How a VMM uses the library: a small one with a live guest. End-to-end tests run it.
+    .executableTarget(
+      name: "kvm-overlay-guest",
+      dependencies: [
+        "CKVM",
+        "VMCheckpoint",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict
+    ),
+  ]
+#else
+  let exampleTargets: [Target] = []
+#endif
+
 let package = Package(
   name: "vmckpt",
   products: [
@@ -108,5 +129,5 @@ let package = Package(
       dependencies: ["VMCheckpointTestSupport"],
       swiftSettings: strict
     ),
-  ]
+  ] + exampleTargets
 )

@@ -39,6 +39,11 @@ public struct Overlay: Hashable, Sendable {
     Overlay(pfn: pfn, parameters: parameters, vp: vp, msrBits: msrBits)
   }
 
+  /// The same overlay, placed by a register with other bits 11:1.
+  public func replacingMSRBits(with msrBits: OverlayMSRBits) -> Overlay {
+    Overlay(pfn: pfn, parameters: parameters, vp: vp, msrBits: msrBits)
+  }
+
   /// The same overlay with other bytes; unchanged when the kind derives its contents.
   public func replacingStoredContents(with contents: PageContents) -> Overlay {
     guard let parameters = OverlayParameters.stored(kind, contents) else { return self }

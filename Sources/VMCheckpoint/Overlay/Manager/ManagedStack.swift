@@ -95,6 +95,11 @@ struct ManagedStack {
     overlays.insert(overlay, at: index)
   }
 
+  /// Notes other bits 11:1 of the register that places an overlay. RAM does not show them.
+  mutating func setBits(_ bits: OverlayMSRBits, at index: Int) {
+    overlays[index] = overlays[index].replacingMSRBits(with: bits)
+  }
+
   /// Removes an overlay; when the stack is empty afterwards, RAM is bare.
   mutating func remove(at index: Int, from memory: some GuestMemory) throws -> Overlay {
     let removed = try currentOverlay(at: index, in: memory)

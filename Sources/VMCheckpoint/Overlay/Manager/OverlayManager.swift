@@ -11,6 +11,8 @@ internal import Synchronization
 ///     try manager.move(.vpAssist, vp: 0, from: a, to: b)  // the guest writes another PFN
 ///     try manager.remove(.vpAssist, vp: 0, at: b)         // the guest disables it
 ///
+/// or lets ``registerChanged(from:to:vp:parameters:)`` find out which of these it is.
+///
 /// To checkpoint: stop the vCPUs, ``pause()``, save RAM, which is bare now, and ``overlays``; then
 /// ``resume()`` and start the vCPUs. To restore: load RAM, ``init(restoring:in:)``,
 /// ``resume()``, start the vCPUs.
@@ -50,6 +52,13 @@ public final class OverlayManager<Memory: GuestMemory>: Sendable {
   public let memory: Memory
 
   private let table: Mutex<OverlayTable>
+
+  /// Runs `body` with the state and the memory, while nobody else changes either.
+  func withTable<Result>(
+    _ body: (inout OverlayTable, Memory) throws -> Result
+  ) throws -> Result where Result: Sendable {
+    try table.withLock { try body(&$0, memory) }
+  }
 
   /// A running manager without overlays.
   public init(memory: Memory) {

@@ -79,17 +79,24 @@ struct OverlayTable {
     return removed
   }
 
+  /// - Parameter bits: The register's bits 11:1 from now on; `nil`: as they were.
   mutating func move(
     _ identity: OverlayIdentity,
     from source: PFN,
     to destination: PFN,
+    settingBits bits: OverlayMSRBits? = nil,
     in memory: some GuestMemory
   ) throws {
-    let (stack, index) = try find(identity, at: source)
-    guard source != destination else { return }
+    var (stack, index) = try find(identity, at: source)
+    let bits = bits ?? stack.overlays[index].msrBits
+    guard source != destination else {
+      stack.setBits(bits, at: index)
+      stacks[source] = stack
+      return
+    }
     try check(stack.overlays[index].moved(to: destination), in: memory)
     let overlay = try stack.currentOverlay(at: index, in: memory)
-    try add(overlay.moved(to: destination), to: memory)
+    try add(overlay.moved(to: destination).replacingMSRBits(with: bits), to: memory)
     do {
       try remove(identity, at: source, from: memory)
     } catch {
