@@ -129,7 +129,8 @@ import VMCheckpointTestSupport
   }
 }
 
-/// A store whose chunks have forged digests and no data.
+/// A store whose chunks have forged digests and a byte of data, because saves rely on no chunk
+/// that has none.
 private final class IndexFixture {
   let index: PageIndexProbe
   private(set) var known: [[UInt8]: PageIndexProbe.Entry] = [:]
@@ -182,12 +183,19 @@ private final class IndexFixture {
           """,
         arguments: [id, digests.count / 32, digests.withUnsafeBytes { Data($0) }]
       )
+      try database.execute(
+        sql: "INSERT OR REPLACE INTO chunk_data (chunk_id, data) VALUES (?, x'00')",
+        arguments: [id]
+      )
     }
   }
 
   func deleteChunks(_ ids: Set<Int64>) throws {
     try queue.write { database in
-      for id in ids { try database.execute(sql: "DELETE FROM chunk WHERE id = ?", arguments: [id]) }
+      for id in ids {
+        try database.execute(sql: "DELETE FROM chunk_data WHERE chunk_id = ?", arguments: [id])
+        try database.execute(sql: "DELETE FROM chunk WHERE id = ?", arguments: [id])
+      }
     }
     known = known.filter { !ids.contains($0.value.chunkID) }
   }
