@@ -12,3 +12,7 @@ extern const int clinux_f_ofd_setlk;
 
 /* The number of processors in this process's affinity mask, as containers set it; 0 if unknown. */
 int clinux_available_processor_count(void);
+
+/* sync_file_range of <fcntl.h>: lets the kernel begin to write all that is dirty of a file, and does
+ * not wait for it. A hint: nothing is on disk for sure before an fsync. */
+void clinux_start_writeback(int fd);
