@@ -18,6 +18,7 @@ struct FileRestore {
   let plan: RestorePlan
   let output: OutputFile
   let verifiesPages: Bool
+  let clock: StageClock<RestoreStage>
   let control: OperationControl
 
   /// Writes all pages, then the patches.
@@ -40,7 +41,7 @@ struct FileRestore {
   }
 
   private func writePages(_ database: Database, _ writeback: BackgroundWriteback) throws {
-    let (output, layout, verifies) = (self.output, plan.layout, verifiesPages)
+    let (output, layout, verifies, clock) = (self.output, plan.layout, verifiesPages, clock)
     let title = plan.snapshot.title
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
@@ -48,10 +49,18 @@ struct FileRestore {
       makeWorker: { () throws(VMCheckpointError) in
         let decoder = try LZ4FrameDecoder()
         return { job throws(VMCheckpointError) in
-          var problem = job.chunk.decompress(with: decoder, verifyingDigests: verifies)
-          if problem == nil { problem = try Self.scatter(job, to: output, layout) }
+          let byteCount = job.pageCount * Page.byteCount
+          var problem = clock.measure(.decompress, byteCount: job.chunk.validPages.count) {
+            job.chunk.decompress(with: decoder, verifyingDigests: verifies)
+          }
+          if problem == nil {
+            problem = try clock.measure(.write, byteCount: byteCount) {
+              () throws(VMCheckpointError) in
+              try Self.scatter(job, to: output, layout)
+            }
+          }
           if let problem { throw Self.damaged(job.extents, title, problem) }
-          writeback.note(byteCount: job.pageCount * Page.byteCount)
+          writeback.note(byteCount: byteCount)
         }
       },
       produce: { pool in try readChunks(database, into: pool) }
@@ -79,7 +88,14 @@ struct FileRestore {
             job.extents.removeAll(keepingCapacity: true)
             job.extents.append(contentsOf: rest[..<end])
             rest = rest[end...]
-            if let problem = try reader.load(chunkID, into: job.chunk) {
+            let start = MonotonicClock.nowSeconds
+            let problem = try reader.load(chunkID, into: job.chunk)
+            clock.add(
+              .read,
+              seconds: MonotonicClock.nowSeconds - start,
+              byteCount: job.chunk.storedByteCount
+            )
+            if let problem {
               throw Self.damaged(job.extents, plan.snapshot.title, problem)
             }
             donePageCount += UInt64(job.pageCount)

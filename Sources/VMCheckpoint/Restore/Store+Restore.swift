@@ -18,6 +18,7 @@ extension Store {
       let plan = try Self.plan(request, database)
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
+      let clock = StageClock<RestoreStage>()
       var path: String?
       switch request.output {
       case .file(let targetPath):
@@ -26,17 +27,21 @@ extension Store {
           plan: plan,
           output: output,
           verifiesPages: request.verifiesPages,
+          clock: clock,
           control: control
         ).run(database, patches: patches)
         try overlaysFile?.write(plan.overlaysJSON)
         try control.cancellation.check()
-        try output.commit()
+        try clock.measure(.sync, byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount) {
+          try output.commit()
+        }
         path = targetPath
       case .stream(let fileDescriptor):
         try StreamRestore(
           plan: plan,
           fileDescriptor: fileDescriptor,
           verifiesPages: request.verifiesPages,
+          clock: clock,
           control: control
         ).run(database, patches: patches)
         try overlaysFile?.write(plan.overlaysJSON)
@@ -50,7 +55,8 @@ extension Store {
         storedPageCount: plan.snapshot.storedPageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,
-        durationSeconds: MonotonicClock.nowSeconds - start
+        durationSeconds: MonotonicClock.nowSeconds - start,
+        stages: clock.times
       )
     }
   }

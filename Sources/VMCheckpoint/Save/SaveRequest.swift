@@ -141,4 +141,9 @@ public struct SaveResult: Sendable, Codable, Hashable {
 
   /// Wall time, waiting for other operations included.
   public var durationSeconds: Double
+
+  /// Where the time went, added up over threads: `read` and `scan` all RAM that is in no hole,
+  /// `digest` and `look-up` the pages that are not zero, `compress` new ones, and `write` and `sync`
+  /// the chunks made of them.
+  public var stages: [StageTime]
 }

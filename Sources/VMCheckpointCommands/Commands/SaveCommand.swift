@@ -97,6 +97,7 @@ struct SaveCommand: VerbCommand {
   var ramSize: UInt64?
 
   @OptionGroup var threadOptions: ThreadOptions
+  @OptionGroup var timingOptions: TimingOptions
   @OptionGroup var common: CommonOptions
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
@@ -110,6 +111,10 @@ struct SaveCommand: VerbCommand {
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
       try Store.save(request, toStoreAt: storePath, control: control)
     }
-    return SaveOutput(result, warnings: warnings)
+    return SaveOutput(
+      result,
+      warnings: warnings,
+      showsStages: timingOptions.timing
+    )
   }
 }

@@ -14,7 +14,10 @@ struct SaveOutput: CommandOutput, Hashable {
   var deviceStateCount: Int
   var digest: String
   var durationSeconds: Double
+  var stages: [StageOutput]
   var warnings: [String]
+  /// Whether the text has the stages; JSON always does.
+  var showsStages = false
 
   enum CodingKeys: String, CodingKey {
     case name, uuid, vm, parent
@@ -26,10 +29,10 @@ struct SaveOutput: CommandOutput, Hashable {
     case deviceStateCount = "device_state_count"
     case digest
     case durationSeconds = "duration_seconds"
-    case warnings
+    case stages, warnings
   }
 
-  init(_ result: SaveResult, warnings: [String]) {
+  init(_ result: SaveResult, warnings: [String], showsStages: Bool = false) {
     name = result.name
     uuid = result.uuid
     vm = result.vm
@@ -42,7 +45,9 @@ struct SaveOutput: CommandOutput, Hashable {
     deviceStateCount = result.deviceStateCount
     digest = result.digest
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
+    stages = result.stages.map { StageOutput($0) }
     self.warnings = warnings
+    self.showsStages = showsStages
   }
 
   var text: String {
@@ -56,6 +61,7 @@ struct SaveOutput: CommandOutput, Hashable {
     fields.add("UUID", uuid)
     fields.add("Digest", digest)
     return "Saved \(printable(name)) in \(HumanReadable.seconds(durationSeconds))\n" + fields.text
+      + (showsStages ? StageOutput.text(stages) : "")
   }
 }
 

@@ -106,6 +106,7 @@ enum HelpTexts {
                               q35, pc)
       --ram-size <size>       With --qemu-machine, the guest's RAM; needed with '-'.
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --timing                Show how long each stage of the work took.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
@@ -151,6 +152,7 @@ enum HelpTexts {
       --format <format>       The format of the RAM file. (values: raw; default:
                               raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --timing                Show how long each stage of the work took.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
