@@ -12,3 +12,6 @@ extern const int clinux_f_ofd_setlk;
 
 /* The number of processors in this process's affinity mask, as containers set it; 0 if unknown. */
 int clinux_available_processor_count(void);
+
+/* renameat2 of <stdio.h> with RENAME_NOREPLACE: renames unless there is a file of the new name. */
+int clinux_rename_noreplace(const char *from, const char *to);

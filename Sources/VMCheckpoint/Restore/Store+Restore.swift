@@ -31,6 +31,12 @@ extension Store {
         try overlaysFile?.write(plan.overlaysJSON)
         try control.cancellation.check()
         try output.commit()
+        do {
+          try overlaysFile?.commit()
+        } catch {
+          output.withdraw()
+          throw error
+        }
         path = targetPath
       case .stream(let fileDescriptor):
         try StreamRestore(
@@ -40,8 +46,8 @@ extension Store {
           control: control
         ).run(database, patches: patches)
         try overlaysFile?.write(plan.overlaysJSON)
+        try overlaysFile?.commit()
       }
-      try overlaysFile?.commit()
       return RestoreResult(
         name: plan.snapshot.name,
         uuid: plan.snapshot.uuid,

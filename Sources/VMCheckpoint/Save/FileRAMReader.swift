@@ -56,12 +56,13 @@ final class FileRAMReader: RAMReader {
       guard layout.fileByteCount == byteCount else {
         throw .invalidData(
           """
-          RAM file \(name) has \(byteCount) bytes, and the memory regions hold \
+          RAM file \(name) has \(byteCount) bytes, and the memory regions end at offset \
           \(layout.fileByteCount)
           """,
           hint: "the regions together must describe the whole file"
         )
       }
+      try UndescribedBytes.requireZero(in: descriptor, layout: layout, name: name)
       return (descriptor, layout)
     } catch {
       try? descriptor.close()

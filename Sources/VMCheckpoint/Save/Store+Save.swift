@@ -173,7 +173,8 @@ extension Store {
     _ database: Database
   ) {
     if database.isInsideTransaction { try? database.rollback() }
-    _ = try? UnfinishedSnapshots.remove(database)
+    // Chunks go only when no row names them any more.
+    guard (try? UnfinishedSnapshots.remove(database)) != nil else { return }
     try? ChunkRemover.removeChunks(after: lastChunkID, database)
   }
 }

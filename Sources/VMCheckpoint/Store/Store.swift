@@ -83,7 +83,7 @@ public final class Store: Sendable {
       }
     } catch {
       // A wait that the user interrupted ends as SQLITE_BUSY.
-      guard control.cancellation.isCancelled else { throw error }
+      guard control.cancellation.isCancelled, error.code != .cancelled else { throw error }
       throw VMCheckpointError(.cancelled, "interrupted")
     }
   }

@@ -6,7 +6,15 @@ import VMCheckpoint
 package enum CommandRunner {
   /// Runs the command that `session` was started with.
   package static func run(_ session: CommandSession) -> CommandStatus {
-    if session.handlesSignals { SignalWatch.ignoreBrokenPipes() }
+    if session.handlesSignals { SignalWatch.ignoreWriteFailures() }
+    if let notUTF8 = session.notUTF8 {
+      let error = VMCheckpointError(
+        .invalidArgument,
+        "\(notUTF8) is not UTF-8",
+        hint: "give the file a name in UTF-8, or a symbolic link with such a name"
+      )
+      return fail(ErrorReport(error), asJSON: session.wantsJSON, in: session)
+    }
     do {
       var command = try VMCheckpointTool.parseAsRoot(session.arguments)
       if let verb = command as? any VerbCommand {
