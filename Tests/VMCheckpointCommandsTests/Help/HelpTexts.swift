@@ -18,8 +18,9 @@ enum HelpTexts {
       vmckpt restore latest -o restored.ram
 
     ENVIRONMENT:
-      VMCKPT_STORE  The store, where --store is not given. Without either it is
-                    ./vmckpt.db.
+      VMCKPT_STORE      The store, where --store is not given. Without either it is
+                        ./vmckpt.db.
+      VMCKPT_EXTENSION  The SQLite extension that 'vmckpt sql' loads.
 
     JSON:
       With --json a command writes one JSON document to standard output, or, when
@@ -55,6 +56,7 @@ enum HelpTexts {
       diff                    Compare two snapshots: pages, overlays, device state.
       stats                   Show what a store holds and what it saves.
       query                   Ask a store a question out of a library of queries.
+      sql                     Open the store in the sqlite3 shell, read-only.
 
     LOOK AFTER A STORE SUBCOMMANDS:
       tag                     Set and remove a snapshot's tags.
@@ -376,6 +378,49 @@ enum HelpTexts {
     OPTIONS:
       --sql                   Print the SQL and the parameters, for the sqlite3
                               shell.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let sql = """
+    OVERVIEW: Open the store in the sqlite3 shell, read-only.
+
+    Runs the installed sqlite3 on the store; without a query it reads standard
+    input, or asks on a terminal. In SQL, ':snapshot' is the name of the REF's
+    snapshot, or of the newest. One argument alone is a REF if it can be one and
+    does not begin with a dot, and otherwise a query.
+
+    Output is boxed on a terminal and in lines elsewhere; with --json it is as
+    'sqlite3 -json' prints it, which is nothing for no rows. Statements wait a
+    minute for a locked store. ~/.sqliterc is not read, so that its settings do not
+    change what scripts get; see --init. Files that the shell makes have mode 0600.
+
+    vmckpt's SQLite extension is loaded where there is one: $VMCKPT_EXTENSION, else
+    vmckpt.so or libvmckptext.so beside the vmckpt program or in ../lib/vmckpt from
+    there.
+
+    The exit code is that of sqlite3; before it runs, vmckpt's own: 69 where
+    sqlite3 is not installed.
+
+    EXAMPLES:
+      vmckpt sql
+      vmckpt sql 'SELECT * FROM snapshot_summary'
+      vmckpt sql web/1 'SELECT * FROM overlay_stack WHERE snapshot = :snapshot'
+      vmckpt sql --json 'SELECT name, tags FROM snapshot_summary'
+      vmckpt sql --init ~/.sqliterc
+
+    USAGE: vmckpt sql [<ref>] [<query>] [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot, or the query.
+      <query>                 SQL, or one of the shell's dot-commands.
+
+    OPTIONS:
+      --init <file>           Read these SQL statements and dot-commands first.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
