@@ -54,7 +54,7 @@ public struct VMCheckpointTool: ParsableCommand {
         name: "Look into a store",
         subcommands: [
           ListCommand.self, ShowCommand.self, DiffCommand.self, StatsCommand.self,
-          QueryCommand.self, SQLCommand.self,
+          MapCommand.self, QueryCommand.self, SQLCommand.self,
         ]
       ),
       CommandGroup(

@@ -8,6 +8,7 @@ import VMCheckpointCommands
     "show": HelpTexts.show, "diff": HelpTexts.diff, "stats": HelpTexts.stats,
     "tag": HelpTexts.tag, "delete": HelpTexts.delete, "gc": HelpTexts.gc,
     "verify": HelpTexts.verify, "query": HelpTexts.query, "sql": HelpTexts.sql,
+    "map": HelpTexts.map,
   ]
 
   @Test func theWholeTool() {

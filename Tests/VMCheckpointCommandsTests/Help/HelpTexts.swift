@@ -55,6 +55,8 @@ enum HelpTexts {
       show                    Show everything about a snapshot but its RAM.
       diff                    Compare two snapshots: pages, overlays, device state.
       stats                   Show what a store holds and what it saves.
+      map                     Show a guest's RAM, or what changed in it, as a
+                              picture.
       query                   Ask a store a question out of a library of queries.
       sql                     Open the store in the sqlite3 shell, read-only.
 
@@ -421,6 +423,44 @@ enum HelpTexts {
 
     OPTIONS:
       --init <file>           Read these SQL statements and dot-commands first.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let map = """
+    OVERVIEW: Show a guest's RAM, or what changed in it, as a picture.
+
+    Of one snapshot, tells zero pages, pages that no other snapshot has (unique),
+    and those whose content others have too: another VM, else the parent, else
+    other snapshots of the VM. Of two, tells what is different in the second. Cells
+    with overlays are marked. Reads no page data.
+
+    Draws with characters, or writes a picture: the name ends in .svg, .png or
+    .html. A cell shows the class that most of its pages have, zero pages aside,
+    and unchanged ones where anything changed; in pictures the stronger, the more
+    of its pages. Files have mode 0600.
+
+    EXAMPLES:
+      vmckpt map latest
+      vmckpt map latest -o ram.html
+      vmckpt map latest~1 latest -o changes.png
+      vmckpt map latest --json --cells 64 | jq '.cells[].pages.zero'
+
+    USAGE: vmckpt map <ref> [<other>] [-o <path>] [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot; of two, the earlier one.
+      <other>                 The later snapshot.
+
+    OPTIONS:
+      -o, --output <path>     Write a picture: a name in .svg, .png or .html.
+      --cells <n>             Show at most this many cells. (default: 2048; 16384
+                              in a picture)
+      --force                 Replace a file that exists.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
