@@ -1,7 +1,7 @@
 -- Where the content of one page is found, in any snapshot of any virtual machine.
 --
--- :snapshot (snapshot = latest) The snapshot that has the page.
 -- :pfn (pfn) The page.
+-- :snapshot (snapshot = latest) The snapshot that has the page.
 -- :limit (count = 50) At most this many rows.
 WITH content (chunk_id, slot) AS MATERIALIZED (
   SELECT e.chunk_id, e.first_slot + :pfn - e.first_pfn

@@ -3,7 +3,7 @@
 -- shared_pages are pages whose content :other holds somewhere, same_pfn_pages those that it holds
 -- at the same PFN. Zero pages count in neither. Content counts as the same when it is stored once.
 --
--- :snapshot (snapshot = latest) The snapshot whose regions are listed.
+-- :snapshot (snapshot) The snapshot whose regions are listed.
 -- :other (snapshot) The one to compare with, of the same virtual machine or another.
 WITH
 ours (id) AS MATERIALIZED (

@@ -63,7 +63,7 @@ extension Store {
 
   /// Checks that a target, which may be an existing file that is to be replaced, is neither this
   /// store nor one of the files that belong to it, under whatever name.
-  private func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
+  func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
     guard location.owns(targetPath) else { return }
     throw VMCheckpointError(
       .cannotCreate,

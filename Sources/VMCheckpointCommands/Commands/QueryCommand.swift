@@ -63,37 +63,37 @@ struct QueryCommand: VerbCommand {
 }
 
 extension StoreQuery {
-  /// The values of the command line by the parameters' names.
+  /// The values of the command line by the parameters' names: those without a name go to the
+  /// parameters that none is given for by name, in their order.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
   func arguments(_ values: [String]) throws(VMCheckpointError) -> [String: String] {
     var result: [String: String] = [:]
-    var position = 0
+    var unnamed: [String] = []
     for value in values {
-      let parts = value.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-      let key: String
       // No value of any kind has an equals sign, so that it always ends a name.
-      if parts.count == 2 {
-        key = String(parts[0])
-      } else {
-        guard position < parameters.count else {
-          throw VMCheckpointError(
-            .invalidArgument,
-            "query \(name) has only \(HumanReadable.count(parameters.count, "parameter"))",
-            hint: "usage: \(usage)"
-          )
-        }
-        key = parameters[position].name
-        position += 1
+      let parts = value.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
+      guard parts.count == 2 else {
+        unnamed.append(value)
+        continue
       }
-      guard result.updateValue(String(parts[parts.count - 1]), forKey: key) == nil else {
+      guard result.updateValue(String(parts[1]), forKey: String(parts[0])) == nil else {
         throw VMCheckpointError(
           .invalidArgument,
-          "parameter \(quotedName(key)) is given twice",
+          "parameter \(quotedName(String(parts[0]))) is given twice",
           hint: "usage: \(usage)"
         )
       }
     }
+    let free = parameters.map(\.name).filter { result[$0] == nil }
+    guard unnamed.count <= free.count else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "query \(name) has only \(HumanReadable.count(parameters.count, "parameter"))",
+        hint: "usage: \(usage)"
+      )
+    }
+    for (name, value) in zip(free, unnamed) { result[name] = value }
     return result
   }
 }

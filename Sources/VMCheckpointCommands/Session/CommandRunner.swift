@@ -20,6 +20,9 @@ package enum CommandRunner {
       if let verb = command as? any VerbCommand {
         return execute(verb, in: session)
       }
+      if let handover = command as? any HandoverCommand {
+        return hand(over: handover, in: session)
+      }
       guard !(command is VMCheckpointTool) else {
         return fail(
           ErrorReport(UsageMessage.missingCommand),
@@ -67,6 +70,15 @@ package enum CommandRunner {
       return failDelivery(error, asJSON: command.common.json, in: session)
     }
     return .exit(output.exitCode)
+  }
+
+  /// Tells which program `command` is to become.
+  static func hand(over command: any HandoverCommand, in session: CommandSession) -> CommandStatus {
+    do {
+      return .program(try command.program(in: session))
+    } catch {
+      return fail(ErrorReport(error), asJSON: command.common.json, in: session)
+    }
   }
 
   /// Ends what ArgumentParser threw: a text that was asked for, or a usage error.

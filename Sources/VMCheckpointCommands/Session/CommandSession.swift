@@ -65,6 +65,13 @@ package struct CommandSession: Sendable {
   /// Whether standard error can show a line that changes in place.
   var showsProgress: Bool { isTerminal(standardError) && environment["TERM"] != "dumb" }
 
+  /// Whether standard output can show colours, and the user has not asked for none
+  /// (https://no-color.org).
+  var usesColour: Bool {
+    isTerminal(standardOutput) && environment["TERM"] != "dumb"
+      && environment["NO_COLOR", default: ""].isEmpty
+  }
+
   /// Whether the arguments ask for JSON, also where they are otherwise wrong.
   var wantsJSON: Bool {
     arguments.prefix { $0 != "--" }.contains("--json")

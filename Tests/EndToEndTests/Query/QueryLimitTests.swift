@@ -36,7 +36,7 @@ import VMCheckpointTestSupport
       ["duplicate-pages", "big/2"], ["changes", "big/1", "big/2"],
       ["changed-pages", "big/1", "big/2"], ["shared-pages", "big/1", "big/2"],
       ["shared-by-vms", "big", "seed"], ["overlays", "big/1"], ["page-history", "big", "5000"],
-      ["page-copies", "big/1", "5000"],
+      ["page-copies", "5000", "big/1"],
     ] {
       let outcome = try bench.tool.start(["query"] + arguments).wait(timeoutSeconds: 30)
       #expect(outcome.succeeded, "\(outcome)")

@@ -110,6 +110,8 @@ import VMCheckpointTestSupport
     #expect(try bench.answer("changed-pages", "web/1", "web/2") == rows)
     #expect(try bench.answer("changed-pages", "web/1", "web/2", "1") == [rows[0]])
     #expect(try bench.answer("changed-pages", "web/1", "web/1") == [])
+    // A value without a name goes to the first parameter that has none.
+    #expect(try bench.answer("changed-pages", "snapshot=web/1", "web/2", "1") == [rows[0]])
   }
 
   @Test func sharedPages() throws {
@@ -157,12 +159,12 @@ import VMCheckpointTestSupport
 
   @Test func pageCopies() throws {
     #expect(
-      try bench.answer("page-copies", "web/1", "pfn=0x10007") == [
+      try bench.answer("page-copies", "0x10007", "web/1") == [
         ["web/1", "web", "\(0x10007)"], ["web/2", "web", "\(0x10007)"], ["db/1", "db", "7"],
       ]
     )
-    #expect(try bench.answer("page-copies", "web/1", "1", "1") == [["web/1", "web", "0"]])
-    #expect(try bench.answer("page-copies", "web/1", "pfn=4") == [])
+    #expect(try bench.answer("page-copies", "1", "web/1", "1") == [["web/1", "web", "0"]])
+    #expect(try bench.answer("page-copies", "snapshot=web/1", "pfn=4") == [])
   }
 
   /// What `--sql` prints gives the same rows in the plain shell, without an extension.
@@ -171,7 +173,7 @@ import VMCheckpointTestSupport
     ["region-pages"], ["duplicate-pages"], ["changes", "web/1", "web/2"],
     ["changed-pages", "web/1", "web/2"], ["shared-pages", "web/1", "db/1"],
     ["shared-by-vms", "web", "db"], ["overlays", "web/1"], ["page-history", "web", "0x3"],
-    ["page-copies", "web/1", "0"],
+    ["page-copies", "0", "web/1"],
   ])
   func theSQLRunsInThePlainShell(arguments: [String]) throws {
     let sql = try bench.tool.start(["query"] + arguments + ["--sql"]).wait()
@@ -229,7 +231,7 @@ import VMCheckpointTestSupport
     let answer = try bench.tool.json("query", "growth")
     #expect(Set(answer.keys) == ["query", "parameters", "columns", "rows", "truncated"])
     #expect(answer["parameters"] as? [String: NSNull] == ["vm": NSNull()])
-    let sql = try bench.tool.json("query", "page-copies", "web/1", "0x2", "--sql")
+    let sql = try bench.tool.json("query", "page-copies", "snapshot=web/1", "0x2", "--sql")
     #expect(Set(sql.keys) == ["query", "parameters", "sql", "shell"])
     #expect(
       sql["parameters"] as? NSDictionary == ["snapshot": "web/1", "pfn": 2, "limit": 50]
@@ -261,7 +263,7 @@ import VMCheckpointTestSupport
       "query page-history needs a value for pfn; usage: vmckpt query page-history VM PFN"
     )
     try expect(
-      ["lineage", "web/1", "snapshot=web/2"],
+      ["lineage", "snapshot=web/1", "snapshot=web/2"],
       64,
       #"parameter "snapshot" is given twice; usage: vmckpt query lineage [SNAPSHOT]"#
     )

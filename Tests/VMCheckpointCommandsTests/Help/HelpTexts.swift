@@ -18,8 +18,9 @@ enum HelpTexts {
       vmckpt restore latest -o restored.ram
 
     ENVIRONMENT:
-      VMCKPT_STORE  The store, where --store is not given. Without either it is
-                    ./vmckpt.db.
+      VMCKPT_STORE      The store, where --store is not given. Without either it is
+                        ./vmckpt.db.
+      VMCKPT_EXTENSION  The SQLite extension that 'vmckpt sql' loads.
 
     JSON:
       With --json a command writes one JSON document to standard output, or, when
@@ -54,7 +55,10 @@ enum HelpTexts {
       show                    Show everything about a snapshot but its RAM.
       diff                    Compare two snapshots: pages, overlays, device state.
       stats                   Show what a store holds and what it saves.
+      map                     Show a guest's RAM, or what changed in it, as a
+                              picture.
       query                   Ask a store a question out of a library of queries.
+      sql                     Open the store in the sqlite3 shell, read-only.
 
     LOOK AFTER A STORE SUBCOMMANDS:
       tag                     Set and remove a snapshot's tags.
@@ -376,6 +380,87 @@ enum HelpTexts {
     OPTIONS:
       --sql                   Print the SQL and the parameters, for the sqlite3
                               shell.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let sql = """
+    OVERVIEW: Open the store in the sqlite3 shell, read-only.
+
+    Runs the installed sqlite3 on the store; without a query it reads standard
+    input, or asks on a terminal. In SQL, ':snapshot' is the name of the REF's
+    snapshot, or of the newest. One argument alone is a REF if it can be one and
+    does not begin with a dot, and otherwise a query.
+
+    Output is boxed on a terminal and in lines elsewhere; with --json it is as
+    'sqlite3 -json' prints it, which is nothing for no rows. Statements wait a
+    minute for a locked store. ~/.sqliterc is not read, so that its settings do not
+    change what scripts get; see --init. Files that the shell makes have mode 0600.
+
+    vmckpt's SQLite extension is loaded where there is one: $VMCKPT_EXTENSION, else
+    vmckpt.so or libvmckptext.so beside the vmckpt program or in ../lib/vmckpt from
+    there.
+
+    The exit code is that of sqlite3; before it runs, vmckpt's own: 69 where
+    sqlite3 is not installed.
+
+    EXAMPLES:
+      vmckpt sql
+      vmckpt sql 'SELECT * FROM snapshot_summary'
+      vmckpt sql web/1 'SELECT * FROM overlay_stack WHERE snapshot = :snapshot'
+      vmckpt sql --json 'SELECT name, tags FROM snapshot_summary'
+      vmckpt sql --init ~/.sqliterc
+
+    USAGE: vmckpt sql [<ref>] [<query>] [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot, or the query.
+      <query>                 SQL, or one of the shell's dot-commands.
+
+    OPTIONS:
+      --init <file>           Read these SQL statements and dot-commands first.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let map = """
+    OVERVIEW: Show a guest's RAM, or what changed in it, as a picture.
+
+    Of one snapshot, tells zero pages, pages that no other snapshot has (unique),
+    and those whose content others have too: another VM, else the parent, else
+    other snapshots of the VM. Of two, tells what is different in the second. Cells
+    with overlays are marked. Reads no page data.
+
+    Draws with characters, or writes a picture: the name ends in .svg, .png or
+    .html. A cell shows the class that most of its pages have, zero pages aside,
+    and unchanged ones where anything changed; in pictures the stronger, the more
+    of its pages. Files have mode 0600.
+
+    EXAMPLES:
+      vmckpt map latest
+      vmckpt map latest -o ram.html
+      vmckpt map latest~1 latest -o changes.png
+      vmckpt map latest --json --cells 64 | jq '.cells[].pages.zero'
+
+    USAGE: vmckpt map <ref> [<other>] [-o <path>] [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot; of two, the earlier one.
+      <other>                 The later snapshot.
+
+    OPTIONS:
+      -o, --output <path>     Write a picture: a name in .svg, .png or .html.
+      --cells <n>             Show at most this many cells. (default: 2048; 16384
+                              in a picture)
+      --force                 Replace a file that exists.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.

@@ -23,6 +23,9 @@ import VMCheckpoint
     }.joined(separator: "\n")
     let used = body.matches(of: /:([a-z_]+)/).map { String($0.output.1) }
     #expect(Set(used) == Set(query.parameters.map(\.name)))
+    // So that what must be given can be given alone.
+    let optional = query.parameters.drop { $0.defaultText == nil }
+    #expect(optional.allSatisfy { $0.defaultText != nil })
     #expect(query.title.hasSuffix("."))
     #expect(query.title.count <= 100)
     for parameter in query.parameters { #expect(parameter.description.hasSuffix(".")) }

@@ -56,6 +56,21 @@ extension Store {
     try read { try query.arguments(arguments, in: $0) }
   }
 
+  /// The absolute path of the store's file, without symbolic links.
+  package var filePath: String { location.file }
+
+  /// The parameter `:snapshot` for the snapshot that `reference` names, as a query's would be.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidArgument`, `notFound`, `corrupt`, `locked`.
+  package func snapshotArgument(
+    _ reference: SnapshotReference
+  ) throws(VMCheckpointError) -> QueryArgument {
+    try read { database in
+      let name = try SnapshotCatalog.resolve(reference, in: database).name
+      return QueryArgument(name: "snapshot", value: .text(name))
+    }
+  }
+
   /// Runs `body` in a read transaction that a cancellation ends soon, also in the midst of a
   /// statement.
   func readInterruptibly<Result>(
