@@ -10,6 +10,8 @@ import VMCheckpointCommands
     ("raw:guest.ram", .file(path: "guest.ram")),
     ("raw:-", .standardInput),
     ("raw:a:b", .file(path: "a:b")),
+    ("propolis:a.tar", .propolis(path: "a.tar")),
+    ("propolis:raw:-", .propolis(path: "raw:-")),
     ("/a:b", .file(path: "/a:b")),
     ("./qemu:x", .file(path: "./qemu:x")),
     ("9p:x", .file(path: "9p:x")),
@@ -27,7 +29,7 @@ import VMCheckpointCommands
       throws: VMCheckpointError(
         .invalidArgument,
         "unknown format '\(scheme):' in SOURCE",
-        hint: "known: raw:; write ./\(text) for a file of that name"
+        hint: "known: raw:, propolis:; write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
   }

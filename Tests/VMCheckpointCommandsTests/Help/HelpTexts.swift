@@ -72,6 +72,9 @@ enum HelpTexts {
     names the format as well. The guest must be paused while it is read. The store
     is created when there is none.
 
+    'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It
+    tells its regions itself, and its overlays where it has them.
+
     A guest with a hole in its RAM needs its regions: by --qemu-machine, or by
     --region, once for each. A region's offset is its place in the file; left out,
     it is where the region before it ends. Sizes and addresses are decimal or 0x
@@ -82,12 +85,13 @@ enum HelpTexts {
       vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
       vmckpt save guest.ram --qemu-machine q35
       vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+      vmckpt save propolis:web-1764000000000.tar
       ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
 
     USAGE: vmckpt save <source> [--name <name>] [--vm <vm>] [<options>]
 
     ARGUMENTS:
-      <source>                A RAM file, 'raw:PATH', or '-'.
+      <source>                A RAM file, 'FORMAT:PATH', or '-'.
 
     OPTIONS:
       --name <name>           The snapshot's name. (default: the source's name and
@@ -122,6 +126,9 @@ enum HelpTexts {
     it, or none with '--overlays omit'. --overlays-out describes the RAM that was
     written, so that both together can be saved again as the same snapshot.
 
+    '--format propolis' writes the snapshot of propolis-standalone that was saved,
+    RAM bare, byte for byte.
+
     With '-o -' RAM goes to standard output, and the result, text or JSON, to
     standard error.
 
@@ -129,6 +136,7 @@ enum HelpTexts {
       vmckpt restore latest -o guest.ram
       vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
       vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
+      vmckpt restore latest -o web.tar --format propolis
       vmckpt restore latest~1 -o - | sha256sum
 
     USAGE: vmckpt restore <ref> -o <path> [<options>]
@@ -138,8 +146,8 @@ enum HelpTexts {
 
     OPTIONS:
       -o, --output <path>     The RAM file to write, or '-'.
-      --overlays <treatment>  What the RAM shows where overlays stood. (values:
-                              apply, omit; default: apply)
+      --overlays <treatment>  What the RAM shows where overlays stood. (default:
+                              apply; omit for propolis) (values: apply, omit)
       --overlays-out <file>   Write the overlays.json that goes with the restored
                               RAM.
       --tsc-frequency <hz>    The TSC's frequency where the guest will run, for the
@@ -148,8 +156,8 @@ enum HelpTexts {
                               hypercall page. (values: intel, amd)
       --force                 Replace files that exist.
       --verify                Recheck the SHA-256 of every page.
-      --format <format>       The format of the RAM file. (values: raw; default:
-                              raw)
+      --format <format>       The format of what is written. (values: raw,
+                              propolis; default: raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
