@@ -65,7 +65,7 @@ let package = Package(
       name: "VMCheckpointSchema",
       path: "Schema",
       exclude: ["README.md", "overlays.schema.json"],
-      resources: [.embedInCode("schema_v1.sql")],
+      resources: [.embedInCode("schema_v1.sql"), .embedInCode("queries")],
       swiftSettings: strict
     ),
 

@@ -53,6 +53,7 @@ public struct VMCheckpointTool: ParsableCommand {
         name: "Look into a store",
         subcommands: [
           ListCommand.self, ShowCommand.self, DiffCommand.self, StatsCommand.self,
+          QueryCommand.self,
         ]
       ),
       CommandGroup(

@@ -54,6 +54,7 @@ enum HelpTexts {
       show                    Show everything about a snapshot but its RAM.
       diff                    Compare two snapshots: pages, overlays, device state.
       stats                   Show what a store holds and what it saves.
+      query                   Ask a store a question out of a library of queries.
 
     LOOK AFTER A STORE SUBCOMMANDS:
       tag                     Set and remove a snapshot's tags.
@@ -349,6 +350,40 @@ enum HelpTexts {
 
     OPTIONS:
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let query = """
+    OVERVIEW: Ask a store a question out of a library of queries.
+
+    Without a name, lists the queries with their parameters. Values are given in
+    the parameters' order, or as 'parameter=value'; those in brackets may be left
+    out. A snapshot is given as a REF.
+
+    With --sql nothing is asked; what is printed can be pasted into the sqlite3
+    shell, or piped into it, on the same store.
+
+    EXAMPLES:
+      vmckpt query
+      vmckpt query changes web/1 web/2
+      vmckpt query page-history pfn=0x4000 vm=web
+      vmckpt query overlays --sql | sqlite3 -readonly -box vmckpt.db
+      vmckpt query growth --json | jq '.rows[].total_stored_bytes'
+
+    USAGE: vmckpt query [<name> [<value>]...] [--sql] [<options>]
+
+    ARGUMENTS:
+      <name>                  The query. (default: list all)
+      <value>                 Its parameters.
+
+    OPTIONS:
+      --sql                   Print the SQL and the parameters, for the sqlite3
+                              shell.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
