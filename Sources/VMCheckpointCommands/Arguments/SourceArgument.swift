@@ -46,6 +46,13 @@ package enum SourceArgument: Hashable, Sendable {
           hint: "known: \(RAMFormat.list); write ./\(text) for a file of that name"
         )
       }
+    } else if path.hasSuffix(".tar") {
+      // An archive whose size is a multiple of 4096 would pass for RAM.
+      throw VMCheckpointError(
+        .invalidArgument,
+        "SOURCE \(quotedName(path)) looks like an archive and not like RAM",
+        hint: "write propolis:\(path) for a snapshot of Propolis, or raw:\(path) for RAM"
+      )
     }
     guard !path.isEmpty else {
       throw VMCheckpointError(

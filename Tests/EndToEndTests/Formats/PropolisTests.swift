@@ -229,6 +229,46 @@ import VMCheckpointTestSupport
     #expect(regions.map { $0["bytes"] as? Int } == [low, high])
   }
 
+  /// A store that lost a member must not give an archive without it.
+  @Test(arguments: [
+    ("DELETE FROM device_state WHERE name = 'global.json'", "lacks its member \"global.json\""),
+    (
+      "UPDATE device_state SET format = 'x' WHERE name = 'devices/vcpu-0.json'",
+      "lacks its member \"devices/vcpu-0.json\""
+    ),
+    ("UPDATE memory_region SET bytes = bytes * 2", "has other RAM than the snapshot"),
+  ])
+  func aDamagedStoreGivesNoArchive(sql: String, message: String) throws {
+    let bench = try Workbench()
+    let archive = try bench.write("web.tar", PropolisSample().archive().bytes)
+    expectSuccess(try bench.tool.run("save", "propolis:\(archive)", "--name", "web"))
+    _ = try bench.sql.run(sql)
+    let out = bench.directory.file("out.tar")
+    expectFailure(
+      try bench.tool.run("restore", "web", "-o", out, "--format", "propolis"),
+      65,
+      "snapshot \"web\" is damaged: its Propolis snapshot \(message); "
+        + "see what else is hurt with: vmckpt verify"
+    )
+    #expect(!exists(out))
+  }
+
+  @Test func anArchiveThatExistsIsNotReplaced() throws {
+    let bench = try Workbench()
+    let archive = try bench.write("web.tar", PropolisSample().archive().bytes)
+    expectSuccess(try bench.tool.run("save", "propolis:\(archive)", "--name", "web"))
+    expectFailure(
+      try bench.tool.run("restore", "web", "-o", archive, "--format", "propolis"),
+      73,
+      "\"\(archive)\" exists already; give another path, or --force to replace it"
+    )
+    try writeFile(archive, "other")
+    expectSuccess(
+      try bench.tool.run("restore", "web", "-o", archive, "--format", "propolis", "--force")
+    )
+    #expect(try readFile(archive) == PropolisSample().archive().bytes)
+  }
+
   @Test func whatCannotBeMeantIsRefused() throws {
     let bench = try Workbench()
     try bench.save("raw", sampleRAM(20))
@@ -273,5 +313,13 @@ import VMCheckpointTestSupport
       "there is no Propolis snapshot \"\(out)\""
     )
     #expect(!exists(out))
+    let pipe = try run(["/usr/bin/mkfifo", bench.directory.file("pipe")])
+    #expect(pipe.succeeded)
+    expectFailure(
+      try bench.tool.run("save", "propolis:\(bench.directory.file("pipe"))"),
+      65,
+      "Propolis snapshot \"\(bench.directory.file("pipe"))\" is neither a file nor a block device; "
+        + "give the archive as a file, not compressed: its RAM is read in place"
+    )
   }
 }

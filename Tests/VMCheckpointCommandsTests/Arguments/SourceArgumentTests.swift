@@ -11,6 +11,7 @@ import VMCheckpointCommands
     ("raw:-", .standardInput),
     ("raw:a:b", .file(path: "a:b")),
     ("propolis:a.tar", .propolis(path: "a.tar")),
+    ("raw:a.tar", .file(path: "a.tar")),
     ("propolis:raw:-", .propolis(path: "raw:-")),
     ("/a:b", .file(path: "/a:b")),
     ("./qemu:x", .file(path: "./qemu:x")),
@@ -32,6 +33,16 @@ import VMCheckpointCommands
         hint: "known: raw:, propolis:; write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
+  }
+
+  @Test func anArchiveIsNotTakenForRAM() {
+    #expect(
+      throws: VMCheckpointError(
+        .invalidArgument,
+        "SOURCE \"web.tar\" looks like an archive and not like RAM",
+        hint: "write propolis:web.tar for a snapshot of Propolis, or raw:web.tar for RAM"
+      )
+    ) { try SourceArgument("web.tar", fileExists: { _ in true }) }
   }
 
   @Test func aFileWhoseNameLooksLikeAFormatIsThatFile() throws {

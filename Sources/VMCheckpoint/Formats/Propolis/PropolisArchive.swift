@@ -110,7 +110,7 @@ extension PropolisArchive {
   /// - Throws: ``VMCheckpointError`` that names the archive and what is wrong with it.
   static func open(path: String) throws(VMCheckpointError) -> Opened {
     let noun = "Propolis snapshot"
-    let (descriptor, byteCount) = try FileRAMReader.open(path: path, noun: noun)
+    let (descriptor, byteCount) = try openFile(path: path, noun: noun)
     do throws(VMCheckpointError) {
       return try read(descriptor, byteCount: byteCount)
     } catch {
@@ -119,6 +119,22 @@ extension PropolisArchive {
         error.code,
         "\(noun) \(quotedName(path)) \(error.message)",
         hint: error.hint
+      )
+    }
+  }
+
+  private static func openFile(
+    path: String,
+    noun: String
+  ) throws(VMCheckpointError) -> (descriptor: FileDescriptor, byteCount: UInt64) {
+    do throws(VMCheckpointError) {
+      return try FileRAMReader.open(path: path, noun: noun)
+    } catch {
+      guard error.code == .invalidData else { throw error }
+      throw VMCheckpointError(
+        error.code,
+        error.message,
+        hint: "give the archive as a file, not compressed: its RAM is read in place"
       )
     }
   }
