@@ -48,6 +48,7 @@ enum HelpTexts {
       save                    Save a guest's RAM and overlays as a snapshot.
       restore                 Write a snapshot's RAM to a file, its overlays
                               rebuilt.
+      overlays                Convert descriptions of overlays between formats.
 
     LOOK INTO A STORE SUBCOMMANDS:
       list                    List snapshots in the order of their saving.
@@ -160,6 +161,60 @@ enum HelpTexts {
       --format <format>       The format of what is written. (values: raw,
                               propolis; default: raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let overlays = """
+    OVERVIEW: Convert descriptions of overlays between formats.
+
+    Reads FILE, or standard input for '-', and prints the same overlays in another
+    format. No store is used.
+
+    FORMATS:
+      propolis-ron   Propolis's guest-hyperv-interface v1, as migration sends it.
+      propolis-json  The same, as a snapshot of propolis-standalone has it.
+      msrs           {"msrs": {"0x40000000": N, …}, "tsc_frequency_hz": N}, with
+                     the MSRs 0x40000000, 0x40000001 and 0x40000021.
+      overlays-json  An overlays.json, as save takes and restore gives it.
+
+    What Propolis refuses to import is refused, whatever the formats: an enabled
+    hypercall page with a guest OS ID of 0; one outside RAM, with --ram-size; a
+    reference TSC where the VM has none or none where it has one, with
+    --reference-tsc.
+
+    EXAMPLES:
+      vmckpt overlays payload.ron --from propolis-ron --to overlays-json
+      vmckpt overlays o.json --from overlays-json --to propolis-json --ram-size 4G
+      vmckpt overlays m.json --from msrs --to overlays-json --tsc-frequency 2.4G
+      vmckpt show latest --json | jq .overlays |
+        vmckpt overlays - --from overlays-json --to msrs
+
+    USAGE: vmckpt overlays <file> --from <format> --to <format> [<options>]
+
+    ARGUMENTS:
+      <file>                  What to convert, or '-'.
+
+    OPTIONS:
+      --from <format>         What it is. (values: propolis-ron, propolis-json,
+                              msrs, overlays-json)
+      --to <format>           What it becomes. (values: propolis-ron,
+                              propolis-json, msrs, overlays-json)
+      --ram-size <size>       Check PFNs against this much RAM, as it lies in
+                              Propolis: up to 3G from 0, the rest from 4G on.
+      --reference-tsc <presence>
+                              Whether the VM that is to take the overlays has a
+                              reference TSC. (values: present, absent)
+      --guest-os-id <id>      The guest OS ID, instead of what FILE says.
+      --tsc-frequency <hz>    The TSC's frequency, instead of what FILE says.
+      --hypercall-variant <variant>
+                              Whose code the hypercall page holds, instead of what
+                              FILE says. (values: return-not-supported, vmcall,
+                              vmmcall, xen-vmcall, xen-vmmcall, openvmm)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.

@@ -49,9 +49,7 @@ extension HyperVInterface {
         throw values.invalid(member.key, "expected an MSR's number as \"0x…\"")
       }
       let value = try values.uint64(member.key)
-      guard registers.updateValue(value, forKey: index) == nil else {
-        throw values.invalid(member.key, "given twice")
-      }
+      registers[index] = value
       switch index {
       case guestOSIDIndex, hypercallIndex, referenceTSCIndex: break
       default:

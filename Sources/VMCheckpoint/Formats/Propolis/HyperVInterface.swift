@@ -43,6 +43,12 @@ public struct HyperVInterface: Hashable, Sendable {
   /// Whether the guest's hypercall page is enabled.
   public var enablesHypercall: Bool { OverlayMSR(kind: .hypercall, value: hypercall).isEnabled }
 
+  /// How many overlays are enabled.
+  public var overlayCount: Int {
+    let clock = OverlayMSR(kind: .referenceTSC, value: referenceTSC?.value ?? 0)
+    return (enablesHypercall ? 1 : 0) + (clock.isEnabled ? 1 : 0)
+  }
+
   /// Checks what Propolis checks when it imports a state. It tolerates a reference TSC page outside
   /// RAM, as the TLFS does (12.7.1).
   ///
