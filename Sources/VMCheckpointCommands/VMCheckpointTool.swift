@@ -48,7 +48,7 @@ public struct VMCheckpointTool: ParsableCommand {
     groupedSubcommands: [
       CommandGroup(
         name: "Save and restore",
-        subcommands: [SaveCommand.self, RestoreCommand.self]
+        subcommands: [SaveCommand.self, RestoreCommand.self, OverlaysCommand.self]
       ),
       CommandGroup(
         name: "Look into a store",

@@ -11,6 +11,7 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
+    try request.checkFormat()
     if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
     let overlaysFile = try Self.overlaysFile(request)
@@ -52,7 +53,7 @@ extension Store {
         name: plan.snapshot.name,
         uuid: plan.snapshot.uuid,
         path: path,
-        fileByteCount: plan.layout.fileByteCount,
+        fileByteCount: plan.form.byteCount,
         storedPageCount: plan.snapshot.storedPageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,

@@ -10,7 +10,7 @@ extension Store {
     toStoreAt path: String,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
-    if case .file(let source) = request.input, try StoreLocation(path).owns(source) {
+    if let source = request.input.path, try StoreLocation(path).owns(source) {
       throw VMCheckpointError(
         .invalidArgument,
         "\(quotedName(source)) is the store or belongs to it, and no guest's RAM",

@@ -8,7 +8,7 @@ import VMCheckpointCommands
     "show": HelpTexts.show, "diff": HelpTexts.diff, "stats": HelpTexts.stats,
     "tag": HelpTexts.tag, "delete": HelpTexts.delete, "gc": HelpTexts.gc,
     "verify": HelpTexts.verify, "query": HelpTexts.query, "sql": HelpTexts.sql,
-    "map": HelpTexts.map,
+    "map": HelpTexts.map, "overlays": HelpTexts.overlays,
   ]
 
   @Test func theWholeTool() {

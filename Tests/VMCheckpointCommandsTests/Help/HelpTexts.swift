@@ -49,6 +49,7 @@ enum HelpTexts {
       save                    Save a guest's RAM and overlays as a snapshot.
       restore                 Write a snapshot's RAM to a file, its overlays
                               rebuilt.
+      overlays                Convert descriptions of overlays between formats.
 
     LOOK INTO A STORE SUBCOMMANDS:
       list                    List snapshots in the order of their saving.
@@ -77,6 +78,9 @@ enum HelpTexts {
     names the format as well. The guest must be paused while it is read. The store
     is created when there is none.
 
+    'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It
+    tells its regions itself, and its overlays where it has them.
+
     A guest with a hole in its RAM needs its regions: by --qemu-machine, or by
     --region, once for each. A region's offset is its place in the file; left out,
     it is where the region before it ends. Sizes and addresses are decimal or 0x
@@ -87,12 +91,13 @@ enum HelpTexts {
       vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
       vmckpt save guest.ram --qemu-machine q35
       vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+      vmckpt save propolis:web-1764000000000.tar
       ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
 
     USAGE: vmckpt save <source> [--name <name>] [--vm <vm>] [<options>]
 
     ARGUMENTS:
-      <source>                A RAM file, 'raw:PATH', or '-'.
+      <source>                A RAM file, 'FORMAT:PATH', or '-'.
 
     OPTIONS:
       --name <name>           The snapshot's name. (default: the source's name and
@@ -127,6 +132,9 @@ enum HelpTexts {
     it, or none with '--overlays omit'. --overlays-out describes the RAM that was
     written, so that both together can be saved again as the same snapshot.
 
+    '--format propolis' writes the snapshot of propolis-standalone that was saved,
+    RAM bare, byte for byte.
+
     With '-o -' RAM goes to standard output, and the result, text or JSON, to
     standard error.
 
@@ -134,6 +142,7 @@ enum HelpTexts {
       vmckpt restore latest -o guest.ram
       vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
       vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
+      vmckpt restore latest -o web.tar --format propolis
       vmckpt restore latest~1 -o - | sha256sum
 
     USAGE: vmckpt restore <ref> -o <path> [<options>]
@@ -143,8 +152,8 @@ enum HelpTexts {
 
     OPTIONS:
       -o, --output <path>     The RAM file to write, or '-'.
-      --overlays <treatment>  What the RAM shows where overlays stood. (values:
-                              apply, omit; default: apply)
+      --overlays <treatment>  What the RAM shows where overlays stood. (default:
+                              apply; omit for propolis) (values: apply, omit)
       --overlays-out <file>   Write the overlays.json that goes with the restored
                               RAM.
       --tsc-frequency <hz>    The TSC's frequency where the guest will run, for the
@@ -153,9 +162,63 @@ enum HelpTexts {
                               hypercall page. (values: intel, amd)
       --force                 Replace files that exist.
       --verify                Recheck the SHA-256 of every page.
-      --format <format>       The format of the RAM file. (values: raw; default:
-                              raw)
+      --format <format>       The format of what is written. (values: raw,
+                              propolis; default: raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let overlays = """
+    OVERVIEW: Convert descriptions of overlays between formats.
+
+    Reads FILE, or standard input for '-', and prints the same overlays in another
+    format. No store is used.
+
+    FORMATS:
+      propolis-ron   Propolis's guest-hyperv-interface v1, as migration sends it.
+      propolis-json  The same, as a snapshot of propolis-standalone has it.
+      msrs           {"msrs": {"0x40000000": N, …}, "tsc_frequency_hz": N}, with
+                     the MSRs 0x40000000, 0x40000001 and 0x40000021.
+      overlays-json  An overlays.json, as save takes and restore gives it.
+
+    What Propolis refuses to import is refused, whatever the formats: an enabled
+    hypercall page with a guest OS ID of 0; one outside RAM, with --ram-size; a
+    reference TSC where the VM has none or none where it has one, with
+    --reference-tsc.
+
+    EXAMPLES:
+      vmckpt overlays payload.ron --from propolis-ron --to overlays-json
+      vmckpt overlays o.json --from overlays-json --to propolis-json --ram-size 4G
+      vmckpt overlays m.json --from msrs --to overlays-json --tsc-frequency 2.4G
+      vmckpt show latest --json | jq .overlays |
+        vmckpt overlays - --from overlays-json --to msrs
+
+    USAGE: vmckpt overlays <file> --from <format> --to <format> [<options>]
+
+    ARGUMENTS:
+      <file>                  What to convert, or '-'.
+
+    OPTIONS:
+      --from <format>         What it is. (values: propolis-ron, propolis-json,
+                              msrs, overlays-json)
+      --to <format>           What it becomes. (values: propolis-ron,
+                              propolis-json, msrs, overlays-json)
+      --ram-size <size>       Check PFNs against this much RAM, as it lies in
+                              Propolis: up to 3G from 0, the rest from 4G on.
+      --reference-tsc <presence>
+                              Whether the VM that is to take the overlays has a
+                              reference TSC. (values: present, absent)
+      --guest-os-id <id>      The guest OS ID, instead of what FILE says.
+      --tsc-frequency <hz>    The TSC's frequency, instead of what FILE says.
+      --hypercall-variant <variant>
+                              Whose code the hypercall page holds, instead of what
+                              FILE says. (values: return-not-supported, vmcall,
+                              vmmcall, xen-vmcall, xen-vmmcall, openvmm)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
