@@ -7,6 +7,15 @@ public enum RAMOutput: Sendable, Hashable {
   case stream(fileDescriptor: Int32)
 }
 
+/// In which form a guest is restored.
+public enum RestoreFormat: Sendable, Hashable {
+  /// A flat RAM file.
+  case raw
+
+  /// A QEMU migration stream with RAM and device state, for `-incoming`.
+  case qemuStream
+}
+
 /// What restored RAM shows where overlays stood.
 public enum OverlayTreatment: String, Sendable, Hashable, CaseIterable, Codable {
   /// The active overlay at each page, as the guest sees it.
@@ -21,6 +30,8 @@ public struct RestoreRequest: Sendable {
   public var reference: SnapshotReference
   /// Where RAM is written.
   public var output: RAMOutput
+  /// In which form.
+  public var format: RestoreFormat
   /// Whether restored RAM shows the overlays.
   public var overlays: OverlayTreatment
 
@@ -43,6 +54,7 @@ public struct RestoreRequest: Sendable {
   public init(
     reference: SnapshotReference,
     output: RAMOutput,
+    format: RestoreFormat = .raw,
     overlays: OverlayTreatment = .apply,
     overlaysOutputPath: String? = nil,
     overwrites: Bool = false,
@@ -52,6 +64,7 @@ public struct RestoreRequest: Sendable {
   ) {
     self.reference = reference
     self.output = output
+    self.format = format
     self.overlays = overlays
     self.overlaysOutputPath = overlaysOutputPath
     self.overwrites = overwrites

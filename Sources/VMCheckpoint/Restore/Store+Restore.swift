@@ -1,5 +1,6 @@
 import GRDB
 import Glibc
+import SystemPackage
 
 extension Store {
   /// Restores a snapshot's RAM, with its overlays laid over it or without.
@@ -16,11 +17,12 @@ extension Store {
     let overlaysFile = try Self.overlaysFile(request)
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
+      let fileByteCount: UInt64
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       var path: String?
-      switch request.output {
-      case .file(let targetPath):
+      switch (request.format, request.output) {
+      case (.raw, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         try FileRestore(
           plan: plan,
@@ -32,13 +34,30 @@ extension Store {
         try control.cancellation.check()
         try output.commit()
         path = targetPath
-      case .stream(let fileDescriptor):
+        fileByteCount = plan.layout.fileByteCount
+      case (.raw, .stream(let fileDescriptor)):
         try StreamRestore(
           plan: plan,
-          fileDescriptor: fileDescriptor,
+          sink: StreamWriter(
+            fileDescriptor: fileDescriptor,
+            cancellation: control.cancellation
+          ),
           verifiesPages: request.verifiesPages,
           control: control
         ).run(database, patches: patches)
+        try overlaysFile?.write(plan.overlaysJSON)
+        fileByteCount = plan.layout.fileByteCount
+      case (.qemuStream, .file(let targetPath)):
+        let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
+          .run(database, patches: patches, to: output.descriptor.rawValue)
+        try overlaysFile?.write(plan.overlaysJSON)
+        try control.cancellation.check()
+        try output.commit()
+        path = targetPath
+      case (.qemuStream, .stream(let fileDescriptor)):
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
+          .run(database, patches: patches, to: fileDescriptor)
         try overlaysFile?.write(plan.overlaysJSON)
       }
       try overlaysFile?.commit()
@@ -46,7 +65,7 @@ extension Store {
         name: plan.snapshot.name,
         uuid: plan.snapshot.uuid,
         path: path,
-        fileByteCount: plan.layout.fileByteCount,
+        fileByteCount: fileByteCount,
         storedPageCount: plan.snapshot.storedPageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,

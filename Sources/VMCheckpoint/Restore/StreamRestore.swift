@@ -9,7 +9,7 @@ struct StreamRestore {
   private static let windowPageCount: UInt64 = 4096
 
   let plan: RestorePlan
-  let fileDescriptor: Int32
+  let sink: any FlatRAMSink
   let verifiesPages: Bool
   let control: OperationControl
 
@@ -20,10 +20,6 @@ struct StreamRestore {
       alignment: Page.byteCount
     )
     defer { window.deallocate() }
-    let output = StreamWriter(
-      fileDescriptor: fileDescriptor,
-      cancellation: control.cancellation
-    )
     var loader = try WindowLoader(
       database,
       snapshot: plan.snapshot,
@@ -36,7 +32,7 @@ struct StreamRestore {
     )
     var offset: UInt64 = 0
     for region in plan.layout.regions.sorted(by: { $0.fileOffset < $1.fileOffset }) {
-      try writeZeros(byteCount: region.fileOffset - offset, from: window, to: output)
+      try writeZeros(byteCount: region.fileOffset - offset, from: window)
       var pageIndex: UInt64 = 0
       while pageIndex < region.pageCount {
         let count = min(Self.windowPageCount, region.pageCount - pageIndex)
@@ -47,7 +43,7 @@ struct StreamRestore {
         bytes.initializeMemory(as: UInt8.self, repeating: 0)
         try loader.load(firstPFN: firstPFN, pageCount: count, into: bytes)
         Self.apply(patches, firstPFN: firstPFN, pageCount: count, to: bytes)
-        try output.write(UnsafeRawBufferPointer(bytes))
+        try sink.write(UnsafeRawBufferPointer(bytes))
         pageIndex += count
         progress.report(
           completedByteCount: region.fileOffset + pageIndex << UInt64(Page.shift)
@@ -76,15 +72,14 @@ struct StreamRestore {
 
   private func writeZeros(
     byteCount: UInt64,
-    from window: UnsafeMutableRawBufferPointer,
-    to output: StreamWriter
+    from window: UnsafeMutableRawBufferPointer
   ) throws(VMCheckpointError) {
     guard byteCount > 0 else { return }
     window.initializeMemory(as: UInt8.self, repeating: 0)
     var rest = byteCount
     while rest > 0 {
       let count = min(rest, UInt64(window.count))
-      try output.write(UnsafeRawBufferPointer(rebasing: window[..<Int(count)]))
+      try sink.write(UnsafeRawBufferPointer(rebasing: window[..<Int(count)]))
       rest -= count
     }
   }

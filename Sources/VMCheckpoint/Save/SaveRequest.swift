@@ -6,6 +6,10 @@ public enum RAMInput: Sendable, Hashable {
   /// A stream that is read once, from its current position to its end. The descriptor stays the
   /// caller's.
   case stream(fileDescriptor: Int32, name: String)
+
+  /// A QEMU migration stream: RAM and device state. The layout follows from the machine's type,
+  /// unless the request gives regions or a machine.
+  case qemuStream(QEMUStreamSource)
 }
 
 /// How the flat RAM is laid out in guest-physical addresses.

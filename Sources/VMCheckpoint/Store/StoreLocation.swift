@@ -44,6 +44,9 @@ struct StoreLocation: Sendable {
     }
   }
 
+  /// The directory that the store is in.
+  var directory: String { FilePath(file).removingLastComponent().string }
+
   var journal: String { file + "-journal" }
 
   var lock: String { file + "-lock" }

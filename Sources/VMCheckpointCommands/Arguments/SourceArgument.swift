@@ -5,6 +5,8 @@ package import VMCheckpoint
 enum RAMFormat: String, CaseIterable, Sendable {
   /// A flat file: the guest's regions at their offsets, without a header.
   case raw
+  /// A QEMU migration stream: RAM and device state.
+  case qemuStream = "qemu-stream"
 
   /// For messages.
   static var list: String { allCases.map { "\($0.rawValue):" }.joined(separator: ", ") }
@@ -14,6 +16,8 @@ enum RAMFormat: String, CaseIterable, Sendable {
 package enum SourceArgument: Hashable, Sendable {
   case file(path: String)
   case standardInput
+  case qemuStream(path: String)
+  case qemuStreamFromStandardInput
 
   /// Parses `text`. What looks like a format and is none, but is a file's name, is that file.
   ///
@@ -23,8 +27,10 @@ package enum SourceArgument: Hashable, Sendable {
     fileExists: (String) -> Bool = { access($0, F_OK) == 0 }
   ) throws(VMCheckpointError) {
     var path = text
+    var format = RAMFormat.raw
     if let scheme = Self.scheme(of: text) {
-      if RAMFormat(rawValue: scheme) != nil {
+      if let known = RAMFormat(rawValue: scheme) {
+        format = known
         path = String(text.dropFirst(scheme.utf8.count + 1))
       } else if !fileExists(text) {
         throw VMCheckpointError(
@@ -41,8 +47,16 @@ package enum SourceArgument: Hashable, Sendable {
         hint: "give a RAM file's path, or -"
       )
     }
-    self = path == "-" ? .standardInput : .file(path: path)
+    self =
+      switch format {
+      case .raw: path == "-" ? .standardInput : .file(path: path)
+      case .qemuStream:
+        path == "-" ? .qemuStreamFromStandardInput : .qemuStream(path: path)
+      }
   }
+
+  /// Whether SOURCE is read from standard input.
+  var isStandardInput: Bool { self == .standardInput || self == .qemuStreamFromStandardInput }
 
   /// The letters, digits and dashes before the first colon, if there are only such.
   private static func scheme(of text: String) -> String? {

@@ -16,6 +16,10 @@ struct RestoreCommand: VerbCommand {
       With '-o -' RAM goes to standard output, and the result, text or JSON, to standard \
       error.
 
+      '--format qemu-stream' writes a migration stream with RAM and device state, of a \
+      guest that was saved from QEMU, which takes it with '-incoming "exec:vmckpt restore \
+      REF --format qemu-stream -o -"'.
+
       EXAMPLES:
         vmckpt restore latest -o guest.ram
         vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
@@ -76,7 +80,7 @@ struct RestoreCommand: VerbCommand {
   @Flag(name: .long, help: "Recheck the SHA-256 of every page.")
   var verify = false
 
-  @Option(name: .long, help: "The format of the RAM file.")
+  @Option(name: .long, help: "The format of what is written.")
   var format: RAMFormat = .raw
 
   @OptionGroup var threadOptions: ThreadOptions
@@ -103,6 +107,7 @@ struct RestoreCommand: VerbCommand {
     RestoreRequest(
       reference: try SnapshotReference(reference),
       output: try makeOutput(in: session),
+      format: format.restoreFormat,
       overlays: overlays,
       overlaysOutputPath: try makeOverlaysOutputPath(),
       overwrites: force,
@@ -151,5 +156,15 @@ struct RestoreCommand: VerbCommand {
       )
     }
     return overlaysOut
+  }
+}
+
+extension RAMFormat {
+  /// The same in the library's words.
+  var restoreFormat: RestoreFormat {
+    switch self {
+    case .raw: .raw
+    case .qemuStream: .qemuStream
+    }
   }
 }
