@@ -9,6 +9,13 @@
 const int clinux_seek_data = SEEK_DATA;
 const int clinux_f_ofd_setlk = F_OFD_SETLK;
 
+const int clinux_o_tmpfile = O_TMPFILE;
+
+int clinux_punch_hole(int fd, uint64_t offset, uint64_t byte_count) {
+  return fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                   (off_t)byte_count);
+}
+
 int clinux_available_processor_count(void) {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -14,6 +14,8 @@ public enum RestoreFormat: String, Sendable, Hashable, CaseIterable {
   /// A snapshot of propolis-standalone, of the same members and bytes as the one that was saved. Its
   /// RAM is bare, as Propolis lays its overlays over it itself.
   case propolis
+  /// A QEMU migration stream with RAM and device state, for `-incoming`.
+  case qemuStream = "qemu-stream"
 }
 
 /// What restored RAM shows where overlays stood.

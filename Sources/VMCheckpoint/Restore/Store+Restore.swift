@@ -1,5 +1,6 @@
 import GRDB
 import Glibc
+import SystemPackage
 
 extension Store {
   /// Restores a snapshot's RAM, with its overlays laid over it or without.
@@ -17,11 +18,12 @@ extension Store {
     let overlaysFile = try Self.overlaysFile(request)
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
+      let fileByteCount: UInt64
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       var path: String?
-      switch request.output {
-      case .file(let targetPath):
+      switch (request.format, request.output) {
+      case (.raw, .file(let targetPath)), (.propolis, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         try FileRestore(
           plan: plan,
@@ -29,23 +31,29 @@ extension Store {
           verifiesPages: request.verifiesPages,
           control: control
         ).run(database, patches: patches)
-        try overlaysFile?.write(plan.overlaysJSON)
-        try control.cancellation.check()
-        try output.commit()
-        do {
-          try overlaysFile?.commit()
-        } catch {
-          output.withdraw()
-          throw error
-        }
-        path = targetPath
-      case .stream(let fileDescriptor):
+        path = try finish(output, targetPath, overlaysFile, plan, control)
+        fileByteCount = plan.form.byteCount
+      case (.raw, .stream(let fileDescriptor)), (.propolis, .stream(let fileDescriptor)):
         try StreamRestore(
           plan: plan,
-          fileDescriptor: fileDescriptor,
+          sink: StreamWriter(
+            fileDescriptor: fileDescriptor,
+            cancellation: control.cancellation
+          ),
           verifiesPages: request.verifiesPages,
           control: control
         ).run(database, patches: patches)
+        try overlaysFile?.write(plan.overlaysJSON)
+        try overlaysFile?.commit()
+        fileByteCount = plan.form.byteCount
+      case (.qemuStream, .file(let targetPath)):
+        let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
+          .run(database, patches: patches, to: output.descriptor.rawValue)
+        path = try finish(output, targetPath, overlaysFile, plan, control)
+      case (.qemuStream, .stream(let fileDescriptor)):
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
+          .run(database, patches: patches, to: fileDescriptor)
         try overlaysFile?.write(plan.overlaysJSON)
         try overlaysFile?.commit()
       }
@@ -53,13 +61,35 @@ extension Store {
         name: plan.snapshot.name,
         uuid: plan.snapshot.uuid,
         path: path,
-        fileByteCount: plan.form.byteCount,
+        fileByteCount: fileByteCount,
         storedPageCount: plan.snapshot.storedPageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,
         durationSeconds: MonotonicClock.nowSeconds - start
       )
     }
+  }
+
+  /// Puts the written files in their places, both or none.
+  ///
+  /// - Returns: `targetPath`.
+  private func finish(
+    _ output: OutputFile,
+    _ targetPath: String,
+    _ overlaysFile: OutputFile?,
+    _ plan: RestorePlan,
+    _ control: OperationControl
+  ) throws -> String {
+    try overlaysFile?.write(plan.overlaysJSON)
+    try control.cancellation.check()
+    try output.commit()
+    do {
+      try overlaysFile?.commit()
+    } catch {
+      output.withdraw()
+      throw error
+    }
+    return targetPath
   }
 
   /// Checks that a target, which may be an existing file that is to be replaced, is neither this

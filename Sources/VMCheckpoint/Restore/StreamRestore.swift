@@ -9,7 +9,7 @@ struct StreamRestore {
   private static let windowPageCount: UInt64 = 4096
 
   let plan: RestorePlan
-  let fileDescriptor: Int32
+  let sink: any FlatRAMSink
   let verifiesPages: Bool
   let control: OperationControl
 
@@ -20,10 +20,6 @@ struct StreamRestore {
       alignment: Page.byteCount
     )
     defer { window.deallocate() }
-    let output = StreamWriter(
-      fileDescriptor: fileDescriptor,
-      cancellation: control.cancellation
-    )
     var loader = try WindowLoader(
       database,
       snapshot: plan.snapshot,
@@ -36,10 +32,10 @@ struct StreamRestore {
     )
     var offset: UInt64 = 0
     for section in plan.form.sections {
-      try writeZeros(byteCount: section.offset - offset, from: window, to: output)
+      try writeZeros(byteCount: section.offset - offset, from: window)
       offset = section.endOffset
       guard case .ram(let piece) = section else {
-        if case .part(let part) = section { try part.withBytes(output.write) }
+        if case .part(let part) = section { try part.withBytes(sink.write) }
         continue
       }
       var pageIndex: UInt64 = 0
@@ -52,14 +48,14 @@ struct StreamRestore {
         bytes.initializeMemory(as: UInt8.self, repeating: 0)
         try loader.load(firstPFN: firstPFN, pageCount: count, into: bytes)
         Self.apply(patches, firstPFN: firstPFN, pageCount: count, to: bytes)
-        try output.write(UnsafeRawBufferPointer(bytes))
+        try sink.write(UnsafeRawBufferPointer(bytes))
         pageIndex += count
         progress.report(
           completedByteCount: piece.fileOffset + pageIndex << UInt64(Page.shift)
         )
       }
     }
-    try writeZeros(byteCount: plan.form.byteCount - offset, from: window, to: output)
+    try writeZeros(byteCount: plan.form.byteCount - offset, from: window)
     try loader.checkComplete(database)
   }
 
@@ -81,15 +77,14 @@ struct StreamRestore {
 
   private func writeZeros(
     byteCount: UInt64,
-    from window: UnsafeMutableRawBufferPointer,
-    to output: StreamWriter
+    from window: UnsafeMutableRawBufferPointer
   ) throws(VMCheckpointError) {
     guard byteCount > 0 else { return }
     window.initializeMemory(as: UInt8.self, repeating: 0)
     var rest = byteCount
     while rest > 0 {
       let count = min(rest, UInt64(window.count))
-      try output.write(UnsafeRawBufferPointer(rebasing: window[..<Int(count)]))
+      try sink.write(UnsafeRawBufferPointer(rebasing: window[..<Int(count)]))
       rest -= count
     }
   }

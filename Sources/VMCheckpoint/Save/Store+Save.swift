@@ -17,8 +17,10 @@ extension Store {
         hint: "give the guest's RAM as the source"
       )
     }
-    let prepared = try PreparedSave(request, control: control)
-    return try openOrCreate(at: path).save(prepared, control: control)
+    return try PreparedSave.with(request, storePath: path, control: control) {
+      (prepared) throws(VMCheckpointError) in
+      try openOrCreate(at: path).save(prepared, control: control)
+    }
   }
 
   /// Saves a snapshot: all of the guest's RAM, its overlays and its device state.
@@ -32,7 +34,10 @@ extension Store {
     _ request: SaveRequest,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
-    try save(PreparedSave(request, control: control), control: control)
+    try PreparedSave.with(request, storePath: path, control: control) {
+      (prepared) throws(VMCheckpointError) in
+      try save(prepared, control: control)
+    }
   }
 
   private func save(

@@ -44,6 +44,9 @@ struct StoreLocation: Sendable {
     }
   }
 
+  /// The directory that the store is in.
+  var directory: String { FilePath(file).removingLastComponent().string }
+
   private init(given: String, file: String) {
     self.given = given
     self.file = file

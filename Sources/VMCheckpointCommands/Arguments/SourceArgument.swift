@@ -7,12 +7,15 @@ enum RAMFormat: String, CaseIterable, Sendable {
   case raw
   /// A snapshot of propolis-standalone.
   case propolis
+  /// A QEMU migration stream: RAM and device state.
+  case qemuStream = "qemu-stream"
 
   /// What `restore` calls it.
   var restoreFormat: RestoreFormat {
     switch self {
     case .raw: .raw
     case .propolis: .propolis
+    case .qemuStream: .qemuStream
     }
   }
 
@@ -25,6 +28,8 @@ package enum SourceArgument: Hashable, Sendable {
   case file(path: String)
   case propolis(path: String)
   case standardInput
+  case qemuStream(path: String)
+  case qemuStreamFromStandardInput
 
   /// Parses `text`. What looks like a format and is none, but is a file's name, is that file.
   ///
@@ -63,6 +68,7 @@ package enum SourceArgument: Hashable, Sendable {
     }
     switch format {
     case .raw: self = path == "-" ? .standardInput : .file(path: path)
+    case .qemuStream: self = path == "-" ? .qemuStreamFromStandardInput : .qemuStream(path: path)
     case .propolis:
       guard path != "-" else {
         throw VMCheckpointError(
@@ -74,6 +80,9 @@ package enum SourceArgument: Hashable, Sendable {
       self = .propolis(path: path)
     }
   }
+
+  /// Whether SOURCE is read from standard input.
+  var isStandardInput: Bool { self == .standardInput || self == .qemuStreamFromStandardInput }
 
   /// The letters, digits and dashes before the first colon, if there are only such.
   private static func scheme(of text: String) -> String? {

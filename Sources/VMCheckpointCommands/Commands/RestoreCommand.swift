@@ -19,6 +19,10 @@ struct RestoreCommand: VerbCommand {
       With '-o -' RAM goes to standard output, and the result, text or JSON, to standard \
       error.
 
+      '--format qemu-stream' writes a migration stream with RAM and device state, of a \
+      guest that was saved from QEMU, which takes it with '-incoming "exec:vmckpt restore \
+      REF --format qemu-stream -o -"'.
+
       EXAMPLES:
         vmckpt restore latest -o guest.ram
         vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json

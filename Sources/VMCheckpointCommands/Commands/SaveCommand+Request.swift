@@ -36,6 +36,16 @@ extension SaveCommand {
         )
       }
       return .stream(fileDescriptor: session.standardInput, name: "stdin")
+    case .qemuStream(let path): return .qemuStream(.file(path: path))
+    case .qemuStreamFromStandardInput:
+      guard !session.isTerminal(session.standardInput) else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "standard input is a terminal and not a migration stream",
+          hint: "migrate to exec:, or name a file"
+        )
+      }
+      return .qemuStream(.descriptor(session.standardInput, name: "stdin"))
     }
   }
 
@@ -112,7 +122,7 @@ extension SaveCommand {
     )
     let json: [UInt8]
     if overlays == "-" {
-      guard source != .standardInput else {
+      guard !source.isStandardInput else {
         throw VMCheckpointError(
           .invalidArgument,
           "SOURCE and --overlays are both standard input",

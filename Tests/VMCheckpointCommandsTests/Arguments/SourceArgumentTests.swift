@@ -23,14 +23,14 @@ import VMCheckpointCommands
     #expect(try SourceArgument(text, fileExists: { _ in false }) == expected)
   }
 
-  @Test(arguments: ["qemu:snap", "firecracker:a/b", "RAW:x", "x-2:y"])
+  @Test(arguments: ["qcow2:snap", "firecracker:a/b", "RAW:x", "x-2:y"])
   func refusesAnUnknownFormatByNamingTheKnown(text: String) {
     let scheme = text.prefix { $0 != ":" }
     #expect(
       throws: VMCheckpointError(
         .invalidArgument,
         "unknown format '\(scheme):' in SOURCE",
-        hint: "known: raw:, propolis:; write ./\(text) for a file of that name"
+        hint: "known: raw:, propolis:, qemu-stream:; write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
   }

@@ -81,6 +81,9 @@ enum HelpTexts {
     'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It
     tells its regions itself, and its overlays where it has them.
 
+    'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM
+    and device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.
+
     A guest with a hole in its RAM needs its regions: by --qemu-machine, or by
     --region, once for each. A region's offset is its place in the file; left out,
     it is where the region before it ends. Sizes and addresses are decimal or 0x
@@ -92,6 +95,7 @@ enum HelpTexts {
       vmckpt save guest.ram --qemu-machine q35
       vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
       vmckpt save propolis:web-1764000000000.tar
+      vmckpt save qemu-stream:guest.migration --vm web
       ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
 
     USAGE: vmckpt save <source> [--name <name>] [--vm <vm>] [<options>]
@@ -138,6 +142,10 @@ enum HelpTexts {
     With '-o -' RAM goes to standard output, and the result, text or JSON, to
     standard error.
 
+    '--format qemu-stream' writes a migration stream with RAM and device state, of
+    a guest that was saved from QEMU, which takes it with '-incoming "exec:vmckpt
+    restore REF --format qemu-stream -o -"'.
+
     EXAMPLES:
       vmckpt restore latest -o guest.ram
       vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
@@ -163,7 +171,7 @@ enum HelpTexts {
       --force                 Replace files that exist.
       --verify                Recheck the SHA-256 of every page.
       --format <format>       The format of what is written. (values: raw,
-                              propolis; default: raw)
+                              propolis, qemu-stream; default: raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
