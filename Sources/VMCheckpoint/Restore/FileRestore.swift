@@ -25,15 +25,20 @@ struct FileRestore {
   ///
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; `output` holds anything then.
   func run(_ database: Database, patches: [RAMPatch]) throws {
-    try output.setByteCount(plan.layout.fileByteCount)
+    try output.setByteCount(plan.form.byteCount)
     try output.requireFreeSpace(
       byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift)
     )
+    for part in plan.form.parts {
+      try part.withBytes { bytes throws(VMCheckpointError) in
+        try output.write(bytes, at: part.offset)
+      }
+    }
     try BackgroundWriteback.run(output.descriptor) { writeback in
       try writePages(database, writeback)
     }
     for patch in patches {
-      guard let offset = plan.layout.fileOffset(of: patch.pfn) else { continue }
+      guard let offset = plan.form.placement.fileOffset(of: patch.pfn) else { continue }
       try patch.withBytes { bytes throws(VMCheckpointError) in
         try output.write(bytes, at: offset)
       }
@@ -41,7 +46,8 @@ struct FileRestore {
   }
 
   private func writePages(_ database: Database, _ writeback: BackgroundWriteback) throws {
-    let (output, layout, verifies, clock) = (self.output, plan.layout, verifiesPages, clock)
+    let (output, placement) = (self.output, plan.form.placement)
+    let (verifies, clock) = (verifiesPages, clock)
     let title = plan.snapshot.title
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
@@ -56,7 +62,7 @@ struct FileRestore {
           if problem == nil {
             problem = try clock.measure(.write, byteCount: byteCount) {
               () throws(VMCheckpointError) in
-              try Self.scatter(job, to: output, layout)
+              try Self.scatter(job, to: output, placement)
             }
           }
           if let problem { throw Self.damaged(job.extents, title, problem) }
@@ -112,13 +118,13 @@ struct FileRestore {
   private static func scatter(
     _ job: Job,
     to output: OutputFile,
-    _ layout: RAMLayout
+    _ placement: RAMPlacement
   ) throws(VMCheckpointError) -> String? {
     for extent in job.extents {
       guard extent.endSlot <= job.chunk.pageCount else {
         return "it has \(job.chunk.pageCount) pages, and the extent names \(extent.endSlot)"
       }
-      let isRAM = try layout.forEachFileRun(of: extent) { run throws(VMCheckpointError) in
+      let isRAM = try placement.forEachRun(of: extent) { run throws(VMCheckpointError) in
         let start = (Int(extent.firstSlot) + run.firstPageIndex) * Page.byteCount
         let pages = job.chunk.pages[start..<(start + run.pageCount * Page.byteCount)]
         try output.write(UnsafeRawBufferPointer(rebasing: pages), at: run.fileOffset)

@@ -7,6 +7,17 @@ public enum RAMOutput: Sendable, Hashable {
   case stream(fileDescriptor: Int32)
 }
 
+/// What a restore writes.
+public enum RestoreFormat: String, Sendable, Hashable, CaseIterable {
+  /// A flat RAM file.
+  case raw
+  /// A snapshot of propolis-standalone, of the same members and bytes as the one that was saved. Its
+  /// RAM is bare, as Propolis lays its overlays over it itself.
+  case propolis
+  /// A QEMU migration stream with RAM and device state, for `-incoming`.
+  case qemuStream = "qemu-stream"
+}
+
 /// What restored RAM shows where overlays stood.
 public enum OverlayTreatment: String, Sendable, Hashable, CaseIterable, Codable {
   /// The active overlay at each page, as the guest sees it.
@@ -21,6 +32,8 @@ public struct RestoreRequest: Sendable {
   public var reference: SnapshotReference
   /// Where RAM is written.
   public var output: RAMOutput
+  /// What is written there.
+  public var format: RestoreFormat
   /// Whether restored RAM shows the overlays.
   public var overlays: OverlayTreatment
 
@@ -43,6 +56,7 @@ public struct RestoreRequest: Sendable {
   public init(
     reference: SnapshotReference,
     output: RAMOutput,
+    format: RestoreFormat = .raw,
     overlays: OverlayTreatment = .apply,
     overlaysOutputPath: String? = nil,
     overwrites: Bool = false,
@@ -52,12 +66,36 @@ public struct RestoreRequest: Sendable {
   ) {
     self.reference = reference
     self.output = output
+    self.format = format
     self.overlays = overlays
     self.overlaysOutputPath = overlaysOutputPath
     self.overwrites = overwrites
     self.tscFrequencyHz = tscFrequencyHz
     self.cpuVendor = cpuVendor
     self.verifiesPages = verifiesPages
+  }
+}
+
+extension RestoreRequest {
+  /// Checks that the format can hold what is asked for.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
+  func checkFormat() throws(VMCheckpointError) {
+    guard format == .propolis else { return }
+    guard overlays == .omit else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "RAM in a Propolis snapshot is bare: Propolis lays its overlays over it itself",
+        hint: "leave overlays out"
+      )
+    }
+    guard tscFrequencyHz == nil, cpuVendor == nil else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "a Propolis snapshot is restored for the host that it was saved on",
+        hint: "leave the TSC's frequency and the CPU's vendor out"
+      )
+    }
   }
 }
 
@@ -71,7 +109,7 @@ public struct RestoreResult: Sendable, Codable, Hashable {
   /// The target's path; `nil` for a stream.
   public var path: String?
 
-  /// The size of the RAM file.
+  /// The size of the file.
   public var fileByteCount: UInt64
 
   /// Pages written that are not zero.

@@ -1,5 +1,6 @@
 import GRDB
 import Glibc
+import SystemPackage
 
 extension Store {
   /// Restores a snapshot's RAM, with its overlays laid over it or without.
@@ -11,17 +12,19 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
+    try request.checkFormat()
     if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
     let overlaysFile = try Self.overlaysFile(request)
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
+      let fileByteCount: UInt64
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       let clock = StageClock<RestoreStage>()
       var path: String?
-      switch request.output {
-      case .file(let targetPath):
+      switch (request.format, request.output) {
+      case (.raw, .file(let targetPath)), (.propolis, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         try FileRestore(
           plan: plan,
@@ -30,28 +33,53 @@ extension Store {
           clock: clock,
           control: control
         ).run(database, patches: patches)
-        try overlaysFile?.write(plan.overlaysJSON)
-        try control.cancellation.check()
-        try clock.measure(.sync, byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount) {
-          try output.commit()
+        path = try clock.measure(
+          .sync,
+          byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount
+        ) {
+          try finish(output, targetPath, overlaysFile, plan, control)
         }
-        path = targetPath
-      case .stream(let fileDescriptor):
+        fileByteCount = plan.form.byteCount
+      case (.raw, .stream(let fileDescriptor)), (.propolis, .stream(let fileDescriptor)):
         try StreamRestore(
           plan: plan,
-          fileDescriptor: fileDescriptor,
+          sink: StreamWriter(
+            fileDescriptor: fileDescriptor,
+            cancellation: control.cancellation
+          ),
           verifiesPages: request.verifiesPages,
           clock: clock,
           control: control
         ).run(database, patches: patches)
         try overlaysFile?.write(plan.overlaysJSON)
+        try overlaysFile?.commit()
+        fileByteCount = plan.form.byteCount
+      case (.qemuStream, .file(let targetPath)):
+        let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
+        fileByteCount = try QEMUStreamRestore(
+          request,
+          plan: plan,
+          clock: clock,
+          control: control
+        )
+        .run(database, patches: patches, to: output.descriptor.rawValue)
+        path = try finish(output, targetPath, overlaysFile, plan, control)
+      case (.qemuStream, .stream(let fileDescriptor)):
+        fileByteCount = try QEMUStreamRestore(
+          request,
+          plan: plan,
+          clock: clock,
+          control: control
+        )
+        .run(database, patches: patches, to: fileDescriptor)
+        try overlaysFile?.write(plan.overlaysJSON)
+        try overlaysFile?.commit()
       }
-      try overlaysFile?.commit()
       return RestoreResult(
         name: plan.snapshot.name,
         uuid: plan.snapshot.uuid,
         path: path,
-        fileByteCount: plan.layout.fileByteCount,
+        fileByteCount: fileByteCount,
         storedPageCount: plan.snapshot.storedPageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,
@@ -61,9 +89,31 @@ extension Store {
     }
   }
 
+  /// Puts the written files in their places, both or none.
+  ///
+  /// - Returns: `targetPath`.
+  private func finish(
+    _ output: OutputFile,
+    _ targetPath: String,
+    _ overlaysFile: OutputFile?,
+    _ plan: RestorePlan,
+    _ control: OperationControl
+  ) throws -> String {
+    try overlaysFile?.write(plan.overlaysJSON)
+    try control.cancellation.check()
+    try output.commit()
+    do {
+      try overlaysFile?.commit()
+    } catch {
+      output.withdraw()
+      throw error
+    }
+    return targetPath
+  }
+
   /// Checks that a target, which may be an existing file that is to be replaced, is neither this
   /// store nor one of the files that belong to it, under whatever name.
-  private func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
+  func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
     guard location.owns(targetPath) else { return }
     throw VMCheckpointError(
       .cannotCreate,

@@ -15,16 +15,23 @@ struct PreparedSave {
   /// Checks `request` and opens its source.
   ///
   /// - Throws: ``VMCheckpointError`` that names what is wrong; nothing is left open.
-  init(_ request: SaveRequest, control: OperationControl) throws(VMCheckpointError) {
-    self.request = request
+  ///
+  /// - Parameter label: What the source is called where `request.input` does not tell.
+  private init(
+    _ request: SaveRequest,
+    label: (name: String, description: String)? = nil,
+    control: OperationControl
+  ) throws(VMCheckpointError) {
+    var request = request
     if let name = request.name { try SnapshotName.check(name) }
     name = request.name
     for (key, value) in request.tags { try SnapshotTag.check(key: key, value: value) }
-    try Self.check(request.deviceStates)
+    let defaultVM: String
     switch request.input {
     case .file(let path):
-      sourceName = Self.lastComponent(path)
-      sourceDescription = "raw:\(path)"
+      sourceName = Self.lastComponent(label?.name ?? path)
+      defaultVM = sourceName
+      sourceDescription = label?.description ?? "raw:\(path)"
       let (descriptor, layout) = try FileRAMReader.openFile(path: path) {
         (byteCount) throws(VMCheckpointError) in
         try Self.layout(request.layout, fileByteCount: byteCount)
@@ -43,6 +50,7 @@ struct PreparedSave {
       )
     case .stream(let fileDescriptor, let streamName):
       sourceName = streamName
+      defaultVM = sourceName
       sourceDescription = "raw:-"
       let layout = try Self.streamLayout(request.layout)
       // Without a layout RAM ends where the stream does, and overlays are checked again then.
@@ -59,16 +67,76 @@ struct PreparedSave {
         layout: layout,
         cancellation: control.cancellation
       )
+    case .propolis(let path):
+      (sourceName, defaultVM) = PropolisArchive.names(fileName: Self.lastComponent(path))
+      sourceDescription = "propolis:\(path)"
+      let opened = try PropolisArchive.open(path: path)
+      do throws(VMCheckpointError) {
+        try opened.complete(&request, path: path)
+        substitution = UnderlaySubstitution(
+          plan: try request.overlays.validated(in: opened.archive.layout)
+        )
+      } catch {
+        try? opened.descriptor.close()
+        throw error
+      }
+      reader = FileRAMReader(
+        descriptor: opened.descriptor,
+        path: path,
+        layout: opened.archive.layout,
+        placement: opened.archive.placement,
+        keptPFNs: substitution.pfns
+      )
+    case .qemuStream:
+      preconditionFailure("a stream is received before")
     }
+    self.request = request
+    try Self.check(request.deviceStates)
     if let vm = request.vm {
       try SnapshotName.check(vm, what: "VM name")
       self.vm = vm
     } else {
       vm = SnapshotName.sanitized(
-        sourceName,
+        defaultVM,
         maximumByteCount: SnapshotName.maximumByteCount
       )
     }
+  }
+
+  /// Receives what must be received first, checks `request`, opens its source, and calls `body`.
+  ///
+  /// - Parameter storePath: The store, which need not be there: what is received is put down beside
+  ///   it for a moment.
+  /// - Throws: As `body`; and ``VMCheckpointError`` that names what is wrong with the request.
+  static func with<Result>(
+    _ request: SaveRequest,
+    storePath: String,
+    control: OperationControl,
+    _ body: (PreparedSave) throws(VMCheckpointError) -> Result
+  ) throws(VMCheckpointError) -> Result {
+    guard case .qemuStream(let source) = request.input else {
+      return try body(PreparedSave(request, control: control))
+    }
+    // What is wrong with the rest of the request is better told before the stream is read.
+    if let name = request.name { try SnapshotName.check(name) }
+    if let vm = request.vm { try SnapshotName.check(vm, what: "VM name") }
+    let capture = try QEMUStreamCapture(
+      source,
+      spoolDirectory: try StoreLocation(storePath).directory,
+      control: control
+    )
+    defer { withExtendedLifetime(capture) {} }
+    return try body(capture.prepared(request, source: source, control: control))
+  }
+
+  /// The save of a stream that was received.
+  static func received(
+    _ request: SaveRequest,
+    sourceName: String,
+    description: String,
+    control: OperationControl
+  ) throws(VMCheckpointError) -> PreparedSave {
+    try PreparedSave(request, label: (sourceName, description), control: control)
   }
 
   /// The default name: the source's name and the time.

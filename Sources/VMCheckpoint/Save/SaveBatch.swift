@@ -44,6 +44,9 @@ struct SaveBatch {
     mayBeCommitting = false
   }
 
+  /// Whether a transaction is open that no commit is under way for.
+  var isOpen: Bool { !mayBeCommitting && database.isInsideTransaction }
+
   mutating func add(chunkByteCount: Int) { self.chunkByteCount += chunkByteCount }
   mutating func add(rowCount: Int) { rowByteCount += rowCount * Self.byteCountOfRow }
 

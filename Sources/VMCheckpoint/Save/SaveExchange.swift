@@ -150,10 +150,14 @@ final class SaveExchange: @unchecked Sendable {
   /// Waits for the next thing to do. Chunks come before windows, so that their buffers get free;
   /// but they need the database, and come later when a commit is under way.
   ///
-  /// - Parameter windowsNeedDatabase: Whether windows must wait for the commit as well.
+  /// - Parameters:
+  ///   - windowsNeedDatabase: Whether windows must wait for the commit as well.
+  ///   - patienceSeconds: How long to wait; `nil`: for as long as it takes.
+  /// - Returns: `nil` when there was nothing to do for that long.
   /// - Throws: The first worker's error, or the commit's.
-  func nextEvent(windowsNeedDatabase: Bool) throws -> Event {
-    try monitor.withLock { () throws in
+  func nextEvent(windowsNeedDatabase: Bool, patienceSeconds: Double? = nil) throws -> Event? {
+    let deadlineSeconds = patienceSeconds.map { MonotonicClock.nowSeconds + $0 }
+    return try monitor.withLock { () throws -> Event? in
       while true {
         try throwFailures()
         let isCommitting = commit.isUnderWay
@@ -165,7 +169,13 @@ final class SaveExchange: @unchecked Sendable {
           return .scanned(window)
         }
         if sourceEnded, windowsInWork == 0, scanned.isEmpty, !isCommitting { return .endOfRAM }
-        monitor.wait(for: Self.resultAvailable)
+        guard let deadlineSeconds else {
+          monitor.wait(for: Self.resultAvailable)
+          continue
+        }
+        guard monitor.wait(for: Self.resultAvailable, untilSeconds: deadlineSeconds) else {
+          return nil
+        }
       }
     }
   }

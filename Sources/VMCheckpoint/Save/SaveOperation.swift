@@ -11,6 +11,9 @@ struct SaveOperation {
   /// 32 MiB: 16 chunks, each with its compressed form, for each of the most workers.
   private static let maximumChunkCount = 256
 
+  /// How long a transaction stays open while the source gives nothing.
+  private static let patienceSeconds = 0.2
+
   private let database: Database
   private let prepared: PreparedSave
   private let control: OperationControl
@@ -140,7 +143,14 @@ struct SaveOperation {
   private mutating func coordinate() throws {
     while true {
       try control.cancellation.check()
-      switch try exchange.nextEvent(windowsNeedDatabase: storer.needsDatabase) {
+      // A source that pauses, such as a pipe, must not keep others from writing.
+      let event = try exchange.nextEvent(
+        windowsNeedDatabase: storer.needsDatabase,
+        patienceSeconds: batch.isOpen ? Self.patienceSeconds : nil
+      )
+      switch event {
+      case nil:
+        try batch.startCommit()
       case .compressed(let chunk):
         try write(chunk)
         exchange.giveBack(chunk)

@@ -10,15 +10,17 @@ extension Store {
     toStoreAt path: String,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
-    if case .file(let source) = request.input, try StoreLocation(path).owns(source) {
+    if let source = request.input.path, try StoreLocation(path).owns(source) {
       throw VMCheckpointError(
         .invalidArgument,
         "\(quotedName(source)) is the store or belongs to it, and no guest's RAM",
         hint: "give the guest's RAM as the source"
       )
     }
-    let prepared = try PreparedSave(request, control: control)
-    return try openOrCreate(at: path).save(prepared, control: control)
+    return try PreparedSave.with(request, storePath: path, control: control) {
+      (prepared) throws(VMCheckpointError) in
+      try openOrCreate(at: path).save(prepared, control: control)
+    }
   }
 
   /// Saves a snapshot: all of the guest's RAM, its overlays and its device state.
@@ -32,7 +34,10 @@ extension Store {
     _ request: SaveRequest,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
-    try save(PreparedSave(request, control: control), control: control)
+    try PreparedSave.with(request, storePath: path, control: control) {
+      (prepared) throws(VMCheckpointError) in
+      try save(prepared, control: control)
+    }
   }
 
   private func save(
@@ -176,7 +181,8 @@ extension Store {
     _ database: Database
   ) {
     if database.isInsideTransaction { try? database.rollback() }
-    _ = try? UnfinishedSnapshots.remove(database)
+    // Chunks go only when no row names them any more.
+    guard (try? UnfinishedSnapshots.remove(database)) != nil else { return }
     try? ChunkRemover.removeChunks(after: lastChunkID, database)
   }
 }

@@ -13,13 +13,21 @@ struct RestoreCommand: VerbCommand {
       or none with '--overlays omit'. --overlays-out describes the RAM that was written, \
       so that both together can be saved again as the same snapshot.
 
+      '--format propolis' writes the snapshot of propolis-standalone that was saved, RAM bare, \
+      byte for byte.
+
       With '-o -' RAM goes to standard output, and the result, text or JSON, to standard \
       error.
+
+      '--format qemu-stream' writes a migration stream with RAM and device state, of a \
+      guest that was saved from QEMU, which takes it with '-incoming "exec:vmckpt restore \
+      REF --format qemu-stream -o -"'.
 
       EXAMPLES:
         vmckpt restore latest -o guest.ram
         vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
         vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
+        vmckpt restore latest -o web.tar --format propolis
         vmckpt restore latest~1 -o - | sha256sum
       """
   )
@@ -36,9 +44,12 @@ struct RestoreCommand: VerbCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("What the RAM shows where overlays stood.", valueName: "treatment")
+    help: ArgumentHelp(
+      "What the RAM shows where overlays stood. (default: apply; omit for propolis)",
+      valueName: "treatment"
+    )
   )
-  var overlays: OverlayTreatment = .apply
+  var overlays: OverlayTreatment?
 
   @Option(
     name: .long,
@@ -76,7 +87,7 @@ struct RestoreCommand: VerbCommand {
   @Flag(name: .long, help: "Recheck the SHA-256 of every page.")
   var verify = false
 
-  @Option(name: .long, help: "The format of the RAM file.")
+  @Option(name: .long, help: "The format of what is written.")
   var format: RAMFormat = .raw
 
   @OptionGroup var threadOptions: ThreadOptions
@@ -106,16 +117,37 @@ struct RestoreCommand: VerbCommand {
 
   /// What the arguments ask for.
   func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> RestoreRequest {
-    RestoreRequest(
+    try checkFormat()
+    return RestoreRequest(
       reference: try SnapshotReference(reference),
       output: try makeOutput(in: session),
-      overlays: overlays,
+      format: format.restoreFormat,
+      overlays: overlays ?? (format == .propolis ? .omit : .apply),
       overlaysOutputPath: try makeOverlaysOutputPath(),
       overwrites: force,
       tscFrequencyHz: tscFrequency,
       cpuVendor: cpuVendor,
       verifiesPages: verify
     )
+  }
+
+  /// The refusals of a Propolis snapshot in the words of the command line.
+  private func checkFormat() throws(VMCheckpointError) {
+    guard format == .propolis else { return }
+    guard overlays != .apply else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--overlays apply does not go with --format propolis: its RAM is bare",
+        hint: "leave it out: Propolis lays its overlays over RAM itself"
+      )
+    }
+    guard tscFrequency == nil, cpuVendor == nil else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--tsc-frequency and --cpu-vendor do not go with --format propolis",
+        hint: "leave them out: its members are written as they were saved"
+      )
+    }
   }
 
   private func makeOutput(in session: CommandSession) throws(VMCheckpointError) -> RAMOutput {

@@ -26,6 +26,7 @@ extension SaveCommand {
   ) throws(VMCheckpointError) -> RAMInput {
     switch source {
     case .file(let path): return .file(path: path)
+    case .propolis(let path): return .propolis(path: path)
     case .standardInput:
       guard !session.isTerminal(session.standardInput) else {
         throw VMCheckpointError(
@@ -35,10 +36,30 @@ extension SaveCommand {
         )
       }
       return .stream(fileDescriptor: session.standardInput, name: "stdin")
+    case .qemuStream(let path): return .qemuStream(.file(path: path))
+    case .qemuStreamFromStandardInput:
+      guard !session.isTerminal(session.standardInput) else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "standard input is a terminal and not a migration stream",
+          hint: "migrate to exec:, or name a file"
+        )
+      }
+      return .qemuStream(.descriptor(session.standardInput, name: "stdin"))
     }
   }
 
   private func makeLayout(source: SourceArgument) throws(VMCheckpointError) -> RAMLayoutSource {
+    if case .propolis = source {
+      guard region.isEmpty, qemuMachine == nil, ramSize == nil else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "a Propolis snapshot tells itself where its RAM lies",
+          hint: "leave --region, --qemu-machine and --ram-size out"
+        )
+      }
+      return .contiguous
+    }
     guard let qemuMachine else {
       guard ramSize == nil else {
         throw VMCheckpointError(
@@ -101,7 +122,7 @@ extension SaveCommand {
     )
     let json: [UInt8]
     if overlays == "-" {
-      guard source != .standardInput else {
+      guard !source.isStandardInput else {
         throw VMCheckpointError(
           .invalidArgument,
           "SOURCE and --overlays are both standard input",

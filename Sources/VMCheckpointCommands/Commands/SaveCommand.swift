@@ -12,6 +12,12 @@ struct SaveCommand: VerbCommand {
       the format as well. The guest must be paused while it is read. The store is created \
       when there is none.
 
+      'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It tells its \
+      regions itself, and its overlays where it has them.
+
+      'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM and \
+      device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.
+
       A guest with a hole in its RAM needs its regions: by --qemu-machine, or by --region, \
       once for each. A region's offset is its place in the file; left out, it is where \
       the region before it ends. Sizes and addresses are decimal or 0x hexadecimal, with an \
@@ -22,12 +28,14 @@ struct SaveCommand: VerbCommand {
         vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
         vmckpt save guest.ram --qemu-machine q35
         vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+        vmckpt save propolis:web-1764000000000.tar
+        vmckpt save qemu-stream:guest.migration --vm web
         ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
       """
   )
 
   @Argument(
-    help: ArgumentHelp("A RAM file, 'raw:PATH', or '-'.", valueName: "source"),
+    help: ArgumentHelp("A RAM file, 'FORMAT:PATH', or '-'.", valueName: "source"),
     completion: .file()
   )
   var source: String

@@ -10,6 +10,9 @@ import VMCheckpointCommands
     ("raw:guest.ram", .file(path: "guest.ram")),
     ("raw:-", .standardInput),
     ("raw:a:b", .file(path: "a:b")),
+    ("propolis:a.tar", .propolis(path: "a.tar")),
+    ("raw:a.tar", .file(path: "a.tar")),
+    ("propolis:raw:-", .propolis(path: "raw:-")),
     ("/a:b", .file(path: "/a:b")),
     ("./qemu:x", .file(path: "./qemu:x")),
     ("9p:x", .file(path: "9p:x")),
@@ -20,16 +23,26 @@ import VMCheckpointCommands
     #expect(try SourceArgument(text, fileExists: { _ in false }) == expected)
   }
 
-  @Test(arguments: ["qemu:snap", "firecracker:a/b", "RAW:x", "x-2:y"])
+  @Test(arguments: ["qcow2:snap", "firecracker:a/b", "RAW:x", "x-2:y"])
   func refusesAnUnknownFormatByNamingTheKnown(text: String) {
     let scheme = text.prefix { $0 != ":" }
     #expect(
       throws: VMCheckpointError(
         .invalidArgument,
         "unknown format '\(scheme):' in SOURCE",
-        hint: "known: raw:; write ./\(text) for a file of that name"
+        hint: "known: raw:, propolis:, qemu-stream:; write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
+  }
+
+  @Test func anArchiveIsNotTakenForRAM() {
+    #expect(
+      throws: VMCheckpointError(
+        .invalidArgument,
+        "SOURCE \"web.tar\" looks like an archive and not like RAM",
+        hint: "write propolis:web.tar for a snapshot of Propolis, or raw:web.tar for RAM"
+      )
+    ) { try SourceArgument("web.tar", fileExists: { _ in true }) }
   }
 
   @Test func aFileWhoseNameLooksLikeAFormatIsThatFile() throws {

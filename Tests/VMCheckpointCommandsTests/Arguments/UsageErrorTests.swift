@@ -32,7 +32,8 @@ import VMCheckpointCommands
     (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),
     (
       ["save", "qemu:x"],
-      "unknown format 'qemu:' in SOURCE; known: raw:; write ./qemu:x for a file of that name"
+      "unknown format 'qemu:' in SOURCE; known: raw:, propolis:; "
+        + "write ./qemu:x for a file of that name"
     ),
     (
       ["save", "x", "--name", "latest"],
@@ -140,7 +141,7 @@ import VMCheckpointCommands
     ),
     (
       ["restore", "a", "-o", "x", "--format", "elf"],
-      "the value 'elf' is invalid for '--format <format>'. Please provide one of 'raw'; "
+      "the value 'elf' is invalid for '--format <format>'. Please provide one of 'raw' and 'propolis'; "
         + "see 'vmckpt restore --help'"
     ),
     (["show"], "missing expected argument '<ref>'; see 'vmckpt show --help'"),

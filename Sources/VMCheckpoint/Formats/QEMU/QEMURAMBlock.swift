@@ -1,0 +1,40 @@
+/// A block of guest memory in a migration stream: RAM, a ROM, a video card's memory.
+struct QEMURAMBlock: Hashable {
+  /// QEMU's name for it, such as `pc.ram` or `0000:00:01.0/vga.vram`; 1 to 255 bytes.
+  var name: [UInt8]
+
+  /// A multiple of 4096.
+  var byteCount: UInt64
+
+  /// Where the block begins in the ``QEMURAMSpool``.
+  var spoolOffset: UInt64
+
+  var pageCount: UInt64 { Page.count(inByteCount: byteCount) }
+
+  /// For messages and for records.
+  var text: String { String(decoding: name, as: UTF8.self) }
+
+  /// What QEMU calls a machine's RAM where the user gave no memory backend, and what its own
+  /// documentation asks users to call the backend that is to be compatible with that.
+  static let defaultRAMName = "pc.ram"
+
+  /// Blocks with a plain name that are no RAM. Devices' blocks have a path's slash in theirs.
+  private static let firmwareNames: Set<String> = [
+    "pc.bios", "pc.rom", "isa-bios", "system.flash0", "system.flash1", "vga.vram", "vga.rom",
+    "tpm-ppi", "ramfb", "sgx-epc",
+  ]
+
+  /// Which of `blocks` is the machine's RAM.
+  ///
+  /// - Parameter given: Its name, where that is known.
+  /// - Returns: `nil` when that cannot be told.
+  static func indexOfMain(_ blocks: [QEMURAMBlock], named given: String?) -> Int? {
+    if let name = given { return blocks.firstIndex { $0.text == name } }
+    if let index = blocks.firstIndex(where: { $0.text == defaultRAMName }) { return index }
+    let candidates = blocks.indices.filter { index in
+      let name = blocks[index].text
+      return !name.contains("/") && !firmwareNames.contains(name)
+    }
+    return candidates.count == 1 ? candidates[0] : nil
+  }
+}

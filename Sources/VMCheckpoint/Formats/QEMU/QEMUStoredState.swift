@@ -1,0 +1,82 @@
+import Foundation
+import GRDB
+
+/// A snapshot's machine record and migration stream, read back and checked.
+struct QEMUStoredState {
+  let record: QEMUMachineRecord
+  /// A whole stream but for RAM's pages, which belong at `record.ramOffset`.
+  let stream: [UInt8]
+  /// The id of the stream's RAM section.
+  let sectionID: UInt32
+
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when the snapshot is of no QEMU guest,
+  ///   `corrupt` when what is stored makes no sense.
+  init(_ snapshot: SnapshotRow, layout: RAMLayout, _ database: Database) throws {
+    guard
+      let recordJSON = try Self.load(
+        QEMUMachineRecord.format,
+        QEMUMachineRecord.version,
+        snapshot,
+        database
+      ),
+      let stream = try Self.load(
+        QEMUStreamCapture.streamFormat,
+        QEMUStreamFormat.version,
+        snapshot,
+        database
+      )
+    else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(snapshot.title) has no device state of QEMU",
+        hint: "restore its RAM with --format raw; save with qemu-stream: or qemu: to have both"
+      )
+    }
+    record = try QEMUMachineRecord(json: recordJSON, of: snapshot.title)
+    self.stream = stream
+    let offset = record.ramOffset
+    guard layout.fileByteCount == record.ramByteCount, offset > 5, offset < stream.count,
+      (1...255).contains(record.ramBlock.utf8.count),
+      stream[offset - 5] == QEMUStreamFormat.Section.footer
+    else {
+      throw VMCheckpointError(
+        .corrupt,
+        "\(snapshot.title): its RAM and its description of the machine do not belong together"
+      )
+    }
+    sectionID = stream[(offset - 4)..<offset].reduce(0) { $0 << 8 | UInt32($1) }
+  }
+
+  private static func load(
+    _ format: String,
+    _ version: UInt32,
+    _ snapshot: SnapshotRow,
+    _ database: Database
+  ) throws -> [UInt8]? {
+    guard
+      let row = try Row.fetchOne(
+        database,
+        sql: """
+          SELECT name, version, bytes, sha256, encoding, data FROM device_state
+           WHERE snapshot_id = ? AND format = ? ORDER BY position LIMIT 1
+          """,
+        arguments: [snapshot.id, format]
+      )
+    else { return nil }
+    let name: String = try row.value("name")
+    guard try row.value("version") as Int64 == Int64(version) else {
+      throw VMCheckpointError(
+        .invalidData,
+        "\(snapshot.title): the version of device state \(quotedName(name)) is unknown",
+        hint: "use a newer vmckpt"
+      )
+    }
+    return try DeviceStateCodec.decode(
+      try row.value("data"),
+      encoding: try row.value("encoding"),
+      byteCount: try row.value("bytes"),
+      sha256: try row.value("sha256"),
+      name: name
+    )
+  }
+}

@@ -1,0 +1,94 @@
+import Foundation
+import Testing
+import VMCheckpointTestSupport
+
+/// Real guests that are saved by their migration stream, killed, and go on from what is restored.
+@Suite(.serialized) struct QEMUStreamGuestTests {
+  private let bench: Workbench
+
+  init() throws { bench = try Workbench() }
+
+  /// The words for QEMU's shell: none of the paths has a character that means something to it.
+  private func shellCommand(_ arguments: String...) -> String {
+    "exec:" + bench.tool.commandLine(arguments).joined(separator: " ")
+  }
+
+  /// What QEMU sends while the guest runs has pages twice; what comes back must be the same guest,
+  /// also after a second time, and a byte that is wrong must not go unnoticed.
+  @Test(arguments: [1, 2])
+  func aGuestGoesOnCountingFromItsStream(cpuCount: Int) throws {
+    let guest = try CountingGuest("first", in: bench.directory, cpuCount: cpuCount)
+    _ = try guest.waitForCounts(3)
+    try guest.monitor().migrate(to: shellCommand("save", "qemu-stream:-", "--name", "live"))
+    // The migration is over when QEMU has sent all; the snapshot is complete a moment later.
+    for _ in 0..<200 where (try? bench.tool.snapshotNames()) != ["live"] { usleep(50_000) }
+    let before = guest.counts()
+    try guest.kill()
+
+    let second = try CountingGuest(
+      "second",
+      in: bench.directory,
+      cpuCount: cpuCount,
+      incoming: shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
+    )
+    let after = try second.waitForCounts(3)
+    #expect(after.goOn(from: before), "\(before) \(after)")
+
+    let monitor = try second.monitor()
+    try monitor.run("stop")
+    let stream = bench.directory.file("stream")
+    try monitor.migrate(to: "exec:cat > \(stream)")
+    let stopped = second.counts()
+    try second.kill()
+    try bench.tool.succeed("save", "qemu-stream:\(stream)", "--name", "stopped")
+    let restored = bench.directory.file("restored")
+    try bench.tool.succeed("restore", "stopped", "--format", "qemu-stream", "-o", restored)
+    let third = try CountingGuest(
+      "third",
+      in: bench.directory,
+      cpuCount: cpuCount,
+      incoming: "exec:cat \(restored)"
+    )
+    // It was stopped when it was saved, and so it is now.
+    let thirdMonitor = try third.monitor()
+    for _ in 0..<200 where try thirdMonitor.status() == "inmigrate" { usleep(50_000) }
+    #expect(try thirdMonitor.status() == "paused")
+    #expect(third.counts().isEmpty)
+    try thirdMonitor.run("cont")
+    #expect(try third.waitForCounts(3).goOn(from: stopped))
+    try third.kill()
+    #expect(try bench.tool.verify().succeeded)
+    if cpuCount == 1 { try aWrongByteIsNoticed(in: restored, nonce: stopped[0].nonce) }
+  }
+
+  private func aWrongByteIsNoticed(in path: String, nonce: String) throws {
+    var stream = Data(try readFile(path))
+    // RAM: the nonce wherever the guest keeps it.
+    var damaged = stream
+    var start = damaged.startIndex
+    while let found = damaged.range(of: Data(nonce.utf8), in: start..<damaged.endIndex) {
+      damaged[found.lowerBound] = nonce.utf8.first == 0x30 ? 0x31 : 0x30
+      start = found.upperBound
+    }
+    #expect(damaged != stream)
+    let counts = try resumed("ram", damaged).waitForCounts(2)
+    #expect(counts.allSatisfy { $0.nonce != nonce })
+
+    // Device state: the instruction pointer, behind 16 registers of 8 bytes.
+    let header = Data([3] + Array("cpu".utf8) + [0, 0, 0, 0])
+    let section = try #require(stream.range(of: header, options: .backwards))
+    stream[section.upperBound + 4 + 128 + 2] ^= 0x40
+    let guest = try resumed("device", stream)
+    #expect(throws: TestSetupError.self) { try guest.waitForCounts(2, timeoutSeconds: 5) }
+  }
+
+  private func resumed(_ name: String, _ stream: Data) throws -> CountingGuest {
+    let path = bench.directory.file("\(name).stream")
+    try writeFile(path, Array(stream))
+    let guest = try CountingGuest(name, in: bench.directory, incoming: "exec:cat \(path)")
+    let monitor = try guest.monitor()
+    for _ in 0..<200 where try monitor.status() == "inmigrate" { usleep(50_000) }
+    try monitor.run("cont")
+    return guest
+  }
+}

@@ -1,0 +1,159 @@
+import Foundation
+
+/// A real guest in QEMU (without KVM) that counts aloud, and knows a nonce that is only in its RAM.
+/// QEMU is killed when the object goes away.
+package final class CountingGuest {
+  /// What the guest's RAM is to QEMU.
+  package enum RAM {
+    case anonymous
+    /// A file; `isShared`: writes go to it.
+    case file(String, isShared: Bool)
+    case memfd
+  }
+
+  /// A line that the guest printed.
+  package struct Count: Hashable {
+    package var number: Int
+    package var nonce: String
+  }
+
+  package let process: ChildProcess
+  package let consolePath: String
+  package let monitorPath: String
+
+  /// Starts QEMU: the guest boots, or goes on from what `incoming` gives.
+  package init(
+    _ name: String,
+    in directory: TemporaryDirectory,
+    memory: String = "128M",
+    cpuCount: Int = 1,
+    machine: String = "q35",
+    ram: RAM = .anonymous,
+    incoming: String? = nil,
+    monitors: Int = 1
+  ) throws {
+    consolePath = directory.file("\(name).console")
+    monitorPath = directory.file("\(name).qmp")
+    process = try ChildProcess(
+      Self.commandLine(
+        consolePath: consolePath,
+        monitorPath: monitorPath,
+        memory: memory,
+        cpuCount: cpuCount,
+        machine: machine,
+        ram: ram,
+        incoming: incoming
+      )
+    )
+  }
+
+  private static func commandLine(
+    consolePath: String,
+    monitorPath: String,
+    memory: String,
+    cpuCount: Int,
+    machine: String,
+    ram: RAM,
+    incoming: String?
+  ) throws -> [String] {
+    var machine = machine
+    var arguments = [
+      "/usr/bin/qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display",
+      "none", "-accel", "tcg", "-cpu", "max", "-smp", "\(cpuCount)", "-m", memory, "-vga", "std",
+      "-kernel", try kernel(), "-initrd", try initramfs.get(), "-append",
+      "console=ttyS0 quiet panic=-1 interval=0.2", "-serial", "file:\(consolePath)", "-qmp",
+      "unix:\(monitorPath),server=on,wait=off", "-qmp",
+      "unix:\(monitorPath)2,server=on,wait=off",
+    ]
+    let backend: String? =
+      switch ram {
+      case .anonymous: nil
+      case .file(let path, let isShared):
+        "memory-backend-file,id=pc.ram,size=\(memory),mem-path=\(path),"
+          + "share=\(isShared ? "on" : "off")"
+      case .memfd: "memory-backend-memfd,id=pc.ram,size=\(memory),share=on"
+      }
+    if let backend {
+      arguments += ["-object", backend]
+      machine += ",memory-backend=pc.ram"
+    }
+    arguments += ["-machine", machine]
+    if let incoming { arguments += ["-incoming", incoming] }
+    return arguments
+  }
+
+  private static func kernel() throws -> String {
+    let cache = "\(environmentValue("VMCKPT_GUEST_DIR") ?? "")/cache"
+    guard let name = directoryEntries(cache).first(where: { $0.hasPrefix("vmlinuz-") }) else {
+      throw TestSetupError("VMCKPT_GUEST_DIR has no kernel; run the tests with Scripts/test")
+    }
+    return "\(cache)/\(name)"
+  }
+
+  private static let scratch = Result { try TemporaryDirectory() }
+
+  /// Made once for all tests of the process.
+  private static let initramfs = Result {
+    let path = try scratch.get().file("initramfs")
+    let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+      .deletingLastPathComponent().deletingLastPathComponent()
+    let outcome = try VMCheckpointTestSupport.run(
+      [root.appending(path: "Scripts/counting-guest").path, path])
+    guard outcome.succeeded else { throw TestSetupError("\(outcome)") }
+    return path
+  }
+
+  /// A connection to QEMU's second monitor, so that the first is free for `vmckpt`.
+  package func monitor() throws -> QMPConnection { try QMPConnection(path: monitorPath + "2") }
+
+  /// The counts in the order of printing.
+  package func counts() -> [Count] {
+    guard let bytes = try? readFile(consolePath) else { return [] }
+    // The last line may not be complete yet.
+    return String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").compactMap { line in
+      let words = line.split(separator: " ")
+      guard words.count == 3, words[0] == "COUNT", words[2].count == 32, let number = Int(words[1])
+      else { return nil }
+      return Count(number: number, nonce: String(words[2]))
+    }
+  }
+
+  /// Waits until the guest has printed `count` numbers; returns all.
+  package func waitForCounts(_ count: Int, timeoutSeconds: Double = 90) throws -> [Count] {
+    let deadline = monotonicSeconds() + timeoutSeconds
+    while true {
+      let printed = counts()
+      if printed.count >= count { return printed }
+      guard process.isRunning, monotonicSeconds() < deadline else {
+        let console = (try? readFile(consolePath)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+        throw TestSetupError(
+          "the guest printed \(printed.count) of \(count) numbers; QEMU says: "
+            + process.standardErrorSoFar + "; the console ends: \(console.suffix(300))"
+        )
+      }
+      usleep(50_000)
+    }
+  }
+
+  /// Waits for `count` more numbers than there are now.
+  package func waitForMore(_ count: Int, timeoutSeconds: Double = 90) throws -> [Count] {
+    try waitForCounts(counts().count + count, timeoutSeconds: timeoutSeconds)
+  }
+
+  /// Ends QEMU without warning.
+  package func kill() throws {
+    process.send(9)
+    _ = try process.wait(timeoutSeconds: 20)
+  }
+}
+
+extension [CountingGuest.Count] {
+  /// Whether these numbers follow `earlier` without a gap and with the same nonce. One number may
+  /// have been on its way to the serial port when the guest was captured.
+  package func goOn(from earlier: [CountingGuest.Count]) -> Bool {
+    guard let last = earlier.last, let first else { return false }
+    return ((last.number)...(last.number + 1)).contains(first.number)
+      && zip(self, dropFirst()).allSatisfy { $1.number == $0.number + 1 }
+      && allSatisfy { $0.nonce == last.nonce }
+  }
+}
