@@ -1,4 +1,6 @@
 #pragma once
 
-/* The LZ4 frame API. A system-library target needs a header of its own to name liblz4's. */
+/* liblz4's APIs for blocks and frames. A system-library target needs a header of its own to name
+ * liblz4's. */
+#include <lz4.h>
 #include <lz4frame.h>

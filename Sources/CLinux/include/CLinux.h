@@ -23,3 +23,7 @@ int clinux_available_processor_count(void);
 
 /* renameat2 of <stdio.h> with RENAME_NOREPLACE: renames unless there is a file of the new name. */
 int clinux_rename_noreplace(const char *from, const char *to);
+
+/* sync_file_range of <fcntl.h>: lets the kernel begin to write all that is dirty of a file, and does
+ * not wait for it. A hint: nothing is on disk for sure before an fsync. */
+void clinux_start_writeback(int fd);

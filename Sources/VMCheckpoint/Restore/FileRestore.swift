@@ -7,6 +7,9 @@ struct FileRestore {
   private final class Job: @unchecked Sendable {
     let chunk = ChunkBuffer()
     var extents: [Extent] = []
+
+    /// Guest pages that the extents cover.
+    var pageCount: Int { extents.reduce(0) { $0 + Int($1.pageCount) } }
   }
 
   /// Chunks read in one transaction: some ten milliseconds, during which no writer can commit.
@@ -25,12 +28,24 @@ struct FileRestore {
     try output.requireFreeSpace(
       byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift)
     )
-    let (output, placement, verifies) = (self.output, plan.form.placement, verifiesPages)
     for part in plan.form.parts {
       try part.withBytes { bytes throws(VMCheckpointError) in
         try output.write(bytes, at: part.offset)
       }
     }
+    try BackgroundWriteback.run(output.descriptor) { writeback in
+      try writePages(database, writeback)
+    }
+    for patch in patches {
+      guard let offset = plan.form.placement.fileOffset(of: patch.pfn) else { continue }
+      try patch.withBytes { bytes throws(VMCheckpointError) in
+        try output.write(bytes, at: offset)
+      }
+    }
+  }
+
+  private func writePages(_ database: Database, _ writeback: BackgroundWriteback) throws {
+    let (output, placement, verifies) = (self.output, plan.form.placement, verifiesPages)
     let title = plan.snapshot.title
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
@@ -41,16 +56,11 @@ struct FileRestore {
           var problem = job.chunk.decompress(with: decoder, verifyingDigests: verifies)
           if problem == nil { problem = try Self.scatter(job, to: output, placement) }
           if let problem { throw Self.damaged(job.extents, title, problem) }
+          writeback.note(byteCount: job.pageCount * Page.byteCount)
         }
       },
       produce: { pool in try readChunks(database, into: pool) }
     )
-    for patch in patches {
-      guard let offset = placement.fileOffset(of: patch.pfn) else { continue }
-      try patch.withBytes { bytes throws(VMCheckpointError) in
-        try output.write(bytes, at: offset)
-      }
-    }
   }
 
   private func readChunks(_ database: Database, into pool: WorkerPool<Job>) throws {
@@ -77,7 +87,7 @@ struct FileRestore {
             if let problem = try reader.load(chunkID, into: job.chunk) {
               throw Self.damaged(job.extents, plan.snapshot.title, problem)
             }
-            donePageCount += job.extents.reduce(0) { $0 + UInt64($1.pageCount) }
+            donePageCount += UInt64(job.pageCount)
             pool.submit(job)
           }
           return .commit

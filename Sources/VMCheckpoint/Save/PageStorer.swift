@@ -23,6 +23,9 @@ struct PageStorer {
     dataCheck = try ChunkDataCheck(database)
   }
 
+  /// Whether looking up a page may read the database; else only its own table.
+  var needsDatabase: Bool { parent != nil || !index.isEmpty }
+
   /// Must be called before the pages of `window` are asked for.
   mutating func begin(_ window: RAMWindow) throws {
     try parent?.load(window)

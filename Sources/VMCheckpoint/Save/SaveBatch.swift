@@ -2,6 +2,10 @@ import GRDB
 
 /// The transactions of a save: short ones, so that readers and small writers hardly wait, but few,
 /// because each is synced to disk.
+///
+/// A commit waits for the disk, so another thread makes it while the save goes on with what needs no
+/// database. The connection belongs to that thread from ``startCommit()`` until the exchange has
+/// told that the commit is made.
 struct SaveBatch {
   /// 8 MiB of chunks: what SQLite holds in memory until the commit. A commit of this size takes some
   /// 10 ms, for which the buffers of ``SaveExchange`` keep the workers busy.
@@ -11,28 +15,53 @@ struct SaveBatch {
   private static let rowByteCount = 64
 
   private let database: Database
+  private let exchange: SaveExchange
+  private let commit: CommitStatement
   private var byteCount = 0
+  /// Whether a commit was started that was not waited for.
+  private(set) var mayBeCommitting = false
 
-  init(_ database: Database) {
+  init(_ database: Database, exchange: SaveExchange) throws {
     self.database = database
+    self.exchange = exchange
+    commit = try CommitStatement(database)
   }
 
-  /// Begins a transaction if none is open; call before writing.
-  func beginIfNeeded() throws {
+  /// Begins a transaction if none is open; call before writing. Waits for a commit under way.
+  mutating func beginIfNeeded() throws {
+    try awaitCommit()
     if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
   }
 
-  /// Whether a transaction is open.
-  var isOpen: Bool { database.isInsideTransaction }
+  /// Whether a transaction is open that nobody commits yet.
+  var isOpen: Bool { !mayBeCommitting && database.isInsideTransaction }
+
+  /// Waits for a commit under way; the database may be used then.
+  mutating func awaitCommit() throws {
+    guard mayBeCommitting else { return }
+    try exchange.awaitCommit()
+    mayBeCommitting = false
+  }
 
   mutating func add(chunkByteCount: Int) { byteCount += chunkByteCount }
   mutating func add(rowCount: Int) { byteCount += rowCount * Self.rowByteCount }
 
   var isFull: Bool { byteCount >= Self.byteLimit }
 
-  /// Commits what is open.
-  mutating func commit() throws {
-    if database.isInsideTransaction { try database.commit() }
+  /// Lets the exchange's thread commit what is open. An error comes from the exchange later.
+  mutating func startCommit() throws {
     byteCount = 0
+    guard database.isInsideTransaction else { return }
+    mayBeCommitting = true
+    try exchange.startCommit { [commit] in try commit.statement.run() }
+  }
+
+  /// Handed to the thread that commits, which alone uses the connection then.
+  private final class CommitStatement: @unchecked Sendable {
+    let statement: HotStatement
+
+    init(_ database: Database) throws {
+      statement = try HotStatement(database, "COMMIT")
+    }
   }
 }

@@ -8,10 +8,14 @@
 /// workers: compress ◀── chunks to compress ───────── pack, write to SQLite
 ///   │                                                        ▲
 ///   └────────── compressed chunks, in order ─────────────────┘
+/// committer: commit ◀── a full batch ──────────────── coordinator
 /// ```
 /// Both kinds of buffers go round and are bounded in number, and so is memory. Workers compress
 /// before they read on, so that chunks never wait for windows: the coordinator, which may wait
 /// for a chunk buffer, can always be served.
+///
+/// While the committer waits for the disk, the coordinator goes on with windows, as long as those
+/// need nothing of the database, and chunks wait for it compressed.
 final class SaveExchange: @unchecked Sendable {
   /// What the coordinator is to do next.
   enum Event {
@@ -19,7 +23,7 @@ final class SaveExchange: @unchecked Sendable {
     case compressed(ChunkBuffer)
     /// The next window in order is ready to be looked up.
     case scanned(RAMWindow)
-    /// All windows were handed out.
+    /// All windows were handed out, and no commit is under way.
     case endOfRAM
   }
 
@@ -28,10 +32,25 @@ final class SaveExchange: @unchecked Sendable {
     case scan(RAMWindow)
   }
 
+  private enum Commit {
+    case none
+    case requested(@Sendable () throws -> Void)
+    case running
+    case failed(any Error)
+
+    var isUnderWay: Bool {
+      switch self {
+      case .none, .failed: false
+      case .requested, .running: true
+      }
+    }
+  }
+
   private static var workAvailable: Monitor.Condition { .init(0) }
   private static var resultAvailable: Monitor.Condition { .init(1) }
+  private static var commitRequested: Monitor.Condition { .init(2) }
 
-  private let monitor = Monitor(conditionCount: 2)
+  private let monitor = Monitor(conditionCount: 3)
 
   // Guarded by `monitor`.
   private var freeWindows: [RAMWindow]
@@ -43,6 +62,8 @@ final class SaveExchange: @unchecked Sendable {
   /// In order of submission; the first may be handed out once it is marked.
   private var submittedChunks: [(chunk: ChunkBuffer, isCompressed: Bool)] = []
   private var sourceEnded = false
+  private var commit = Commit.none
+  private var hasCommitter = false
   private var isClosed = false
   private var failure: VMCheckpointError?
 
@@ -59,7 +80,7 @@ final class SaveExchange: @unchecked Sendable {
       do throws(VMCheckpointError) {
         switch work {
         case .compress(let chunk):
-          try chunk.compress()
+          chunk.compress()
           finish(chunk)
         case .scan(let window):
           let hasRead = try reader.readWindow(into: window)
@@ -112,22 +133,28 @@ final class SaveExchange: @unchecked Sendable {
 
   // MARK: Coordinator
 
-  /// Waits for the next thing to do. Chunks come before windows, so that their buffers get free.
+  /// Waits for the next thing to do. Chunks come before windows, so that their buffers get free;
+  /// but they need the database, and come later when a commit is under way.
   ///
-  /// - Parameter patienceSeconds: How long to wait; `nil`: for as long as it takes.
+  /// - Parameters:
+  ///   - windowsNeedDatabase: Whether windows must wait for the commit as well.
+  ///   - patienceSeconds: How long to wait; `nil`: for as long as it takes.
   /// - Returns: `nil` when there was nothing to do for that long.
-  /// - Throws: The first worker's error.
-  func nextEvent(patienceSeconds: Double? = nil) throws(VMCheckpointError) -> Event? {
+  /// - Throws: The first worker's error, or the commit's.
+  func nextEvent(windowsNeedDatabase: Bool, patienceSeconds: Double?) throws -> Event? {
     let deadlineSeconds = patienceSeconds.map { MonotonicClock.nowSeconds + $0 }
-    return try monitor.withLock { () throws(VMCheckpointError) -> Event? in
+    return try monitor.withLock { () throws -> Event? in
       while true {
-        if let failure { throw failure }
-        if let chunk = popCompressed() { return .compressed(chunk) }
-        if let window = scanned.removeValue(forKey: nextScanned) {
+        try throwFailures()
+        let isCommitting = commit.isUnderWay
+        if !isCommitting, let chunk = popCompressed() { return .compressed(chunk) }
+        if !isCommitting || !windowsNeedDatabase,
+          let window = scanned.removeValue(forKey: nextScanned)
+        {
           nextScanned += 1
           return .scanned(window)
         }
-        if sourceEnded, windowsInWork == 0, scanned.isEmpty { return .endOfRAM }
+        if sourceEnded, windowsInWork == 0, scanned.isEmpty, !isCommitting { return .endOfRAM }
         guard let deadlineSeconds else {
           monitor.wait(for: Self.resultAvailable)
           continue
@@ -141,11 +168,11 @@ final class SaveExchange: @unchecked Sendable {
 
   /// Waits for the next compressed chunk, or returns `nil` when none is being compressed.
   ///
-  /// - Throws: The first worker's error.
-  func nextCompressed() throws(VMCheckpointError) -> ChunkBuffer? {
-    try monitor.withLock { () throws(VMCheckpointError) in
+  /// - Throws: The first worker's error, or the commit's.
+  func nextCompressed() throws -> ChunkBuffer? {
+    try monitor.withLock { () throws in
       while true {
-        if let failure { throw failure }
+        try throwFailures()
         if let chunk = popCompressed() { return chunk }
         if submittedChunks.isEmpty { return nil }
         monitor.wait(for: Self.resultAvailable)
@@ -156,6 +183,11 @@ final class SaveExchange: @unchecked Sendable {
   private func popCompressed() -> ChunkBuffer? {
     guard submittedChunks.first?.isCompressed == true else { return nil }
     return submittedChunks.removeFirst().chunk
+  }
+
+  private func throwFailures() throws {
+    if let failure { throw failure }
+    if case .failed(let error) = commit { throw error }
   }
 
   /// A chunk buffer to fill, or `nil` when all are under way.
@@ -182,11 +214,67 @@ final class SaveExchange: @unchecked Sendable {
     }
   }
 
-  /// Lets the workers end.
+  /// Lets the workers end, and the committer after the commit that it is making.
   func close() {
     monitor.withLock {
       isClosed = true
       monitor.wakeAll(Self.workAvailable)
+      monitor.wakeAll(Self.commitRequested)
+    }
+  }
+
+  // MARK: Commits
+
+  /// The committer's loop, until the exchange is closed.
+  func makeCommits() {
+    while let body = takeCommit() {
+      let result = Result { try body() }
+      monitor.withLock {
+        switch result {
+        case .success: commit = .none
+        case .failure(let error): commit = .failed(error)
+        }
+        monitor.wakeOne(Self.resultAvailable)
+      }
+    }
+  }
+
+  private func takeCommit() -> (@Sendable () throws -> Void)? {
+    monitor.withLock {
+      while true {
+        if case .requested(let body) = commit {
+          commit = .running
+          return body
+        }
+        if isClosed { return nil }
+        monitor.wait(for: Self.commitRequested)
+      }
+    }
+  }
+
+  /// Tells that a thread runs ``makeCommits()``.
+  func setHasCommitter() {
+    monitor.withLock { hasCommitter = true }
+  }
+
+  /// Lets the committer run `body`; runs it here when there is none.
+  func startCommit(_ body: @escaping @Sendable () throws -> Void) throws {
+    let isHandedOver = monitor.withLock {
+      guard hasCommitter, !isClosed else { return false }
+      commit = .requested(body)
+      monitor.wakeOne(Self.commitRequested)
+      return true
+    }
+    if !isHandedOver { try body() }
+  }
+
+  /// Waits until no commit is under way.
+  ///
+  /// - Throws: The commit's error.
+  func awaitCommit() throws {
+    try monitor.withLock { () throws in
+      while commit.isUnderWay { monitor.wait(for: Self.resultAvailable) }
+      if case .failed(let error) = commit { throw error }
     }
   }
 

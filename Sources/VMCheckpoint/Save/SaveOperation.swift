@@ -20,6 +20,7 @@ struct SaveOperation {
   private let snapshotID: Int64
   private let firstNewChunkID: Int64
 
+  private let exchange: SaveExchange
   private let chunkWriter: ChunkWriter
   private var storer: PageStorer
   private var extents: ExtentWriter
@@ -49,7 +50,11 @@ struct SaveOperation {
     chunkWriter = try ChunkWriter(database)
     storer = try PageStorer(database, parentID: parentID)
     extents = try ExtentWriter(database, snapshotID: snapshotID)
-    batch = SaveBatch(database)
+    exchange = SaveExchange(
+      windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
+      chunkCount: min(control.threadCount * 32 + 128, Self.maximumChunkCount)
+    )
+    batch = try SaveBatch(database, exchange: exchange)
     progress = ProgressReporter(
       control,
       phase: "saving",
@@ -111,59 +116,62 @@ struct SaveOperation {
   // MARK: RAM
 
   private mutating func storeRAM() throws {
-    let exchange = SaveExchange(
-      windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
-      chunkCount: min(control.threadCount * 32 + 128, Self.maximumChunkCount)
-    )
-    let reader = prepared.reader
-    let substitution = prepared.substitution
-    let threads = try WorkerThreads(count: control.threadCount) {
+    let (exchange, reader, substitution) = (exchange, prepared.reader, prepared.substitution)
+    let workers = try WorkerThreads(count: control.threadCount) {
       exchange.work(reader: reader, substitution: substitution)
     }
-    do {
-      try coordinate(exchange)
-    } catch {
+    // Without a thread to spare the coordinator commits itself.
+    let committer = try? WorkerThreads(count: 1) { exchange.makeCommits() }
+    if committer != nil { exchange.setHasCommitter() }
+    defer {
       exchange.close()
-      threads.join()
-      throw error
+      workers.join()
+      committer?.join()
     }
-    exchange.close()
-    threads.join()
+    try coordinate()
   }
 
-  private mutating func coordinate(_ exchange: SaveExchange) throws {
+  private mutating func coordinate() throws {
     while true {
       try control.cancellation.check()
-      // A source that pauses, such as a pipe, must not keep others from writing.
-      switch try exchange.nextEvent(patienceSeconds: batch.isOpen ? Self.patienceSeconds : nil) {
+      let event = try exchange.nextEvent(
+        windowsNeedDatabase: storer.needsDatabase,
+        patienceSeconds: batch.isOpen ? Self.patienceSeconds : nil
+      )
+      switch event {
       case nil:
-        try batch.commit()
+        // A source that pauses, such as a pipe, must not keep others from writing.
+        try batch.startCommit()
       case .compressed(let chunk):
         try write(chunk)
         exchange.giveBack(chunk)
       case .scanned(let window):
-        try store(window, exchange)
+        try store(window)
         progress.report(completedByteCount: window.sourceEndOffset)
         exchange.giveBack(window)
       case .endOfRAM:
-        try sealOpenChunk(exchange)
+        try sealOpenChunk()
         while let chunk = try exchange.nextCompressed() {
           try write(chunk)
           exchange.giveBack(chunk)
         }
+        try batch.awaitCommit()
         return
       }
     }
   }
 
-  private mutating func store(_ window: RAMWindow, _ exchange: SaveExchange) throws {
+  private mutating func store(_ window: RAMWindow) throws {
+    if storer.needsDatabase { try batch.awaitCommit() }
     try storer.begin(window)
     for index in 0..<window.pageCount where !window.isZero[index] {
+      // A page before may have filled a batch.
+      if batch.mayBeCommitting, storer.needsDatabase { try batch.awaitCommit() }
       let digest = window.digests[index]
       let pfn = window.firstPFN + UInt64(index)
       let location =
         try storer.storedLocation(of: digest, windowIndex: index)
-        ?? add(UnsafeRawPointer(window.page(index).baseAddress!), digest, exchange)
+        ?? add(UnsafeRawPointer(window.page(index).baseAddress!), digest)
       extents.add(pfn: pfn, at: location)
       ramDigester.add(pfn: pfn, digest: digest)
     }
@@ -173,8 +181,7 @@ struct SaveOperation {
   /// Puts a page of new content into the open chunk.
   private mutating func add(
     _ page: UnsafeRawPointer,
-    _ digest: PageDigest,
-    _ exchange: SaveExchange
+    _ digest: PageDigest
   ) throws -> PageLocation {
     if storer.mustFlush {
       try batch.beginIfNeeded()
@@ -184,18 +191,18 @@ struct SaveOperation {
     if let openChunk {
       chunk = openChunk
     } else {
-      chunk = try freeChunk(exchange)
+      chunk = try freeChunk()
       chunk.begin(chunkID: nextChunkID)
       nextChunkID += 1
       openChunk = chunk
     }
     let location = chunk.append(page, digest: digest)
     storer.note(digest, at: location)
-    if chunk.isFull { try sealOpenChunk(exchange) }
+    if chunk.isFull { try sealOpenChunk() }
     return location
   }
 
-  private mutating func freeChunk(_ exchange: SaveExchange) throws -> ChunkBuffer {
+  private mutating func freeChunk() throws -> ChunkBuffer {
     if let chunk = exchange.takeFreeChunk() { return chunk }
     // All are under way: the oldest is the next to come back.
     guard let chunk = try exchange.nextCompressed() else {
@@ -205,7 +212,7 @@ struct SaveOperation {
     return chunk
   }
 
-  private mutating func sealOpenChunk(_ exchange: SaveExchange) throws {
+  private mutating func sealOpenChunk() throws {
     guard let chunk = openChunk else { return }
     openChunk = nil
     exchange.submit(chunk)
@@ -228,7 +235,7 @@ struct SaveOperation {
     batch.add(
       rowCount: try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false)
     )
-    if batch.isFull { try batch.commit() }
+    if batch.isFull { try batch.startCommit() }
   }
 
   // MARK: Overlay contents
@@ -265,7 +272,7 @@ struct SaveOperation {
   }
 
   private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
-    try chunk.compress()
+    chunk.compress()
     nextChunkID += 1
     try write(chunk)
   }

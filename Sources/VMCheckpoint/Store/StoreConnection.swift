@@ -1,5 +1,6 @@
 import CLinux
 import GRDB
+import GRDBSQLite
 import Glibc
 import Synchronization
 import SystemPackage
@@ -227,6 +228,10 @@ enum StoreConnection {
     configuration.readonly = readOnly
     configuration.busyMode = .callback { attempt in busy.wait(attempt: attempt) }
     configuration.prepareDatabase { database in
+      // GRDB tells its transaction observers of every commit, and stops when that is not on its own
+      // queue. There are no observers here, and a save commits on a thread of its own.
+      sqlite3_commit_hook(database.sqliteConnection, nil, nil)
+      sqlite3_rollback_hook(database.sqliteConnection, nil, nil)
       try database.execute(
         sql: """
           PRAGMA cell_size_check = ON;

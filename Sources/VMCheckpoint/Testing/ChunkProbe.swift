@@ -21,7 +21,7 @@ package struct ChunkProbe: Sendable {
         _ = buffer.append(page.baseAddress!, digest: PageDigest(of: page))
       }
     }
-    try buffer.compress()
+    buffer.compress()
     encoding = buffer.encoding == .lz4 ? "lz4" : "raw"
     stored = Array(buffer.stored[..<buffer.storedByteCount])
     digests = Array(buffer.digests[..<(buffer.pageCount * PageDigest.byteCount)])
@@ -43,6 +43,20 @@ package struct ChunkProbe: Sendable {
       return .failure(ChunkProblem(text: text))
     }
     return .success(Array(buffer.validPages))
+  }
+
+  /// The frame that liblz4's own frame functions make of `pages`.
+  package static func libraryFrame(of pages: [UInt8]) throws -> [UInt8] {
+    var frame = [UInt8](repeating: 0, count: LZ4Frame.bound(byteCount: pages.count))
+    let byteCount = try pages.withUnsafeBytes { source in
+      try frame.withUnsafeMutableBytes { try LZ4Frame.compress(source, into: $0) }
+    }
+    return Array(frame.prefix(byteCount))
+  }
+
+  /// The checksum that frames have.
+  package static func checksum(of bytes: [UInt8]) -> UInt32 {
+    bytes.withUnsafeBytes { XXHash32.hash($0) }
   }
 
   /// What is wrong with a chunk, in the library's words.

@@ -26,6 +26,60 @@ import VMCheckpointTestSupport
     #expect(outcome.standardOutput == pages)
   }
 
+  /// Chunks have frames of vmckpt's own making, which must be those that liblz4 makes.
+  @Test func framesAreThoseOfTheLZ4Library() throws {
+    var generator = TestGenerator(seed: 16)
+    for pageCount in 1...16 {
+      let zeros = [UInt8](repeating: 0, count: pageCount * Page.byteCount)
+      let half = (0..<pageCount).flatMap { index in
+        index % 2 == 0 ? generator.compressiblePage() : generator.incompressiblePage()
+      }
+      for pages in [zeros, half, generator.pages(pageCount, compressible: true)] {
+        let chunk = try ChunkProbe(pages: pages)
+        #expect(chunk.encoding == "lz4")
+        #expect(try chunk.stored == ChunkProbe.libraryFrame(of: pages), "\(pageCount) pages")
+      }
+    }
+  }
+
+  /// What another tool has put into a store: smaller blocks, no content size, linked blocks.
+  @Test func otherFramesAreReadAsWell() throws {
+    var generator = TestGenerator(seed: 17)
+    let directory = try TemporaryDirectory()
+    let pages = generator.pages(16, compressible: true)
+    try writeFile(directory.file("pages"), pages)
+    for options in [["-1"], ["-9", "-BD"], ["-1", "-B4"], ["-1", "--content-size"]] {
+      let outcome = try run(
+        ["/usr/bin/env", "lz4", "-c"] + options + [directory.file("pages")]
+      )
+      try #require(outcome.ending == .exit(0))
+      var chunk = try ChunkProbe(pages: pages)
+      chunk.stored = outcome.standardOutput
+      #expect(try chunk.pages(verifyingDigests: true).get() == pages, "\(options)")
+    }
+  }
+
+  /// The values are those of the xxhsum tool.
+  @Test func checksumsAreThoseOfXXHash() {
+    let bytes = (0..<100).map { UInt8($0 * 7 % 256) }
+    let known: [Int: UInt32] = [
+      0: 0x02CC_5D05,
+      1: 0xCF65_B03E,
+      3: 0x1474_4175,
+      4: 0xC8F6_0FC5,
+      15: 0x8807_D6B2,
+      16: 0xB59B_7E13,
+      17: 0x20DD_4529,
+      31: 0xDC5B_7443,
+      32: 0xD7F7_0F45,
+      63: 0xC7C2_1636,
+      100: 0xAA19_E8B7,
+    ]
+    for (count, hash) in known {
+      #expect(ChunkProbe.checksum(of: Array(bytes.prefix(count))) == hash, "\(count) bytes")
+    }
+  }
+
   @Test func storedBytesAreNeverLongerThanThePages() throws {
     var generator = TestGenerator(seed: 9)
     for pageCount in 1...16 {

@@ -166,7 +166,7 @@ struct ChunkRepacker {
   }
 
   private mutating func writeTarget() throws {
-    try target.compress()
+    target.compress()
     try chunkWriter.insert(target)
     newStoredByteCount += UInt64(target.storedByteCount)
     nextChunkID += 1

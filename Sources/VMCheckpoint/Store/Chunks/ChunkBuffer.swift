@@ -30,7 +30,7 @@ final class ChunkBuffer: @unchecked Sendable {
       alignment: 64
     )
     stored = .allocate(
-      byteCount: LZ4Frame.bound(byteCount: StoreFormat.chunkByteCapacity),
+      byteCount: LZ4ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity),
       alignment: 64
     )
   }
@@ -87,9 +87,11 @@ final class ChunkBuffer: @unchecked Sendable {
   }
 
   /// Makes the stored form of the pages: an LZ4 frame, or the pages where those are no longer.
-  func compress() throws(VMCheckpointError) {
+  ///
+  /// - Precondition: There is a page.
+  func compress() {
     let raw = UnsafeRawBufferPointer(validPages)
-    let frameByteCount = try LZ4Frame.compress(raw, into: stored)
+    let frameByteCount = LZ4ChunkFrame.compress(raw, into: stored)
     if frameByteCount < raw.count {
       encoding = .lz4
       storedByteCount = frameByteCount
@@ -109,7 +111,10 @@ final class ChunkBuffer: @unchecked Sendable {
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
     switch encoding {
     case .lz4:
-      if let problem = decoder.decompress(source, into: validPages) {
+      // Frames that others have put there may have any other shape, and damage is told by liblz4.
+      if !LZ4ChunkFrame.decompress(source, into: validPages),
+        let problem = decoder.decompress(source, into: validPages)
+      {
         return "its LZ4 frame is damaged (\(problem))"
       }
     case .raw:

@@ -1,0 +1,69 @@
+import CLinux
+import SystemPackage
+
+/// Lets the kernel write a file to disk while more of it is still being made, so that the sync at
+/// the end has little left to do.
+///
+/// A thread of its own asks for it, because the request may wait for the disk.
+final class BackgroundWriteback: @unchecked Sendable {
+  /// 16 MiB: some ten milliseconds of a disk's time.
+  private static let stepByteCount = 16 << 20
+
+  private static var needed: Monitor.Condition { .init(0) }
+
+  private let monitor = Monitor(conditionCount: 1)
+  private let descriptor: FileDescriptor
+
+  // Guarded by `monitor`.
+  private var newByteCount = 0
+  private var isClosed = false
+
+  private init(_ descriptor: FileDescriptor) {
+    self.descriptor = descriptor
+  }
+
+  /// Runs `body`, which tells what it has written to `descriptor`. When it returns, nobody uses
+  /// `descriptor` any more.
+  ///
+  /// - Throws: What `body` throws.
+  static func run<Result>(
+    _ descriptor: FileDescriptor,
+    _ body: (BackgroundWriteback) throws -> Result
+  ) throws -> Result {
+    let writeback = BackgroundWriteback(descriptor)
+    // Without a thread to spare all is written by the sync at the end.
+    let thread = try? WorkerThreads(count: 1) { writeback.work() }
+    defer {
+      writeback.close()
+      thread?.join()
+    }
+    return try body(writeback)
+  }
+
+  /// Notes that `byteCount` bytes more are written.
+  func note(byteCount: Int) {
+    monitor.withLock {
+      newByteCount += byteCount
+      if newByteCount >= Self.stepByteCount { monitor.wakeOne(Self.needed) }
+    }
+  }
+
+  private func work() {
+    while takeStep() { clinux_start_writeback(descriptor.rawValue) }
+  }
+
+  private func takeStep() -> Bool {
+    monitor.withLock {
+      while !isClosed, newByteCount < Self.stepByteCount { monitor.wait(for: Self.needed) }
+      newByteCount = 0
+      return !isClosed
+    }
+  }
+
+  private func close() {
+    monitor.withLock {
+      isClosed = true
+      monitor.wakeAll(Self.needed)
+    }
+  }
+}
