@@ -16,3 +16,10 @@ int vmx_initialize(const sqlite3_api_routines *api) {
 const void *vmx_find(const void *bytes, size_t count, const void *pattern, size_t pattern_count) {
   return memmem(bytes, count, pattern, pattern_count);
 }
+
+long vmx_count_different(const void *a, const void *b, size_t count) {
+  const unsigned char *left = a, *right = b;
+  long different = 0;
+  for (size_t index = 0; index < count; index++) different += left[index] != right[index];
+  return different;
+}

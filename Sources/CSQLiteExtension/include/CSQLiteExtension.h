@@ -19,6 +19,9 @@ int vmx_initialize(const sqlite3_api_routines *api);
  * _GNU_SOURCE, which Swift's Glibc module is built without. */
 const void *vmx_find(const void *bytes, size_t count, const void *pattern, size_t pattern_count);
 
+/* How many bytes differ; in C, which is vectorised here where Swift is not. */
+long vmx_count_different(const void *a, const void *b, size_t count);
+
 /* SQLite's part of a table and of a cursor, followed by the Swift object (Unmanaged). */
 typedef struct {
   sqlite3_vtab base;
@@ -67,6 +70,10 @@ static inline void vmx_result_error(sqlite3_context *context, const char *messag
 }
 
 static inline int vmx_value_type(sqlite3_value *value) { return sqlite3_api->value_type(value); }
+/* As of a comparison with a number: a text such as '19' is an integer. */
+static inline int vmx_value_numeric_type(sqlite3_value *value) {
+  return sqlite3_api->value_numeric_type(value);
+}
 static inline sqlite3_int64 vmx_value_int64(sqlite3_value *value) {
   return sqlite3_api->value_int64(value);
 }

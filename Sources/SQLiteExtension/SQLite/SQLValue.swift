@@ -108,7 +108,7 @@ struct SQLArgument {
   /// The integers that a comparison of an integer column with this value allows; `nil` when this
   /// is no number, and SQLite alone must compare.
   func bound(_ comparison: ComparisonOperator) -> ClosedRange<Int64>? {
-    switch type {
+    switch vmx_value_numeric_type(value) {
     case SQLITE_INTEGER:
       return comparison.range(vmx_value_int64(value))
     case SQLITE_FLOAT:

@@ -68,12 +68,16 @@ private final class RAMDiffCursor: TableCursor {
   private func differentByteCount() throws -> Int {
     func page(_ pages: StoredPages, _ chunks: ChunkReader) throws -> UnsafeRawBufferPointer {
       let (chunk, slot) = pages.location
-      return try chunks.chunk(chunk).checkedPage(slot)
+      return try chunks.chunk(chunk).pages(from: slot, count: 1)
     }
-    let a = isLeft ? try page(left, leftChunks) : nil
-    let b = isRight ? try page(right, rightChunks) : nil
-    var count = 0
-    for offset in 0..<Page.byteCount where (a?[offset] ?? 0) != (b?[offset] ?? 0) { count += 1 }
-    return count
+    let a = isLeft ? try page(left, leftChunks) : zeroPage
+    let b = isRight ? try page(right, rightChunks) : zeroPage
+    return vmx_count_different(a.baseAddress!, b.baseAddress!, Page.byteCount)
   }
 }
+
+private nonisolated(unsafe) let zeroPage: UnsafeRawBufferPointer = {
+  let page = UnsafeMutableRawBufferPointer.allocate(byteCount: Page.byteCount, alignment: 64)
+  page.initializeMemory(as: UInt8.self, repeating: 0)
+  return UnsafeRawBufferPointer(page)
+}()

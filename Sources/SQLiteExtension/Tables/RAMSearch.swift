@@ -10,7 +10,7 @@ final class RAMSearch {
   static let maximumAlignment = 1 << 30
 
   /// What is shown on either side of a match.
-  static let contextByteCount = 32
+  static let contextByteCount = 64
   /// How much of a long match is shown.
   private static let shownMatchByteCount = 128
 

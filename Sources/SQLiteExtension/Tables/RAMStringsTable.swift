@@ -66,8 +66,8 @@ private final class RAMStringsCursor<Units: TextUnits>: TableCursor {
     return switch column {
     case 0: .integer(Int64(text.gpa))
     case 1: .integer(Int64(text.gpa >> UInt64(Page.shift)))
-    case 2: .integer(Int64(text.characters.count))
-    default: .text(String(decoding: text.characters, as: UTF8.self))
+    case 2: .integer(Int64(text.length))
+    default: .text(String(decoding: text.characters(stride: Units.stride), as: UTF8.self))
     }
   }
 }

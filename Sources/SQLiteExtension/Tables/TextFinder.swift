@@ -26,7 +26,16 @@ enum UTF16Units: TextUnits {
 /// A text in RAM.
 struct FoundText {
   var gpa: UInt64
-  var characters: [UInt8]
+  var length: Int
+  /// Where it stands in the piece that was read last; `nil` when it began in one before.
+  fileprivate var units: UnsafePointer<UInt8>?
+  fileprivate var kept: [UInt8] = []
+
+  /// The characters. Valid until the next piece is read.
+  func characters(stride: Int) -> [UInt8] {
+    guard let units else { return kept }
+    return (0..<length).map { units[$0 * stride] }
+  }
 }
 
 /// Where texts without end are cut: at multiples of 64 KiB, when they have more than 4096
@@ -63,8 +72,10 @@ struct TextFinder<Units: TextUnits> {
   }
 
   mutating func finish(into found: inout [FoundText]) {
-    if open.count >= minimumLength { found.append(FoundText(gpa: openGPA, characters: open)) }
-    open.removeAll(keepingCapacity: true)
+    if open.count >= minimumLength {
+      found.append(FoundText(gpa: openGPA, length: open.count, kept: open))
+    }
+    open = []
   }
 
   private mutating func readPart(
@@ -112,7 +123,8 @@ struct TextFinder<Units: TextUnits> {
       found.append(
         FoundText(
           gpa: gpa + UInt64(start * Units.stride),
-          characters: characters(start..<stop)
+          length: stop - start,
+          units: units + start * Units.stride
         )
       )
       index = stop + 1

@@ -87,6 +87,7 @@ import VMCheckpointTestSupport
 
   @Test func impossibleValuesDoNoHarm() throws {
     var generator = TestGenerator(seed: 3)
+    var storeCount = 0
     for round in 0..<150 {
       try writeFile(bench.storePath, template)
       var sql = "PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF;"
@@ -97,9 +98,12 @@ import VMCheckpointTestSupport
         let rows = generator.oneIn(2) ? "" : " WHERE abs(random()) % 3 = 0"
         sql += "UPDATE OR REPLACE \(table) SET \(column) = \(value)\(rows);"
       }
-      try bench.sql.run(sql)
+      // SQLite itself refuses some, such as a text as a row's id.
+      guard (try? bench.sql.run(sql)) != nil else { continue }
+      storeCount += 1
       try expectSurvival(try readFile(bench.storePath), "round \(round): \(sql)")
     }
+    #expect(storeCount > 75)
   }
 
   @Test func smuggledViewsAndCyclesAreRefused() throws {

@@ -38,13 +38,14 @@ import VMCheckpointTestSupport
     for _ in 0..<100 {
       let start = generator.int(0...(40 * 4096 - 1))
       let length = generator.int(0...(3 * 4096))
-      sql += "SELECT coalesce(hex(ram_read('a', \(start), \(length))), 'none');\n"
+      sql += "SELECT substr(quote(ram_read('a', \(start), \(length))), 3);\n"
       expected.append(
         start + length <= 40 * 4096 ? hexText(ram[start..<(start + length)]) : "none"
       )
     }
     let rows = try shell.run(sql).split(separator: "\n", omittingEmptySubsequences: false)
-    #expect(rows.map(String.init) == expected)
+    let isRight = rows.map(String.init) == expected
+    #expect(isRight && expected.contains("LL"))
     #expect(
       try shell.run("SELECT hex(ram_read('a', '0x100fff', 2));")
         == hexText(ram[(40 * 4096 + 4095)..<(40 * 4096 + 4097)])
