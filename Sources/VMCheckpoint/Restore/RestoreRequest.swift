@@ -14,6 +14,9 @@ public enum RestoreFormat: Sendable, Hashable {
 
   /// A QEMU migration stream with RAM and device state, for `-incoming`.
   case qemuStream
+
+  /// A directory with RAM, device state, and a script that runs the VM in QEMU.
+  case qemu
 }
 
 /// What restored RAM shows where overlays stood.

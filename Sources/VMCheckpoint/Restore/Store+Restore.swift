@@ -47,6 +47,14 @@ extension Store {
         ).run(database, patches: patches)
         try overlaysFile?.write(plan.overlaysJSON)
         fileByteCount = plan.layout.fileByteCount
+      case (.qemu, _):
+        let restore = try QEMUDirectoryRestore(request, plan: plan, control: control)
+        try restore.run(database, patches: patches) {
+          try overlaysFile?.write(plan.overlaysJSON)
+          try control.cancellation.check()
+        }
+        if case .file(let targetPath) = request.output { path = targetPath }
+        fileByteCount = plan.layout.fileByteCount
       case (.qemuStream, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)

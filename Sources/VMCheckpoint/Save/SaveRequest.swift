@@ -10,6 +10,9 @@ public enum RAMInput: Sendable, Hashable {
   /// A QEMU migration stream: RAM and device state. The layout follows from the machine's type,
   /// unless the request gives regions or a machine.
   case qemuStream(QEMUStreamSource)
+
+  /// A VM that QEMU runs: RAM and device state. The layout as of a migration stream.
+  case qemuLive(QEMULiveSource)
 }
 
 /// How the flat RAM is laid out in guest-physical addresses.
@@ -145,4 +148,8 @@ public struct SaveResult: Sendable, Codable, Hashable {
 
   /// Wall time, waiting for other operations included.
   public var durationSeconds: Double
+
+  /// For how long a VM that was saved live was stopped; `nil` when it did not run before, or does
+  /// not go on, or was not saved live.
+  public var pausedSeconds: Double? = nil
 }

@@ -7,6 +7,8 @@ enum RAMFormat: String, CaseIterable, Sendable {
   case raw
   /// A QEMU migration stream: RAM and device state.
   case qemuStream = "qemu-stream"
+  /// A VM that QEMU runs, or a directory to run it from.
+  case qemu
 
   /// For messages.
   static var list: String { allCases.map { "\($0.rawValue):" }.joined(separator: ", ") }
@@ -18,6 +20,7 @@ package enum SourceArgument: Hashable, Sendable {
   case standardInput
   case qemuStream(path: String)
   case qemuStreamFromStandardInput
+  case qemu(socketPath: String)
 
   /// Parses `text`. What looks like a format and is none, but is a file's name, is that file.
   ///
@@ -52,6 +55,7 @@ package enum SourceArgument: Hashable, Sendable {
       case .raw: path == "-" ? .standardInput : .file(path: path)
       case .qemuStream:
         path == "-" ? .qemuStreamFromStandardInput : .qemuStream(path: path)
+      case .qemu: .qemu(socketPath: path)
       }
   }
 

@@ -12,6 +12,9 @@ struct SaveCommand: VerbCommand {
       the format as well. The guest must be paused while it is read. The store is created \
       when there is none.
 
+      'qemu:SOCKET' is a VM that QEMU runs, by the Unix socket of its QMP monitor. It is \
+      stopped for a moment, and goes on.
+
       'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM and \
       device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.
 
@@ -25,6 +28,7 @@ struct SaveCommand: VerbCommand {
         vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
         vmckpt save guest.ram --qemu-machine q35
         vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+        vmckpt save qemu:/run/web.qmp --vm web
         vmckpt save qemu-stream:guest.migration --vm web
         ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
       """
@@ -99,6 +103,9 @@ struct SaveCommand: VerbCommand {
     transform: ByteSize.parse
   )
   var ramSize: UInt64?
+
+  @Flag(name: .long, help: "With 'qemu:', do not let the VM go on when it is saved.")
+  var leaveStopped = false
 
   @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var common: CommonOptions
