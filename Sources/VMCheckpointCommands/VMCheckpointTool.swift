@@ -24,8 +24,9 @@ public struct VMCheckpointTool: ParsableCommand {
         vmckpt restore latest -o restored.ram
 
       ENVIRONMENT:
-        VMCKPT_STORE  The store, where --store is not given. Without either it is
-                      ./vmckpt.db.
+        VMCKPT_STORE      The store, where --store is not given. Without either it is
+                          ./vmckpt.db.
+        VMCKPT_EXTENSION  The SQLite extension that 'vmckpt sql' loads.
 
       JSON:
         With --json a command writes one JSON document to standard output, or, when
@@ -48,12 +49,13 @@ public struct VMCheckpointTool: ParsableCommand {
     groupedSubcommands: [
       CommandGroup(
         name: "Save and restore",
-        subcommands: [SaveCommand.self, RestoreCommand.self]
+        subcommands: [SaveCommand.self, RestoreCommand.self, OverlaysCommand.self]
       ),
       CommandGroup(
         name: "Look into a store",
         subcommands: [
           ListCommand.self, ShowCommand.self, DiffCommand.self, StatsCommand.self,
+          MapCommand.self, QueryCommand.self, SQLCommand.self,
         ]
       ),
       CommandGroup(

@@ -34,3 +34,6 @@ ssize_t clinux_send_with_fd(int socket, const void *bytes, size_t byte_count, in
 
 /* The process at the other end of a connected Unix socket, by SO_PEERCRED; 0 if unknown. */
 pid_t clinux_peer_pid(int socket);
+
+/* renameat2 of <stdio.h> with RENAME_NOREPLACE: renames unless there is a file of the new name. */
+int clinux_rename_noreplace(const char *from, const char *to);

@@ -13,13 +13,33 @@ struct PageDiff {
     changed = added
   }
 
-  /// - Complexity: O(*n*) in the pages of both, and where both have one and not in the same place,
-  ///   a row of digests for each.
   mutating func run(
     _ database: Database,
     _ a: SnapshotRow,
     _ b: SnapshotRow,
     cancellation: CancellationFlag
+  ) throws {
+    try Self.walk(database, a, b, cancellation: cancellation) { pfn, change in
+      switch change {
+      case .added: added.add(pfn: pfn)
+      case .zeroed: zeroed.add(pfn: pfn)
+      case .changed: changed.add(pfn: pfn)
+      default: unchangedPageCount += 1
+      }
+    }
+  }
+
+  /// Calls `visit` for each page that is not zero in both, in ascending order, with `added`,
+  /// `zeroed`, `changed` or `unchanged`.
+  ///
+  /// - Complexity: O(*n*) in the pages of both, and where both have one and not in the same place,
+  ///   a row of digests for each.
+  static func walk(
+    _ database: Database,
+    _ a: SnapshotRow,
+    _ b: SnapshotRow,
+    cancellation: CancellationFlag,
+    _ visit: (UInt64, PageClass) -> Void
   ) throws {
     var left = try PageCursor(database, snapshotID: a.id)
     var right = try PageCursor(database, snapshotID: b.id)
@@ -31,17 +51,14 @@ struct PageDiff {
       case (nil, nil):
         return
       case (let pfn?, let other) where other == nil || pfn < other!:
-        zeroed.add(pfn: pfn)
+        visit(pfn, .zeroed)
         try left.advance()
       case (let other, let pfn?) where other == nil || pfn < other!:
-        added.add(pfn: pfn)
+        visit(pfn, .added)
         try right.advance()
       case (let pfn?, _):
-        if try left.location == right.location || left.digest() == right.digest() {
-          unchangedPageCount += 1
-        } else {
-          changed.add(pfn: pfn)
-        }
+        let isSame = try left.location == right.location || left.digest() == right.digest()
+        visit(pfn, isSame ? .unchanged : .changed)
         try left.advance()
         try right.advance()
       case (nil, _):

@@ -53,6 +53,14 @@ public struct MemoryRegionChange: Sendable, Codable, Hashable {
   public var region: MemoryRegion
 }
 
+/// A value that is not the same in two snapshots.
+public struct ValueChange<Value: Sendable & Codable & Hashable>: Sendable, Codable, Hashable {
+  /// In the first; `nil`: unknown.
+  public var a: Value?
+  /// In the second; `nil`: unknown.
+  public var b: Value?
+}
+
 /// What is different in snapshot `b` as against snapshot `a`.
 public struct SnapshotDiff: Sendable, Codable, Hashable {
   /// The first snapshot's name.
@@ -75,6 +83,8 @@ public struct SnapshotDiff: Sendable, Codable, Hashable {
   public var deviceStates: [DeviceStateChange]
   /// In ascending order of GPA.
   public var regions: [MemoryRegionChange]
+  /// The guest OS ID as a hexadecimal number; `nil` when both have the same.
+  public var guestOSID: ValueChange<String>?
 
   /// Whether the two hold the same RAM, overlays and device state.
   public var isIdentical: Bool

@@ -26,6 +26,8 @@ extension Store {
         overlays: try Self.overlayChanges(database, left, right),
         deviceStates: try Self.deviceStateChanges(database, left, right),
         regions: try Self.regionChanges(database, left, right),
+        guestOSID: left.guestOSID == right.guestOSID
+          ? nil : ValueChange(a: left.guestOSID, b: right.guestOSID),
         isIdentical: left.digest == right.digest
       )
     }

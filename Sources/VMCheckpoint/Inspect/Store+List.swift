@@ -95,28 +95,32 @@ extension Store {
     of reference: SnapshotReference
   ) throws(VMCheckpointError) -> [DeviceState] {
     try read { database in
-      let snapshot = try SnapshotCatalog.resolve(reference, in: database)
-      return try Row.fetchAll(
-        database,
-        sql: """
-          SELECT name, format, version, bytes, sha256, encoding, data
-            FROM device_state WHERE snapshot_id = ? ORDER BY position
-          """,
-        arguments: [snapshot.id]
-      ).map { row in
-        DeviceState(
-          name: try row.value("name"),
-          format: try row.value("format"),
-          version: UInt32(clamping: try row.value("version") as Int64),
-          data: try DeviceStateCodec.decode(
-            try row.value("data"),
-            encoding: try row.value("encoding"),
-            byteCount: try row.value("bytes"),
-            sha256: try row.value("sha256"),
-            name: try row.value("name")
-          )
+      try Self.deviceStates(of: SnapshotCatalog.resolve(reference, in: database), database)
+    }
+  }
+
+  /// A snapshot's device states with their data, in the VMM's order.
+  static func deviceStates(of snapshot: SnapshotRow, _ database: Database) throws -> [DeviceState] {
+    try Row.fetchAll(
+      database,
+      sql: """
+        SELECT name, format, version, bytes, sha256, encoding, data
+          FROM device_state WHERE snapshot_id = ? ORDER BY position
+        """,
+      arguments: [snapshot.id]
+    ).map { row in
+      DeviceState(
+        name: try row.value("name"),
+        format: try row.value("format"),
+        version: UInt32(clamping: try row.value("version") as Int64),
+        data: try DeviceStateCodec.decode(
+          try row.value("data"),
+          encoding: try row.value("encoding"),
+          byteCount: try row.value("bytes"),
+          sha256: try row.value("sha256"),
+          name: try row.value("name")
         )
-      }
+      )
     }
   }
 

@@ -1,3 +1,5 @@
+import Crypto
+
 /// The rules for names that users give: snapshots, VMs, and tag keys.
 public enum SnapshotName {
   /// The longest name in bytes; every byte is an ASCII character.
@@ -46,11 +48,23 @@ public enum SnapshotName {
     }
   }
 
-  /// `text` with every character that a name may not have turned into `-`, cut to fit.
+  /// `text` with every run of characters that a name may not have turned into one `_`, cut to fit.
+  /// Where that changes it, a checksum of `text` follows, so that other texts give other names.
   static func sanitized(_ text: String, maximumByteCount: Int) -> String {
-    String(
-      decoding: text.utf8.prefix(maximumByteCount).map { allows($0) ? $0 : UInt8(ascii: "-") },
-      as: UTF8.self
-    )
+    if text.utf8.count <= maximumByteCount, text.utf8.allSatisfy(allows) { return text }
+    var name: [UInt8] = []
+    var previousIsAllowed = true
+    for byte in text.utf8 {
+      let isAllowed = allows(byte)
+      if isAllowed {
+        name.append(byte)
+      } else if previousIsAllowed {
+        name.append(UInt8(ascii: "_"))
+      }
+      previousIsAllowed = isAllowed
+    }
+    let suffix = "." + hexadecimal(SHA256.hash(data: Array(text.utf8)).prefix(4))
+    let stem = name.prefix(maximumByteCount - suffix.utf8.count)
+    return String(decoding: stem, as: UTF8.self) + suffix
   }
 }

@@ -21,11 +21,16 @@ struct FileRestore {
   ///
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; `output` holds anything then.
   func run(_ database: Database, patches: [RAMPatch]) throws {
-    try output.setByteCount(plan.layout.fileByteCount)
+    try output.setByteCount(plan.form.byteCount)
     try output.requireFreeSpace(
       byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift)
     )
-    let (output, layout, verifies) = (self.output, plan.layout, verifiesPages)
+    let (output, placement, verifies) = (self.output, plan.form.placement, verifiesPages)
+    for part in plan.form.parts {
+      try part.withBytes { bytes throws(VMCheckpointError) in
+        try output.write(bytes, at: part.offset)
+      }
+    }
     let title = plan.snapshot.title
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
@@ -34,14 +39,14 @@ struct FileRestore {
         let decoder = try LZ4FrameDecoder()
         return { job throws(VMCheckpointError) in
           var problem = job.chunk.decompress(with: decoder, verifyingDigests: verifies)
-          if problem == nil { problem = try Self.scatter(job, to: output, layout) }
+          if problem == nil { problem = try Self.scatter(job, to: output, placement) }
           if let problem { throw Self.damaged(job.extents, title, problem) }
         }
       },
       produce: { pool in try readChunks(database, into: pool) }
     )
     for patch in patches {
-      guard let offset = layout.fileOffset(of: patch.pfn) else { continue }
+      guard let offset = placement.fileOffset(of: patch.pfn) else { continue }
       try patch.withBytes { bytes throws(VMCheckpointError) in
         try output.write(bytes, at: offset)
       }
@@ -86,13 +91,13 @@ struct FileRestore {
   private static func scatter(
     _ job: Job,
     to output: OutputFile,
-    _ layout: RAMLayout
+    _ placement: RAMPlacement
   ) throws(VMCheckpointError) -> String? {
     for extent in job.extents {
       guard extent.endSlot <= job.chunk.pageCount else {
         return "it has \(job.chunk.pageCount) pages, and the extent names \(extent.endSlot)"
       }
-      let isRAM = try layout.forEachFileRun(of: extent) { run throws(VMCheckpointError) in
+      let isRAM = try placement.forEachRun(of: extent) { run throws(VMCheckpointError) in
         let start = (Int(extent.firstSlot) + run.firstPageIndex) * Page.byteCount
         let pages = job.chunk.pages[start..<(start + run.pageCount * Page.byteCount)]
         try output.write(UnsafeRawBufferPointer(rebasing: pages), at: run.fileOffset)

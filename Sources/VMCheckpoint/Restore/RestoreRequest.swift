@@ -7,14 +7,15 @@ public enum RAMOutput: Sendable, Hashable {
   case stream(fileDescriptor: Int32)
 }
 
-/// In which form a guest is restored.
-public enum RestoreFormat: Sendable, Hashable {
+/// What a restore writes.
+public enum RestoreFormat: String, Sendable, Hashable, CaseIterable {
   /// A flat RAM file.
   case raw
-
+  /// A snapshot of propolis-standalone, of the same members and bytes as the one that was saved. Its
+  /// RAM is bare, as Propolis lays its overlays over it itself.
+  case propolis
   /// A QEMU migration stream with RAM and device state, for `-incoming`.
-  case qemuStream
-
+  case qemuStream = "qemu-stream"
   /// A directory with RAM, device state, and a script that runs the VM in QEMU.
   case qemu
 }
@@ -33,7 +34,7 @@ public struct RestoreRequest: Sendable {
   public var reference: SnapshotReference
   /// Where RAM is written.
   public var output: RAMOutput
-  /// In which form.
+  /// What is written there.
   public var format: RestoreFormat
   /// Whether restored RAM shows the overlays.
   public var overlays: OverlayTreatment
@@ -77,6 +78,29 @@ public struct RestoreRequest: Sendable {
   }
 }
 
+extension RestoreRequest {
+  /// Checks that the format can hold what is asked for.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
+  func checkFormat() throws(VMCheckpointError) {
+    guard format == .propolis else { return }
+    guard overlays == .omit else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "RAM in a Propolis snapshot is bare: Propolis lays its overlays over it itself",
+        hint: "leave overlays out"
+      )
+    }
+    guard tscFrequencyHz == nil, cpuVendor == nil else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "a Propolis snapshot is restored for the host that it was saved on",
+        hint: "leave the TSC's frequency and the CPU's vendor out"
+      )
+    }
+  }
+}
+
 /// What `restore` wrote.
 public struct RestoreResult: Sendable, Codable, Hashable {
   /// The snapshot's name.
@@ -87,7 +111,7 @@ public struct RestoreResult: Sendable, Codable, Hashable {
   /// The target's path; `nil` for a stream.
   public var path: String?
 
-  /// The size of the RAM file.
+  /// The size of the file.
   public var fileByteCount: UInt64
 
   /// Pages written that are not zero.

@@ -12,6 +12,7 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
+    try request.checkFormat()
     if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
     let overlaysFile = try Self.overlaysFile(request)
@@ -22,7 +23,7 @@ extension Store {
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       var path: String?
       switch (request.format, request.output) {
-      case (.raw, .file(let targetPath)):
+      case (.raw, .file(let targetPath)), (.propolis, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         try FileRestore(
           plan: plan,
@@ -30,12 +31,9 @@ extension Store {
           verifiesPages: request.verifiesPages,
           control: control
         ).run(database, patches: patches)
-        try overlaysFile?.write(plan.overlaysJSON)
-        try control.cancellation.check()
-        try output.commit()
-        path = targetPath
-        fileByteCount = plan.layout.fileByteCount
-      case (.raw, .stream(let fileDescriptor)):
+        path = try finish(output, targetPath, overlaysFile, plan, control)
+        fileByteCount = plan.form.byteCount
+      case (.raw, .stream(let fileDescriptor)), (.propolis, .stream(let fileDescriptor)):
         try StreamRestore(
           plan: plan,
           sink: StreamWriter(
@@ -46,29 +44,28 @@ extension Store {
           control: control
         ).run(database, patches: patches)
         try overlaysFile?.write(plan.overlaysJSON)
-        fileByteCount = plan.layout.fileByteCount
+        try overlaysFile?.commit()
+        fileByteCount = plan.form.byteCount
       case (.qemu, _):
         let restore = try QEMUDirectoryRestore(request, plan: plan, control: control)
         try restore.run(database, patches: patches) {
           try overlaysFile?.write(plan.overlaysJSON)
           try control.cancellation.check()
         }
+        try overlaysFile?.commit()
         if case .file(let targetPath) = request.output { path = targetPath }
         fileByteCount = plan.layout.fileByteCount
       case (.qemuStream, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
           .run(database, patches: patches, to: output.descriptor.rawValue)
-        try overlaysFile?.write(plan.overlaysJSON)
-        try control.cancellation.check()
-        try output.commit()
-        path = targetPath
+        path = try finish(output, targetPath, overlaysFile, plan, control)
       case (.qemuStream, .stream(let fileDescriptor)):
         fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
           .run(database, patches: patches, to: fileDescriptor)
         try overlaysFile?.write(plan.overlaysJSON)
+        try overlaysFile?.commit()
       }
-      try overlaysFile?.commit()
       return RestoreResult(
         name: plan.snapshot.name,
         uuid: plan.snapshot.uuid,
@@ -82,9 +79,31 @@ extension Store {
     }
   }
 
+  /// Puts the written files in their places, both or none.
+  ///
+  /// - Returns: `targetPath`.
+  private func finish(
+    _ output: OutputFile,
+    _ targetPath: String,
+    _ overlaysFile: OutputFile?,
+    _ plan: RestorePlan,
+    _ control: OperationControl
+  ) throws -> String {
+    try overlaysFile?.write(plan.overlaysJSON)
+    try control.cancellation.check()
+    try output.commit()
+    do {
+      try overlaysFile?.commit()
+    } catch {
+      output.withdraw()
+      throw error
+    }
+    return targetPath
+  }
+
   /// Checks that a target, which may be an existing file that is to be replaced, is neither this
   /// store nor one of the files that belong to it, under whatever name.
-  private func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
+  func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
     guard location.owns(targetPath) else { return }
     throw VMCheckpointError(
       .cannotCreate,

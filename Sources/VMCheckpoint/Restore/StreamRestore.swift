@@ -1,6 +1,6 @@
 import GRDB
 
-/// Restores a snapshot's RAM to a pipe, in order of file offsets, zero pages included.
+/// Restores a snapshot to a pipe, in order of file offsets, zero pages included.
 ///
 /// A stream cannot be written out of order, so RAM is put together in windows: a chunk whose pages
 /// lie far apart is decoded for each window that it has pages in.
@@ -28,29 +28,34 @@ struct StreamRestore {
     var progress = ProgressReporter(
       control,
       phase: "restoring",
-      totalByteCount: plan.layout.fileByteCount
+      totalByteCount: plan.form.byteCount
     )
     var offset: UInt64 = 0
-    for region in plan.layout.regions.sorted(by: { $0.fileOffset < $1.fileOffset }) {
-      try writeZeros(byteCount: region.fileOffset - offset, from: window)
+    for section in plan.form.sections {
+      try writeZeros(byteCount: section.offset - offset, from: window)
+      offset = section.endOffset
+      guard case .ram(let piece) = section else {
+        if case .part(let part) = section { try part.withBytes(sink.write) }
+        continue
+      }
       var pageIndex: UInt64 = 0
-      while pageIndex < region.pageCount {
-        let count = min(Self.windowPageCount, region.pageCount - pageIndex)
+      while pageIndex < piece.pageCount {
+        let count = min(Self.windowPageCount, piece.pageCount - pageIndex)
         let bytes = UnsafeMutableRawBufferPointer(
           rebasing: window[..<(Int(count) * Page.byteCount)]
         )
-        let firstPFN = region.firstPFN.rawValue + pageIndex
+        let firstPFN = piece.firstPFN + pageIndex
         bytes.initializeMemory(as: UInt8.self, repeating: 0)
         try loader.load(firstPFN: firstPFN, pageCount: count, into: bytes)
         Self.apply(patches, firstPFN: firstPFN, pageCount: count, to: bytes)
         try sink.write(UnsafeRawBufferPointer(bytes))
         pageIndex += count
         progress.report(
-          completedByteCount: region.fileOffset + pageIndex << UInt64(Page.shift)
+          completedByteCount: piece.fileOffset + pageIndex << UInt64(Page.shift)
         )
       }
-      offset = region.endFileOffset
     }
+    try writeZeros(byteCount: plan.form.byteCount - offset, from: window)
     try loader.checkComplete(database)
   }
 

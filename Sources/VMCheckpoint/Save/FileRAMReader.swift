@@ -3,13 +3,15 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// Reads a flat RAM file, skipping its holes without reading them.
+/// Reads RAM from a file, in place, skipping its holes without reading them.
 final class FileRAMReader: RAMReader {
   private struct Position {
-    var region = 0
-    /// Bytes into the region.
+    var piece = 0
+    /// Bytes into the piece.
     var offset: UInt64 = 0
     var sequence = 0
+    /// The sum of the pieces before this one.
+    var doneByteCount: UInt64 = 0
     /// An index into `keptPFNs`.
     var keptIndex = 0
   }
@@ -17,6 +19,7 @@ final class FileRAMReader: RAMReader {
   private let descriptor: FileDescriptor
   private let path: String
   private let layout: RAMLayout
+  private let placement: RAMPlacement
   /// PFNs that must be visited even inside a hole, ascending.
   private let keptPFNs: [UInt64]
   private let position = Mutex(Position())
@@ -31,18 +34,8 @@ final class FileRAMReader: RAMReader {
     makeLayout: (UInt64) throws(VMCheckpointError) -> RAMLayout
   ) throws(VMCheckpointError) -> (FileDescriptor, RAMLayout) {
     let name = quotedName(path)
-    let descriptor: FileDescriptor
-    do {
-      descriptor = try FileDescriptor.open(
-        FilePath(path),
-        .readOnly,
-        options: [.closeOnExec, .nonBlocking]
-      )
-    } catch {
-      throw openingError(error as? Errno ?? .ioError, name: name)
-    }
+    let (descriptor, byteCount) = try open(path: path)
     do throws(VMCheckpointError) {
-      let byteCount = try size(of: descriptor, name: name)
       guard byteCount > 0 else {
         throw .invalidData("RAM file \(name) is empty")
       }
@@ -56,12 +49,13 @@ final class FileRAMReader: RAMReader {
       guard layout.fileByteCount == byteCount else {
         throw .invalidData(
           """
-          RAM file \(name) has \(byteCount) bytes, and the memory regions hold \
+          RAM file \(name) has \(byteCount) bytes, and the memory regions end at offset \
           \(layout.fileByteCount)
           """,
           hint: "the regions together must describe the whole file"
         )
       }
+      try UndescribedBytes.requireZero(in: descriptor, layout: layout, name: name)
       return (descriptor, layout)
     } catch {
       try? descriptor.close()
@@ -69,11 +63,48 @@ final class FileRAMReader: RAMReader {
     }
   }
 
+  /// Opens a file or block device that holds RAM.
+  ///
+  /// - Parameter noun: What it is, for messages.
+  /// - Returns: It and its size.
+  /// - Throws: ``VMCheckpointError`` when there is none, or it is something else.
+  static func open(
+    path: String,
+    noun: String = "RAM file"
+  ) throws(VMCheckpointError) -> (descriptor: FileDescriptor, byteCount: UInt64) {
+    let name = "\(noun) \(quotedName(path))"
+    let descriptor: FileDescriptor
+    do {
+      descriptor = try FileDescriptor.open(
+        FilePath(path),
+        .readOnly,
+        options: [.closeOnExec, .nonBlocking]
+      )
+    } catch {
+      throw openingError(error as? Errno ?? .ioError, name: name)
+    }
+    do throws(VMCheckpointError) {
+      return (descriptor, try size(of: descriptor, name: name))
+    } catch {
+      try? descriptor.close()
+      throw error
+    }
+  }
+
   /// Takes over `descriptor`.
-  init(descriptor: FileDescriptor, path: String, layout: RAMLayout, keptPFNs: [UInt64]) {
+  ///
+  /// - Parameter placement: Where `layout` stands in the file; `nil`: it is a flat RAM file.
+  init(
+    descriptor: FileDescriptor,
+    path: String,
+    layout: RAMLayout,
+    placement: RAMPlacement? = nil,
+    keptPFNs: [UInt64]
+  ) {
     self.descriptor = descriptor
     self.path = path
     self.layout = layout
+    self.placement = placement ?? RAMPlacement(flat: layout)
     self.keptPFNs = keptPFNs
     totalByteCount = layout.byteCount
   }
@@ -98,57 +129,61 @@ final class FileRAMReader: RAMReader {
     _ position: inout Position,
     _ window: RAMWindow
   ) throws(VMCheckpointError) -> UInt64? {
-    while position.region < layout.regions.count {
-      let region = layout.regions[position.region]
-      if let start = try nextOffsetToVisit(&position, in: region) {
+    while position.piece < placement.pieces.count {
+      let piece = placement.pieces[position.piece]
+      if let start = try nextOffsetToVisit(&position, in: piece) {
         let pageCount = min(
           UInt64(RAMWindow.pageCapacity),
-          Page.count(inByteCount: region.byteCount - start)
+          Page.count(inByteCount: piece.byteCount - start)
         )
         window.sequence = position.sequence
-        window.firstPFN = region.firstPFN.rawValue + Page.count(inByteCount: start)
+        window.firstPFN = piece.firstPFN + Page.count(inByteCount: start)
         window.pageCount = Int(pageCount)
         position.sequence += 1
         position.offset = start + pageCount << UInt64(Page.shift)
-        window.sourceEndOffset =
-          layout.regions[..<position.region].reduce(0) { $0 + $1.byteCount } + position.offset
-        return region.fileOffset + start
+        window.sourceEndOffset = position.doneByteCount + position.offset
+        return piece.fileOffset + start
       }
-      position.region += 1
+      position.piece += 1
+      position.doneByteCount += piece.byteCount
       position.offset = 0
     }
     return nil
   }
 
-  /// The offset in `region`, from the current one on, of the next page that is in no hole of the
+  /// The offset in `piece`, from the current one on, of the next page that is in no hole of the
   /// file or must be visited anyway.
   private func nextOffsetToVisit(
     _ position: inout Position,
-    in region: MemoryRegion
+    in piece: RAMPlacement.Piece
   ) throws(VMCheckpointError) -> UInt64? {
-    guard position.offset < region.byteCount else { return nil }
-    let pfn = region.firstPFN.rawValue + Page.count(inByteCount: position.offset)
+    guard position.offset < piece.byteCount else { return nil }
+    let pfn = piece.firstPFN + Page.count(inByteCount: position.offset)
     while position.keptIndex < keptPFNs.count, keptPFNs[position.keptIndex] < pfn {
       position.keptIndex += 1
     }
-    var next = region.byteCount
+    var next = piece.byteCount
     if position.keptIndex < keptPFNs.count {
-      let kept = keptPFNs[position.keptIndex] - region.firstPFN.rawValue
+      let kept = keptPFNs[position.keptIndex] - piece.firstPFN
       next = min(next, kept << UInt64(Page.shift))
     }
-    let fileOffset = region.fileOffset + position.offset
+    let fileOffset = piece.fileOffset + position.offset
     let data = lseek(descriptor.rawValue, off_t(fileOffset), clinux_seek_data)
     if data >= 0 {
-      let pageStart = UInt64(data) & ~UInt64(Page.byteCount - 1)
-      if pageStart >= fileOffset { next = min(next, pageStart - region.fileOffset) }
+      // Pages count from the piece's first byte, wherever in the file that is.
+      if UInt64(data) >= fileOffset {
+        next = min(next, (UInt64(data) - piece.fileOffset) & ~UInt64(Page.byteCount - 1))
+      }
     } else if errno != ENXIO {
       // Not every file system knows holes: then all is data. ENXIO: a hole up to the end, or
       // the file has shrunk to before here.
       next = position.offset
-    } else if try Self.size(of: descriptor, name: quotedName(path)) < layout.fileByteCount {
+    } else if try Self.size(of: descriptor, name: "RAM file \(quotedName(path))")
+      < placement.endFileOffset
+    {
       throw shrank()
     }
-    return next < region.byteCount ? next : nil
+    return next < piece.byteCount ? next : nil
   }
 
   private func read(_ window: RAMWindow, at fileOffset: UInt64) throws(VMCheckpointError) {
@@ -193,7 +228,7 @@ final class FileRAMReader: RAMReader {
     guard fstat(descriptor.rawValue, &status) == 0 else {
       throw VMCheckpointError(
         .inputOutput,
-        "cannot examine RAM file \(name): \(Errno(rawValue: errno))"
+        "cannot examine \(name): \(Errno(rawValue: errno))"
       )
     }
     switch status.st_mode & S_IFMT {
@@ -203,10 +238,10 @@ final class FileRAMReader: RAMReader {
       let end = lseek(descriptor.rawValue, 0, SEEK_END)
       return end < 0 ? 0 : UInt64(end)
     case S_IFDIR:
-      throw .invalidData("RAM file \(name) is a directory")
+      throw .invalidData("\(name) is a directory")
     default:
       throw .invalidData(
-        "RAM file \(name) is neither a file nor a block device",
+        "\(name) is neither a file nor a block device",
         hint: "to save what a pipe holds, redirect it and give - as the source"
       )
     }
@@ -215,11 +250,11 @@ final class FileRAMReader: RAMReader {
   private static func openingError(_ error: Errno, name: String) -> VMCheckpointError {
     switch error {
     case .noSuchFileOrDirectory, .notDirectory:
-      VMCheckpointError(.notFound, "there is no RAM file \(name)")
+      VMCheckpointError(.notFound, "there is no \(name)")
     case .permissionDenied, .notPermitted:
-      VMCheckpointError(.permissionDenied, "no permission to read RAM file \(name)")
+      VMCheckpointError(.permissionDenied, "no permission to read \(name)")
     default:
-      VMCheckpointError(.inputOutput, "cannot open RAM file \(name): \(error)")
+      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)")
     }
   }
 }

@@ -22,14 +22,15 @@ struct PreparedSave {
     label: (name: String, description: String)? = nil,
     control: OperationControl
   ) throws(VMCheckpointError) {
-    self.request = request
+    var request = request
     if let name = request.name { try SnapshotName.check(name) }
     name = request.name
     for (key, value) in request.tags { try SnapshotTag.check(key: key, value: value) }
-    try Self.check(request.deviceStates)
+    let defaultVM: String
     switch request.input {
     case .file(let path):
       sourceName = Self.lastComponent(label?.name ?? path)
+      defaultVM = sourceName
       sourceDescription = label?.description ?? "raw:\(path)"
       let (descriptor, layout) = try FileRAMReader.openFile(path: path) {
         (byteCount) throws(VMCheckpointError) in
@@ -49,6 +50,7 @@ struct PreparedSave {
       )
     case .stream(let fileDescriptor, let streamName):
       sourceName = streamName
+      defaultVM = sourceName
       sourceDescription = "raw:-"
       let layout = try Self.streamLayout(request.layout)
       // Without a layout RAM ends where the stream does, and overlays are checked again then.
@@ -65,15 +67,37 @@ struct PreparedSave {
         layout: layout,
         cancellation: control.cancellation
       )
+    case .propolis(let path):
+      (sourceName, defaultVM) = PropolisArchive.names(fileName: Self.lastComponent(path))
+      sourceDescription = "propolis:\(path)"
+      let opened = try PropolisArchive.open(path: path)
+      do throws(VMCheckpointError) {
+        try opened.complete(&request, path: path)
+        substitution = UnderlaySubstitution(
+          plan: try request.overlays.validated(in: opened.archive.layout)
+        )
+      } catch {
+        try? opened.descriptor.close()
+        throw error
+      }
+      reader = FileRAMReader(
+        descriptor: opened.descriptor,
+        path: path,
+        layout: opened.archive.layout,
+        placement: opened.archive.placement,
+        keptPFNs: substitution.pfns
+      )
     case .qemuStream, .qemuLive:
       preconditionFailure("a stream is received before")
     }
+    self.request = request
+    try Self.check(request.deviceStates)
     if let vm = request.vm {
       try SnapshotName.check(vm, what: "VM name")
       self.vm = vm
     } else {
       vm = SnapshotName.sanitized(
-        sourceName,
+        defaultVM,
         maximumByteCount: SnapshotName.maximumByteCount
       )
     }
@@ -91,7 +115,7 @@ struct PreparedSave {
     _ body: (PreparedSave) throws(VMCheckpointError) -> SaveResult
   ) throws(VMCheckpointError) -> SaveResult {
     switch request.input {
-    case .file, .stream: return try body(PreparedSave(request, control: control))
+    case .file, .stream, .propolis: return try body(PreparedSave(request, control: control))
     case .qemuStream, .qemuLive: break
     }
     // What is wrong with the rest of the request is better told before anything is received.

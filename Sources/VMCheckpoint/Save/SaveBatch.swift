@@ -22,6 +22,9 @@ struct SaveBatch {
     if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
   }
 
+  /// Whether a transaction is open.
+  var isOpen: Bool { database.isInsideTransaction }
+
   mutating func add(chunkByteCount: Int) { byteCount += chunkByteCount }
   mutating func add(rowCount: Int) { byteCount += rowCount * Self.rowByteCount }
 

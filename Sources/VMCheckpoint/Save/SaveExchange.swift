@@ -114,9 +114,12 @@ final class SaveExchange: @unchecked Sendable {
 
   /// Waits for the next thing to do. Chunks come before windows, so that their buffers get free.
   ///
+  /// - Parameter patienceSeconds: How long to wait; `nil`: for as long as it takes.
+  /// - Returns: `nil` when there was nothing to do for that long.
   /// - Throws: The first worker's error.
-  func nextEvent() throws(VMCheckpointError) -> Event {
-    try monitor.withLock { () throws(VMCheckpointError) in
+  func nextEvent(patienceSeconds: Double? = nil) throws(VMCheckpointError) -> Event? {
+    let deadlineSeconds = patienceSeconds.map { MonotonicClock.nowSeconds + $0 }
+    return try monitor.withLock { () throws(VMCheckpointError) -> Event? in
       while true {
         if let failure { throw failure }
         if let chunk = popCompressed() { return .compressed(chunk) }
@@ -125,7 +128,13 @@ final class SaveExchange: @unchecked Sendable {
           return .scanned(window)
         }
         if sourceEnded, windowsInWork == 0, scanned.isEmpty { return .endOfRAM }
-        monitor.wait(for: Self.resultAvailable)
+        guard let deadlineSeconds else {
+          monitor.wait(for: Self.resultAvailable)
+          continue
+        }
+        guard monitor.wait(for: Self.resultAvailable, untilSeconds: deadlineSeconds) else {
+          return nil
+        }
       }
     }
   }

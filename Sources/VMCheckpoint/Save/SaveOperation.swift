@@ -11,6 +11,9 @@ struct SaveOperation {
   /// 32 MiB: 16 chunks, each with its compressed form, for each of the most workers.
   private static let maximumChunkCount = 256
 
+  /// How long a transaction stays open while the source gives nothing.
+  private static let patienceSeconds = 0.2
+
   private let database: Database
   private let prepared: PreparedSave
   private let control: OperationControl
@@ -131,7 +134,10 @@ struct SaveOperation {
   private mutating func coordinate(_ exchange: SaveExchange) throws {
     while true {
       try control.cancellation.check()
-      switch try exchange.nextEvent() {
+      // A source that pauses, such as a pipe, must not keep others from writing.
+      switch try exchange.nextEvent(patienceSeconds: batch.isOpen ? Self.patienceSeconds : nil) {
+      case nil:
+        try batch.commit()
       case .compressed(let chunk):
         try write(chunk)
         exchange.giveBack(chunk)

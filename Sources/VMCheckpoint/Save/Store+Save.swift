@@ -10,7 +10,7 @@ extension Store {
     toStoreAt path: String,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
-    if case .file(let source) = request.input, try StoreLocation(path).owns(source) {
+    if let source = request.input.path, try StoreLocation(path).owns(source) {
       throw VMCheckpointError(
         .invalidArgument,
         "\(quotedName(source)) is the store or belongs to it, and no guest's RAM",
@@ -178,7 +178,8 @@ extension Store {
     _ database: Database
   ) {
     if database.isInsideTransaction { try? database.rollback() }
-    _ = try? UnfinishedSnapshots.remove(database)
+    // Chunks go only when no row names them any more.
+    guard (try? UnfinishedSnapshots.remove(database)) != nil else { return }
     try? ChunkRemover.removeChunks(after: lastChunkID, database)
   }
 }

@@ -8,6 +8,7 @@ import GRDB
 ///
 /// The operations stand in extensions beside their code: ``save(_:control:)``,
 /// ``restore(_:control:)``, ``snapshots(vm:tags:)``, ``diff(_:_:maximumRangeCount:control:)``,
+/// ``answer(_:arguments:control:)``, ``map(of:maximumCellCount:control:)``,
 /// ``delete(_:control:)``, ``collectGarbage(dryRun:control:)``, ``verify(_:control:)`` and more.
 public final class Store: Sendable {
   /// As it was given to ``open(at:)``.
@@ -83,7 +84,7 @@ public final class Store: Sendable {
       }
     } catch {
       // A wait that the user interrupted ends as SQLITE_BUSY.
-      guard control.cancellation.isCancelled else { throw error }
+      guard control.cancellation.isCancelled, error.code != .cancelled else { throw error }
       throw VMCheckpointError(.cancelled, "interrupted")
     }
   }

@@ -1,3 +1,4 @@
+import CLinux
 import GRDB
 import Glibc
 import Synchronization
@@ -28,35 +29,55 @@ enum StoreConnection {
     return (queue, isReadOnly)
   }
 
-  /// Opens the store at `location`, creating file and schema when there is none, an empty file, or a
-  /// database that another process has begun to make a store of, and may have died over.
+  /// Opens the store at `location`, making one when there is none. An empty file is filled, and so is
+  /// a blank database, which is what versions before 0.1 left when they were killed making a store.
   ///
-  /// - Throws: ``VMCheckpointError``. A file that this call created and could not fill is removed.
+  /// - Throws: ``VMCheckpointError``; a store that could not be made is not there.
   static func openOrCreate(
     location: StoreLocation,
     busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
-    let created = try createEmptyFile(location)
-    if !created, try fileByteCount(location) > 0 {
-      try checkFile(location)
-      let isReadOnly = access(location.file, W_OK) != 0
-      let queue = try connect(location, readOnly: isReadOnly, busy: busy)
-      if !isReadOnly, try isBlank(queue, location: location) { try fill(queue, location: location) }
-      try checkFormat(queue, location: location)
-      return (queue, isReadOnly)
-    }
-    do throws(VMCheckpointError) {
+    if access(location.file, F_OK) != 0 { try make(location, busy: busy) }
+    guard try fileByteCount(location) > 0 else {
       let queue = try connect(location, readOnly: false, busy: busy)
       try fill(queue, location: location)
       try checkFormat(queue, location: location)
       return (queue, false)
-    } catch {
-      if created {
-        unlink(location.file)
-        unlink(location.journal)
-      }
-      throw error
     }
+    try checkFile(location)
+    let isReadOnly = access(location.file, W_OK) != 0
+    let queue = try connect(location, readOnly: isReadOnly, busy: busy)
+    if !isReadOnly, try isBlank(queue, location: location) { try fill(queue, location: location) }
+    try checkFormat(queue, location: location)
+    return (queue, isReadOnly)
+  }
+
+  /// Makes a store beside `location` and gives it its name when it is whole, so that a crash leaves
+  /// a store or none. Does nothing when another process is quicker.
+  private static func make(
+    _ location: StoreLocation,
+    busy: BusyPolicy
+  ) throws(VMCheckpointError) {
+    let new = location.forMaking()
+    try createEmptyFile(new)
+    defer {
+      unlink(new.file)
+      unlink(new.journal)
+    }
+    let queue = try connect(new, readOnly: false, busy: busy)
+    try fill(queue, location: new)
+    try translatingDatabaseErrors(storePath: location.given) { try queue.close() }
+    if clinux_rename_noreplace(new.file, location.file) != 0 {
+      let code = Errno(rawValue: errno)
+      guard code != .fileExists else { return }
+      // Not every file system can rename so; a link never replaces a file either.
+      guard code == .invalidArgument || code == .noFunction, link(new.file, location.file) == 0
+      else {
+        if errno == EEXIST { return }
+        throw cannotCreate(location, code)
+      }
+    }
+    DirectorySync.sync(directoryOf: location.file)
   }
 
   /// Makes a store of an empty file or a blank database.
@@ -164,7 +185,7 @@ enum StoreConnection {
 
   /// Guest RAM is secret, so the file has mode 0600 from its first moment; SQLite gives its
   /// journal the same.
-  private static func createEmptyFile(_ location: StoreLocation) throws(VMCheckpointError) -> Bool {
+  private static func createEmptyFile(_ location: StoreLocation) throws(VMCheckpointError) {
     do {
       let descriptor = try FileDescriptor.open(
         FilePath(location.file),
@@ -173,26 +194,25 @@ enum StoreConnection {
         permissions: [.ownerReadWrite]
       )
       try descriptor.close()
-      return true
-    } catch let error as Errno {
-      switch error {
-      case .fileExists: return false
-      case .permissionDenied, .notPermitted, .readOnlyFileSystem:
-        throw VMCheckpointError(
-          .permissionDenied,
-          "cannot create store \(quotedName(location.given)): \(error)",
-          hint: "choose a directory that you may write to with --store"
-        )
-      default:
-        throw VMCheckpointError(
-          .cannotCreate,
-          "cannot create store \(quotedName(location.given)): \(error)",
-          hint: "choose another path with --store"
-        )
-      }
     } catch {
-      throw VMCheckpointError(.inputOutput, "\(error)")
+      throw cannotCreate(location, error as? Errno ?? .ioError)
     }
+  }
+
+  private static func cannotCreate(_ location: StoreLocation, _ error: Errno) -> VMCheckpointError {
+    let store = quotedName(location.given)
+    if [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error) {
+      return VMCheckpointError(
+        .permissionDenied,
+        "cannot create store \(store): \(error)",
+        hint: "choose a directory that you may write to with --store"
+      )
+    }
+    return VMCheckpointError(
+      .cannotCreate,
+      "cannot create store \(store): \(error)",
+      hint: "choose another path with --store"
+    )
   }
 
   // MARK: The connection
@@ -261,24 +281,46 @@ enum StoreConnection {
     }
   }
 
+  private typealias Format = (
+    applicationID: Int32, version: Int32, objects: [(type: String, name: String)]
+  )
+
+  private static func readFormat(
+    _ queue: DatabaseQueue,
+    location: StoreLocation
+  ) throws(VMCheckpointError) -> Format {
+    do {
+      return try translatingDatabaseErrors(storePath: location.given) {
+        try queue.read { database in
+          (
+            try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
+            try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0,
+            try Row.fetchAll(
+              database,
+              sql: "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
+            ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) }
+          )
+        }
+      }
+    } catch {
+      guard error.code == .corrupt, error.hint?.contains("vmckpt verify") == true else {
+        throw error
+      }
+      // What cannot even be opened, verify cannot examine either.
+      throw VMCheckpointError(
+        .corrupt,
+        error.message,
+        hint: "it may have been cut short: restore a backup, or see what sqlite3's .recover finds"
+      )
+    }
+  }
+
   private static func checkFormat(
     _ queue: DatabaseQueue,
     location: StoreLocation
   ) throws(VMCheckpointError) {
     let store = quotedName(location.given)
-    let (applicationID, version, objects) = try translatingDatabaseErrors(storePath: location.given)
-    {
-      try queue.read { database in
-        (
-          try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
-          try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0,
-          try Row.fetchAll(
-            database,
-            sql: "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
-          ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) }
-        )
-      }
-    }
+    let (applicationID, version, objects) = try readFormat(queue, location: location)
     guard applicationID == StoreFormat.applicationID else { throw foreignDatabase(location) }
     guard version <= StoreFormat.version else {
       throw VMCheckpointError(

@@ -65,6 +65,13 @@ extension VMCheckpointError {
       self.init(.cancelled, "interrupted")
     case .SQLITE_ERROR where detail.hasPrefix("malformed database schema"):
       self.init(.corrupt, "store \(store) is damaged: \(detail)", hint: "restore a backup")
+    case .SQLITE_ERROR
+    where detail.hasPrefix("no such table") || detail.hasPrefix("no such column"):
+      self.init(
+        .corrupt,
+        "store \(store) is damaged: \(detail)",
+        hint: "see what is hurt with: vmckpt verify"
+      )
     default:
       self.init(.inputOutput, "store \(store): \(detail)")
     }

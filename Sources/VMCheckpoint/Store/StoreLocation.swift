@@ -47,6 +47,22 @@ struct StoreLocation: Sendable {
   /// The directory that the store is in.
   var directory: String { FilePath(file).removingLastComponent().string }
 
+  private init(given: String, file: String) {
+    self.given = given
+    self.file = file
+  }
+
+  /// A hidden file beside the store, in which a new store is made before it gets its name.
+  func forMaking() -> StoreLocation {
+    let path = FilePath(file)
+    let stem = String(decoding: (path.lastComponent?.string ?? "").utf8.prefix(200), as: UTF8.self)
+    let name = ".\(stem).\(UniqueID.make().prefix(8)).new"
+    return StoreLocation(
+      given: given,
+      file: path.removingLastComponent().appending(name).string
+    )
+  }
+
   var journal: String { file + "-journal" }
 
   var lock: String { file + "-lock" }

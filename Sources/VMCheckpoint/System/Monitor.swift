@@ -20,9 +20,13 @@ final class Monitor: @unchecked Sendable {
     pthread_mutex_init(mutex, nil)
     conditions = .allocate(capacity: conditionCount)
     conditions.initialize(repeating: pthread_cond_t())
+    var attributes = pthread_condattr_t()
+    pthread_condattr_init(&attributes)
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC)
     for index in conditions.indices {
-      pthread_cond_init(conditions.baseAddress! + index, nil)
+      pthread_cond_init(conditions.baseAddress! + index, &attributes)
     }
+    pthread_condattr_destroy(&attributes)
   }
 
   deinit {
@@ -46,6 +50,18 @@ final class Monitor: @unchecked Sendable {
   /// that checks what is waited for.
   func wait(for condition: Condition) {
     pthread_cond_wait(conditions.baseAddress! + condition.index, mutex)
+  }
+
+  /// As ``wait(for:)``, but not for longer than until `deadlineSeconds` on ``MonotonicClock``.
+  ///
+  /// - Returns: `false` when that time has come.
+  func wait(for condition: Condition, untilSeconds deadlineSeconds: Double) -> Bool {
+    var deadline = timespec(
+      tv_sec: Int(deadlineSeconds),
+      tv_nsec: Int(deadlineSeconds.truncatingRemainder(dividingBy: 1) * 1e9)
+    )
+    return pthread_cond_timedwait(conditions.baseAddress! + condition.index, mutex, &deadline)
+      != ETIMEDOUT
   }
 
   func wakeOne(_ condition: Condition) {

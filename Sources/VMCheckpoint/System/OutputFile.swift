@@ -123,15 +123,13 @@ final class OutputFile: Sendable {
     }
     try rename()
     isCommitted.value = true
-    let directory = FilePath(targetPath).removingLastComponent()
-    if let parent = try? FileDescriptor.open(
-      directory.isEmpty ? "." : directory,
-      .readOnly,
-      options: [.closeOnExec, .directory]
-    ) {
-      _ = fsync(parent.rawValue)
-      try? parent.close()
-    }
+    DirectorySync.sync(directoryOf: targetPath)
+  }
+
+  /// Takes back a ``commit()``: removes the file, unless it replaced another one.
+  func withdraw() {
+    guard isCommitted.value, !overwriting else { return }
+    unlink(targetPath)
   }
 
   private func rename() throws(VMCheckpointError) {

@@ -3,6 +3,8 @@ public import VMCheckpoint
 
 // Each takes its raw values, which ArgumentParser lists in help and errors.
 extension CPUVendor: ExpressibleByArgument {}
+extension HypercallVariant: ExpressibleByArgument {}
+extension OverlayFormat: ExpressibleByArgument {}
 extension OverlayTreatment: ExpressibleByArgument {}
 extension QEMUMachine: ExpressibleByArgument {}
 extension RAMFormat: ExpressibleByArgument {}

@@ -3,6 +3,9 @@ import VMCheckpoint
 
 /// The options that every command has.
 struct CommonOptions: ParsableArguments {
+  /// The environment variable with the store's path.
+  static let storeVariable = "VMCKPT_STORE"
+
   @Option(
     name: .long,
     help: ArgumentHelp(
@@ -29,7 +32,7 @@ struct CommonOptions: ParsableArguments {
       }
       return store
     }
-    if let store = environment["VMCKPT_STORE"], !store.isEmpty { return store }
+    if let store = environment[Self.storeVariable], !store.isEmpty { return store }
     return "./vmckpt.db"
   }
 

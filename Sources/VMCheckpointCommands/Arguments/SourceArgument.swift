@@ -5,10 +5,22 @@ package import VMCheckpoint
 enum RAMFormat: String, CaseIterable, Sendable {
   /// A flat file: the guest's regions at their offsets, without a header.
   case raw
+  /// A snapshot of propolis-standalone.
+  case propolis
   /// A QEMU migration stream: RAM and device state.
   case qemuStream = "qemu-stream"
   /// A VM that QEMU runs, or a directory to run it from.
   case qemu
+
+  /// What `restore` calls it.
+  var restoreFormat: RestoreFormat {
+    switch self {
+    case .raw: .raw
+    case .propolis: .propolis
+    case .qemuStream: .qemuStream
+    case .qemu: .qemu
+    }
+  }
 
   /// For messages.
   static var list: String { allCases.map { "\($0.rawValue):" }.joined(separator: ", ") }
@@ -17,6 +29,7 @@ enum RAMFormat: String, CaseIterable, Sendable {
 /// The SOURCE of `save`: a path, `-`, or either behind `FORMAT:`.
 package enum SourceArgument: Hashable, Sendable {
   case file(path: String)
+  case propolis(path: String)
   case standardInput
   case qemuStream(path: String)
   case qemuStreamFromStandardInput
@@ -42,6 +55,13 @@ package enum SourceArgument: Hashable, Sendable {
           hint: "known: \(RAMFormat.list); write ./\(text) for a file of that name"
         )
       }
+    } else if path.hasSuffix(".tar") {
+      // An archive whose size is a multiple of 4096 would pass for RAM.
+      throw VMCheckpointError(
+        .invalidArgument,
+        "SOURCE \(quotedName(path)) looks like an archive and not like RAM",
+        hint: "write propolis:\(path) for a snapshot of Propolis, or raw:\(path) for RAM"
+      )
     }
     guard !path.isEmpty else {
       throw VMCheckpointError(
@@ -50,13 +70,20 @@ package enum SourceArgument: Hashable, Sendable {
         hint: "give a RAM file's path, or -"
       )
     }
-    self =
-      switch format {
-      case .raw: path == "-" ? .standardInput : .file(path: path)
-      case .qemuStream:
-        path == "-" ? .qemuStreamFromStandardInput : .qemuStream(path: path)
-      case .qemu: .qemu(socketPath: path)
+    switch format {
+    case .raw: self = path == "-" ? .standardInput : .file(path: path)
+    case .qemuStream: self = path == "-" ? .qemuStreamFromStandardInput : .qemuStream(path: path)
+    case .qemu: self = .qemu(socketPath: path)
+    case .propolis:
+      guard path != "-" else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "a Propolis snapshot cannot be read from standard input",
+          hint: "give its file: its RAM is read in place, and the archive's order may be any"
+        )
       }
+      self = .propolis(path: path)
+    }
   }
 
   /// Whether SOURCE is read from standard input.

@@ -13,6 +13,9 @@ struct RestoreCommand: VerbCommand {
       or none with '--overlays omit'. --overlays-out describes the RAM that was written, \
       so that both together can be saved again as the same snapshot.
 
+      '--format propolis' writes the snapshot of propolis-standalone that was saved, RAM bare, \
+      byte for byte.
+
       With '-o -' RAM goes to standard output, and the result, text or JSON, to standard \
       error.
 
@@ -28,6 +31,7 @@ struct RestoreCommand: VerbCommand {
         vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
         vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
         vmckpt restore web/live --format qemu -o web && web/run.sh
+        vmckpt restore latest -o web.tar --format propolis
         vmckpt restore latest~1 -o - | sha256sum
       """
   )
@@ -44,9 +48,12 @@ struct RestoreCommand: VerbCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("What the RAM shows where overlays stood.", valueName: "treatment")
+    help: ArgumentHelp(
+      "What the RAM shows where overlays stood. (default: apply; omit for propolis)",
+      valueName: "treatment"
+    )
   )
-  var overlays: OverlayTreatment = .apply
+  var overlays: OverlayTreatment?
 
   @Option(
     name: .long,
@@ -108,17 +115,37 @@ struct RestoreCommand: VerbCommand {
 
   /// What the arguments ask for.
   func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> RestoreRequest {
-    RestoreRequest(
+    try checkFormat()
+    return RestoreRequest(
       reference: try SnapshotReference(reference),
       output: try makeOutput(in: session),
       format: format.restoreFormat,
-      overlays: overlays,
+      overlays: overlays ?? (format == .propolis ? .omit : .apply),
       overlaysOutputPath: try makeOverlaysOutputPath(),
       overwrites: force,
       tscFrequencyHz: tscFrequency,
       cpuVendor: cpuVendor,
       verifiesPages: verify
     )
+  }
+
+  /// The refusals of a Propolis snapshot in the words of the command line.
+  private func checkFormat() throws(VMCheckpointError) {
+    guard format == .propolis else { return }
+    guard overlays != .apply else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--overlays apply does not go with --format propolis: its RAM is bare",
+        hint: "leave it out: Propolis lays its overlays over RAM itself"
+      )
+    }
+    guard tscFrequency == nil, cpuVendor == nil else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--tsc-frequency and --cpu-vendor do not go with --format propolis",
+        hint: "leave them out: its members are written as they were saved"
+      )
+    }
   }
 
   private func makeOutput(in session: CommandSession) throws(VMCheckpointError) -> RAMOutput {
@@ -160,16 +187,5 @@ struct RestoreCommand: VerbCommand {
       )
     }
     return overlaysOut
-  }
-}
-
-extension RAMFormat {
-  /// The same in the library's words.
-  var restoreFormat: RestoreFormat {
-    switch self {
-    case .raw: .raw
-    case .qemuStream: .qemuStream
-    case .qemu: .qemu
-    }
   }
 }

@@ -34,6 +34,7 @@ extension SaveCommand {
   ) throws(VMCheckpointError) -> RAMInput {
     switch source {
     case .file(let path): return .file(path: path)
+    case .propolis(let path): return .propolis(path: path)
     case .standardInput:
       guard !session.isTerminal(session.standardInput) else {
         throw VMCheckpointError(
@@ -65,6 +66,16 @@ extension SaveCommand {
   }
 
   private func makeLayout(source: SourceArgument) throws(VMCheckpointError) -> RAMLayoutSource {
+    if case .propolis = source {
+      guard region.isEmpty, qemuMachine == nil, ramSize == nil else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "a Propolis snapshot tells itself where its RAM lies",
+          hint: "leave --region, --qemu-machine and --ram-size out"
+        )
+      }
+      return .contiguous
+    }
     guard let qemuMachine else {
       guard ramSize == nil else {
         throw VMCheckpointError(

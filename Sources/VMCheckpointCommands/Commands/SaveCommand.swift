@@ -12,6 +12,9 @@ struct SaveCommand: VerbCommand {
       the format as well. The guest must be paused while it is read. The store is created \
       when there is none.
 
+      'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It tells its \
+      regions itself, and its overlays where it has them.
+
       'qemu:SOCKET' is a VM that QEMU runs, by the Unix socket of its QMP monitor. It is \
       stopped for a moment, and goes on.
 
@@ -28,6 +31,7 @@ struct SaveCommand: VerbCommand {
         vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
         vmckpt save guest.ram --qemu-machine q35
         vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+        vmckpt save propolis:web-1764000000000.tar
         vmckpt save qemu:/run/web.qmp --vm web
         vmckpt save qemu-stream:guest.migration --vm web
         ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web

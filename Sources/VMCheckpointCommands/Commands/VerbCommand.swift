@@ -17,3 +17,11 @@ protocol VerbCommand: ParsableCommand {
 extension VerbCommand {
   var standardOutputCarriesRAM: Bool { false }
 }
+
+/// A command that becomes another program when it has seen to its arguments.
+protocol HandoverCommand: ParsableCommand {
+  var common: CommonOptions { get }
+
+  /// What to run. Prints nothing.
+  func program(in session: CommandSession) throws(VMCheckpointError) -> ProgramInvocation
+}

@@ -60,6 +60,7 @@ package struct ErrorReport: Sendable {
 package enum SysExit {
   static let ok: Int32 = 0
   static let dataError: Int32 = 65
+  static let unavailable: Int32 = 69
 
   /// The code of a process that failed with `code`.
   package static func code(for code: VMCheckpointError.Code) -> Int32 {
@@ -67,7 +68,7 @@ package enum SysExit {
     case .invalidArgument: 64
     case .invalidData, .corrupt: dataError
     case .notFound: 66
-    case .unavailable: 69
+    case .unavailable: unavailable
     case .cannotCreate: 73
     case .inputOutput: 74
     case .locked: 75

@@ -6,6 +6,7 @@ extension DiffOutput {
     if identical { return "\(names) hold the same RAM, overlays and device state\n" }
     return "What \(printable(b)) has different from \(printable(a))\n" + countTable
       + section("Memory regions", memoryRegions.map(Self.line))
+      + section("Guest OS ID", guestOSID.map { [Self.line($0)] } ?? [])
       + section("Overlays", overlays.map(Self.line))
       + section("Device states", deviceStates.map { Self.mark($0.change) + printable($0.name) })
       + rangeSection("Added", added)
@@ -46,6 +47,10 @@ extension DiffOutput {
     case .removed: "- "
     case .changed: "~ "
     }
+  }
+
+  private static func line(_ change: GuestOSID) -> String {
+    "\(printable(change.a ?? "unknown")) before, \(printable(change.b ?? "unknown")) now"
   }
 
   private static func line(_ overlay: Overlay) -> String {

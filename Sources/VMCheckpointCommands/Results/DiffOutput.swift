@@ -48,6 +48,11 @@ struct DiffOutput: CommandOutput, Hashable {
     }
   }
 
+  struct GuestOSID: Codable, Hashable, Sendable {
+    @Nullable var a: String?
+    @Nullable var b: String?
+  }
+
   var a: String
   var b: String
   var identical: Bool
@@ -58,6 +63,8 @@ struct DiffOutput: CommandOutput, Hashable {
   var overlays: [Overlay]
   var deviceStates: [DeviceState]
   var memoryRegions: [Region]
+  /// `null`: both have the same.
+  @Nullable var guestOSID: GuestOSID?
   var warnings: [String]
 
   enum CodingKeys: String, CodingKey {
@@ -66,6 +73,7 @@ struct DiffOutput: CommandOutput, Hashable {
     case overlays
     case deviceStates = "device_states"
     case memoryRegions = "memory_regions"
+    case guestOSID = "guest_os_id"
     case warnings
   }
 
@@ -90,6 +98,7 @@ struct DiffOutput: CommandOutput, Hashable {
         name: $0.region.name
       )
     }
+    guestOSID = diff.guestOSID.map { GuestOSID(a: $0.a, b: $0.b) }
     self.warnings = warnings
   }
 }

@@ -6,11 +6,22 @@ import VMCheckpoint
 package enum CommandRunner {
   /// Runs the command that `session` was started with.
   package static func run(_ session: CommandSession) -> CommandStatus {
-    if session.handlesSignals { SignalWatch.ignoreBrokenPipes() }
+    if session.handlesSignals { SignalWatch.ignoreWriteFailures() }
+    if let notUTF8 = session.notUTF8 {
+      let error = VMCheckpointError(
+        .invalidArgument,
+        "\(notUTF8) is not UTF-8",
+        hint: "give the file a name in UTF-8, or a symbolic link with such a name"
+      )
+      return fail(ErrorReport(error), asJSON: session.wantsJSON, in: session)
+    }
     do {
       var command = try VMCheckpointTool.parseAsRoot(session.arguments)
       if let verb = command as? any VerbCommand {
         return execute(verb, in: session)
+      }
+      if let handover = command as? any HandoverCommand {
+        return hand(over: handover, in: session)
       }
       guard !(command is VMCheckpointTool) else {
         return fail(
@@ -59,6 +70,15 @@ package enum CommandRunner {
       return failDelivery(error, asJSON: command.common.json, in: session)
     }
     return .exit(output.exitCode)
+  }
+
+  /// Tells which program `command` is to become.
+  static func hand(over command: any HandoverCommand, in session: CommandSession) -> CommandStatus {
+    do {
+      return .program(try command.program(in: session))
+    } catch {
+      return fail(ErrorReport(error), asJSON: command.common.json, in: session)
+    }
   }
 
   /// Ends what ArgumentParser threw: a text that was asked for, or a usage error.

@@ -10,6 +10,10 @@ package struct CommandSession: Sendable {
   package var standardOutput: Int32
   package var standardError: Int32
 
+  /// What of the command line or the environment is not UTF-8, for a message; `nil`: nothing. Such
+  /// bytes would be replaced on their way through `String`, and the wrong file be used.
+  package var notUTF8: String?
+
   /// Whether SIGINT, SIGTERM and SIGHUP cancel long operations. Signals belong to the whole
   /// process, so tests that run commands side by side turn this off.
   package var handlesSignals: Bool
@@ -32,7 +36,7 @@ package struct CommandSession: Sendable {
 
   /// The session of this process.
   static func ofThisProcess() -> CommandSession {
-    CommandSession(
+    var session = CommandSession(
       arguments: Array(CommandLine.arguments.dropFirst()),
       environment: ProcessInfo.processInfo.environment,
       standardInput: STDIN_FILENO,
@@ -40,6 +44,19 @@ package struct CommandSession: Sendable {
       standardError: STDERR_FILENO,
       handlesSignals: true
     )
+    session.notUTF8 = findNotUTF8()
+    return session
+  }
+
+  private static func findNotUTF8() -> String? {
+    for index in 1..<max(1, Int(CommandLine.argc)) {
+      guard let argument = CommandLine.unsafeArgv[index] else { continue }
+      if String(validatingCString: argument) == nil { return "argument \(index)" }
+    }
+    if let path = getenv(CommonOptions.storeVariable), String(validatingCString: path) == nil {
+      return CommonOptions.storeVariable
+    }
+    return nil
   }
 
   /// Whether `descriptor` is a terminal.
@@ -47,6 +64,13 @@ package struct CommandSession: Sendable {
 
   /// Whether standard error can show a line that changes in place.
   var showsProgress: Bool { isTerminal(standardError) && environment["TERM"] != "dumb" }
+
+  /// Whether standard output can show colours, and the user has not asked for none
+  /// (https://no-color.org).
+  var usesColour: Bool {
+    isTerminal(standardOutput) && environment["TERM"] != "dumb"
+      && environment["NO_COLOR", default: ""].isEmpty
+  }
 
   /// Whether the arguments ask for JSON, also where they are otherwise wrong.
   var wantsJSON: Bool {

@@ -8,16 +8,21 @@ package enum CommandStatus: Hashable, Sendable {
   /// command was interrupted and did not fail by itself.
   case signal(Int32)
 
-  /// What a shell shows as `$?`.
+  /// By another program that takes the process over, with its end for ours.
+  case program(ProgramInvocation)
+
+  /// What a shell shows as `$?`; of another program, before it has run, 0.
   package var shellCode: Int32 {
     switch self {
     case .exit(let code): code
     case .signal(let number): 128 + number
+    case .program: 0
     }
   }
 
   /// Ends the process.
   package func endProcess() -> Never {
+    if case .program(let program) = self { program.takeOver() }
     if case .signal(let number) = self {
       Glibc.signal(number, SIG_DFL)
       var unblocked = sigset_t()

@@ -54,8 +54,10 @@ package enum SignalWatch {
     return try body(flag)
   }
 
-  /// Lets writing to a pipe without a reader fail with EPIPE.
-  static func ignoreBrokenPipes() {
+  /// Lets writing to a pipe without a reader fail with EPIPE, and writing beyond the limit for a
+  /// file's size (`ulimit -f`) with EFBIG, instead of ending the process in the midst of its work.
+  static func ignoreWriteFailures() {
     signal(SIGPIPE, SIG_IGN)
+    signal(SIGXFSZ, SIG_IGN)
   }
 }

@@ -34,6 +34,13 @@ extension CommandSession {
     try parsed(as: SaveCommand.self).threadOptions.threads
   }
 
+  /// The program that `sql` would become.
+  ///
+  /// - Throws: ``VMCheckpointError``, or ArgumentParser's errors.
+  package func sqlProgram() throws -> ProgramInvocation {
+    try parsed(as: SQLCommand.self).program(in: self)
+  }
+
   private func parsed<Command: ParsableCommand>(as type: Command.Type) throws -> Command {
     guard let command = try VMCheckpointTool.parseAsRoot(arguments) as? Command else {
       throw ArgumentError("not the command \(type)")

@@ -92,9 +92,56 @@ import VMCheckpointTestSupport
       "--region",
       "gpa=0,size=256K",
       code: 65,
-      "RAM file \"\(path)\" has 131072 bytes, and the memory regions hold 262144; "
+      "RAM file \"\(path)\" has 131072 bytes, and the memory regions end at offset 262144; "
         + "the regions together must describe the whole file"
     )
+  }
+
+  @Test func dataThatNoRegionDescribesIsNotDroppedSilently() throws {
+    let ram = sampleRAM(32)
+    let path = try bench.write("a.ram", ram)
+    let first = try #require(ram.prefix(64 << 10).firstIndex { $0 != 0 })
+    try expectRefused(
+      path,
+      "--region",
+      "gpa=0,size=64K,offset=64K",
+      code: 65,
+      "RAM file \"\(path)\" has data at offset 0x\(String(first, radix: 16)), which no memory "
+        + "region describes; give a --region for it: what is in no region is not saved"
+    )
+    // A file whose offsets are addresses has a hole where the guest's RAM has one.
+    let holed = ram.replacingPages(16..<32, withZerosTo: 64)
+    let source = try bench.write("holed.ram", holed)
+    try bench.tool.succeed(
+      "save",
+      source,
+      "--name",
+      "holed",
+      "--region",
+      "gpa=0,size=64K,offset=0",
+      "--region",
+      "gpa=4G,size=64K,offset=192K"
+    )
+    #expect(try bench.restore("holed") == holed)
+  }
+
+  @Test func namesInOtherScriptsDoNotMakeTwoGuestsOneVM() throws {
+    for name in ["日本.ram", "中国.ram", "a b.ram"] {
+      try bench.tool.succeed("save", bench.write(name, sampleRAM(4)))
+    }
+    #expect(try bench.sql.integer("SELECT count(DISTINCT vm) FROM snapshot") == 3)
+    #expect(try bench.sql.integer("SELECT count(*) FROM snapshot WHERE parent_id > 0") == 0)
+  }
+
+  @Test func aPathThatIsNotUTF8IsRefusedAndNoOtherFileUsed() throws {
+    let script = #"exec "$0" save $'x\xff.ram' --json --store "$1""#
+    let outcome = try run(["/bin/bash", "-c", script, VMCkptTool.path(), bench.storePath])
+    #expect(outcome.ending == .exit(64), "\(outcome)")
+    #expect(outcome.standardError.contains("argument 2 is not UTF-8"), "\(outcome)")
+    let variable = #"VMCKPT_STORE=$'bad\xff.db' exec "$0" list"#
+    let second = try run(["/bin/bash", "-c", variable, VMCkptTool.path()])
+    #expect(second.ending == .exit(64), "\(second)")
+    #expect(second.standardError.contains("VMCKPT_STORE is not UTF-8"), "\(second)")
   }
 
   @Test(arguments: [1, 5000, 4096 * 300 + 17])
@@ -193,5 +240,15 @@ import VMCheckpointTestSupport
 
   private func expectSuccessIgnoringOutput(_ outcome: ProcessOutcome) {
     #expect(outcome.succeeded, "\(outcome)")
+  }
+}
+
+extension [UInt8] {
+  /// The pages before `pages`, then zeros up to page `endPage - 16`, then `pages`.
+  fileprivate func replacingPages(_ pages: Range<Int>, withZerosTo endPage: Int) -> [UInt8] {
+    let head = self[..<(pages.lowerBound * 4096)]
+    let tail = self[(pages.lowerBound * 4096)..<(pages.upperBound * 4096)]
+    let zeros = (endPage - pages.count) * 4096 - head.count
+    return head + [UInt8](repeating: 0, count: zeros) + tail
   }
 }

@@ -115,6 +115,32 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// The source is a pipe that gives nothing for a while.
+  @Test func aSaveThatWaitsForItsSourceKeepsNobodyFromWriting() throws {
+    try bench.save("a", sampleRAM(300))
+    let ram = sampleRAM(3000, seed: 5)
+    let pipe = try ChildPipe()
+    let save = try bench.tool.start(
+      ["save", "-", "--name", "slow", "--no-parent"],
+      input: .descriptor(pipe.reader)
+    )
+    // More than a pipe holds: the save has taken pages, and written some, when this returns.
+    try pipe.write(Array(ram.prefix(2000 * 4096)))
+    usleep(1_000_000)
+    let tag = try bench.tool.run("tag", "a", "k=v")
+    expectSuccess(tag)
+    #expect(tag.durationSeconds < 20)
+    let delete = try bench.tool.run("delete", "a")
+    #expect(delete.succeeded, "\(delete)")
+    #expect(delete.durationSeconds < 20)
+    #expect(save.isRunning)
+    try pipe.write(Array(ram.dropFirst(2000 * 4096)))
+    pipe.closeWriter()
+    let saved = try save.wait()
+    #expect(saved.succeeded, "\(saved)")
+    try expectSound(bench, [("slow", ram)], "after a delete beside a save that waited")
+  }
+
   @Test func aTagOrDeleteWhileASaveRunsIsNotLost() throws {
     try bench.save("a", sampleRAM(3000))
     try bench.save("b", sampleRAM(3000, seed: 2))

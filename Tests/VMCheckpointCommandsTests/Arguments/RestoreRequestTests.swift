@@ -51,6 +51,12 @@ import VMCheckpointCommands
     #expect(request.verifiesPages)
   }
 
+  @Test func aPropolisSnapshotIsBareByDefault() throws {
+    let request = try request("latest", "-o", "out.tar", "--format", "propolis")
+    #expect(request.format == .propolis)
+    #expect(request.overlays == .omit)
+  }
+
   @Test func aDashStreams() throws {
     var session = CommandSession.test(["restore", "latest", "-o", "-"])
     session.standardOutput = 77

@@ -10,6 +10,9 @@ import VMCheckpointCommands
     ("raw:guest.ram", .file(path: "guest.ram")),
     ("raw:-", .standardInput),
     ("raw:a:b", .file(path: "a:b")),
+    ("propolis:a.tar", .propolis(path: "a.tar")),
+    ("raw:a.tar", .file(path: "a.tar")),
+    ("propolis:raw:-", .propolis(path: "raw:-")),
     ("/a:b", .file(path: "/a:b")),
     ("qemu-stream:-", .qemuStreamFromStandardInput),
     ("qemu-stream:a.migration", .qemuStream(path: "a.migration")),
@@ -30,9 +33,19 @@ import VMCheckpointCommands
       throws: VMCheckpointError(
         .invalidArgument,
         "unknown format '\(scheme):' in SOURCE",
-        hint: "known: raw:, qemu-stream:, qemu:; write ./\(text) for a file of that name"
+        hint: "known: raw:, propolis:, qemu-stream:, qemu:; write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
+  }
+
+  @Test func anArchiveIsNotTakenForRAM() {
+    #expect(
+      throws: VMCheckpointError(
+        .invalidArgument,
+        "SOURCE \"web.tar\" looks like an archive and not like RAM",
+        hint: "write propolis:web.tar for a snapshot of Propolis, or raw:web.tar for RAM"
+      )
+    ) { try SourceArgument("web.tar", fileExists: { _ in true }) }
   }
 
   @Test func aFileWhoseNameLooksLikeAFormatIsThatFile() throws {

@@ -18,8 +18,9 @@ enum HelpTexts {
       vmckpt restore latest -o restored.ram
 
     ENVIRONMENT:
-      VMCKPT_STORE  The store, where --store is not given. Without either it is
-                    ./vmckpt.db.
+      VMCKPT_STORE      The store, where --store is not given. Without either it is
+                        ./vmckpt.db.
+      VMCKPT_EXTENSION  The SQLite extension that 'vmckpt sql' loads.
 
     JSON:
       With --json a command writes one JSON document to standard output, or, when
@@ -48,12 +49,17 @@ enum HelpTexts {
       save                    Save a guest's RAM and overlays as a snapshot.
       restore                 Write a snapshot's RAM to a file, its overlays
                               rebuilt.
+      overlays                Convert descriptions of overlays between formats.
 
     LOOK INTO A STORE SUBCOMMANDS:
       list                    List snapshots in the order of their saving.
       show                    Show everything about a snapshot but its RAM.
       diff                    Compare two snapshots: pages, overlays, device state.
       stats                   Show what a store holds and what it saves.
+      map                     Show a guest's RAM, or what changed in it, as a
+                              picture.
+      query                   Ask a store a question out of a library of queries.
+      sql                     Open the store in the sqlite3 shell, read-only.
 
     LOOK AFTER A STORE SUBCOMMANDS:
       tag                     Set and remove a snapshot's tags.
@@ -72,6 +78,9 @@ enum HelpTexts {
     names the format as well. The guest must be paused while it is read. The store
     is created when there is none.
 
+    'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It
+    tells its regions itself, and its overlays where it has them.
+
     'qemu:SOCKET' is a VM that QEMU runs, by the Unix socket of its QMP monitor. It
     is stopped for a moment, and goes on.
 
@@ -88,6 +97,7 @@ enum HelpTexts {
       vmckpt save guest.ram --overlays overlays.json --tag kernel=6.1
       vmckpt save guest.ram --qemu-machine q35
       vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
+      vmckpt save propolis:web-1764000000000.tar
       vmckpt save qemu:/run/web.qmp --vm web
       vmckpt save qemu-stream:guest.migration --vm web
       ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
@@ -132,6 +142,9 @@ enum HelpTexts {
     it, or none with '--overlays omit'. --overlays-out describes the RAM that was
     written, so that both together can be saved again as the same snapshot.
 
+    '--format propolis' writes the snapshot of propolis-standalone that was saved,
+    RAM bare, byte for byte.
+
     With '-o -' RAM goes to standard output, and the result, text or JSON, to
     standard error.
 
@@ -147,6 +160,7 @@ enum HelpTexts {
       vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
       vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
       vmckpt restore web/live --format qemu -o web && web/run.sh
+      vmckpt restore latest -o web.tar --format propolis
       vmckpt restore latest~1 -o - | sha256sum
 
     USAGE: vmckpt restore <ref> -o <path> [<options>]
@@ -156,8 +170,8 @@ enum HelpTexts {
 
     OPTIONS:
       -o, --output <path>     The RAM file to write, or '-'.
-      --overlays <treatment>  What the RAM shows where overlays stood. (values:
-                              apply, omit; default: apply)
+      --overlays <treatment>  What the RAM shows where overlays stood. (default:
+                              apply; omit for propolis) (values: apply, omit)
       --overlays-out <file>   Write the overlays.json that goes with the restored
                               RAM.
       --tsc-frequency <hz>    The TSC's frequency where the guest will run, for the
@@ -167,8 +181,62 @@ enum HelpTexts {
       --force                 Replace files that exist.
       --verify                Recheck the SHA-256 of every page.
       --format <format>       The format of what is written. (values: raw,
-                              qemu-stream, qemu; default: raw)
+                              propolis, qemu-stream, qemu; default: raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let overlays = """
+    OVERVIEW: Convert descriptions of overlays between formats.
+
+    Reads FILE, or standard input for '-', and prints the same overlays in another
+    format. No store is used.
+
+    FORMATS:
+      propolis-ron   Propolis's guest-hyperv-interface v1, as migration sends it.
+      propolis-json  The same, as a snapshot of propolis-standalone has it.
+      msrs           {"msrs": {"0x40000000": N, …}, "tsc_frequency_hz": N}, with
+                     the MSRs 0x40000000, 0x40000001 and 0x40000021.
+      overlays-json  An overlays.json, as save takes and restore gives it.
+
+    What Propolis refuses to import is refused, whatever the formats: an enabled
+    hypercall page with a guest OS ID of 0; one outside RAM, with --ram-size; a
+    reference TSC where the VM has none or none where it has one, with
+    --reference-tsc.
+
+    EXAMPLES:
+      vmckpt overlays payload.ron --from propolis-ron --to overlays-json
+      vmckpt overlays o.json --from overlays-json --to propolis-json --ram-size 4G
+      vmckpt overlays m.json --from msrs --to overlays-json --tsc-frequency 2.4G
+      vmckpt show latest --json | jq .overlays |
+        vmckpt overlays - --from overlays-json --to msrs
+
+    USAGE: vmckpt overlays <file> --from <format> --to <format> [<options>]
+
+    ARGUMENTS:
+      <file>                  What to convert, or '-'.
+
+    OPTIONS:
+      --from <format>         What it is. (values: propolis-ron, propolis-json,
+                              msrs, overlays-json)
+      --to <format>           What it becomes. (values: propolis-ron,
+                              propolis-json, msrs, overlays-json)
+      --ram-size <size>       Check PFNs against this much RAM, as it lies in
+                              Propolis: up to 3G from 0, the rest from 4G on.
+      --reference-tsc <presence>
+                              Whether the VM that is to take the overlays has a
+                              reference TSC. (values: present, absent)
+      --guest-os-id <id>      The guest OS ID, instead of what FILE says.
+      --tsc-frequency <hz>    The TSC's frequency, instead of what FILE says.
+      --hypercall-variant <variant>
+                              Whose code the hypercall page holds, instead of what
+                              FILE says. (values: return-not-supported, vmcall,
+                              vmmcall, xen-vmcall, xen-vmmcall, openvmm)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
@@ -359,6 +427,121 @@ enum HelpTexts {
 
     OPTIONS:
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let query = """
+    OVERVIEW: Ask a store a question out of a library of queries.
+
+    Without a name, lists the queries with their parameters. Values are given in
+    the parameters' order, or as 'parameter=value'; those in brackets may be left
+    out. A snapshot is given as a REF.
+
+    With --sql nothing is asked; what is printed can be pasted into the sqlite3
+    shell, or piped into it, on the same store.
+
+    EXAMPLES:
+      vmckpt query
+      vmckpt query changes web/1 web/2
+      vmckpt query page-history pfn=0x4000 vm=web
+      vmckpt query overlays --sql | sqlite3 -readonly -box vmckpt.db
+      vmckpt query growth --json | jq '.rows[].total_stored_bytes'
+
+    USAGE: vmckpt query [<name> [<value>]...] [--sql] [<options>]
+
+    ARGUMENTS:
+      <name>                  The query. (default: list all)
+      <value>                 Its parameters.
+
+    OPTIONS:
+      --sql                   Print the SQL and the parameters, for the sqlite3
+                              shell.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let sql = """
+    OVERVIEW: Open the store in the sqlite3 shell, read-only.
+
+    Runs the installed sqlite3 on the store; without a query it reads standard
+    input, or asks on a terminal. In SQL, ':snapshot' is the name of the REF's
+    snapshot, or of the newest. One argument alone is a REF if it can be one and
+    does not begin with a dot, and otherwise a query.
+
+    Output is boxed on a terminal and in lines elsewhere; with --json it is as
+    'sqlite3 -json' prints it, which is nothing for no rows. Statements wait a
+    minute for a locked store. ~/.sqliterc is not read, so that its settings do not
+    change what scripts get; see --init. Files that the shell makes have mode 0600.
+
+    vmckpt's SQLite extension is loaded where there is one: $VMCKPT_EXTENSION, else
+    vmckpt.so or libvmckptext.so beside the vmckpt program or in ../lib/vmckpt from
+    there.
+
+    The exit code is that of sqlite3; before it runs, vmckpt's own: 69 where
+    sqlite3 is not installed.
+
+    EXAMPLES:
+      vmckpt sql
+      vmckpt sql 'SELECT * FROM snapshot_summary'
+      vmckpt sql web/1 'SELECT * FROM overlay_stack WHERE snapshot = :snapshot'
+      vmckpt sql --json 'SELECT name, tags FROM snapshot_summary'
+      vmckpt sql --init ~/.sqliterc
+
+    USAGE: vmckpt sql [<ref>] [<query>] [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot, or the query.
+      <query>                 SQL, or one of the shell's dot-commands.
+
+    OPTIONS:
+      --init <file>           Read these SQL statements and dot-commands first.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let map = """
+    OVERVIEW: Show a guest's RAM, or what changed in it, as a picture.
+
+    Of one snapshot, tells zero pages, pages that no other snapshot has (unique),
+    and those whose content others have too: another VM, else the parent, else
+    other snapshots of the VM. Of two, tells what is different in the second. Cells
+    with overlays are marked. Reads no page data.
+
+    Draws with characters, or writes a picture: the name ends in .svg, .png or
+    .html. A cell shows the class that most of its pages have, zero pages aside,
+    and unchanged ones where anything changed; in pictures the stronger, the more
+    of its pages. Files have mode 0600.
+
+    EXAMPLES:
+      vmckpt map latest
+      vmckpt map latest -o ram.html
+      vmckpt map latest~1 latest -o changes.png
+      vmckpt map latest --json --cells 64 | jq '.cells[].pages.zero'
+
+    USAGE: vmckpt map <ref> [<other>] [-o <path>] [<options>]
+
+    ARGUMENTS:
+      <ref>                   The snapshot; of two, the earlier one.
+      <other>                 The later snapshot.
+
+    OPTIONS:
+      -o, --output <path>     Write a picture: a name in .svg, .png or .html.
+      --cells <n>             Show at most this many cells. (default: 2048; 16384
+                              in a picture)
+      --force                 Replace a file that exists.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.

@@ -20,7 +20,8 @@ import VMCheckpointCommands
          {"change": "changed", "pfn": 16386, "kind": "synic-event", "vp": 3}],
        "deviceStates": [{"change": "removed", "name": "cpu\\u001b1"}],
        "regions": [{"change": "added", "region":
-         {"gpa": 4294967296, "byteCount": 4096, "fileOffset": 8192, "name": "dimm"}}]}
+         {"gpa": 4294967296, "byteCount": 4096, "fileOffset": 8192, "name": "dimm"}}],
+       "guestOSID": {"a": "0x8100060100000000"}}
       """
     )
   }
@@ -61,6 +62,10 @@ import VMCheckpointCommands
               "name": "cpu\u001b1"
             }
           ],
+          "guest_os_id": {
+            "a": "0x8100060100000000",
+            "b": null
+          },
           "identical": false,
           "memory_regions": [
             {
@@ -110,6 +115,9 @@ import VMCheckpointCommands
 
         Memory regions
           + GPA 0x100000000, 4.0 KiB at offset 0x2000, dimm
+
+        Guest OS ID
+          0x8100060100000000 before, unknown now
 
         Overlays
           + 0x4000 hypercall

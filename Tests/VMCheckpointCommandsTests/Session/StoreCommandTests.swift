@@ -181,6 +181,9 @@ import VMCheckpointCommands
           changed        1  4.0 KiB
           unchanged      2  8.0 KiB
 
+        Guest OS ID
+          0x0000000000000001 before, unknown now
+
         Overlays
           - 0x2 hypercall
 

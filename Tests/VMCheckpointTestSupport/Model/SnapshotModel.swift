@@ -89,6 +89,18 @@ package struct SnapshotModel {
   }
 }
 
+extension RAMLayout {
+  /// A RAM file with zeros where no region is: a save refuses data there.
+  package func clearingGaps(of flat: [UInt8]) -> [UInt8] {
+    var cleared = [UInt8](repeating: 0, count: flat.count)
+    for region in regions {
+      let bytes = Int(region.fileOffset)..<Int(region.fileOffset + region.byteCount)
+      cleared.replaceSubrange(bytes, with: flat[bytes])
+    }
+    return cleared
+  }
+}
+
 /// The pages that differ between two snapshots, found one by one.
 package struct NaiveDiff: Equatable {
   package var added: [UInt64] = []

@@ -64,10 +64,12 @@ private struct StoreRun {
     let pageCount = generator.oneIn(6) ? generator.int(300...700) : generator.int(1...120)
     let streams = generator.oneIn(3)
     let layout = try generator.layout(pageCount: pageCount, inOrder: streams)
-    let flat = pattern.image(
-      pageCount: Int(layout.fileByteCount) / Page.byteCount,
-      pool: &pool,
-      using: &generator
+    let flat = layout.clearingGaps(
+      of: pattern.image(
+        pageCount: Int(layout.fileByteCount) / Page.byteCount,
+        pool: &pool,
+        using: &generator
+      )
     )
     let parent = generator.oneIn(3) ? nil : model.names.randomElement(using: &generator)
     savedCount += 1

@@ -62,7 +62,8 @@ struct ChunkRepacker {
     }
   }
 
-  /// The extents of complete snapshots that name the chunks, by chunk; `nil` when there are too many.
+  /// The extents that name the chunks, by chunk; `nil` when there are too many. Those of snapshots
+  /// that are being deleted as well: none may be left that names a chunk which is gone.
   private mutating func uses(
     of pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>
   ) throws -> [Int64: [Use]]? {
@@ -71,7 +72,7 @@ struct ChunkRepacker {
       database,
       """
       SELECT e.snapshot_id, e.first_pfn, e.page_count, e.chunk_id, e.first_slot
-        FROM snapshot s JOIN ram_extent e ON e.snapshot_id = s.id WHERE s.state = 'complete'
+        FROM ram_extent e
       """
     )
     defer { select.reset() }
@@ -203,8 +204,7 @@ struct ChunkRepacker {
       database,
       sql: """
         SELECT o.snapshot_id, o.pfn, o.kind, o.vp, o.contents_chunk_id, o.contents_slot
-          FROM snapshot s JOIN overlay o ON o.snapshot_id = s.id
-         WHERE s.state = 'complete' AND o.contents_chunk_id IS NOT NULL
+          FROM overlay o WHERE o.contents_chunk_id IS NOT NULL
         """
     )
     for row in uses where chunkIDs.contains(try row.value("contents_chunk_id")) {

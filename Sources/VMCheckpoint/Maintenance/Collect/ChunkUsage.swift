@@ -13,8 +13,16 @@ struct ChunkUsage {
   /// Where the last search ended; the next is likely to end there or just behind.
   private var lastIndex = 0
 
-  /// Reads all chunks, and the extents and overlays of complete snapshots.
-  init(_ database: Database, cancellation: CancellationFlag) throws {
+  /// Reads all chunks, and the extents and overlays of snapshots.
+  ///
+  /// - Parameter countsUnfinished: Whether rows of snapshots that are being deleted count as well:
+  ///   they must where chunks are freed, or rows would be left that name chunks which are gone. Who
+  ///   frees chunks removes the unfinished snapshots first, so that theirs are freed all the same.
+  init(
+    _ database: Database,
+    countsUnfinished: Bool = true,
+    cancellation: CancellationFlag
+  ) throws {
     let chunks = try HotStatement(database, "SELECT id, page_count FROM chunk ORDER BY id")
     defer { chunks.reset() }
     while try chunks.step() {
@@ -26,11 +34,12 @@ struct ChunkUsage {
       pageCounts.append(UInt8(clamping: chunks.int64(1)))
     }
     masks = [UInt16](repeating: 0, count: chunkIDs.count)
+    let isCounted = countsUnfinished ? "true" : "s.state = 'complete'"
     try mark(
       database,
       """
       SELECT e.chunk_id, e.first_slot, e.page_count
-        FROM snapshot s JOIN ram_extent e ON e.snapshot_id = s.id WHERE s.state = 'complete'
+        FROM snapshot s JOIN ram_extent e ON e.snapshot_id = s.id WHERE \(isCounted)
       """,
       cancellation
     )
@@ -39,7 +48,7 @@ struct ChunkUsage {
       """
       SELECT o.contents_chunk_id, o.contents_slot, 1
         FROM snapshot s JOIN overlay o ON o.snapshot_id = s.id
-       WHERE s.state = 'complete' AND o.contents_chunk_id IS NOT NULL
+       WHERE \(isCounted) AND o.contents_chunk_id IS NOT NULL
       """,
       cancellation
     )

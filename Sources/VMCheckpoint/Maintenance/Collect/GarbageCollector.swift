@@ -37,9 +37,14 @@ struct GarbageCollector {
       : try UnfinishedSnapshots.remove(database)
   }
 
-  /// Deletes chunks that nothing names; in a dry run counts them.
+  /// Deletes chunks that nothing names; in a dry run counts them. Unfinished snapshots must have been
+  /// removed before: what they name stays.
   mutating func freeDeadChunks() throws {
-    let usage = try ChunkUsage(database, cancellation: control.cancellation)
+    let usage = try ChunkUsage(
+      database,
+      countsUnfinished: !result.dryRun,
+      cancellation: control.cancellation
+    )
     let dead = usage.dead
     try count(dead)
     guard !result.dryRun else {

@@ -24,11 +24,21 @@ extension Store {
         try SnapshotRemover.hide(snapshots.map(\.id), database)
         return .commit
       }
-      try SnapshotRemover.remove(snapshots.map(\.id), database)
-      return DeleteResult(
-        deleted: snapshots.map(\.name),
-        collected: try freeDeadChunks(database, control)
-      )
+      do {
+        try SnapshotRemover.remove(snapshots.map(\.id), database)
+        return DeleteResult(
+          deleted: snapshots.map(\.name),
+          collected: try freeDeadChunks(database, control)
+        )
+      } catch {
+        guard control.cancellation.isCancelled else { throw error }
+        throw VMCheckpointError(
+          .cancelled,
+          "interrupted; deleted all the same: "
+            + snapshots.map { quotedName($0.name) }.joined(separator: ", "),
+          hint: "free what only they used with: vmckpt gc"
+        )
+      }
     }
   }
 
@@ -39,6 +49,8 @@ extension Store {
     guard let locks = try GarbageLocks.ifFree(at: location, control) else { return nil }
     defer { locks.release() }
     var collector = GarbageCollector(database, control: control)
+    // What a killed save or delete left names chunks that are freed now, and must go before them.
+    try collector.removeUnfinishedSnapshots()
     try collector.freeDeadChunks()
     return try collector.finish()
   }

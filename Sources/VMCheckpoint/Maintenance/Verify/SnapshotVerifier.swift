@@ -64,6 +64,7 @@ struct SnapshotVerifier {
     _ cancellation: CancellationFlag
   ) throws -> [UInt8] {
     var extents = try ExtentReader(database, snapshotID: snapshot.id)
+    let placement = RAMPlacement(flat: layout)
     var digests = try DigestBlobs(database)
     var digester = RAMDigester()
     var pageCount: UInt64 = 0
@@ -72,7 +73,7 @@ struct SnapshotVerifier {
       extentCount += 1
       if extentCount % 4096 == 0 { try cancellation.check() }
       pageCount += UInt64(extent.pageCount)
-      if !layout.forEachFileRun(of: extent, { _ in }) {
+      if !placement.forEachRun(of: extent, { _ in }) {
         note("the extent at PFN \(hexString(extent.firstPFN)) is no RAM", &findings)
       }
       if chunkProblems[extent.chunkID] != nil {

@@ -1,3 +1,4 @@
+import Algorithms
 import GRDB
 
 extension Store {
@@ -42,7 +43,10 @@ extension Store {
         snapshots = try Self.allSnapshots(database, &verification)
         chunkIDs = try Self.allChunkIDs(database)
       } else {
-        snapshots = try references.map { try SnapshotCatalog.resolve($0, in: database) }
+        snapshots = Array(
+          try references.map { try SnapshotCatalog.resolve($0, in: database) }
+            .uniqued(on: \.id)
+        )
         chunkIDs = try Self.chunkIDs(namedBy: snapshots, database)
       }
       let chunks = try ChunkVerifier(control: control).run(database, chunkIDs: chunkIDs)

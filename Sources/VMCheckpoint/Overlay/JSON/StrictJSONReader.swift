@@ -14,6 +14,7 @@ struct StrictJSONReader {
 
   private let bytes: [UInt8]
   private let maximumValueCount: Int
+  private let maximumStringByteCount: Int
   private var position = 0
   private var valueCount = 0
   private var path = JSONPath()
@@ -26,9 +27,14 @@ struct StrictJSONReader {
   ///   line and the column (in bytes), each from 1.
   static func read(
     _ bytes: [UInt8],
-    maximumValueCount: Int
+    maximumValueCount: Int,
+    maximumStringByteCount: Int = Self.maximumStringByteCount
   ) throws(VMCheckpointError) -> StrictJSONValue {
-    var reader = StrictJSONReader(bytes: bytes, maximumValueCount: maximumValueCount)
+    var reader = StrictJSONReader(
+      bytes: bytes,
+      maximumValueCount: maximumValueCount,
+      maximumStringByteCount: maximumStringByteCount
+    )
     let value = try reader.readValue()
     reader.skipWhiteSpace()
     guard reader.position == bytes.count else {
@@ -37,9 +43,10 @@ struct StrictJSONReader {
     return value
   }
 
-  private init(bytes: [UInt8], maximumValueCount: Int) {
+  private init(bytes: [UInt8], maximumValueCount: Int, maximumStringByteCount: Int) {
     self.bytes = bytes
     self.maximumValueCount = maximumValueCount
+    self.maximumStringByteCount = maximumStringByteCount
   }
 
   private var current: UInt8? { position < bytes.count ? bytes[position] : nil }
@@ -202,13 +209,13 @@ struct StrictJSONReader {
 extension StrictJSONReader {
   private mutating func readString() throws(VMCheckpointError) -> String {
     position += 1
-    let limit = position + Self.maximumStringByteCount
+    let limit = position + maximumStringByteCount
     var text: [UInt8] = []
     var runStart = position
     while true {
       guard let byte = current else { throw syntaxError("a string has no end") }
       guard position < limit else {
-        throw syntaxError("a string of more than \(Self.maximumStringByteCount) bytes")
+        throw syntaxError("a string of more than \(maximumStringByteCount) bytes")
       }
       switch byte {
       case UInt8(ascii: "\""):

@@ -19,7 +19,7 @@ struct StoredOverlays {
   private let layout: RAMLayout
 
   /// No VM has more: a few for the VM and three for each of at most 2¹⁶ virtual processors.
-  private static let maximumCount = 1 << 18
+  static let maximumCount = 1 << 18
 
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the rows break a rule, or stored
   ///   contents cannot be read.

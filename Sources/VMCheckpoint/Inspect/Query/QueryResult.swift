@@ -1,0 +1,60 @@
+/// A value of SQLite's.
+public enum QueryValue: Hashable, Sendable {
+  /// NULL.
+  case null
+  /// INTEGER.
+  case integer(Int64)
+  /// REAL; finite.
+  case real(Double)
+  /// TEXT.
+  case text(String)
+}
+
+/// The answer to a ``StoreQuery``.
+public struct QueryResult: Hashable, Sendable {
+  /// The most rows that an answer has. Every query stays far below it, but for stores that
+  /// are damaged, or made to mislead.
+  public static let maximumRowCount = 100_000
+
+  /// The most bytes of text that an answer has, for the same reason.
+  static let maximumTextByteCount = 64 << 20
+
+  /// The query's parameters with the values that the SQL saw, in their order.
+  public var arguments: [QueryArgument]
+  /// The names of the columns.
+  public var columns: [String]
+  /// Each with a value for every column.
+  public var rows: [[QueryValue]]
+  /// Whether there were more rows than ``maximumRowCount``.
+  public var isTruncated: Bool
+}
+
+/// A parameter's value.
+public struct QueryArgument: Hashable, Sendable {
+  /// Without the colon that it has in SQL.
+  public var name: String
+  /// What the SQL sees.
+  public var value: QueryValue
+}
+
+extension QueryArgument {
+  /// A line for the sqlite3 shell that sets the parameter.
+  public var shellLine: String { ".parameter set :\(name) \(shellValue)" }
+
+  /// An SQL expression in the shell's quotation marks. Text goes in as it is where it is a name as
+  /// vmckpt gives them; a store made by others may hold any, which neither the shell's quoting nor a
+  /// terminal would leave alone.
+  private var shellValue: String {
+    switch value {
+    case .null: return "NULL"
+    case .integer(let number): return "\(number)"
+    case .real(let number): return "\(number)"
+    case .text(let text):
+      guard text.utf8.allSatisfy(SnapshotName.allows) else {
+        let digits = text.utf8.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }
+        return "\"CAST(x'\(digits.joined())' AS TEXT)\""
+      }
+      return "\"'\(text)'\""
+    }
+  }
+}

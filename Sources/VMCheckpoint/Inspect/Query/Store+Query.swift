@@ -1,0 +1,133 @@
+import GRDB
+import GRDBSQLite
+
+extension Store {
+  /// Asks `query`, in one read transaction.
+  ///
+  /// - Parameter arguments: Values by the parameters' names, as users write them; those left out
+  ///   have their default.
+  /// - Throws: ``VMCheckpointError``: `invalidArgument`, `notFound`, `corrupt`, `locked`, `cancelled`.
+  public func answer(
+    _ query: StoreQuery,
+    arguments: [String: String] = [:],
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> QueryResult {
+    try readInterruptibly(control: control) { database in
+      let arguments = try query.arguments(arguments, in: database)
+      let statement = try database.makeStatement(sql: query.sql)
+      statement.arguments = StatementArguments(
+        Dictionary(uniqueKeysWithValues: arguments.map { ($0.name, $0.value.databaseValue) })
+      )
+      var result = QueryResult(
+        arguments: arguments,
+        columns: statement.columnNames,
+        rows: [],
+        isTruncated: false
+      )
+      var textByteCount = 0
+      let rows = try Row.fetchCursor(statement)
+      while let row = try rows.next() {
+        guard result.rows.count < QueryResult.maximumRowCount else {
+          result.isTruncated = true
+          break
+        }
+        let values = try row.databaseValues.map(QueryValue.init)
+        textByteCount += values.reduce(0) { $0 + $1.textByteCount }
+        guard textByteCount <= QueryResult.maximumTextByteCount else {
+          throw VMCheckpointError(
+            .corrupt,
+            "the answer has more than \(QueryResult.maximumTextByteCount) bytes of text",
+            hint: "see what is hurt with: vmckpt verify"
+          )
+        }
+        result.rows.append(values)
+      }
+      return result
+    }
+  }
+
+  /// The values that the SQL of `query` would see.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidArgument`, `notFound`, `corrupt`, `locked`.
+  public func resolve(
+    _ arguments: [String: String],
+    of query: StoreQuery
+  ) throws(VMCheckpointError) -> [QueryArgument] {
+    try read { try query.arguments(arguments, in: $0) }
+  }
+
+  /// The absolute path of the store's file, without symbolic links.
+  package var filePath: String { location.file }
+
+  /// The parameter `:snapshot` for the snapshot that `reference` names, as a query's would be.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidArgument`, `notFound`, `corrupt`, `locked`.
+  package func snapshotArgument(
+    _ reference: SnapshotReference
+  ) throws(VMCheckpointError) -> QueryArgument {
+    try read { database in
+      let name = try SnapshotCatalog.resolve(reference, in: database).name
+      return QueryArgument(name: "snapshot", value: .text(name))
+    }
+  }
+
+  /// Runs `body` in a read transaction that a cancellation ends soon, also in the midst of a
+  /// statement.
+  func readInterruptibly<Result>(
+    control: OperationControl,
+    _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    try withConnection(control: control) { database in
+      let connection = database.sqliteConnection
+      // Called every some 100,000 instructions of SQLite's machine: a few milliseconds.
+      sqlite3_progress_handler(
+        connection,
+        100_000,
+        { Unmanaged<CancellationFlag>.fromOpaque($0!).takeUnretainedValue().isCancelled ? 1 : 0 },
+        Unmanaged.passUnretained(control.cancellation).toOpaque()
+      )
+      defer { sqlite3_progress_handler(connection, 0, nil, nil) }
+      return try withExtendedLifetime(control.cancellation) {
+        try database.readOnly {
+          var result: Result?
+          try database.inTransaction(.deferred) {
+            result = try body(database)
+            return .commit
+          }
+          return result!
+        }
+      }
+    }
+  }
+}
+
+extension QueryValue {
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` for a BLOB, which no query gives.
+  fileprivate init(_ value: DatabaseValue) throws {
+    switch value.storage {
+    case .null: self = .null
+    case .int64(let number): self = .integer(number)
+    case .double(let number): self = number.isFinite ? .real(number) : .null
+    case .string(let text): self = .text(text)
+    case .blob:
+      throw VMCheckpointError(
+        .corrupt,
+        "a row is damaged: it holds a value of another type",
+        hint: "see what is hurt with: vmckpt verify"
+      )
+    }
+  }
+
+  fileprivate var databaseValue: DatabaseValue {
+    switch self {
+    case .null: .null
+    case .integer(let number): number.databaseValue
+    case .real(let number): number.databaseValue
+    case .text(let text): text.databaseValue
+    }
+  }
+
+  fileprivate var textByteCount: Int {
+    if case .text(let text) = self { text.utf8.count } else { 0 }
+  }
+}

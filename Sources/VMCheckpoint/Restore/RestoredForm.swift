@@ -1,0 +1,65 @@
+/// What restored RAM is written as: a file of its own, or part of one that holds more.
+struct RestoredForm {
+  /// Bytes of the file that are not RAM.
+  struct Part {
+    var offset: UInt64
+    var bytes: ArraySlice<UInt8>
+
+    var endOffset: UInt64 { offset + UInt64(bytes.count) }
+
+    func withBytes(
+      _ body: (UnsafeRawBufferPointer) throws(VMCheckpointError) -> Void
+    ) throws(VMCheckpointError) {
+      // Array's own closures only rethrow untyped errors.
+      let result = bytes.withUnsafeBytes { buffer in
+        Result { () throws(VMCheckpointError) in try body(buffer) }
+      }
+      try result.get()
+    }
+  }
+
+  /// Where RAM stands.
+  var placement: RAMPlacement
+  /// In ascending order of offset, none over RAM or another. What neither they nor RAM hold is zero.
+  var parts: [Part]
+  /// The size of the file.
+  var byteCount: UInt64
+
+  /// A flat RAM file.
+  init(flat layout: RAMLayout) {
+    placement = RAMPlacement(flat: layout)
+    parts = []
+    byteCount = layout.fileByteCount
+  }
+
+  init(placement: RAMPlacement, parts: [Part], byteCount: UInt64) {
+    self.placement = placement
+    self.parts = parts
+    self.byteCount = byteCount
+  }
+
+  /// What a stream of the file consists of, in order.
+  enum Section {
+    case ram(RAMPlacement.Piece)
+    case part(Part)
+
+    var offset: UInt64 {
+      switch self {
+      case .ram(let piece): piece.fileOffset
+      case .part(let part): part.offset
+      }
+    }
+
+    var endOffset: UInt64 {
+      switch self {
+      case .ram(let piece): piece.endFileOffset
+      case .part(let part): part.endOffset
+      }
+    }
+  }
+
+  /// RAM and the other parts in ascending order of offset.
+  var sections: [Section] {
+    (placement.pieces.map(Section.ram) + parts.map(Section.part)).sorted { $0.offset < $1.offset }
+  }
+}

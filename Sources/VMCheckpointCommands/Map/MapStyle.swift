@@ -1,0 +1,125 @@
+import VMCheckpoint
+
+/// A colour of red, green and blue.
+struct MapColour: Hashable {
+  var red: UInt8
+  var green: UInt8
+  var blue: UInt8
+
+  init(_ rgb: UInt32) {
+    red = UInt8(truncatingIfNeeded: rgb >> 16)
+    green = UInt8(truncatingIfNeeded: rgb >> 8)
+    blue = UInt8(truncatingIfNeeded: rgb)
+  }
+
+  /// `#rrggbb`.
+  var hex: String {
+    "#"
+      + [red, green, blue].map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+
+  /// This colour over `ground`, with `part` of 0 (only the ground) to `whole` (only this colour).
+  func over(_ ground: MapColour, part: Int, of whole: Int) -> MapColour {
+    func mix(_ own: UInt8, _ other: UInt8) -> UInt8 {
+      UInt8((Int(own) * part + Int(other) * (whole - part)) / whole)
+    }
+    var result = self
+    result.red = mix(red, ground.red)
+    result.green = mix(green, ground.green)
+    result.blue = mix(blue, ground.blue)
+    return result
+  }
+
+  static let paper = MapColour(0xffffff)
+  static let ink = MapColour(0x202428)
+  static let mark = MapColour(0x000000)
+}
+
+extension PageClass {
+  /// For legends.
+  var title: String {
+    switch self {
+    case .zero: "zero"
+    case .unique: "unique"
+    case .sharedWithParent: "shared with the parent"
+    case .sharedWithinVM: "shared within the VM"
+    case .sharedWithOtherVMs: "shared with other VMs"
+    case .unchanged: "unchanged"
+    case .added: "added"
+    case .zeroed: "zeroed"
+    case .changed: "changed"
+    }
+  }
+
+  /// Hues that people with colour-blindness tell apart too (Okabe and Ito's).
+  var colour: MapColour {
+    switch self {
+    case .zero: MapColour(0xe9edf0)
+    case .unique: MapColour(0x0072b2)
+    case .sharedWithParent, .added: MapColour(0x009e73)
+    case .sharedWithinVM, .zeroed: MapColour(0xcc79a7)
+    case .sharedWithOtherVMs, .changed: MapColour(0xd55e00)
+    case .unchanged: MapColour(0x8a979e)
+    }
+  }
+
+  /// For terminals; told apart without colour.
+  var character: Character {
+    switch self {
+    case .zero: "·"
+    case .unique, .changed: "█"
+    case .sharedWithParent, .unchanged: "░"
+    case .sharedWithinVM, .zeroed: "▒"
+    case .sharedWithOtherVMs, .added: "▓"
+    }
+  }
+
+  /// The parameter of the terminal's colour (ECMA-48, SGR).
+  var terminalColour: Int {
+    switch self {
+    case .zero: 90
+    case .unique: 34
+    case .sharedWithParent, .added: 32
+    case .sharedWithinVM, .zeroed: 35
+    case .sharedWithOtherVMs, .changed: 31
+    case .unchanged: 37
+    }
+  }
+
+  /// Whether a few such pages are what one looks for, whatever else is in the cell.
+  fileprivate var isChange: Bool { [.added, .zeroed, .changed].contains(self) }
+}
+
+/// What a cell shows.
+struct CellLook: Hashable {
+  /// How finely colours tell how much of a cell is of its class: few, so that a picture has a small
+  /// palette.
+  static let levelCount = 8
+
+  /// The class that most of the cell's pages have, not counting zero pages, and unchanged ones only
+  /// where nothing changed.
+  var pageClass: PageClass
+  /// 1 to ``levelCount``: how many of the cell's pages are not zero or, where some changed, changed.
+  var level: Int
+
+  init(classes: [PageClass], pageCounts: [UInt64], ramPageCount: UInt64) {
+    let counts = zip(classes, pageCounts).filter { $0.0 != .zero && $0.1 > 0 }
+    let changes = counts.filter { $0.0.isChange }
+    let shown = changes.isEmpty ? counts : changes
+    guard let most = shown.max(by: { $0.1 < $1.1 }) else {
+      pageClass = .zero
+      level = Self.levelCount
+      return
+    }
+    pageClass = most.0
+    let share = Double(shown.reduce(0) { $0 + $1.1 }) / Double(max(1, ramPageCount))
+    level = max(1, min(Self.levelCount, Int((share * Double(Self.levelCount)).rounded(.up))))
+  }
+
+  /// Even the lowest level stands out from zero pages.
+  var colour: MapColour {
+    guard pageClass != .zero else { return pageClass.colour }
+    let whole = Self.levelCount + 4
+    return pageClass.colour.over(PageClass.zero.colour, part: level + 4, of: whole)
+  }
+}

@@ -1,0 +1,87 @@
+import VMCheckpoint
+
+/// What `map` prints.
+struct MapOutput: CommandOutput, Hashable {
+  struct Region: Codable, Hashable, Sendable {
+    var gpa: UInt64
+    var bytes: UInt64
+    var name: String
+  }
+
+  struct Cell: Codable, Hashable, Sendable {
+    var firstPFN: UInt64
+    var ramPages: UInt64
+    /// By class.
+    var pages: [String: UInt64]
+    var overlayPages: Int
+
+    enum CodingKeys: String, CodingKey {
+      case firstPFN = "first_pfn"
+      case ramPages = "ram_pages"
+      case pages
+      case overlayPages = "overlay_pages"
+    }
+  }
+
+  struct Overlay: Codable, Hashable, Sendable {
+    var pfn: UInt64
+    /// The active one first.
+    var kinds: [OverlayKind]
+  }
+
+  var snapshot: String
+  @Nullable var base: String?
+  var vm: String
+  @Nullable var parent: String?
+  /// Where the picture was written.
+  @Nullable var path: String?
+  var cellPages: UInt64
+  /// Pages by class.
+  var classes: [String: UInt64]
+  var regions: [Region]
+  var cells: [Cell]
+  var overlays: [Overlay]
+
+  /// Whether the text may have colours; no part of the result.
+  var usesColour = false
+
+  enum CodingKeys: String, CodingKey {
+    case snapshot, base, vm, parent, path
+    case cellPages = "cell_pages"
+    case classes, regions, cells, overlays
+  }
+
+  init(_ map: MemoryMap, path: String?, usesColour: Bool) {
+    func byClass(_ counts: [UInt64]) -> [String: UInt64] {
+      Dictionary(uniqueKeysWithValues: zip(map.classes.map(\.rawValue), counts))
+    }
+    snapshot = map.snapshot
+    base = map.base
+    vm = map.vm
+    parent = map.parent
+    self.path = path
+    cellPages = map.cellPageCount
+    classes = byClass(map.pageCounts)
+    regions = map.regions.map { Region(gpa: $0.gpa, bytes: $0.byteCount, name: $0.name) }
+    cells = map.cells.map {
+      Cell(
+        firstPFN: $0.firstPFN,
+        ramPages: $0.ramPageCount,
+        pages: byClass($0.pageCounts),
+        overlayPages: $0.overlayPageCount
+      )
+    }
+    overlays = map.overlays.map { Overlay(pfn: $0.pfn, kinds: $0.kinds) }
+    self.usesColour = usesColour
+  }
+
+  /// In the order of the library, which objects do not keep.
+  var orderedClasses: [PageClass] {
+    base == nil ? PageClass.ofOneSnapshot : PageClass.ofChanges
+  }
+
+  var text: String {
+    let map = MapText(output: self, usesColour: usesColour)
+    return path.map { "Wrote \(printable($0))\n\(map.legend)" } ?? map.text
+  }
+}

@@ -1,0 +1,50 @@
+import Glibc
+
+/// A program with its arguments, for this process to become.
+package struct ProgramInvocation: Hashable, Sendable {
+  /// The file to execute.
+  package var path: String
+  /// The first is the program's name.
+  package var arguments: [String]
+
+  /// Executes the program in place of this process: signals and the exit code are its own from then
+  /// on. Ends the process when that is not possible.
+  ///
+  /// What the program writes holds guests' memory, so that files it creates are their owner's only.
+  func takeOver() -> Never {
+    umask(0o077)
+    // Ignored signals stay so through exec; a reader that goes away must end the program.
+    signal(SIGPIPE, SIG_DFL)
+    let argv = arguments.map { strdup($0) } + [nil]
+    execv(path, argv)
+    let reason = systemErrorText(errno)
+    try? OutputDescriptor(descriptor: STDERR_FILENO)
+      .write("vmckpt: cannot run \(printable(path)): \(reason)\n")
+    Glibc.exit(SysExit.unavailable)
+  }
+
+  /// The first executable file called `name` in the directories of `searchPath`, which colons
+  /// separate as in `PATH`. Relative directories are left out: they would run what somebody put
+  /// where the user happens to stand.
+  static func find(_ name: String, searchPath: String) -> String? {
+    searchPath.split(separator: ":").lazy
+      .filter { $0.hasPrefix("/") }
+      .map { "\($0)/\(name)" }
+      .first { isFile($0) && access($0, X_OK) == 0 }
+  }
+
+  /// Whether there is a regular file at `path`.
+  static func isFile(_ path: String) -> Bool {
+    var status = stat()
+    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+  }
+
+  /// The directory of this process's executable, if `/proc` tells.
+  static var ownDirectory: String? {
+    var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
+    let count = readlink("/proc/self/exe", &buffer, Int(PATH_MAX))
+    guard count > 0 else { return nil }
+    let path = String(decoding: buffer[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
+    return path.lastIndex(of: "/").map { String(path[..<$0]) }
+  }
+}
