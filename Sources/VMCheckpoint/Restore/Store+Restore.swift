@@ -46,6 +46,15 @@ extension Store {
         try overlaysFile?.write(plan.overlaysJSON)
         try overlaysFile?.commit()
         fileByteCount = plan.form.byteCount
+      case (.qemu, _):
+        let restore = try QEMUDirectoryRestore(request, plan: plan, control: control)
+        try restore.run(database, patches: patches) {
+          try overlaysFile?.write(plan.overlaysJSON)
+          try control.cancellation.check()
+        }
+        try overlaysFile?.commit()
+        if case .file(let targetPath) = request.output { path = targetPath }
+        fileByteCount = plan.layout.fileByteCount
       case (.qemuStream, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)

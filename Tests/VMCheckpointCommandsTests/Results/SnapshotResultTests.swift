@@ -41,6 +41,7 @@ import VMCheckpointCommands
           "new_stored_bytes": 50000000,
           "overlay_count": 2,
           "parent": null,
+          "paused_seconds": null,
           "ram_bytes": 1073741824,
           "stored_pages": 81440,
           "uuid": "5d1c",
