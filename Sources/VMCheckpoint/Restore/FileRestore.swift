@@ -18,6 +18,7 @@ struct FileRestore {
   let plan: RestorePlan
   let output: OutputFile
   let verifiesPages: Bool
+  let clock: StageClock<RestoreStage>
   let control: OperationControl
 
   /// Writes all pages, then the patches.
@@ -45,7 +46,8 @@ struct FileRestore {
   }
 
   private func writePages(_ database: Database, _ writeback: BackgroundWriteback) throws {
-    let (output, placement, verifies) = (self.output, plan.form.placement, verifiesPages)
+    let (output, placement) = (self.output, plan.form.placement)
+    let (verifies, clock) = (verifiesPages, clock)
     let title = plan.snapshot.title
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
@@ -53,10 +55,18 @@ struct FileRestore {
       makeWorker: { () throws(VMCheckpointError) in
         let decoder = try LZ4FrameDecoder()
         return { job throws(VMCheckpointError) in
-          var problem = job.chunk.decompress(with: decoder, verifyingDigests: verifies)
-          if problem == nil { problem = try Self.scatter(job, to: output, placement) }
+          let byteCount = job.pageCount * Page.byteCount
+          var problem = clock.measure(.decompress, byteCount: job.chunk.validPages.count) {
+            job.chunk.decompress(with: decoder, verifyingDigests: verifies)
+          }
+          if problem == nil {
+            problem = try clock.measure(.write, byteCount: byteCount) {
+              () throws(VMCheckpointError) in
+              try Self.scatter(job, to: output, placement)
+            }
+          }
           if let problem { throw Self.damaged(job.extents, title, problem) }
-          writeback.note(byteCount: job.pageCount * Page.byteCount)
+          writeback.note(byteCount: byteCount)
         }
       },
       produce: { pool in try readChunks(database, into: pool) }
@@ -84,7 +94,14 @@ struct FileRestore {
             job.extents.removeAll(keepingCapacity: true)
             job.extents.append(contentsOf: rest[..<end])
             rest = rest[end...]
-            if let problem = try reader.load(chunkID, into: job.chunk) {
+            let start = MonotonicClock.nowSeconds
+            let problem = try reader.load(chunkID, into: job.chunk)
+            clock.add(
+              .read,
+              seconds: MonotonicClock.nowSeconds - start,
+              byteCount: job.chunk.storedByteCount
+            )
+            if let problem {
               throw Self.damaged(job.extents, plan.snapshot.title, problem)
             }
             donePageCount += UInt64(job.pageCount)

@@ -124,4 +124,8 @@ public struct RestoreResult: Sendable, Codable, Hashable {
   public var verifiedPages: Bool
   /// Wall time, waiting for other operations included.
   public var durationSeconds: Double
+
+  /// Where the time went, added up over threads: `read` chunks, `decompress` them, `write` their
+  /// pages, and `sync` the file.
+  public var stages: [StageTime]
 }

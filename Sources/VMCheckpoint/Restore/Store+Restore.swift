@@ -21,6 +21,7 @@ extension Store {
       let fileByteCount: UInt64
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
+      let clock = StageClock<RestoreStage>()
       var path: String?
       switch (request.format, request.output) {
       case (.raw, .file(let targetPath)), (.propolis, .file(let targetPath)):
@@ -29,9 +30,10 @@ extension Store {
           plan: plan,
           output: output,
           verifiesPages: request.verifiesPages,
+          clock: clock,
           control: control
         ).run(database, patches: patches)
-        path = try finish(output, targetPath, overlaysFile, plan, control)
+        path = try finish(output, targetPath, overlaysFile, plan, clock, control)
         fileByteCount = plan.form.byteCount
       case (.raw, .stream(let fileDescriptor)), (.propolis, .stream(let fileDescriptor)):
         try StreamRestore(
@@ -41,13 +43,14 @@ extension Store {
             cancellation: control.cancellation
           ),
           verifiesPages: request.verifiesPages,
+          clock: clock,
           control: control
         ).run(database, patches: patches)
         try overlaysFile?.write(plan.overlaysJSON)
         try overlaysFile?.commit()
         fileByteCount = plan.form.byteCount
       case (.qemu, _):
-        let restore = try QEMUDirectoryRestore(request, plan: plan, control: control)
+        let restore = try QEMUDirectoryRestore(request, plan: plan, clock: clock, control: control)
         try restore.run(database, patches: patches) {
           try overlaysFile?.write(plan.overlaysJSON)
           try control.cancellation.check()
@@ -57,11 +60,11 @@ extension Store {
         fileByteCount = plan.layout.fileByteCount
       case (.qemuStream, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
-        fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, clock: clock, control: control)
           .run(database, patches: patches, to: output.descriptor.rawValue)
-        path = try finish(output, targetPath, overlaysFile, plan, control)
+        path = try finish(output, targetPath, overlaysFile, plan, clock, control)
       case (.qemuStream, .stream(let fileDescriptor)):
-        fileByteCount = try QEMUStreamRestore(request, plan: plan, control: control)
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, clock: clock, control: control)
           .run(database, patches: patches, to: fileDescriptor)
         try overlaysFile?.write(plan.overlaysJSON)
         try overlaysFile?.commit()
@@ -74,7 +77,8 @@ extension Store {
         storedPageCount: plan.snapshot.storedPageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,
-        durationSeconds: MonotonicClock.nowSeconds - start
+        durationSeconds: MonotonicClock.nowSeconds - start,
+        stages: clock.times
       )
     }
   }
@@ -87,11 +91,14 @@ extension Store {
     _ targetPath: String,
     _ overlaysFile: OutputFile?,
     _ plan: RestorePlan,
+    _ clock: StageClock<RestoreStage>,
     _ control: OperationControl
   ) throws -> String {
     try overlaysFile?.write(plan.overlaysJSON)
     try control.cancellation.check()
-    try output.commit()
+    try clock.measure(.sync, byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount) {
+      try output.commit()
+    }
     do {
       try overlaysFile?.commit()
     } catch {

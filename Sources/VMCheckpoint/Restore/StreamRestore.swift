@@ -11,6 +11,7 @@ struct StreamRestore {
   let plan: RestorePlan
   let sink: any FlatRAMSink
   let verifiesPages: Bool
+  let clock: StageClock<RestoreStage>
   let control: OperationControl
 
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; part of RAM may be written then.
@@ -23,7 +24,8 @@ struct StreamRestore {
     var loader = try WindowLoader(
       database,
       snapshot: plan.snapshot,
-      verifiesPages: verifiesPages
+      verifiesPages: verifiesPages,
+      clock: clock
     )
     var progress = ProgressReporter(
       control,
@@ -48,7 +50,9 @@ struct StreamRestore {
         bytes.initializeMemory(as: UInt8.self, repeating: 0)
         try loader.load(firstPFN: firstPFN, pageCount: count, into: bytes)
         Self.apply(patches, firstPFN: firstPFN, pageCount: count, to: bytes)
-        try sink.write(UnsafeRawBufferPointer(bytes))
+        try clock.measure(.write, byteCount: bytes.count) {
+          try sink.write(UnsafeRawBufferPointer(bytes))
+        }
         pageIndex += count
         progress.report(
           completedByteCount: piece.fileOffset + pageIndex << UInt64(Page.shift)
@@ -95,6 +99,7 @@ private struct WindowLoader {
   private let database: Database
   private let snapshot: SnapshotRow
   private let verifiesPages: Bool
+  private let clock: StageClock<RestoreStage>
   private let reader: ChunkReader
   private let decoder: LZ4FrameDecoder
   private let chunk = ChunkBuffer()
@@ -102,7 +107,13 @@ private struct WindowLoader {
   private var extents: [Extent] = []
   private var pageCount: UInt64 = 0
 
-  init(_ database: Database, snapshot: SnapshotRow, verifiesPages: Bool) throws {
+  init(
+    _ database: Database,
+    snapshot: SnapshotRow,
+    verifiesPages: Bool,
+    clock: StageClock<RestoreStage>
+  ) throws {
+    self.clock = clock
     self.database = database
     self.snapshot = snapshot
     self.verifiesPages = verifiesPages
@@ -121,10 +132,9 @@ private struct WindowLoader {
       try readExtents(firstPFN: firstPFN, endPFN: firstPFN + pageCount)
       for extent in extents {
         if extent.chunkID != chunk.chunkID {
-          let problem =
-            try reader.load(extent.chunkID, into: chunk)
-            ?? chunk.decompress(with: decoder, verifyingDigests: verifiesPages)
-          if let problem { throw FileRestore.damaged([extent], snapshot.title, problem) }
+          if let problem = try load(extent.chunkID) {
+            throw FileRestore.damaged([extent], snapshot.title, problem)
+          }
         }
         guard extent.endSlot <= chunk.pageCount else {
           throw FileRestore.damaged([extent], snapshot.title, "it has too few pages")
@@ -132,6 +142,20 @@ private struct WindowLoader {
         copy(extent, firstPFN: firstPFN, endPFN: firstPFN + pageCount, to: bytes)
       }
       return .commit
+    }
+  }
+
+  private func load(_ chunkID: Int64) throws -> String? {
+    let start = MonotonicClock.nowSeconds
+    let problem = try reader.load(chunkID, into: chunk)
+    clock.add(
+      .read,
+      seconds: MonotonicClock.nowSeconds - start,
+      byteCount: chunk.storedByteCount
+    )
+    if let problem { return problem }
+    return clock.measure(.decompress, byteCount: chunk.validPages.count) {
+      chunk.decompress(with: decoder, verifyingDigests: verifiesPages)
     }
   }
 

@@ -47,18 +47,27 @@ final class RAMWindow: @unchecked Sendable {
     return UnsafeMutableRawBufferPointer(rebasing: bytes[start..<(start + Page.byteCount)])
   }
 
-  /// Finds zero pages and computes the digests of the others.
-  func scan() {
+  /// Finds zero pages.
+  ///
+  /// - Returns: The number of the others.
+  func findZeroPages() -> Int {
     let base = UnsafeRawPointer(bytes.baseAddress!)
+    var otherCount = 0
     for index in 0..<pageCount {
-      let page = base + index * Page.byteCount
-      let zero = ZeroPage.isZero(page)
+      let zero = ZeroPage.isZero(base + index * Page.byteCount)
       isZero[index] = zero
-      if !zero {
-        digests[index] = PageDigest(
-          of: UnsafeRawBufferPointer(start: page, count: Page.byteCount)
-        )
-      }
+      if !zero { otherCount += 1 }
+    }
+    return otherCount
+  }
+
+  /// Computes the digests of the pages that are not zero.
+  func computeDigests() {
+    let base = UnsafeRawPointer(bytes.baseAddress!)
+    for index in 0..<pageCount where !isZero[index] {
+      digests[index] = PageDigest(
+        of: UnsafeRawBufferPointer(start: base + index * Page.byteCount, count: Page.byteCount)
+      )
     }
   }
 }

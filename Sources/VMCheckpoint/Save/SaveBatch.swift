@@ -12,16 +12,20 @@ struct SaveBatch {
   static let byteLimit = 8 << 20
 
   /// Rows other than chunks cost about this much.
-  private static let rowByteCount = 64
+  private static let byteCountOfRow = 64
 
   private let database: Database
   private let exchange: SaveExchange
   private let commit: CommitStatement
-  private var byteCount = 0
+  private let clock: StageClock<SaveStage>
+  /// Of the chunks that the open transaction has.
+  private(set) var chunkByteCount = 0
+  private var rowByteCount = 0
   /// Whether a commit was started that was not waited for.
   private(set) var mayBeCommitting = false
 
-  init(_ database: Database, exchange: SaveExchange) throws {
+  init(_ database: Database, exchange: SaveExchange, clock: StageClock<SaveStage>) throws {
+    self.clock = clock
     self.database = database
     self.exchange = exchange
     commit = try CommitStatement(database)
@@ -43,17 +47,20 @@ struct SaveBatch {
     mayBeCommitting = false
   }
 
-  mutating func add(chunkByteCount: Int) { byteCount += chunkByteCount }
-  mutating func add(rowCount: Int) { byteCount += rowCount * Self.rowByteCount }
+  mutating func add(chunkByteCount: Int) { self.chunkByteCount += chunkByteCount }
+  mutating func add(rowCount: Int) { rowByteCount += rowCount * Self.byteCountOfRow }
 
-  var isFull: Bool { byteCount >= Self.byteLimit }
+  var isFull: Bool { chunkByteCount + rowByteCount >= Self.byteLimit }
 
   /// Lets the exchange's thread commit what is open. An error comes from the exchange later.
   mutating func startCommit() throws {
-    byteCount = 0
+    let chunkByteCount = chunkByteCount
+    (self.chunkByteCount, rowByteCount) = (0, 0)
     guard database.isInsideTransaction else { return }
     mayBeCommitting = true
-    try exchange.startCommit { [commit] in try commit.statement.run() }
+    try exchange.startCommit { [commit, clock] in
+      try clock.measure(.sync, byteCount: chunkByteCount) { try commit.statement.run() }
+    }
   }
 
   /// Handed to the thread that commits, which alone uses the connection then.

@@ -67,7 +67,10 @@ final class SaveExchange: @unchecked Sendable {
   private var isClosed = false
   private var failure: VMCheckpointError?
 
-  init(windowCount: Int, chunkCount: Int) {
+  private let clock: StageClock<SaveStage>
+
+  init(windowCount: Int, chunkCount: Int, clock: StageClock<SaveStage>) {
+    self.clock = clock
     freeWindows = (0..<windowCount).map { _ in RAMWindow() }
     freeChunks = (0..<chunkCount).map { _ in ChunkBuffer() }
   }
@@ -80,20 +83,31 @@ final class SaveExchange: @unchecked Sendable {
       do throws(VMCheckpointError) {
         switch work {
         case .compress(let chunk):
-          chunk.compress()
+          clock.measure(.compress, byteCount: chunk.validPages.count) { chunk.compress() }
           finish(chunk)
         case .scan(let window):
-          let hasRead = try reader.readWindow(into: window)
-          if hasRead {
-            substitution.apply(to: window)
-            window.scan()
-          }
+          let hasRead = try read(window, reader, substitution)
           finish(window, hasRead: hasRead)
         }
       } catch {
         fail(error)
       }
     }
+  }
+
+  private func read(
+    _ window: RAMWindow,
+    _ reader: any RAMReader,
+    _ substitution: UnderlaySubstitution
+  ) throws(VMCheckpointError) -> Bool {
+    let start = MonotonicClock.nowSeconds
+    guard try reader.readWindow(into: window) else { return false }
+    substitution.apply(to: window)
+    let byteCount = window.pageCount * Page.byteCount
+    clock.add(.read, seconds: MonotonicClock.nowSeconds - start, byteCount: byteCount)
+    let pageCount = clock.measure(.scan, byteCount: byteCount) { window.findZeroPages() }
+    clock.measure(.digest, byteCount: pageCount * Page.byteCount) { window.computeDigests() }
+    return true
   }
 
   private func takeWork() -> Work? {

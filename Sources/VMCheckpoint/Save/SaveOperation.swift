@@ -20,6 +20,7 @@ struct SaveOperation {
   private let snapshotID: Int64
   private let firstNewChunkID: Int64
 
+  private let clock: StageClock<SaveStage>
   private let exchange: SaveExchange
   private let chunkWriter: ChunkWriter
   private var storer: PageStorer
@@ -28,6 +29,8 @@ struct SaveOperation {
   private var ramDigester = RAMDigester()
   private var progress: ProgressReporter
 
+  /// What ``store(_:)`` has spent on waiting for chunks and on writing them.
+  private var freeingSeconds = 0.0
   private var openChunk: ChunkBuffer?
   private var nextChunkID: Int64
   private var lastWrittenChunkID: Int64
@@ -38,8 +41,10 @@ struct SaveOperation {
     prepared: PreparedSave,
     snapshotID: Int64,
     parentID: Int64?,
+    clock: StageClock<SaveStage>,
     control: OperationControl
   ) throws {
+    self.clock = clock
     self.database = database
     self.prepared = prepared
     self.control = control
@@ -52,9 +57,10 @@ struct SaveOperation {
     extents = try ExtentWriter(database, snapshotID: snapshotID)
     exchange = SaveExchange(
       windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
-      chunkCount: min(control.threadCount * 32 + 128, Self.maximumChunkCount)
+      chunkCount: min(control.threadCount * 32 + 128, Self.maximumChunkCount),
+      clock: clock
     )
-    batch = try SaveBatch(database, exchange: exchange)
+    batch = try SaveBatch(database, exchange: exchange, clock: clock)
     progress = ProgressReporter(
       control,
       phase: "saving",
@@ -71,6 +77,8 @@ struct SaveOperation {
     var newPageCount: UInt64
     var newStoredByteCount: UInt64
     var digest: [UInt8]
+    /// What the transaction that is left open has of them.
+    var uncommittedByteCount: Int
   }
 
   /// Stores RAM, overlays and device state, and leaves a transaction open that the caller
@@ -107,7 +115,8 @@ struct SaveOperation {
       storedPageCount: extents.storedPageCount,
       newPageCount: storer.newPageCount,
       newStoredByteCount: newStoredByteCount,
-      digest: digest
+      digest: digest,
+      uncommittedByteCount: batch.chunkByteCount
     )
     try rows.complete(totals, ramDigest: ramDigest)
     return totals
@@ -163,6 +172,8 @@ struct SaveOperation {
 
   private mutating func store(_ window: RAMWindow) throws {
     if storer.needsDatabase { try batch.awaitCommit() }
+    freeingSeconds = 0
+    let (start, before) = (MonotonicClock.nowSeconds, extents.storedPageCount)
     try storer.begin(window)
     for index in 0..<window.pageCount where !window.isZero[index] {
       // A page before may have filled a batch.
@@ -175,6 +186,11 @@ struct SaveOperation {
       extents.add(pfn: pfn, at: location)
       ramDigester.add(pfn: pfn, digest: digest)
     }
+    clock.add(
+      .lookUp,
+      seconds: MonotonicClock.nowSeconds - start - freeingSeconds,
+      byteCount: Int(extents.storedPageCount - before) * Page.byteCount
+    )
     if extents.pendingCount >= ExtentWriter.pendingLimit { try writeExtents() }
   }
 
@@ -204,6 +220,8 @@ struct SaveOperation {
 
   private mutating func freeChunk() throws -> ChunkBuffer {
     if let chunk = exchange.takeFreeChunk() { return chunk }
+    let start = MonotonicClock.nowSeconds
+    defer { freeingSeconds += MonotonicClock.nowSeconds - start }
     // All are under way: the oldest is the next to come back.
     guard let chunk = try exchange.nextCompressed() else {
       throw VMCheckpointError(.inputOutput, "chunk buffers were lost")
@@ -222,7 +240,7 @@ struct SaveOperation {
 
   private mutating func write(_ chunk: ChunkBuffer) throws {
     try batch.beginIfNeeded()
-    try chunkWriter.insert(chunk)
+    try clock.measure(.write, byteCount: chunk.storedByteCount) { try chunkWriter.insert(chunk) }
     lastWrittenChunkID = chunk.chunkID
     newStoredByteCount += UInt64(chunk.storedByteCount)
     batch.add(chunkByteCount: chunk.storedByteCount)
@@ -232,9 +250,10 @@ struct SaveOperation {
   /// Writes what extents can be written, and ends the batch when it is full.
   private mutating func writeExtents() throws {
     try batch.beginIfNeeded()
-    batch.add(
-      rowCount: try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false)
-    )
+    let rowCount = try clock.measure(.write) {
+      try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false)
+    }
+    batch.add(rowCount: rowCount)
     if batch.isFull { try batch.startCommit() }
   }
 

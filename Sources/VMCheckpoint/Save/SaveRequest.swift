@@ -166,4 +166,9 @@ public struct SaveResult: Sendable, Codable, Hashable {
   /// For how long a VM that was saved live was stopped; `nil` when it did not run before, or does
   /// not go on, or was not saved live.
   public var pausedSeconds: Double? = nil
+
+  /// Where the time went, added up over threads: `read` and `scan` all RAM that is in no hole,
+  /// `digest` and `look-up` the pages that are not zero, `compress` new ones, and `write` and `sync`
+  /// the chunks made of them.
+  public var stages: [StageTime]
 }

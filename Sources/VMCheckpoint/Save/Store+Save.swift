@@ -65,6 +65,7 @@ extension Store {
     return try withConnection(control: control) { database in
       try UnfinishedSnapshots.remove(database)
       let begun = try begin(prepared, database)
+      let clock = StageClock<SaveStage>()
       let lastChunkID = try ChunkWriter.nextChunkID(database) - 1
       do {
         var operation = try SaveOperation(
@@ -72,13 +73,14 @@ extension Store {
           prepared: prepared,
           snapshotID: begun.id,
           parentID: begun.parent?.id,
+          clock: clock,
           control: control
         )
         let totals = try operation.run()
         try control.cancellation.check()
         try writerLock?.requireInPlace()
         try chunkLock?.requireInPlace()
-        try database.commit()
+        try clock.measure(.sync, byteCount: totals.uncommittedByteCount) { try database.commit() }
         mergeIndex(database, control)
         return SaveResult(
           name: begun.name,
@@ -92,7 +94,8 @@ extension Store {
           overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },
           deviceStateCount: prepared.request.deviceStates.count,
           digest: hexadecimal(totals.digest),
-          durationSeconds: MonotonicClock.nowSeconds - start
+          durationSeconds: MonotonicClock.nowSeconds - start,
+          stages: clock.times
         )
       } catch {
         busy.observe(nil)

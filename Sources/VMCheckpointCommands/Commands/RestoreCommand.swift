@@ -95,6 +95,7 @@ struct RestoreCommand: VerbCommand {
   var format: RAMFormat = .raw
 
   @OptionGroup var threadOptions: ThreadOptions
+  @OptionGroup var timingOptions: TimingOptions
   @OptionGroup var common: CommonOptions
 
   var standardOutputCarriesRAM: Bool { output == "-" }
@@ -110,7 +111,12 @@ struct RestoreCommand: VerbCommand {
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
       try Store.open(at: storePath).restore(request, control: control)
     }
-    return RestoreOutput(result, overlaysPath: overlaysOut, warnings: warnings)
+    return RestoreOutput(
+      result,
+      overlaysPath: overlaysOut,
+      warnings: warnings,
+      showsStages: timingOptions.timing
+    )
   }
 
   /// What the arguments ask for.

@@ -112,6 +112,7 @@ struct SaveCommand: VerbCommand {
   var leaveStopped = false
 
   @OptionGroup var threadOptions: ThreadOptions
+  @OptionGroup var timingOptions: TimingOptions
   @OptionGroup var common: CommonOptions
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
@@ -125,6 +126,10 @@ struct SaveCommand: VerbCommand {
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
       try Store.save(request, toStoreAt: storePath, control: control)
     }
-    return SaveOutput(result, warnings: warnings)
+    return SaveOutput(
+      result,
+      warnings: warnings,
+      showsStages: timingOptions.timing
+    )
   }
 }

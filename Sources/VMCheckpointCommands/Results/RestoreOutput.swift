@@ -12,7 +12,10 @@ struct RestoreOutput: CommandOutput, Hashable {
   var appliedOverlayCount: Int
   var verified: Bool
   var durationSeconds: Double
+  var stages: [StageOutput]
   var warnings: [String]
+  /// Whether the text has the stages; JSON always does.
+  var showsStages = false
 
   enum CodingKeys: String, CodingKey {
     case name, uuid, path
@@ -22,10 +25,15 @@ struct RestoreOutput: CommandOutput, Hashable {
     case appliedOverlayCount = "applied_overlay_count"
     case verified
     case durationSeconds = "duration_seconds"
-    case warnings
+    case stages, warnings
   }
 
-  init(_ result: RestoreResult, overlaysPath: String?, warnings: [String]) {
+  init(
+    _ result: RestoreResult,
+    overlaysPath: String?,
+    warnings: [String],
+    showsStages: Bool = false
+  ) {
     name = result.name
     uuid = result.uuid
     path = result.path
@@ -35,7 +43,9 @@ struct RestoreOutput: CommandOutput, Hashable {
     appliedOverlayCount = result.appliedOverlayCount
     verified = result.verifiedPages
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
+    stages = result.stages.map { StageOutput($0) }
     self.warnings = warnings
+    self.showsStages = showsStages
   }
 
   var text: String {
@@ -48,5 +58,6 @@ struct RestoreOutput: CommandOutput, Hashable {
     if let overlaysPath { fields.add("Described in", overlaysPath) }
     fields.add("Verified", verified ? "every page's SHA-256" : "no")
     return "Restored \(printable(name)) to \(target) in \(time)\n" + fields.text
+      + (showsStages ? StageOutput.text(stages) : "")
   }
 }

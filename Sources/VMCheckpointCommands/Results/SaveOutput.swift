@@ -15,7 +15,10 @@ struct SaveOutput: CommandOutput, Hashable {
   var digest: String
   var durationSeconds: Double
   @Nullable var pausedSeconds: Double?
+  var stages: [StageOutput]
   var warnings: [String]
+  /// Whether the text has the stages; JSON always does.
+  var showsStages = false
 
   enum CodingKeys: String, CodingKey {
     case name, uuid, vm, parent
@@ -28,10 +31,10 @@ struct SaveOutput: CommandOutput, Hashable {
     case digest
     case durationSeconds = "duration_seconds"
     case pausedSeconds = "paused_seconds"
-    case warnings
+    case stages, warnings
   }
 
-  init(_ result: SaveResult, warnings: [String]) {
+  init(_ result: SaveResult, warnings: [String], showsStages: Bool = false) {
     name = result.name
     uuid = result.uuid
     vm = result.vm
@@ -45,7 +48,9 @@ struct SaveOutput: CommandOutput, Hashable {
     digest = result.digest
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
     pausedSeconds = result.pausedSeconds.map(HumanReadable.milliseconds)
+    stages = result.stages.map { StageOutput($0) }
     self.warnings = warnings
+    self.showsStages = showsStages
   }
 
   var text: String {
@@ -60,6 +65,7 @@ struct SaveOutput: CommandOutput, Hashable {
     fields.add("UUID", uuid)
     fields.add("Digest", digest)
     return "Saved \(printable(name)) in \(HumanReadable.seconds(durationSeconds))\n" + fields.text
+      + (showsStages ? StageOutput.text(stages) : "")
   }
 }
 

@@ -126,6 +126,7 @@ enum HelpTexts {
       --leave-stopped         With 'qemu:', do not let the VM go on when it is
                               saved.
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --timing                Show how long each stage of the work took.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.
@@ -183,6 +184,7 @@ enum HelpTexts {
       --format <format>       The format of what is written. (values: raw,
                               propolis, qemu-stream, qemu; default: raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
+      --timing                Show how long each stage of the work took.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.

@@ -8,7 +8,7 @@ import VMCheckpointCommands
       """
       {"name": "web/1", "uuid": "5d1c", "path": \(path), "fileByteCount": 1073741824,
        "storedPageCount": 81440, "appliedOverlayCount": 1, "verifiedPages": true,
-       "durationSeconds": 0.25}
+       "durationSeconds": 0.25, "stages": []}
       """
     )
   }
@@ -24,6 +24,7 @@ import VMCheckpointCommands
           "name": "web/1",
           "overlays_path": "o.json",
           "path": "/a/out.ram",
+          "stages": [],
           "stored_pages": 81440,
           "uuid": "5d1c",
           "verified": true,

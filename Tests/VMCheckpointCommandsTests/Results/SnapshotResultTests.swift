@@ -9,7 +9,9 @@ import VMCheckpointCommands
       """
       {"name": "web/1", "uuid": "5d1c", "vm": "web", "ramByteCount": 1073741824,
        "storedPageCount": 81440, "newPageCount": 28160, "newStoredByteCount": 50000000,
-       "overlayCount": 2, "deviceStateCount": 1, "digest": "abcd", "durationSeconds": 1.23456}
+       "overlayCount": 2, "deviceStateCount": 1, "digest": "abcd", "durationSeconds": 1.23456,
+       "stages": [{"stage": "read", "seconds": 0.51249, "byteCount": 1073741824},
+                  {"stage": "sync", "seconds": 0, "byteCount": 0}]}
       """
     )
   }
@@ -43,6 +45,18 @@ import VMCheckpointCommands
           "parent": null,
           "paused_seconds": null,
           "ram_bytes": 1073741824,
+          "stages": [
+            {
+              "bytes": 1073741824,
+              "seconds": 0.512,
+              "stage": "read"
+            },
+            {
+              "bytes": 0,
+              "seconds": 0,
+              "stage": "sync"
+            }
+          ],
           "stored_pages": 81440,
           "uuid": "5d1c",
           "vm": "web",

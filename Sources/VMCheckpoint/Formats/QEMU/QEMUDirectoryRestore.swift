@@ -13,12 +13,14 @@ struct QEMUDirectoryRestore {
 
   private let request: RestoreRequest
   private let plan: RestorePlan
+  private let clock: StageClock<RestoreStage>
   private let control: OperationControl
   private let path: String
 
   init(
     _ request: RestoreRequest,
     plan: RestorePlan,
+    clock: StageClock<RestoreStage>,
     control: OperationControl
   ) throws(VMCheckpointError) {
     guard case .file(let path) = request.output else {
@@ -30,6 +32,7 @@ struct QEMUDirectoryRestore {
     }
     self.request = request
     self.plan = plan
+    self.clock = clock
     self.control = control
     self.path = path
   }
@@ -68,6 +71,7 @@ struct QEMUDirectoryRestore {
       plan: plan,
       output: ram,
       verifiesPages: request.verifiesPages,
+      clock: clock,
       control: control
     ).run(database, patches: patches)
     try ram.commit()

@@ -4,11 +4,18 @@ import GRDB
 struct QEMUStreamRestore {
   private let request: RestoreRequest
   private let plan: RestorePlan
+  private let clock: StageClock<RestoreStage>
   private let control: OperationControl
 
-  init(_ request: RestoreRequest, plan: RestorePlan, control: OperationControl) {
+  init(
+    _ request: RestoreRequest,
+    plan: RestorePlan,
+    clock: StageClock<RestoreStage>,
+    control: OperationControl
+  ) {
     self.request = request
     self.plan = plan
+    self.clock = clock
     self.control = control
   }
 
@@ -40,6 +47,7 @@ struct QEMUStreamRestore {
       plan: plan,
       sink: writer,
       verifiesPages: request.verifiesPages,
+      clock: clock,
       control: control
     ).run(database, patches: patches)
     try writer.endOfRAM()

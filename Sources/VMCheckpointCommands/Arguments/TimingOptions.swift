@@ -1,0 +1,7 @@
+import ArgumentParser
+
+/// The option of the commands that tell where their time went.
+struct TimingOptions: ParsableArguments {
+  @Flag(name: .long, help: "Show how long each stage of the work took.")
+  var timing = false
+}
