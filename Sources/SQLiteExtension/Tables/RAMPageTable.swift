@@ -94,8 +94,8 @@ private final class RAMPageCursor: TableCursor {
 /// In how many snapshots the pages of one snapshot's RAM occur: one pass over all extents of the
 /// store, which has no index from chunks to snapshots.
 struct SharingCounts {
-  /// Bounds the memory: 16 bytes for each page.
-  static let maximumPageCount: UInt64 = 1 << 20
+  /// Bounds the memory: 20 bytes for each page, and as much again while they are gathered.
+  static let maximumPageCount: UInt64 = 1 << 19
 
   let range: ClosedRange<UInt64>
   /// Chunk << 4 | slot, ascending.

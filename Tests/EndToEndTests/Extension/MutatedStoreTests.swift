@@ -45,11 +45,15 @@ import VMCheckpointTestSupport
     "SELECT lz4_frame_decode(data) FROM chunk_data",
   ]
 
-  private func expectSurvival(_ store: [UInt8], _ what: String) throws {
+  private func expectSurvival(
+    _ store: [UInt8],
+    _ what: String,
+    questions: [String] = questions
+  ) throws {
     let path = bench.directory.file("mutated.db")
     try writeFile(path, store)
     // One shell for all questions: an error ends a statement, not the shell.
-    let script = Self.questions.map { "\($0);\n" }.joined()
+    let script = questions.map { "\($0);\n" }.joined()
     let outcome = try ExtensionShell(path).start(script, timeoutSeconds: 20, isStopping: false)
     #expect(outcome.ending == .exit(0) || outcome.ending == .exit(1), "\(what): \(outcome)")
     #expect(outcome.maximumResidentByteCount < 400 << 20, "\(what)")
@@ -116,7 +120,11 @@ import VMCheckpointTestSupport
     ] {
       try writeFile(bench.storePath, template)
       try bench.sql.run("PRAGMA foreign_keys = OFF; \(mutation)")
-      try expectSurvival(try readFile(bench.storePath), mutation)
+      // What the shell itself reads of an endless view is endless.
+      let questions = Self.questions.filter { question in
+        ["stored_page", "overlay", "chunk_data"].allSatisfy { !question.contains("FROM \($0)") }
+      }
+      try expectSurvival(try readFile(bench.storePath), mutation, questions: questions)
     }
     // The last mutation's view would run the extension's functions in the store's name.
     let shell = ExtensionShell(bench.storePath)

@@ -38,9 +38,10 @@ import VMCheckpointTestSupport
     for _ in 0..<100 {
       let start = generator.int(0...(40 * 4096 - 1))
       let length = generator.int(0...(3 * 4096))
+      // X'…' without its beginning, or NULL.
       sql += "SELECT substr(quote(ram_read('a', \(start), \(length))), 3);\n"
       expected.append(
-        start + length <= 40 * 4096 ? hexText(ram[start..<(start + length)]) : "none"
+        start + length <= 40 * 4096 ? hexText(ram[start..<(start + length)]) + "'" : "LL"
       )
     }
     let rows = try shell.run(sql).split(separator: "\n", omittingEmptySubsequences: false)
