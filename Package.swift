@@ -40,6 +40,8 @@ let package = Package(
   products: [
     .executable(name: "vmckpt", targets: ["vmckpt"]),
     .library(name: "VMCheckpoint", targets: ["VMCheckpoint"]),
+    // Not "vmckpt": SwiftPM drops a library with an executable's name.
+    .library(name: "vmckptext", type: .dynamic, targets: ["SQLiteExtensionEntry"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-algorithms", from: "1.2.1"),
@@ -100,6 +102,42 @@ let package = Package(
       name: "vmckpt",
       dependencies: ["VMCheckpointCommands"],
       swiftSettings: strict
+    ),
+
+    // SQLite's extension interface for Swift.
+    .target(name: "CSQLiteExtension"),
+
+    // The loadable extension's functions. Shared/ has links to sources of VMCheckpoint that need
+    // no database: GRDB would bring a libsqlite3 into a process that has its own SQLite.
+    .target(
+      name: "SQLiteExtension",
+      dependencies: [
+        "CLZ4",
+        "CSQLiteExtension",
+        .product(name: "Algorithms", package: "swift-algorithms"),
+        .product(name: "Crypto", package: "swift-crypto"),
+      ],
+      swiftSettings: strict
+    ),
+
+    // The extension's entry point, apart because -static-stdlib breaks targets that tests link.
+    // The version script hides all but the entry point from the host's other libraries.
+    .target(
+      name: "SQLiteExtensionEntry",
+      dependencies: ["CSQLiteExtension", "SQLiteExtension"],
+      exclude: ["exports.map"],
+      swiftSettings: strict,
+      linkerSettings: [
+        .unsafeFlags([
+          "-static-stdlib",
+          // The toolchain forgets what FoundationEssentials, which Crypto uses, needs in turn.
+          "-l_FoundationCollections", "-l_FoundationCShims",
+          // An undefined symbol fails here, not on the user's machine.
+          "-Xlinker", "-z", "-Xlinker", "defs",
+          "-Xlinker",
+          "--version-script=\(Context.packageDirectory)/Sources/SQLiteExtensionEntry/exports.map",
+        ])
+      ]
     ),
 
     // Fixtures, a seeded generator, slow reference models and a runner for the built binary.

@@ -1,4 +1,5 @@
 public import ArgumentParser
+import Glibc
 import VMCheckpoint
 
 /// The `vmckpt` command.
@@ -72,6 +73,7 @@ public struct VMCheckpointTool: ParsableCommand {
   /// Runs the command that this process was started with, and ends the process.
   public static func main() -> Never {
     CrashSecrecy.enforce()
+    if GuardCommand.runIfAsked(CommandLine.arguments) { Glibc.exit(0) }
     StandardDescriptors.reserve()
     let session = CommandSession.ofThisProcess()
     CommandRunner.run(session).endProcess()

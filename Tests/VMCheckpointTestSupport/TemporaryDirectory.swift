@@ -27,6 +27,12 @@ package final class TemporaryDirectory: Sendable {
   /// The path of a file in the directory.
   package func file(_ name: String) -> String { "\(path)/\(name)" }
 
+  /// Makes a directory in it and returns its path.
+  package func subdirectory(_ name: String) throws -> String {
+    guard mkdir(file(name), 0o700) == 0 else { throw TestSetupError("cannot make \(name)") }
+    return file(name)
+  }
+
   /// The names in the directory, hidden ones too, in order.
   package var entries: [String] { directoryEntries(path) }
 }

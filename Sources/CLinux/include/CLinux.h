@@ -1,6 +1,7 @@
 #pragma once
 
 #include <stdint.h>
+#include <sys/types.h>
 
 /*
  * What glibc declares only with _GNU_SOURCE, which Swift's Glibc module is built without.
@@ -15,15 +16,28 @@ extern const int clinux_f_ofd_setlk;
 /* O_TMPFILE of <fcntl.h>: a file without a name. */
 extern const int clinux_o_tmpfile;
 
+/* POSIX_SPAWN_SETSID of <spawn.h>: the new process begins a session of its own. */
+extern const int clinux_posix_spawn_setsid;
+
+/* pipe2(2) with O_CLOEXEC: no other process that is started meanwhile gets the ends. */
+int clinux_pipe(int ends[2]);
+
 /* fallocate(2) with FALLOC_FL_PUNCH_HOLE: bytes of a file become a hole. 0, or -1 and errno. */
 int clinux_punch_hole(int fd, uint64_t offset, uint64_t byte_count);
 
 /* The number of processors in this process's affinity mask, as containers set it; 0 if unknown. */
 int clinux_available_processor_count(void);
 
-/* sync_file_range of <fcntl.h>: lets the kernel begin to write all that is dirty of a file, and does
- * not wait for it. A hint: nothing is on disk for sure before an fsync. */
-void clinux_start_writeback(int fd);
+/* sendmsg(2) with a descriptor in SCM_RIGHTS, whose macros Swift cannot use; none when fd is -1.
+   Without SIGPIPE. Bytes sent, or -1 and errno. */
+ssize_t clinux_send_with_fd(int socket, const void *bytes, size_t byte_count, int fd);
+
+/* The process at the other end of a connected Unix socket, by SO_PEERCRED; 0 if unknown. */
+pid_t clinux_peer_pid(int socket);
 
 /* renameat2 of <stdio.h> with RENAME_NOREPLACE: renames unless there is a file of the new name. */
 int clinux_rename_noreplace(const char *from, const char *to);
+
+/* sync_file_range of <fcntl.h>: lets the kernel begin to write all that is dirty of a file, and does
+ * not wait for it. A hint: nothing is on disk for sure before an fsync. */
+void clinux_start_writeback(int fd);

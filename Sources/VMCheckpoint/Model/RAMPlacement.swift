@@ -17,14 +17,6 @@ struct RAMPlacement: Hashable, Sendable {
     var endFileOffset: UInt64 { fileOffset + byteCount }
   }
 
-  /// A part of an extent in one piece.
-  struct Run {
-    var fileOffset: UInt64
-    /// Counted from the extent's first slot.
-    var firstPageIndex: Int
-    var pageCount: Int
-  }
-
   /// In ascending order of PFN, without overlap.
   let pieces: [Piece]
 
@@ -63,31 +55,5 @@ struct RAMPlacement: Hashable, Sendable {
     piece(holding: pfn.rawValue).map {
       $0.fileOffset + (pfn.rawValue - $0.firstPFN) << UInt64(Page.shift)
     }
-  }
-
-  /// Calls `body` for each run of `extent` in the file: one, unless the extent crosses from one
-  /// piece to another that follows it in guest-physical addresses.
-  ///
-  /// - Returns: `false` when part of the extent is no RAM.
-  func forEachRun<Failure: Error>(
-    of extent: Extent,
-    _ body: (Run) throws(Failure) -> Void
-  ) throws(Failure) -> Bool {
-    var index = 0
-    while index < Int(extent.pageCount) {
-      let pfn = extent.firstPFN + UInt64(index)
-      guard let piece = piece(holding: pfn) else { return false }
-      let offset = pfn - piece.firstPFN
-      let count = min(UInt64(Int(extent.pageCount) - index), piece.pageCount - offset)
-      try body(
-        Run(
-          fileOffset: piece.fileOffset + offset << UInt64(Page.shift),
-          firstPageIndex: index,
-          pageCount: Int(count)
-        )
-      )
-      index += Int(count)
-    }
-    return true
   }
 }

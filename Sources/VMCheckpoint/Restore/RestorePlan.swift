@@ -17,7 +17,7 @@ struct RestorePlan {
     snapshot = try SnapshotCatalog.resolve(request.reference, in: database)
     layout = try snapshot.layout(database)
     switch request.format {
-    case .raw, .qemuStream: form = RestoredForm(flat: layout)
+    case .raw, .qemuStream, .qemu: form = RestoredForm(flat: layout)
     case .propolis:
       form = try PropolisArchive.form(
         of: snapshot,

@@ -16,6 +16,8 @@ public enum RestoreFormat: String, Sendable, Hashable, CaseIterable {
   case propolis
   /// A QEMU migration stream with RAM and device state, for `-incoming`.
   case qemuStream = "qemu-stream"
+  /// A directory with RAM, device state, and a script that runs the VM in QEMU.
+  case qemu
 }
 
 /// What restored RAM shows where overlays stood.

@@ -33,12 +33,7 @@ extension Store {
           clock: clock,
           control: control
         ).run(database, patches: patches)
-        path = try clock.measure(
-          .sync,
-          byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount
-        ) {
-          try finish(output, targetPath, overlaysFile, plan, control)
-        }
+        path = try finish(output, targetPath, overlaysFile, plan, clock, control)
         fileByteCount = plan.form.byteCount
       case (.raw, .stream(let fileDescriptor)), (.propolis, .stream(let fileDescriptor)):
         try StreamRestore(
@@ -54,24 +49,23 @@ extension Store {
         try overlaysFile?.write(plan.overlaysJSON)
         try overlaysFile?.commit()
         fileByteCount = plan.form.byteCount
+      case (.qemu, _):
+        let restore = try QEMUDirectoryRestore(request, plan: plan, clock: clock, control: control)
+        try restore.run(database, patches: patches) {
+          try overlaysFile?.write(plan.overlaysJSON)
+          try control.cancellation.check()
+        }
+        try overlaysFile?.commit()
+        if case .file(let targetPath) = request.output { path = targetPath }
+        fileByteCount = plan.layout.fileByteCount
       case (.qemuStream, .file(let targetPath)):
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
-        fileByteCount = try QEMUStreamRestore(
-          request,
-          plan: plan,
-          clock: clock,
-          control: control
-        )
-        .run(database, patches: patches, to: output.descriptor.rawValue)
-        path = try finish(output, targetPath, overlaysFile, plan, control)
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, clock: clock, control: control)
+          .run(database, patches: patches, to: output.descriptor.rawValue)
+        path = try finish(output, targetPath, overlaysFile, plan, clock, control)
       case (.qemuStream, .stream(let fileDescriptor)):
-        fileByteCount = try QEMUStreamRestore(
-          request,
-          plan: plan,
-          clock: clock,
-          control: control
-        )
-        .run(database, patches: patches, to: fileDescriptor)
+        fileByteCount = try QEMUStreamRestore(request, plan: plan, clock: clock, control: control)
+          .run(database, patches: patches, to: fileDescriptor)
         try overlaysFile?.write(plan.overlaysJSON)
         try overlaysFile?.commit()
       }
@@ -97,11 +91,14 @@ extension Store {
     _ targetPath: String,
     _ overlaysFile: OutputFile?,
     _ plan: RestorePlan,
+    _ clock: StageClock<RestoreStage>,
     _ control: OperationControl
   ) throws -> String {
     try overlaysFile?.write(plan.overlaysJSON)
     try control.cancellation.check()
-    try output.commit()
+    try clock.measure(.sync, byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount) {
+      try output.commit()
+    }
     do {
       try overlaysFile?.commit()
     } catch {

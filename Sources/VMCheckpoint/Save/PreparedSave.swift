@@ -87,7 +87,7 @@ struct PreparedSave {
         placement: opened.archive.placement,
         keptPFNs: substitution.pfns
       )
-    case .qemuStream:
+    case .qemuStream, .qemuLive:
       preconditionFailure("a stream is received before")
     }
     self.request = request
@@ -108,35 +108,47 @@ struct PreparedSave {
   /// - Parameter storePath: The store, which need not be there: what is received is put down beside
   ///   it for a moment.
   /// - Throws: As `body`; and ``VMCheckpointError`` that names what is wrong with the request.
-  static func with<Result>(
+  static func with(
     _ request: SaveRequest,
     storePath: String,
     control: OperationControl,
-    _ body: (PreparedSave) throws(VMCheckpointError) -> Result
-  ) throws(VMCheckpointError) -> Result {
-    guard case .qemuStream(let source) = request.input else {
-      return try body(PreparedSave(request, control: control))
+    _ body: (PreparedSave) throws(VMCheckpointError) -> SaveResult
+  ) throws(VMCheckpointError) -> SaveResult {
+    switch request.input {
+    case .file, .stream, .propolis: return try body(PreparedSave(request, control: control))
+    case .qemuStream, .qemuLive: break
     }
-    // What is wrong with the rest of the request is better told before the stream is read.
+    // What is wrong with the rest of the request is better told before anything is received.
     if let name = request.name { try SnapshotName.check(name) }
     if let vm = request.vm { try SnapshotName.check(vm, what: "VM name") }
-    let capture = try QEMUStreamCapture(
-      source,
-      spoolDirectory: try StoreLocation(storePath).directory,
-      control: control
-    )
-    defer { withExtendedLifetime(capture) {} }
-    return try body(capture.prepared(request, source: source, control: control))
-  }
-
-  /// The save of a stream that was received.
-  static func received(
-    _ request: SaveRequest,
-    sourceName: String,
-    description: String,
-    control: OperationControl
-  ) throws(VMCheckpointError) -> PreparedSave {
-    try PreparedSave(request, label: (sourceName, description), control: control)
+    for (key, value) in request.tags { try SnapshotTag.check(key: key, value: value) }
+    let directory = try StoreLocation(storePath).directory
+    func saveReceived(
+      _ capture: QEMUStreamCapture,
+      _ ramPath: String?,
+      _ name: String,
+      _ description: String
+    ) throws(VMCheckpointError) -> SaveResult {
+      defer { withExtendedLifetime(capture) {} }
+      return try body(
+        PreparedSave(
+          capture.completed(request, ramPath: ramPath),
+          label: (name, description),
+          control: control
+        )
+      )
+    }
+    guard case .qemuLive(let source) = request.input else {
+      guard case .qemuStream(let source) = request.input else { preconditionFailure() }
+      let capture = try QEMUStreamCapture(source, spoolDirectory: directory, control: control)
+      return try saveReceived(capture, nil, source.name, "qemu-stream:\(source.description)")
+    }
+    let live = QEMULiveSave(source: source, spoolDirectory: directory, control: control)
+    var (saved, pausedSeconds) = try live.run { (capture, ramPath) throws(VMCheckpointError) in
+      try saveReceived(capture, ramPath, source.socketPath, "qemu:\(source.socketPath)")
+    }
+    saved.pausedSeconds = pausedSeconds
+    return saved
   }
 
   /// The default name: the source's name and the time.

@@ -37,15 +37,15 @@ struct SaveBatch {
     if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
   }
 
+  /// Whether a transaction is open that nobody commits yet.
+  var isOpen: Bool { !mayBeCommitting && database.isInsideTransaction }
+
   /// Waits for a commit under way; the database may be used then.
   mutating func awaitCommit() throws {
     guard mayBeCommitting else { return }
     try exchange.awaitCommit()
     mayBeCommitting = false
   }
-
-  /// Whether a transaction is open that no commit is under way for.
-  var isOpen: Bool { !mayBeCommitting && database.isInsideTransaction }
 
   mutating func add(chunkByteCount: Int) { self.chunkByteCount += chunkByteCount }
   mutating func add(rowCount: Int) { rowByteCount += rowCount * Self.byteCountOfRow }

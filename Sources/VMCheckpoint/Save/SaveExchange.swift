@@ -155,7 +155,7 @@ final class SaveExchange: @unchecked Sendable {
   ///   - patienceSeconds: How long to wait; `nil`: for as long as it takes.
   /// - Returns: `nil` when there was nothing to do for that long.
   /// - Throws: The first worker's error, or the commit's.
-  func nextEvent(windowsNeedDatabase: Bool, patienceSeconds: Double? = nil) throws -> Event? {
+  func nextEvent(windowsNeedDatabase: Bool, patienceSeconds: Double?) throws -> Event? {
     let deadlineSeconds = patienceSeconds.map { MonotonicClock.nowSeconds + $0 }
     return try monitor.withLock { () throws -> Event? in
       while true {

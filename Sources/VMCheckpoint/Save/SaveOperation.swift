@@ -143,13 +143,13 @@ struct SaveOperation {
   private mutating func coordinate() throws {
     while true {
       try control.cancellation.check()
-      // A source that pauses, such as a pipe, must not keep others from writing.
       let event = try exchange.nextEvent(
         windowsNeedDatabase: storer.needsDatabase,
         patienceSeconds: batch.isOpen ? Self.patienceSeconds : nil
       )
       switch event {
       case nil:
+        // A source that pauses, such as a pipe, must not keep others from writing.
         try batch.startCommit()
       case .compressed(let chunk):
         try write(chunk)

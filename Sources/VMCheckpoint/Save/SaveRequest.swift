@@ -14,6 +14,9 @@ public enum RAMInput: Sendable, Hashable {
   /// A QEMU migration stream: RAM and device state. The layout follows from the machine's type,
   /// unless the request gives regions or a machine.
   case qemuStream(QEMUStreamSource)
+
+  /// A VM that QEMU runs: RAM and device state. The layout as of a migration stream.
+  case qemuLive(QEMULiveSource)
 }
 
 extension RAMInput {
@@ -21,7 +24,7 @@ extension RAMInput {
   var path: String? {
     switch self {
     case .file(let path), .propolis(let path), .qemuStream(.file(let path)): path
-    case .stream, .qemuStream(.descriptor): nil
+    case .stream, .qemuStream(.descriptor), .qemuLive: nil
     }
   }
 }
@@ -159,6 +162,10 @@ public struct SaveResult: Sendable, Codable, Hashable {
 
   /// Wall time, waiting for other operations included.
   public var durationSeconds: Double
+
+  /// For how long a VM that was saved live was stopped; `nil` when it did not run before, or does
+  /// not go on, or was not saved live.
+  public var pausedSeconds: Double? = nil
 
   /// Where the time went, added up over threads: `read` and `scan` all RAM that is in no hole,
   /// `digest` and `look-up` the pages that are not zero, `compress` new ones, and `write` and `sync`

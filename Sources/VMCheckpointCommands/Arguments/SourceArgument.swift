@@ -9,6 +9,8 @@ enum RAMFormat: String, CaseIterable, Sendable {
   case propolis
   /// A QEMU migration stream: RAM and device state.
   case qemuStream = "qemu-stream"
+  /// A VM that QEMU runs, or a directory to run it from.
+  case qemu
 
   /// What `restore` calls it.
   var restoreFormat: RestoreFormat {
@@ -16,6 +18,7 @@ enum RAMFormat: String, CaseIterable, Sendable {
     case .raw: .raw
     case .propolis: .propolis
     case .qemuStream: .qemuStream
+    case .qemu: .qemu
     }
   }
 
@@ -30,6 +33,7 @@ package enum SourceArgument: Hashable, Sendable {
   case standardInput
   case qemuStream(path: String)
   case qemuStreamFromStandardInput
+  case qemu(socketPath: String)
 
   /// Parses `text`. What looks like a format and is none, but is a file's name, is that file.
   ///
@@ -69,6 +73,7 @@ package enum SourceArgument: Hashable, Sendable {
     switch format {
     case .raw: self = path == "-" ? .standardInput : .file(path: path)
     case .qemuStream: self = path == "-" ? .qemuStreamFromStandardInput : .qemuStream(path: path)
+    case .qemu: self = .qemu(socketPath: path)
     case .propolis:
       guard path != "-" else {
         throw VMCheckpointError(

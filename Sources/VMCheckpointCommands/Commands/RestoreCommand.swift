@@ -23,10 +23,14 @@ struct RestoreCommand: VerbCommand {
       guest that was saved from QEMU, which takes it with '-incoming "exec:vmckpt restore \
       REF --format qemu-stream -o -"'.
 
+      '--format qemu' makes a directory with RAM, device state and run.sh, which runs the \
+      VM in QEMU, as often as you like.
+
       EXAMPLES:
         vmckpt restore latest -o guest.ram
         vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
         vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
+        vmckpt restore web/live --format qemu -o web && web/run.sh
         vmckpt restore latest -o web.tar --format propolis
         vmckpt restore latest~1 -o - | sha256sum
       """

@@ -5,6 +5,14 @@ extension SaveCommand {
   func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> SaveRequest {
     let source = try SourceArgument(source)
     let layout = try makeLayout(source: source)
+    if leaveStopped, case .qemu = source {
+    } else if leaveStopped {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--leave-stopped goes with a SOURCE of qemu:",
+        hint: "leave it out"
+      )
+    }
     if let name { try SnapshotName.check(name) }
     if let vm { try SnapshotName.check(vm, what: "VM name") }
     let parent = try makeParent()
@@ -46,6 +54,14 @@ extension SaveCommand {
         )
       }
       return .qemuStream(.descriptor(session.standardInput, name: "stdin"))
+    case .qemu(let socketPath):
+      return .qemuLive(
+        QEMULiveSource(
+          socketPath: socketPath,
+          leavesStopped: leaveStopped,
+          guardCommand: ["/proc/self/exe", GuardCommand.name]
+        )
+      )
     }
   }
 

@@ -15,6 +15,9 @@ struct SaveCommand: VerbCommand {
       'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It tells its \
       regions itself, and its overlays where it has them.
 
+      'qemu:SOCKET' is a VM that QEMU runs, by the Unix socket of its QMP monitor. It is \
+      stopped for a moment, and goes on.
+
       'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM and \
       device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.
 
@@ -29,6 +32,7 @@ struct SaveCommand: VerbCommand {
         vmckpt save guest.ram --qemu-machine q35
         vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
         vmckpt save propolis:web-1764000000000.tar
+        vmckpt save qemu:/run/web.qmp --vm web
         vmckpt save qemu-stream:guest.migration --vm web
         ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
       """
@@ -103,6 +107,9 @@ struct SaveCommand: VerbCommand {
     transform: ByteSize.parse
   )
   var ramSize: UInt64?
+
+  @Flag(name: .long, help: "With 'qemu:', do not let the VM go on when it is saved.")
+  var leaveStopped = false
 
   @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var timingOptions: TimingOptions

@@ -14,6 +14,7 @@ struct SaveOutput: CommandOutput, Hashable {
   var deviceStateCount: Int
   var digest: String
   var durationSeconds: Double
+  @Nullable var pausedSeconds: Double?
   var stages: [StageOutput]
   var warnings: [String]
   /// Whether the text has the stages; JSON always does.
@@ -29,6 +30,7 @@ struct SaveOutput: CommandOutput, Hashable {
     case deviceStateCount = "device_state_count"
     case digest
     case durationSeconds = "duration_seconds"
+    case pausedSeconds = "paused_seconds"
     case stages, warnings
   }
 
@@ -45,6 +47,7 @@ struct SaveOutput: CommandOutput, Hashable {
     deviceStateCount = result.deviceStateCount
     digest = result.digest
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
+    pausedSeconds = result.pausedSeconds.map(HumanReadable.milliseconds)
     stages = result.stages.map { StageOutput($0) }
     self.warnings = warnings
     self.showsStages = showsStages
@@ -58,6 +61,7 @@ struct SaveOutput: CommandOutput, Hashable {
     fields.addNewPages(newPages, storedBytes: newStoredBytes)
     fields.add("Overlays", "\(overlayCount)")
     fields.add("Device states", "\(deviceStateCount)")
+    if let pausedSeconds { fields.add("Paused", "\(Int(pausedSeconds * 1000)) ms") }
     fields.add("UUID", uuid)
     fields.add("Digest", digest)
     return "Saved \(printable(name)) in \(HumanReadable.seconds(durationSeconds))\n" + fields.text

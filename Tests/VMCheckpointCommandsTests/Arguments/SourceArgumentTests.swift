@@ -14,6 +14,9 @@ import VMCheckpointCommands
     ("raw:a.tar", .file(path: "a.tar")),
     ("propolis:raw:-", .propolis(path: "raw:-")),
     ("/a:b", .file(path: "/a:b")),
+    ("qemu-stream:-", .qemuStreamFromStandardInput),
+    ("qemu-stream:a.migration", .qemuStream(path: "a.migration")),
+    ("qemu:/run/web.qmp", .qemu(socketPath: "/run/web.qmp")),
     ("./qemu:x", .file(path: "./qemu:x")),
     ("9p:x", .file(path: "9p:x")),
     (":x", .file(path: ":x")),
@@ -30,7 +33,7 @@ import VMCheckpointCommands
       throws: VMCheckpointError(
         .invalidArgument,
         "unknown format '\(scheme):' in SOURCE",
-        hint: "known: raw:, propolis:, qemu-stream:; write ./\(text) for a file of that name"
+        hint: "known: raw:, propolis:, qemu-stream:, qemu:; write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
   }
@@ -47,8 +50,8 @@ import VMCheckpointCommands
 
   @Test func aFileWhoseNameLooksLikeAFormatIsThatFile() throws {
     #expect(
-      try SourceArgument("qemu:snap", fileExists: { $0 == "qemu:snap" })
-        == .file(path: "qemu:snap")
+      try SourceArgument("qcow2:snap", fileExists: { $0 == "qcow2:snap" })
+        == .file(path: "qcow2:snap")
     )
   }
 

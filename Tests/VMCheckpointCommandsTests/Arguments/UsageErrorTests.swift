@@ -31,9 +31,9 @@ import VMCheckpointCommands
     (["save", "a", "b"], "unexpected argument 'b'; see 'vmckpt save --help'"),
     (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),
     (
-      ["save", "qemu:x"],
-      "unknown format 'qemu:' in SOURCE; known: raw:, propolis:; "
-        + "write ./qemu:x for a file of that name"
+      ["save", "qcow2:x"],
+      "unknown format 'qcow2:' in SOURCE; known: raw:, propolis:, qemu-stream:, qemu:; "
+        + "write ./qcow2:x for a file of that name"
     ),
     (
       ["save", "x", "--name", "latest"],
@@ -141,7 +141,8 @@ import VMCheckpointCommands
     ),
     (
       ["restore", "a", "-o", "x", "--format", "elf"],
-      "the value 'elf' is invalid for '--format <format>'. Please provide one of 'raw' and 'propolis'; "
+      "the value 'elf' is invalid for '--format <format>'. Please provide one of 'raw', "
+        + "'propolis', 'qemu-stream' or 'qemu'; "
         + "see 'vmckpt restore --help'"
     ),
     (["show"], "missing expected argument '<ref>'; see 'vmckpt show --help'"),

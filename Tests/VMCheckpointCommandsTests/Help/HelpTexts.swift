@@ -81,6 +81,9 @@ enum HelpTexts {
     'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It
     tells its regions itself, and its overlays where it has them.
 
+    'qemu:SOCKET' is a VM that QEMU runs, by the Unix socket of its QMP monitor. It
+    is stopped for a moment, and goes on.
+
     'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM
     and device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.
 
@@ -95,6 +98,7 @@ enum HelpTexts {
       vmckpt save guest.ram --qemu-machine q35
       vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
       vmckpt save propolis:web-1764000000000.tar
+      vmckpt save qemu:/run/web.qmp --vm web
       vmckpt save qemu-stream:guest.migration --vm web
       ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
 
@@ -119,6 +123,8 @@ enum HelpTexts {
       --qemu-machine <type>   RAM lies as in QEMU's machine of this type. (values:
                               q35, pc)
       --ram-size <size>       With --qemu-machine, the guest's RAM; needed with '-'.
+      --leave-stopped         With 'qemu:', do not let the VM go on when it is
+                              saved.
       --threads <n>           Worker threads, at most 16. (default: one a core)
       --timing                Show how long each stage of the work took.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
@@ -147,10 +153,14 @@ enum HelpTexts {
     a guest that was saved from QEMU, which takes it with '-incoming "exec:vmckpt
     restore REF --format qemu-stream -o -"'.
 
+    '--format qemu' makes a directory with RAM, device state and run.sh, which runs
+    the VM in QEMU, as often as you like.
+
     EXAMPLES:
       vmckpt restore latest -o guest.ram
       vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
       vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
+      vmckpt restore web/live --format qemu -o web && web/run.sh
       vmckpt restore latest -o web.tar --format propolis
       vmckpt restore latest~1 -o - | sha256sum
 
@@ -172,7 +182,7 @@ enum HelpTexts {
       --force                 Replace files that exist.
       --verify                Recheck the SHA-256 of every page.
       --format <format>       The format of what is written. (values: raw,
-                              propolis, qemu-stream; default: raw)
+                              propolis, qemu-stream, qemu; default: raw)
       --threads <n>           Worker threads, at most 16. (default: one a core)
       --timing                Show how long each stage of the work took.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)

@@ -43,6 +43,7 @@ import VMCheckpointCommands
           "new_stored_bytes": 50000000,
           "overlay_count": 2,
           "parent": null,
+          "paused_seconds": null,
           "ram_bytes": 1073741824,
           "stages": [
             {

@@ -29,27 +29,37 @@ package final class CountingGuest {
     cpuCount: Int = 1,
     machine: String = "q35",
     ram: RAM = .anonymous,
-    incoming: String? = nil,
-    monitors: Int = 1
+    devices: [String] = [],
+    incoming: String? = nil
   ) throws {
-    consolePath = directory.file("\(name).console")
-    monitorPath = directory.file("\(name).qmp")
+    let place = try directory.subdirectory(name)
+    consolePath = "\(place)/console"
+    monitorPath = "\(place)/qmp"
     process = try ChildProcess(
-      Self.commandLine(
-        consolePath: consolePath,
-        monitorPath: monitorPath,
-        memory: memory,
-        cpuCount: cpuCount,
-        machine: machine,
-        ram: ram,
-        incoming: incoming
-      )
+      ["/usr/bin/env", "-C", place]
+        + Self.commandLine(
+          memory: memory,
+          cpuCount: cpuCount,
+          machine: machine,
+          ram: ram,
+          incoming: incoming
+        ) + devices
     )
   }
 
+  /// Starts what `vmckpt restore --format qemu` has made, with console and monitors in a directory of
+  /// its own.
+  package init(script: String, workingDirectory: String) throws {
+    consolePath = "\(workingDirectory)/console"
+    monitorPath = "\(workingDirectory)/qmp"
+    process = try ChildProcess(
+      [script],
+      environment: ["VMCKPT_WORKING_DIRECTORY": workingDirectory]
+    )
+  }
+
+  /// Console and monitors have relative paths, so that clones have their own.
   private static func commandLine(
-    consolePath: String,
-    monitorPath: String,
     memory: String,
     cpuCount: Int,
     machine: String,
@@ -61,9 +71,9 @@ package final class CountingGuest {
       "/usr/bin/qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display",
       "none", "-accel", "tcg", "-cpu", "max", "-smp", "\(cpuCount)", "-m", memory, "-vga", "std",
       "-kernel", try kernel(), "-initrd", try initramfs.get(), "-append",
-      "console=ttyS0 quiet panic=-1 interval=0.2", "-serial", "file:\(consolePath)", "-qmp",
-      "unix:\(monitorPath),server=on,wait=off", "-qmp",
-      "unix:\(monitorPath)2,server=on,wait=off",
+      "console=ttyS0 quiet panic=-1 interval=0.2", "-serial", "file:console", "-qmp",
+      "unix:qmp,server=on,wait=off", "-qmp",
+      "unix:qmp2,server=on,wait=off",
     ]
     let backend: String? =
       switch ram {

@@ -29,7 +29,11 @@ struct QEMURAMBlock: Hashable {
   /// - Parameter given: Its name, where that is known.
   /// - Returns: `nil` when that cannot be told.
   static func indexOfMain(_ blocks: [QEMURAMBlock], named given: String?) -> Int? {
-    if let name = given { return blocks.firstIndex { $0.text == name } }
+    if let name = given {
+      // Machine types up to 4.0 have a backend's whole path for a name.
+      return blocks.firstIndex { $0.text == name }
+        ?? blocks.firstIndex { $0.text == "/objects/\(name)" }
+    }
     if let index = blocks.firstIndex(where: { $0.text == defaultRAMName }) { return index }
     let candidates = blocks.indices.filter { index in
       let name = blocks[index].text

@@ -61,13 +61,15 @@ struct QEMUStreamCapture {
     )
   }
 
-  /// The save that `request` asks for, with what was received.
-  func prepared(
+  /// What `request` asks for, with what was received in the place of its input.
+  ///
+  /// - Parameter ramPath: Where RAM is, flat, if the stream did not have it.
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+  func completed(
     _ request: SaveRequest,
-    source: QEMUStreamSource,
-    control: OperationControl
-  ) throws(VMCheckpointError) -> PreparedSave {
-    guard hasRAM else {
+    ramPath: String?
+  ) throws(VMCheckpointError) -> SaveRequest {
+    guard hasRAM || ramPath != nil else {
       throw .invalidData(
         "the stream does not hold the guest's RAM, which is shared and was left out",
         hint: "migrate without x-ignore-shared, or save a running VM with qemu:"
@@ -76,13 +78,8 @@ struct QEMUStreamCapture {
     var request = request
     request.layout = .regions(try layout(request.layout))
     request.deviceStates += try deviceStates()
-    request.input = .file(path: try ramFile())
-    return try PreparedSave.received(
-      request,
-      sourceName: source.name,
-      description: "qemu-stream:\(source.description)",
-      control: control
-    )
+    request.input = .file(path: hasRAM ? try ramFile() : ramPath!)
+    return request
   }
 
   /// What is saved beside RAM.

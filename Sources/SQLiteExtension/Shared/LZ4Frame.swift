@@ -1,0 +1,1 @@
+../../VMCheckpoint/Store/Chunks/LZ4Frame.swift

@@ -1,0 +1,123 @@
+import CSQLiteExtension
+
+/// One of the host's connections as all functions on it share it: the statements that scalar
+/// functions use again and again, and decoded chunks.
+///
+/// SQLite calls a connection's functions one at a time.
+final class Connection {
+  let database: OpaquePointer
+  private var statements: [StatementKey: Statement] = [:]
+  private var chunkReader: ChunkReader?
+  private var hasCheckedTables = false
+
+  /// Statements that are kept between calls.
+  enum StatementKey: CaseIterable {
+    case snapshotByID, snapshotByName, newestSnapshot, snapshotsByUUID
+    case region, regions, extent, overlays, chunk
+  }
+
+  init(_ database: OpaquePointer) {
+    self.database = database
+  }
+
+  /// Lets go of everything: SQLite closes no connection that has statements.
+  ///
+  /// Called when SQLite disconnects `vmckpt_help`, which it does first when it closes.
+  func release() {
+    statements = [:]
+    chunkReader = nil
+    hasCheckedTables = false
+  }
+
+  /// The chunks that scalar functions read.
+  func chunks() throws -> ChunkReader {
+    if let chunkReader { return chunkReader }
+    let reader = try ChunkReader(self, capacity: 8)
+    chunkReader = reader
+    return reader
+  }
+
+  /// The statement for `key`, kept until the connection closes.
+  func statement(_ key: StatementKey) throws -> Statement {
+    if let statement = statements[key] { return statement }
+    try prepareForUse()
+    let statement = try Statement(database, key.sql, isPersistent: true)
+    statements[key] = statement
+    return statement
+  }
+
+  /// A statement of the caller's own on the store's tables.
+  func makeStatement(_ sql: String) throws -> Statement {
+    try prepareForUse()
+    return try Statement(database, sql)
+  }
+
+  /// Ends the hold that this connection's shared statements have on the database.
+  func resetStatements() {
+    for statement in statements.values { statement.reset() }
+  }
+
+  /// Checks that the database is a store whose tables are tables, once.
+  ///
+  /// A view in a table's place could run for ever, or run anything.
+  private func prepareForUse() throws {
+    guard !hasCheckedTables else { return }
+    let names = ["chunk", "chunk_data", "memory_region", "overlay", "ram_extent", "snapshot"]
+    let check = try Statement(
+      database,
+      """
+      SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0
+         AND name IN (\(names.map { "'\($0)'" }.joined(separator: ", ")))
+      """
+    )
+    guard try check.step(), try check.integer(0) == names.count else {
+      throw SQLError.misuse("the main database is no vmckpt store, or lacks a table")
+    }
+    // Connects vmckpt_help, whose end tells when the connection closes.
+    var hook: OpaquePointer?
+    let code = vmx_prepare(database, "SELECT name FROM vmckpt_help", 0, &hook)
+    guard code == SQLITE_OK else { throw SQLError(code: code, of: database) }
+    _ = vmx_finalize(hook)
+    hasCheckedTables = true
+  }
+}
+
+extension Connection.StatementKey {
+  fileprivate var sql: String {
+    let snapshot = "SELECT id, name, parent_id, guest_os_id FROM main.snapshot"
+    return switch self {
+    case .snapshotByID: snapshot + " WHERE id = ?1 AND state = 'complete'"
+    case .snapshotByName: snapshot + " WHERE name = ?1 AND state = 'complete'"
+    case .newestSnapshot: snapshot + " WHERE state = 'complete' ORDER BY id DESC LIMIT 1"
+    case .snapshotsByUUID:
+      snapshot
+        + " WHERE uuid >= ?1 AND uuid < ?1 || 'g' AND state = 'complete' ORDER BY id LIMIT 2"
+    case .region:
+      """
+      SELECT gpa, bytes FROM main.memory_region
+       WHERE snapshot_id = ?1 AND gpa <= ?2 ORDER BY gpa DESC LIMIT 1
+      """
+    case .regions:
+      """
+      SELECT gpa, bytes, file_offset, name FROM main.memory_region
+       WHERE snapshot_id = ?1 ORDER BY gpa LIMIT \(RAMLayout.maximumRegionCount + 1)
+      """
+    case .extent:
+      """
+      SELECT \(ExtentRow.columns)
+       WHERE e.snapshot_id = ?1 AND e.first_pfn BETWEEN ?2 - 15 AND ?2
+         AND e.first_pfn + e.page_count > ?2
+       ORDER BY e.first_pfn DESC LIMIT 1
+      """
+    case .overlays:
+      """
+      SELECT kind, vp, parameters, contents_chunk_id, contents_slot, baked
+        FROM main.overlay WHERE snapshot_id = ?1 AND pfn = ?2
+      """
+    case .chunk:
+      """
+      SELECT page_count, encoding, stored_bytes, digests FROM main.chunk WHERE id = ?1
+      """
+    }
+  }
+}

@@ -1,0 +1,68 @@
+import CSQLiteExtension
+
+/// A snapshot's stored bytes in ascending order of address, in pieces of up to 64 KiB. What lies
+/// between two pieces is zero, or no RAM.
+final class RAMStream {
+  /// Consecutive stored pages of one chunk.
+  struct Piece {
+    var gpa: UInt64
+    /// Valid until the next piece is read.
+    var bytes: UnsafeRawBufferPointer
+  }
+
+  /// Ranges of addresses that are RAM without a hole.
+  let blocks: [Range<UInt64>]
+
+  private let scan: ExtentScan
+  private let chunks: ChunkReader
+
+  /// Extents come in order of address and name chunks in any: 4 MiB of them decoded keep most
+  /// chunks from being decoded twice.
+  private static let chunkCapacity = 64
+
+  init(
+    _ connection: Connection,
+    _ snapshot: SnapshotRow,
+    pfns: ClosedRange<UInt64>
+  ) throws {
+    let layout = try connection.layout(of: snapshot)
+    var blocks: [Range<UInt64>] = []
+    for region in layout.regions {
+      if let last = blocks.last, last.upperBound == region.gpa {
+        blocks[blocks.count - 1] = last.lowerBound..<region.endGPA
+      } else {
+        blocks.append(region.gpa..<region.endGPA)
+      }
+    }
+    self.blocks = blocks
+    scan = try ExtentScan(connection, snapshot, layout, range: pfns)
+    chunks = try ChunkReader(connection, capacity: Self.chunkCapacity)
+  }
+
+  func next() throws -> Piece? {
+    guard let extent = try scan.next() else { return nil }
+    let chunk = try chunks.chunk(try scan.chunk(of: extent))
+    return Piece(
+      gpa: extent.firstPFN << UInt64(Page.shift),
+      bytes: try chunk.pages(from: extent.firstSlot, count: extent.pageCount)
+    )
+  }
+
+  /// The block that holds `gpa`, which is RAM.
+  func block(holding gpa: UInt64) -> Range<UInt64> {
+    blocks.first { $0.contains(gpa) } ?? gpa..<gpa
+  }
+}
+
+extension ClosedRange<Int64> {
+  /// The PFNs of the addresses in this range, and of `before` and `after` bytes around it; `nil`
+  /// when no address can be RAM.
+  func pfns(before: UInt64, after: UInt64) -> ClosedRange<UInt64>? {
+    let valid: ClosedRange<Int64> = 0...Int64(RAMLayout.gpaLimit - 1)
+    guard overlaps(valid) else { return nil }
+    let clamped = clamped(to: valid)
+    let first = UInt64(clamped.lowerBound)
+    let last = UInt64(clamped.upperBound) + after
+    return ((first - Swift.min(first, before)) >> UInt64(Page.shift))...(last >> UInt64(Page.shift))
+  }
+}

@@ -1,0 +1,73 @@
+import CSQLiteExtension
+
+extension TableFunction {
+  /// `ram_strings(snapshot, min_length [, encoding])`: a row for each printable text.
+  static var ramStrings: TableFunction {
+    TableFunction(
+      help: .named("ram_strings"),
+      columns: ["gpa INTEGER", "pfn INTEGER", "length INTEGER", "text TEXT"],
+      keyColumn: 0,
+      typicalRowCount: 1 << 20
+    ) { connection, query in
+      let minimumLength = Int(try query.arguments[1]!.integer(in: 1...4096))
+      var encoding = "ascii"
+      if let argument = query.arguments[2], !argument.isNull {
+        encoding = try argument.text().lowercased()
+      }
+      guard encoding == "ascii" || encoding == "utf-16le" else {
+        throw SQLError.misuse("ram_strings: encoding must be 'ascii' or 'utf-16le'")
+      }
+      let snapshot = try connection.snapshot(SnapshotSelector(query.arguments[0]!))
+      // A text that is cut is cut at the same places wherever the reading begins.
+      let reach = 2 * TextCut.byteCount
+      guard let pfns = query.range.pfns(before: reach, after: reach) else { return EmptyCursor() }
+      let stream = try RAMStream(
+        connection,
+        snapshot,
+        pfns: (pfns.lowerBound & ~(TextCut.pageCount - 1))...pfns.upperBound
+      )
+      return encoding == "ascii"
+        ? RAMStringsCursor<ASCIIUnits>(stream, minimumLength: minimumLength)
+        : RAMStringsCursor<UTF16Units>(stream, minimumLength: minimumLength)
+    }
+  }
+}
+
+private final class RAMStringsCursor<Units: TextUnits>: TableCursor {
+  private let stream: RAMStream
+  private var finder: TextFinder<Units>
+  private var found: [FoundText] = []
+  private var index = 0
+  private var isAtEnd = false
+
+  init(_ stream: RAMStream, minimumLength: Int) {
+    self.stream = stream
+    finder = TextFinder(minimumLength: minimumLength)
+  }
+
+  func next() throws -> Bool {
+    index += 1
+    while index >= found.count {
+      found.removeAll(keepingCapacity: true)
+      index = 0
+      if isAtEnd { return false }
+      if let piece = try stream.next() {
+        finder.read(piece, into: &found)
+      } else {
+        isAtEnd = true
+        finder.finish(into: &found)
+      }
+    }
+    return true
+  }
+
+  func column(_ column: Int) -> SQLValue {
+    let text = found[index]
+    return switch column {
+    case 0: .integer(Int64(text.gpa))
+    case 1: .integer(Int64(text.gpa >> UInt64(Page.shift)))
+    case 2: .integer(Int64(text.length))
+    default: .text(String(decoding: text.characters(stride: Units.stride), as: UTF8.self))
+    }
+  }
+}

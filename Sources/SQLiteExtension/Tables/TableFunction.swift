@@ -1,0 +1,97 @@
+import CSQLiteExtension
+
+/// A table-valued SQL function: read-only, with arguments that are hidden columns.
+struct TableFunction {
+  let help: FunctionHelp
+  /// The declarations of the visible columns, such as `pfn INTEGER`.
+  let columns: [String]
+  /// The column by which rows ascend, and whose comparisons are handed to ``open``.
+  var keyColumn: Int?
+  /// How many rows a table has without any comparison: what SQLite's planner goes by.
+  var typicalRowCount: Int64 = 1 << 16
+  /// Whether ``vmckpt_help``, whose end is the connection's.
+  var isLifetimeHook = false
+  let open: (Connection, TableQuery) throws -> any TableCursor
+
+  func register(_ connection: Connection) throws {
+    let context = Unmanaged.passRetained(TableInstance(function: self, connection: connection))
+    let code = vmx_create_module(
+      connection.database,
+      help.name,
+      tableModule,
+      context.toOpaque(),
+      { Unmanaged<TableInstance>.fromOpaque($0!).release() }
+    )
+    guard code == SQLITE_OK else { throw SQLError(code: code, of: connection.database) }
+  }
+
+  /// What `sqlite3_declare_vtab` takes. Hidden columns follow the visible ones.
+  var declaration: String {
+    let hidden = help.arguments.map { "\"\($0)\" HIDDEN" }
+    return "CREATE TABLE x(\((columns + hidden).joined(separator: ", ")))"
+  }
+}
+
+/// What a query asks of a table.
+struct TableQuery {
+  /// One for each argument; `nil` for those that were left out.
+  var arguments: [SQLArgument?]
+  /// The values of the key column that rows may have.
+  var range: ClosedRange<Int64> = .min ... .max
+  /// The visible columns that the query reads, as bits; the last stands for all further ones.
+  var usedColumns: UInt64 = .max
+}
+
+/// The rows of one query.
+protocol TableCursor: AnyObject {
+  /// Moves to the next row; the first call to the first.
+  func next() throws -> Bool
+  /// A visible column of the row.
+  func column(_ index: Int) throws -> SQLValue
+}
+
+/// A table function on a connection.
+final class TableInstance {
+  let function: TableFunction
+  let connection: Connection
+
+  init(function: TableFunction, connection: Connection) {
+    self.function = function
+    self.connection = connection
+  }
+}
+
+extension TableFunction {
+  static var all: [TableFunction] {
+    [help, ramPage, ramDiff, ramSearch, ramStrings, pageHistory, pageOwners]
+  }
+
+  private static var help: TableFunction {
+    TableFunction(
+      help: .named("vmckpt_help"),
+      columns: ["name TEXT", "kind TEXT", "call TEXT", "returns TEXT", "summary TEXT"],
+      typicalRowCount: 20,
+      isLifetimeHook: true
+    ) { _, _ in HelpCursor() }
+  }
+}
+
+private final class HelpCursor: TableCursor {
+  private var index = -1
+
+  func next() -> Bool {
+    index += 1
+    return index < FunctionHelp.all.count
+  }
+
+  func column(_ column: Int) -> SQLValue {
+    let help = FunctionHelp.all[index]
+    return switch column {
+    case 0: .text(help.name)
+    case 1: .text(help.kind.rawValue)
+    case 2: .text(help.signature)
+    case 3: .text(help.returns)
+    default: .text(help.summary)
+    }
+  }
+}

@@ -1,0 +1,241 @@
+import CLinux
+import Glibc
+import Synchronization
+
+/// Saves a VM that QEMU runs.
+///
+/// QEMU migrates the VM into a pipe that this process reads. Where RAM can be read in place, the
+/// stream has device state only, and RAM is read while the guest is stopped. Otherwise RAM comes
+/// through the pipe while the guest runs on, what it writes meanwhile once more, and the guest is
+/// stopped for the rest; it goes on as soon as all has arrived.
+///
+/// The guest is stopped by the migration's own end, and not before: so the stream remembers that it
+/// ran, and whoever restores it has a guest that runs.
+struct QEMULiveSave {
+  /// After so many passes over RAM, or after so long, the guest is stopped whatever is left to send:
+  /// it writes faster than it can be read.
+  private static let maximumPassCount = 3
+  private static let maximumLiveSeconds = 30.0
+  private static let unlimitedBandwidth: Int64 = 1 << 40
+  /// The longest that QEMU allows: always enough to send the rest.
+  private static let unlimitedDowntimeMilliseconds: Int64 = 2_000_000
+
+  /// Capabilities that change nothing of the stream, and stay as they are.
+  private static let harmlessCapabilities: Set<String> = [
+    "events", "auto-converge", "late-block-activate", "validate-uuid", "zero-blocks",
+    "rdma-pin-all", "dirty-limit",
+  ]
+
+  let source: QEMULiveSource
+  let spoolDirectory: String
+  let control: OperationControl
+
+  /// Captures the VM and calls `save` with what was captured.
+  ///
+  /// - Returns: What `save` returned, and for how long the guest was stopped; `nil` when it did not
+  ///   run before or does not go on.
+  /// - Throws: ``VMCheckpointError``. The VM runs again if it did before, and its migration settings
+  ///   are as they were, unless QEMU does not answer any more.
+  func run<Result>(
+    _ save: (QEMUStreamCapture, _ ramPath: String?) throws(VMCheckpointError) -> Result
+  ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
+    let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
+    let machine = try QEMUVirtualMachine(client)
+    let wanted = wantedCapabilities(machine)
+    let undo = QEMUUndo(
+      capabilities: machine.capabilities.filter { wanted[$0.key] != nil },
+      parameters: machine.parameters,
+      wasRunning: machine.state == "running"
+    )
+    let guardProcess: QEMUGuardProcess? =
+      source.guardCommand.isEmpty
+      ? nil
+      : try QEMUGuardProcess(
+        command: source.guardCommand,
+        undo: undo,
+        monitor: client.descriptor
+      )
+    let result: Result
+    do {
+      try prepare(client, wanted, machine)
+      var capture = try capture(client, machine)
+      capture.record.qemuVersion = machine.version
+      capture.record.commandLine = machine.commandLine
+      capture.record.workingDirectory = machine.workingDirectory
+      if capture.hasRAM {
+        // Everything is here: the guest need not wait until it is stored.
+        try undo.perform(client, resumes: !source.leavesStopped)
+        result = try save(capture, nil)
+      } else {
+        result = try save(capture, machine.ramPath)
+        try undo.perform(client, resumes: !source.leavesStopped)
+      }
+      try? client.takeEvents()
+    } catch {
+      do throws(VMCheckpointError) {
+        try undo.perform(client, resumes: true)
+        guardProcess?.dismiss()
+      } catch {
+        // The guard has another try at it.
+        guardProcess?.leave()
+      }
+      throw error
+    }
+    guardProcess?.dismiss()
+    let pausedSeconds = client.stoppedAtSeconds.flatMap { stopped in
+      client.resumedAtSeconds.map { max(0, $0 - stopped) }
+    }
+    return (result, pausedSeconds)
+  }
+
+  /// The capabilities that must change: everything that makes the stream more than RAM and devices
+  /// goes off, and shared RAM is left out where it can be read in place.
+  private func wantedCapabilities(_ machine: QEMUVirtualMachine) -> [String: Bool] {
+    var wanted: [String: Bool] = [:]
+    for (name, isOn) in machine.capabilities {
+      let shallBeOn =
+        name == "x-ignore-shared"
+        ? machine.ramPath != nil : isOn && Self.harmlessCapabilities.contains(name)
+      if shallBeOn != isOn { wanted[name] = shallBeOn }
+    }
+    return wanted
+  }
+
+  private func prepare(
+    _ client: QMPClient,
+    _ wanted: [String: Bool],
+    _ machine: QEMUVirtualMachine
+  ) throws(VMCheckpointError) {
+    if !wanted.isEmpty {
+      let list = wanted.sorted { $0.key < $1.key }.map {
+        ["capability": $0.key, "state": $0.value] as [String: Any]
+      }
+      try client.run("migrate-set-capabilities", ["capabilities": list])
+    }
+    if machine.parameters["max-bandwidth"] != nil {
+      try client.run("migrate-set-parameters", ["max-bandwidth": Self.unlimitedBandwidth])
+    }
+  }
+
+  // MARK: The migration
+
+  /// What the thread that receives the stream has come to.
+  private final class Reception: @unchecked Sendable {
+    private let outcome = Mutex<Bool>(false)
+    /// Set before `outcome`, and read after it.
+    private(set) var result: Result<QEMUStreamCapture, VMCheckpointError>?
+
+    var isOver: Bool { outcome.withLock { $0 } }
+
+    func finish(_ result: Result<QEMUStreamCapture, VMCheckpointError>) {
+      self.result = result
+      outcome.withLock { $0 = true }
+    }
+  }
+
+  private func capture(
+    _ client: QMPClient,
+    _ machine: QEMUVirtualMachine
+  ) throws(VMCheckpointError) -> QEMUStreamCapture {
+    var ends: [Int32] = [-1, -1]
+    guard clinux_pipe(&ends) == 0 else {
+      throw VMCheckpointError(.inputOutput, "cannot make a pipe: \(systemError(errno))")
+    }
+    let name = "vmckpt-\(UniqueID.make())"
+    do throws(VMCheckpointError) {
+      try client.run("getfd", ["fdname": name], fileDescriptor: ends[1])
+      close(ends[1])
+    } catch {
+      close(ends[0])
+      close(ends[1])
+      throw error
+    }
+    let reader = ends[0]
+    let reception = Reception()
+    // The thread has a flag of its own: it must end also when QEMU keeps the pipe and sends nothing.
+    let stop = CancellationFlag()
+    var readerControl = control
+    readerControl.cancellation = stop
+    let (directory, control) = (spoolDirectory, readerControl)
+    let block = machine.ramBlockName
+    let thread: WorkerThreads
+    do throws(VMCheckpointError) {
+      thread = try WorkerThreads(count: 1) {
+        reception.finish(
+          Result { () throws(VMCheckpointError) in
+            try QEMUStreamCapture(
+              .descriptor(reader, name: "from QEMU"),
+              ramBlockName: block,
+              spoolDirectory: directory,
+              control: control
+            )
+          }
+        )
+        // QEMU must not wait for a reader that is not there any more.
+        close(reader)
+      }
+    } catch {
+      close(reader)
+      throw error
+    }
+    defer {
+      stop.cancel()
+      thread.join()
+    }
+    do throws(VMCheckpointError) {
+      try client.run("migrate", ["uri": "fd:\(name)"])
+      try awaitEnd(client, reception)
+    } catch {
+      // Whoever failed first has the better reason, unless it is that the other one ended.
+      if reception.isOver, case .failure(let cause) = reception.result { throw cause }
+      // QEMU still has the pipe if it refused to begin.
+      _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)
+      throw error
+    }
+    let deadline = MonotonicClock.nowSeconds + 60
+    while !reception.isOver, MonotonicClock.nowSeconds < deadline {
+      try self.control.cancellation.check()
+      usleep(1000)
+    }
+    guard let result = reception.result else {
+      throw VMCheckpointError(.unavailable, "QEMU has sent everything, but does not say so")
+    }
+    return try result.get()
+  }
+
+  private func awaitEnd(_ client: QMPClient, _ reception: Reception) throws(VMCheckpointError) {
+    let start = MonotonicClock.nowSeconds
+    var isForced = false
+    while true {
+      try control.cancellation.check()
+      let migration = try client.object("query-migrate")
+      switch migration["status"] as? String ?? "none" {
+      case "completed": return
+      case "failed", "cancelled":
+        let reason = migration["error-desc"] as? String ?? "no reason given"
+        throw VMCheckpointError(
+          .unavailable,
+          "QEMU could not send the VM's state: \(QMPClient.oneLine(reason))",
+          hint: "some devices (passed-through ones, for example) cannot be migrated"
+        )
+      default: break
+      }
+      if reception.isOver, case .failure(let error) = reception.result { throw error }
+      let ram = migration["ram"] as? [String: Any] ?? [:]
+      let passCount = ram["dirty-sync-count"] as? Int ?? 0
+      if !isForced,
+        passCount >= Self.maximumPassCount
+          || MonotonicClock.nowSeconds - start > Self.maximumLiveSeconds
+      {
+        try client.run(
+          "migrate-set-parameters",
+          ["downtime-limit": Self.unlimitedDowntimeMilliseconds]
+        )
+        isForced = true
+      }
+      try client.takeEvents()
+    }
+  }
+
+  private func systemError(_ code: Int32) -> String { String(cString: strerror(code)) }
+}

@@ -1,0 +1,103 @@
+import GRDB
+import Glibc
+import SystemPackage
+
+/// Restores a snapshot as a directory to run the VM from: RAM, device state, and a script.
+///
+/// The state is a migration stream without RAM's pages: RAM that no stream brings stays as it is,
+/// and so QEMU takes it from the file.
+struct QEMUDirectoryRestore {
+  static let ramName = "ram"
+  static let stateName = "device.state"
+  static let scriptName = "run.sh"
+
+  private let request: RestoreRequest
+  private let plan: RestorePlan
+  private let clock: StageClock<RestoreStage>
+  private let control: OperationControl
+  private let path: String
+
+  init(
+    _ request: RestoreRequest,
+    plan: RestorePlan,
+    clock: StageClock<RestoreStage>,
+    control: OperationControl
+  ) throws(VMCheckpointError) {
+    guard case .file(let path) = request.output else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "the format qemu is a directory, and cannot be written to a stream",
+        hint: "name a directory with -o"
+      )
+    }
+    self.request = request
+    self.plan = plan
+    self.clock = clock
+    self.control = control
+    self.path = path
+  }
+
+  /// Makes the directory, which appears under its name when it is complete.
+  ///
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError`; nothing is left then.
+  func run(_ database: Database, patches: [RAMPatch], beforeCommit: () throws -> Void) throws {
+    let target = FilePath(path)
+    guard let name = target.lastComponent, name.kind == .regular else {
+      throw Self.cannotCreate(path, "it names no directory")
+    }
+    var status = stat()
+    guard lstat(path, &status) != 0 else {
+      throw VMCheckpointError(
+        .cannotCreate,
+        "\(quotedName(path)) exists already",
+        hint:
+          "give another path, or remove it; a directory is not replaced, not with --force either"
+      )
+    }
+    let state = try QEMUStoredState(plan.snapshot, layout: plan.layout, database)
+    let stem = String(decoding: name.string.utf8.prefix(200), as: UTF8.self)
+    let temporary = target.removingLastComponent()
+      .appending(".\(stem).\(UniqueID.make().prefix(8)).tmp")
+    guard mkdir(temporary.string, 0o700) == 0 else {
+      throw Self.cannotCreate(path, "\(Errno(rawValue: errno))")
+    }
+    var isComplete = false
+    defer { if !isComplete { Self.remove(temporary) } }
+    let ram = try OutputFile(
+      path: temporary.appending(Self.ramName).string,
+      overwriting: false
+    )
+    try FileRestore(
+      plan: plan,
+      output: ram,
+      verifiesPages: request.verifiesPages,
+      clock: clock,
+      control: control
+    ).run(database, patches: patches)
+    try ram.commit()
+    let stateFile = try OutputFile(
+      path: temporary.appending(Self.stateName).string,
+      overwriting: false
+    )
+    try state.stream.withUnsafeBytes { try stateFile.write($0, at: 0) }
+    try stateFile.commit()
+    let scriptPath = temporary.appending(Self.scriptName).string
+    let script = try OutputFile(path: scriptPath, overwriting: false)
+    try script.write(QEMURunScript(state.record).text)
+    try script.commit()
+    try beforeCommit()
+    guard chmod(scriptPath, 0o700) == 0, rename(temporary.string, path) == 0 else {
+      throw Self.cannotCreate(path, "\(Errno(rawValue: errno))")
+    }
+    isComplete = true
+  }
+
+  private static func remove(_ directory: FilePath) {
+    for name in [ramName, stateName, scriptName] { unlink(directory.appending(name).string) }
+    rmdir(directory.string)
+  }
+
+  private static func cannotCreate(_ path: String, _ reason: String) -> VMCheckpointError {
+    VMCheckpointError(.cannotCreate, "cannot create \(quotedName(path)): \(reason)")
+  }
+}

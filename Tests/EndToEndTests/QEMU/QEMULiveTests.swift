@@ -1,0 +1,211 @@
+import Foundation
+import Testing
+import VMCheckpointTestSupport
+
+/// Real guests that are saved while they run, through QEMU's monitor.
+@Suite(.serialized) struct QEMULiveTests {
+  private let bench: Workbench
+
+  init() throws { bench = try Workbench() }
+
+  /// How a guest's RAM is made in a test.
+  enum Backend: String, CaseIterable, Sendable {
+    case anonymous, file, memfd
+  }
+
+  private func start(
+    _ backend: Backend,
+    cpuCount: Int = 1,
+    memory: String = "128M"
+  ) throws -> CountingGuest {
+    let ram: CountingGuest.RAM =
+      switch backend {
+      case .anonymous: .anonymous
+      case .file: .file(bench.directory.file("live.ram"), isShared: true)
+      case .memfd: .memfd
+      }
+    return try CountingGuest(
+      "live",
+      in: bench.directory,
+      memory: memory,
+      cpuCount: cpuCount,
+      ram: ram
+    )
+  }
+
+  /// Restores a directory and starts `cloneCount` guests from it, each with a console of its own.
+  private func clones(_ reference: String, _ count: Int) throws -> [CountingGuest] {
+    let directory = bench.directory.file("restored, it's \(UUID().uuidString)")
+    try bench.tool.succeed("restore", reference, "--format", "qemu", "-o", directory)
+    return try (0..<count).map { index in
+      let place = try bench.directory.subdirectory("clone-\(UUID().uuidString)")
+      return try CountingGuest(script: "\(directory)/run.sh", workingDirectory: place)
+    }
+  }
+
+  /// The guest runs on after the save, and so does the one that is restored, from where it was:
+  /// whatever its RAM is to QEMU, by the script and by a stream.
+  @Test(arguments: Backend.allCases)
+  func aRunningGuestIsSavedAndGoesOnTwice(backend: Backend) throws {
+    let guest = try start(backend, cpuCount: 2)
+    _ = try guest.waitForCounts(2)
+    let monitor = try guest.monitor()
+    let settings = try Self.settings(monitor)
+    let result = try bench.tool.json("save", "qemu:\(guest.monitorPath)", "--name", "live")
+    let paused = try #require(result["paused_seconds"] as? Double)
+    #expect(paused < 30)
+    #expect(try Self.settings(monitor) == settings)
+    let before = guest.counts()
+    let onward = try guest.waitForMore(2)
+    #expect(Array(onward.dropFirst(before.count)).goOn(from: before))
+    try guest.kill()
+
+    let printedMeanwhile = onward.count - before.count
+    for clone in try clones("live", 2) {
+      let counts = try clone.waitForCounts(3)
+      // The guest may have printed more between its capture and the end of the save.
+      #expect(Self.areOne(before, counts, slack: printedMeanwhile + 20), "\(before) \(counts)")
+      try clone.kill()
+    }
+    let stream =
+      "exec:"
+      + bench.tool.commandLine(["restore", "live", "--format", "qemu-stream", "-o", "-"])
+      .joined(separator: " ")
+    let incoming = try CountingGuest("stream", in: bench.directory, cpuCount: 2, incoming: stream)
+    #expect(Self.areOne(before, try incoming.waitForCounts(3), slack: printedMeanwhile + 20))
+    #expect(try bench.tool.verify().succeeded)
+  }
+
+  /// Whether `restored` is the guest that printed `original`: it goes on without a gap from one of
+  /// the last numbers, with the nonce that is only in RAM.
+  private static func areOne(
+    _ original: [CountingGuest.Count],
+    _ restored: [CountingGuest.Count],
+    slack: Int
+  ) -> Bool {
+    guard let first = restored.first, let last = original.last else { return false }
+    let earlier = original.filter { $0.number < first.number }
+    return first.number > last.number - slack && first.number <= last.number + 1
+      && restored.goOn(from: earlier)
+  }
+
+  /// Capabilities and parameters of the migration, which the user may have set for other purposes.
+  private static func settings(_ monitor: QMPConnection) throws -> [String: Int] {
+    var settings: [String: Int] = [:]
+    for entry in try monitor.run("query-migrate-capabilities") as? [[String: Any]] ?? [] {
+      settings[entry["capability"] as? String ?? ""] = entry["state"] as? Bool == true ? 1 : 0
+    }
+    let parameters = try monitor.run("query-migrate-parameters") as? [String: Any] ?? [:]
+    for name in ["max-bandwidth", "downtime-limit"] { settings[name] = parameters[name] as? Int }
+    return settings
+  }
+
+  /// A user's settings must not end up in the stream, nor be lost.
+  @Test func settingsThatNobodyElseShallUseAreOffForTheSaveOnly() throws {
+    let guest = try start(.anonymous)
+    let monitor = try guest.monitor()
+    try monitor.run(
+      "migrate-set-capabilities",
+      ["capabilities": ["xbzrle", "compress"].map { ["capability": $0, "state": true] }]
+    )
+    try monitor.run("migrate-set-parameters", ["max-bandwidth": 12_345_678])
+    let settings = try Self.settings(monitor)
+    _ = try guest.waitForCounts(1)
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "left", "--leave-stopped")
+    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.status() == "postmigrate")
+    // QEMU does not migrate twice without a run between.
+    let twice = try bench.tool.run("save", "qemu:\(guest.monitorPath)")
+    #expect(twice.ending == .exit(69))
+    #expect(twice.standardError.contains("cont"))
+    // A guest that does not run is saved as well, and stays stopped.
+    try monitor.run("cont")
+    try monitor.run("stop")
+    let result = try bench.tool.json("save", "qemu:\(guest.monitorPath)", "--name", "again")
+    #expect(result["paused_seconds"] is NSNull)
+    #expect(try monitor.status() == "postmigrate")
+    #expect(try Self.settings(monitor) == settings)
+    // The name is taken: the save fails late, and the guest must run all the same.
+    try monitor.run("cont")
+    let outcome = try bench.tool.run("save", "qemu:\(guest.monitorPath)", "--name", "left")
+    #expect(outcome.ending == .exit(73))
+    _ = try guest.waitForMore(2)
+    #expect(try Self.settings(monitor) == settings)
+  }
+
+  /// However and whenever `vmckpt` ends, the guest must run and its settings be as they were.
+  @Test(arguments: [Backend.anonymous, .file])
+  func theGuestOutlivesAKilledSave(backend: Backend) throws {
+    let guest = try start(backend)
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    let settings = try Self.settings(monitor)
+    var generator = TestGenerator(seed: 8)
+    for round in 0..<soakRounds(8) {
+      let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
+      usleep(UInt32(generator.int(5_000...700_000)))
+      save.send(round % 3 == 2 ? 15 : 9)
+      _ = try save.wait(timeoutSeconds: 60)
+      let deadline = monotonicSeconds() + 20
+      var isWell = false
+      while !isWell, monotonicSeconds() < deadline {
+        usleep(50_000)
+        isWell = try monitor.status() == "running" && Self.settings(monitor) == settings
+      }
+      #expect(isWell, "round \(round)")
+      _ = try guest.waitForMore(2)
+      if exists(bench.storePath) { #expect(try bench.tool.verify().succeeded, "round \(round)") }
+    }
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "last")
+    #expect(bench.leftovers.isEmpty)
+    let clone = try clones("last", 1)[0]
+    #expect(try clone.waitForCounts(2)[0].nonce == guest.counts()[0].nonce)
+  }
+
+  /// RAM on both sides of the hole below 4 GiB, sparse; and ten clones of it from one image.
+  @Test func tenClonesOfALargeGuestRunFromOneImage() throws {
+    let guest = try start(.file, memory: "3712M")
+    _ = try guest.waitForCounts(2)
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "large")
+    let shown = try bench.tool.json("show", "large")
+    let regions = shown["memory_regions"] as? [[String: Any]] ?? []
+    #expect(regions.map { $0["gpa"] as? Int } == [0, 0x1_0000_0000])
+    let before = guest.counts()
+    try guest.kill()
+    let clones = try clones("large", 10)
+    for clone in clones {
+      let counts = try clone.waitForCounts(2, timeoutSeconds: 120)
+      #expect(Self.areOne(before, counts, slack: 20))
+    }
+  }
+
+  /// QEMU refuses to migrate some devices; it must not be left waiting, nor the guest.
+  @Test func aGuestThatCannotMigrateIsRefusedAndRunsOn() throws {
+    let guest = try CountingGuest(
+      "unmigratable",
+      in: bench.directory,
+      devices: ["-drive", "if=none,id=d,driver=null-co", "-device", "nvme,drive=d,serial=1"]
+    )
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    let settings = try Self.settings(monitor)
+    let outcome = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
+      .wait(timeoutSeconds: 30)
+    #expect(outcome.ending == .exit(69), "\(outcome)")
+    #expect(outcome.standardError.contains("nvme"))
+    #expect(!exists(bench.storePath))
+    #expect(try Self.settings(monitor) == settings)
+    _ = try guest.waitForMore(2)
+  }
+
+  @Test func saysWhatIsWrongWithAMonitor() throws {
+    let absent = try bench.tool.run("save", "qemu:\(bench.directory.file("absent"))")
+    #expect(absent.ending == .exit(66))
+    #expect(absent.standardError.contains("there is no QEMU's monitor"))
+    let file = try bench.write("file", "no socket")
+    #expect(try bench.tool.run("save", "qemu:\(file)").ending == .exit(69))
+    let usage = try bench.tool.run("save", file, "--leave-stopped")
+    #expect(usage.ending == .exit(64))
+    #expect(!exists(bench.storePath))
+  }
+}
