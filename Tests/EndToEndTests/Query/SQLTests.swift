@@ -200,6 +200,19 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// The built one lies beside the built program.
+  @Test func theShellReadsTheGuestsMemory() throws {
+    let right = try sql(
+      "web/2",
+      """
+      SELECT count(*) > 0, sum(page_sha256(page_data(:snapshot, pfn)) = digest) = count(*)
+        FROM stored_page WHERE snapshot = :snapshot
+      """
+    )
+    expectSuccess(right)
+    #expect(right.text == "1|1\n")
+  }
+
   @Test func anExtensionThatIsMissingIsAnError() throws {
     expectFailure(
       try sql("SELECT 1", environment: ["VMCKPT_EXTENSION": "/nothing.so"]),

@@ -8,7 +8,11 @@ import VMCheckpointCommands
 
   init() throws {
     directory = try WorkDirectory()
-    environment = ["PATH": "/usr/bin:/bin", "VMCKPT_STORE": directory.file("store.db")]
+    environment = [
+      "PATH": "/usr/bin:/bin", "VMCKPT_STORE": directory.file("store.db"),
+      // Named, so that what lies beside the test's own program makes no difference.
+      "VMCKPT_EXTENSION": try directory.write([], to: "vmckpt.so"),
+    ]
     let ram = try directory.writeRAM([1], to: "ram")
     _ = try ToolRun(["save", ram, "--name", "a"], in: directory)
   }
@@ -24,7 +28,12 @@ import VMCheckpointCommands
     return try session.sqlProgram().arguments
   }
 
-  private var common: [String] { ["-cmd", ".timeout 60000"] }
+  private var common: [String] {
+    [
+      "-cmd", ".timeout 60000",
+      "-cmd", ".load \"\(directory.file("vmckpt.so"))\" sqlite3_vmckpt_init",
+    ]
+  }
   private var ending: [String] {
     ["-cmd", ".parameter set :snapshot \"'a'\"", directory.file("store.db")]
   }

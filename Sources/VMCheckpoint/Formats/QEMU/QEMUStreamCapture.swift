@@ -8,9 +8,14 @@ struct QEMUStreamCapture {
 
   private let contents: QEMUStreamContents
   let main: QEMURAMBlock
-  private let streamState: DeviceState
+  private var streamState: DeviceState
   /// More facts may be added before ``deviceStates()``.
   var record: QEMUMachineRecord
+
+  /// Lets the restored guest run although it was stopped for its capture.
+  ///
+  /// - Returns: `false` when the stream does not have it as paused.
+  mutating func resume() -> Bool { QEMURunState.resume(&streamState.data) }
 
   /// Whether the stream had the guest's RAM. With `x-ignore-shared` it may not.
   let hasRAM: Bool

@@ -10,7 +10,8 @@ import Synchronization
 /// stopped for the rest; it goes on as soon as all has arrived.
 ///
 /// The guest is stopped by the migration's own end, and not before: so the stream remembers that it
-/// ran, and whoever restores it has a guest that runs.
+/// ran, and whoever restores it has a guest that runs. Without KVM a guest cannot be sent while it
+/// runs (``QEMUVirtualMachine/tracksWrites``): it is stopped first, and its run state put right.
 struct QEMULiveSave {
   /// After so many passes over RAM, or after so long, the guest is stopped whatever is left to send:
   /// it writes faster than it can be read.
@@ -58,7 +59,12 @@ struct QEMULiveSave {
     let result: Result
     do {
       try prepare(client, wanted, machine)
+      let stopsFirst = undo.wasRunning && machine.ramPath == nil && !machine.tracksWrites
+      if stopsFirst { try client.run("stop") }
       var capture = try capture(client, machine)
+      if stopsFirst, !capture.resume() {
+        control.onWarning?("the restored guest will be stopped until QMP's cont")
+      }
       capture.record.qemuVersion = machine.version
       capture.record.commandLine = machine.commandLine
       capture.record.workingDirectory = machine.workingDirectory
