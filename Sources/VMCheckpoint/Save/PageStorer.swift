@@ -65,4 +65,11 @@ struct PageStorer {
     try PageIndex.append(newPages.removeAllSorted(), to: database)
     index = try PageIndex(database)
   }
+
+  /// Merges runs of like size, in transactions of its own: a save of very many new pages makes one
+  /// run after another, and each costs every lookup.
+  mutating func mergeIndex(_ database: Database) throws {
+    try IndexMerge.mergeRunsOfLikeSize(database)
+    index = try PageIndex(database)
+  }
 }

@@ -199,10 +199,7 @@ struct SaveOperation {
     _ page: UnsafeRawPointer,
     _ digest: PageDigest
   ) throws -> PageLocation {
-    if storer.mustFlush {
-      try batch.beginIfNeeded()
-      try storer.flushNewPages(database)
-    }
+    if storer.mustFlush { try flushNewPages() }
     let chunk: ChunkBuffer
     if let openChunk {
       chunk = openChunk
@@ -234,6 +231,15 @@ struct SaveOperation {
     guard let chunk = openChunk else { return }
     openChunk = nil
     exchange.submit(chunk)
+  }
+
+  /// Empties the full table of new pages into the index.
+  private mutating func flushNewPages() throws {
+    try batch.beginIfNeeded()
+    try storer.flushNewPages(database)
+    try batch.startCommit()
+    try batch.awaitCommit()
+    try storer.mergeIndex(database)
   }
 
   // MARK: Writing
@@ -274,10 +280,7 @@ struct SaveOperation {
         locations[contents] = location
         continue
       }
-      if storer.mustFlush {
-        try batch.beginIfNeeded()
-        try storer.flushNewPages(database)
-      }
+      if storer.mustFlush { try flushNewPages() }
       let location = contents.withUnsafeBytes { chunk.append($0.baseAddress!, digest: digest) }
       storer.note(digest, at: location)
       locations[contents] = location
