@@ -81,15 +81,23 @@ CREATE TABLE ram_extent (
 -- The page index: sorted runs of (digest prefix, chunk, slot), each in blocks of 250 entries.
 -- A run's blocks have consecutive ids from id * 16777216; fences holds the first prefix of each.
 CREATE TABLE page_index_run (
-  id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
-  state       TEXT    NOT NULL CHECK (state IN ('building', 'active')),
-  entry_count INTEGER NOT NULL CHECK (entry_count >= 0),
-  fences      BLOB    NOT NULL CHECK (length(fences) % 8 = 0)
+  id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
+  state        TEXT    NOT NULL CHECK (state IN ('building', 'active')),
+  entry_count  INTEGER NOT NULL CHECK (entry_count >= 0),
+  filter_lines INTEGER NOT NULL CHECK (filter_lines >= 0),
+  fences       BLOB    NOT NULL CHECK (length(fences) % 8 = 0)
 ) STRICT;
 
 CREATE TABLE page_index_block (
   id      INTEGER NOT NULL PRIMARY KEY,
   entries BLOB    NOT NULL CHECK (length(entries) > 0 AND length(entries) % 16 = 0)
+) STRICT;
+
+-- A run's Bloom filter in sections of up to 62 lines, each of 64 bytes; those of a run have
+-- consecutive ids from that of its first block.
+CREATE TABLE page_index_filter (
+  id   INTEGER NOT NULL PRIMARY KEY,
+  bits BLOB    NOT NULL CHECK (length(bits) BETWEEN 64 AND 3968 AND length(bits) % 64 = 0)
 ) STRICT;
 
 CREATE TABLE overlay_kind (

@@ -2,31 +2,48 @@ import GRDB
 
 /// Decides for each page whether its content is stored already, and where a new one goes.
 ///
-/// Looks at the pages that this save has stored, then at the page index; ``ParentPages`` has found
-/// before what did not change. All in one thread and in ascending order of PFN, so that the same RAM saved
-/// into the same store makes the same chunks.
+/// Looks at the pages that this save has stored, then at those of chunks that it came across, then
+/// at the page index; ``ParentPages`` has found before what did not change. All in one thread and in
+/// ascending order of PFN, so that the same RAM saved into the same store makes the same chunks.
 struct PageStorer {
-  private let newPages: NewPageTable
+  /// 64 Ki pages of 4096 chunks: 3 MiB.
+  private static let neighbourCapacity = 64 << 10
+
+  private let newPages: PageTable
+  /// The pages of chunks in which pages were found. What was saved together comes together again,
+  /// wherever another boot has put it: one look into the index finds a chunk's other pages as well.
+  private let neighbours = PageTable(capacity: neighbourCapacity)
+  private let chunkDigests: DigestReader
   private var index: PageIndex
   private var dataCheck: ChunkDataCheck
   private(set) var newPageCount: UInt64 = 0
 
-  init(_ database: Database, newPageCapacity: Int = NewPageTable.defaultCapacity) throws {
-    newPages = NewPageTable(capacity: newPageCapacity)
+  init(_ database: Database, newPageCapacity: Int = PageTable.defaultCapacity) throws {
+    newPages = PageTable(capacity: newPageCapacity)
     index = try PageIndex(database)
+    chunkDigests = try DigestReader(database)
     dataCheck = try ChunkDataCheck(database)
   }
 
-  /// Whether ``storedLocation(of:)`` may read the database; else only its own table.
-  var needsDatabase: Bool { !index.isEmpty }
+  /// Where the page's content is stored already, if memory alone tells.
+  ///
+  /// - Returns: `nil` when the database must be asked; in it, `nil` for a new page.
+  func locationInMemory(of digest: PageDigest) -> PageLocation?? {
+    if let location = newPages.location(of: digest) ?? neighbours.location(of: digest) {
+      return .some(location)
+    }
+    return index.isKnownToLack(digest) ? .some(nil) : nil
+  }
 
   /// Where the page's content is stored already, if it is; a page that the parent has at the same
   /// PFN is found before.
+  ///
+  /// - Throws: `DatabaseError`.
   mutating func storedLocation(of digest: PageDigest) throws -> PageLocation? {
-    if let location = newPages.location(of: digest) { return location }
-    guard !index.isEmpty, let location = try index.location(of: digest),
-      try dataCheck.hasData(location.chunkID)
+    if let known = locationInMemory(of: digest) { return known }
+    guard let location = try index.location(of: digest), try dataCheck.hasData(location.chunkID)
     else { return nil }
+    try noteNeighbours(of: location)
     return location
   }
 
@@ -36,12 +53,31 @@ struct PageStorer {
     newPageCount += 1
   }
 
+  private func noteNeighbours(of location: PageLocation) throws {
+    if neighbours.count + StoreFormat.chunkPageCapacity > neighbours.capacity {
+      neighbours.removeAll()
+    }
+    for (slot, digest) in try chunkDigests.all(location.chunkID).enumerated()
+    where neighbours.location(of: digest) == nil {
+      neighbours.insert(digest, at: PageLocation(chunkID: location.chunkID, slot: slot))
+    }
+  }
+
+  // MARK: The page index
+
   /// Whether ``flushNewPages(_:)`` must be called before the next page is noted.
   var mustFlush: Bool { newPages.isFull }
 
   /// Writes the noted pages as a sorted run, in the caller's transaction.
   mutating func flushNewPages(_ database: Database) throws {
     try PageIndex.append(newPages.removeAllSorted(), to: database)
+    index = try PageIndex(database)
+  }
+
+  /// Merges runs of like size, in transactions of its own: a save of very many new pages makes one
+  /// run after another, and each costs every lookup.
+  mutating func mergeIndex(_ database: Database) throws {
+    try IndexMerge.mergeRunsOfLikeSize(database)
     index = try PageIndex(database)
   }
 }

@@ -187,10 +187,8 @@ struct SaveOperation {
       if window.knownLocations[index] != 0 {
         location = PageLocation(packed: window.knownLocations[index])
       } else {
-        // A page before may have filled a batch.
-        if batch.mayBeCommitting, storer.needsDatabase { try batch.awaitCommit() }
         location =
-          try storer.storedLocation(of: digest)
+          try storedLocation(of: digest)
           ?? add(UnsafeRawPointer(window.page(index).baseAddress!), digest)
       }
       extents.add(pfn: pfn, at: location)
@@ -202,6 +200,14 @@ struct SaveOperation {
       byteCount: Int(extents.storedPageCount - before) * Page.byteCount
     )
     if extents.pendingCount >= ExtentWriter.pendingLimit { try writeExtents() }
+  }
+
+  private mutating func storedLocation(of digest: PageDigest) throws -> PageLocation? {
+    if batch.mayBeCommitting {
+      if let known = storer.locationInMemory(of: digest) { return known }
+      try batch.awaitCommit()
+    }
+    return try storer.storedLocation(of: digest)
   }
 
   /// Keeps the parent's pages loaded ahead of the windows; for a window that came too early, looks
@@ -223,10 +229,7 @@ struct SaveOperation {
     _ page: UnsafeRawPointer,
     _ digest: PageDigest
   ) throws -> PageLocation {
-    if storer.mustFlush {
-      try batch.beginIfNeeded()
-      try storer.flushNewPages(database)
-    }
+    if storer.mustFlush { try flushNewPages() }
     let chunk: ChunkBuffer
     if let openChunk {
       chunk = openChunk
@@ -258,6 +261,15 @@ struct SaveOperation {
     guard let chunk = openChunk else { return }
     openChunk = nil
     exchange.submit(chunk)
+  }
+
+  /// Empties the full table of new pages into the index.
+  private mutating func flushNewPages() throws {
+    try batch.beginIfNeeded()
+    try storer.flushNewPages(database)
+    try batch.startCommit()
+    try batch.awaitCommit()
+    try storer.mergeIndex(database)
   }
 
   // MARK: Writing
@@ -300,14 +312,11 @@ struct SaveOperation {
       let contents = overlay.contents()
       guard !contents.isZero, locations[contents] == nil else { continue }
       let digest = contents.withUnsafeBytes { PageDigest(of: $0) }
-      if let location = try storer.storedLocation(of: digest) {
+      if let location = try storedLocation(of: digest) {
         locations[contents] = location
         continue
       }
-      if storer.mustFlush {
-        try batch.beginIfNeeded()
-        try storer.flushNewPages(database)
-      }
+      if storer.mustFlush { try flushNewPages() }
       let location = contents.withUnsafeBytes { chunk.append($0.baseAddress!, digest: digest) }
       storer.note(digest, at: location)
       locations[contents] = location

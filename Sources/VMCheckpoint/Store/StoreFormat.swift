@@ -24,7 +24,8 @@ enum StoreFormat {
   /// The tables that a store has; a file that lacks one, or has a view in its place, is damaged.
   static let tables: Set<String> = [
     "store", "snapshot", "snapshot_tag", "memory_region", "chunk", "chunk_data", "ram_extent",
-    "page_index_run", "page_index_block", "overlay_kind", "overlay", "device_state",
+    "page_index_run", "page_index_block", "page_index_filter", "overlay_kind", "overlay",
+    "device_state",
   ]
 
   /// One step up from an older format.

@@ -42,7 +42,7 @@ package final class PageIndexProbe {
   /// Writes a run and stops before it is finished, as a merge that dies does.
   package func appendUnfinished(_ entries: [Entry]) throws {
     try queue.write { database in
-      var writer = try IndexRunWriter(database)
+      var writer = try IndexRunWriter(database, maximumEntryCount: UInt64(entries.count))
       for entry in entries {
         try writer.append(
           IndexEntry(
@@ -55,9 +55,17 @@ package final class PageIndexProbe {
   }
 
   /// Where pages with these SHA-256s, 32 bytes each, are stored.
-  package func locations(of digests: [[UInt8]]) throws -> [Entry?] {
+  ///
+  /// - Parameter filterMemoryByteCount: What filters may take; `nil`: as in a save.
+  package func locations(
+    of digests: [[UInt8]],
+    filterMemoryByteCount: Int? = nil
+  ) throws -> [Entry?] {
     try queue.read { database in
-      let index = try PageIndex(database)
+      let index = try PageIndex(
+        database,
+        filterMemoryByteCount: filterMemoryByteCount ?? LoadedRuns.filterMemoryByteCount
+      )
       return try digests.map { bytes in
         let digest = bytes.withUnsafeBytes { PageDigest(loadingFrom: $0.baseAddress!) }
         return try index.location(of: digest).map {
@@ -71,6 +79,25 @@ package final class PageIndexProbe {
   package func runSizes() throws -> [UInt64] {
     try queue.read { try IndexRun.fetchActive($0).map(\.entryCount) }
   }
+
+  /// How many runs each of `prefixes` is in, as far as filters tell.
+  package func possibleRunCounts(
+    of prefixes: [UInt64],
+    filterMemoryByteCount: Int
+  ) throws -> [Int] {
+    try queue.read { database in
+      let loaded = try LoadedRuns(database, filterMemoryByteCount: filterMemoryByteCount)
+      return try prefixes.map { prefix in
+        try loaded.runs.reduce(0) { try $0 + (loaded.mayHold(prefix, $1) ? 1 : 0) }
+      }
+    }
+  }
+
+  /// The level of a run with so many entries: runs of one level are merged when there are
+  /// ``fanIn`` of them.
+  package static func level(entryCount: UInt64) -> Int { IndexMerge.level(entryCount: entryCount) }
+
+  package static var fanIn: Int { IndexMerge.fanIn }
 
   package func mergeRunsOfLikeSize() throws {
     try queue.writeWithoutTransaction { try IndexMerge.mergeRunsOfLikeSize($0) }

@@ -17,19 +17,73 @@ import VMCheckpointTestSupport
     }
   }
 
-  @Test func sizesOfRunsDoubleSoThatLookupsStayFew() throws {
+  @Test func runsOfLikeSizeStayFewSoThatLookupsDo() throws {
     let fixture = try IndexFixture()
     var generator = TestGenerator(seed: 1)
     for _ in 0..<40 {
-      try fixture.appendRun(pageCount: 100, using: &generator)
+      let pageCount = generator.oneIn(3) ? generator.int(1...9) : generator.int(400...1500)
+      try fixture.appendRun(pageCount: pageCount, using: &generator)
       try fixture.index.mergeRunsOfLikeSize()
       let sizes = try fixture.index.runSizes()
-      for (older, newer) in zip(sizes, sizes.dropFirst()) {
-        #expect(older > 2 * newer, "runs \(sizes)")
-      }
+      let byLevel = Dictionary(grouping: sizes) { PageIndexProbe.level(entryCount: $0) }
+      #expect(byLevel.values.allSatisfy { $0.count < PageIndexProbe.fanIn }, "runs \(sizes)")
+      #expect(sizes.reduce(0, +) == UInt64(fixture.known.count))
     }
-    #expect(try fixture.index.runSizes().reduce(0, +) == 4000)
+    // What merges replaced is gone.
+    #expect(try fixture.integer("SELECT count(*) FROM page_index_run WHERE state <> 'active'") == 0)
+    #expect(
+      try fixture.integer("SELECT sum(length(entries)) / 16 FROM page_index_block")
+        == fixture.known.count
+    )
     try fixture.checkLookups(using: &generator)
+  }
+
+  @Test func levelsOfRunsGrowByFour() {
+    let sizes: [UInt64] = [1, 250, 251, 1000, 1001, 4000, 4001, 16_000, 5_000_000]
+    #expect(sizes.map { PageIndexProbe.level(entryCount: $0) } == [0, 0, 1, 1, 2, 2, 3, 3, 8])
+  }
+
+  /// Filters are a hint: without them, or with less memory than they need, lookups are only slower.
+  @Test func pagesAreFoundWhateverBecomesOfTheFilters() throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 8)
+    // More than one section, and a last one that is not full.
+    for pageCount in [13_500, 700, 90] {
+      try fixture.appendRun(pageCount: pageCount, using: &generator)
+    }
+    for byteCount in [0, 1, 64, 900, 5000, 13_000, 20_000, 1 << 20] {
+      try fixture.checkLookups(filterMemoryByteCount: byteCount, using: &generator)
+    }
+    for damage in [
+      "UPDATE page_index_filter SET bits = cast(replace(hex(zeroblob(length(bits) / 2)), '00', "
+        + "x'ffff') AS BLOB)",
+      "DELETE FROM page_index_filter WHERE id % 16777216 = 0", "DELETE FROM page_index_filter",
+    ] {
+      try fixture.execute("PRAGMA ignore_check_constraints = ON; \(damage)")
+      try fixture.checkLookups(using: &generator)
+    }
+  }
+
+  /// One absent page in 200 or so may cost a block read; with half or a quarter of the memory that
+  /// filters need, more.
+  @Test(arguments: [(1, 0.01), (2, 0.15), (4, 0.6)])
+  func filtersRuleOutPagesThatAreNotThere(part: Int, limit: Double) throws {
+    let fixture = try IndexFixture()
+    var generator = TestGenerator(seed: 9)
+    let entries = (0..<12_000).map { _ in
+      PageIndexProbe.Entry(prefix: generator.next(), chunkID: 1, slot: 0)
+    }
+    try fixture.index.append(entries)
+    let byteCount = 12_000 / 40 * 64 / part
+    func wrongShare(_ prefixes: [UInt64]) throws -> Double {
+      let counts = try fixture.index.possibleRunCounts(
+        of: prefixes,
+        filterMemoryByteCount: byteCount
+      )
+      return Double(counts.reduce(0, +)) / Double(counts.count)
+    }
+    #expect(try wrongShare(entries.map(\.prefix)) == 1)
+    #expect(try wrongShare((0..<40_000).map { _ in generator.next() }) < limit)
   }
 
   /// A guest can grind digests with equal prefixes; they may fill several blocks.
@@ -205,14 +259,21 @@ private final class IndexFixture {
 
   func reuseChunkNumbers() { nextChunkID = 1 }
 
+  func execute(_ sql: String) throws {
+    try queue.writeWithoutTransaction { try $0.execute(sql: sql) }
+  }
+
   func integer(_ sql: String) throws -> Int {
     try queue.read { try Int.fetchOne($0, sql: sql) ?? 0 }
   }
 
   /// Every page that is there is found where it is, and others are not.
-  func checkLookups(using generator: inout TestGenerator) throws {
+  func checkLookups(
+    filterMemoryByteCount: Int? = nil,
+    using generator: inout TestGenerator
+  ) throws {
     let digests = Array(known.keys)
-    let found = try index.locations(of: digests)
+    let found = try index.locations(of: digests, filterMemoryByteCount: filterMemoryByteCount)
     let wrong = zip(digests, found).filter { known[$0] != $1 }.count
     #expect(wrong == 0, "\(wrong) of \(digests.count) pages are not found where they are")
     let strangers =

@@ -3,35 +3,59 @@ import GRDB
 /// Merges runs of the page index.
 ///
 /// A merged run is written in transactions of ``batchByteCount`` while the runs it is made of
-/// still serve lookups; one last transaction puts it in their place. A crash before that leaves a
-/// `building` run, which ``PageIndex/removeUnfinishedRuns(_:)`` removes. Only for the holder of
-/// the writer's lock.
+/// still serve lookups; one more transaction puts it in their place, and then they are removed. A
+/// crash leaves `building` runs, the new or the old, which ``PageIndex/removeUnfinishedRuns(_:)``
+/// removes. Only for the holder of the writer's lock.
 enum IndexMerge {
   /// How much is written in one transaction, so that readers wait briefly.
   static let batchByteCount = 8 << 20
 
-  /// Merges from the newest run back for as long as the older is at most twice as large as what
-  /// was merged so far. So sizes at least double from run to run: there are O(log *n*) runs, and
-  /// an entry is rewritten O(log *n*) times.
+  /// How many runs of like size become one.
+  ///
+  /// Four: an entry is rewritten once each time its run becomes four times as large. With two it
+  /// would be twice as often, and rewriting the index is what a save writes beside its pages. There
+  /// are more runs then; but most lookups end at their filters.
+  static let fanIn = 4
+
+  /// Merges runs of like size where there are ``fanIn`` of them, and the smaller ones with them. So
+  /// there are O(log *n*) runs, and an entry is rewritten O(log *n*) times.
   static func mergeRunsOfLikeSize(_ database: Database) throws {
     let runs = try IndexRun.fetchActive(database)
-    guard let newest = runs.last else { return }
-    var merged = [newest]
-    var entryCount = newest.entryCount
-    for run in runs.dropLast().reversed() {
-      guard run.entryCount <= 2 * entryCount else { break }
-      merged.append(run)
-      entryCount += run.entryCount
+    let byLevel = Dictionary(grouping: runs) { level(entryCount: $0.entryCount) }
+    var merged: [IndexRun] = []
+    var waiting: [IndexRun] = []
+    for level in byLevel.keys.sorted() {
+      waiting += byLevel[level]!
+      // What is merged so far may have grown up to this level.
+      let entryCount = merged.reduce(0) { $0 + $1.entryCount }
+      let grown = !merged.isEmpty && self.level(entryCount: entryCount) == level ? 1 : 0
+      guard byLevel[level]!.count + grown >= fanIn else { continue }
+      merged += waiting
+      waiting = []
     }
     guard merged.count > 1 else { return }
     try replace(merged, in: database) { _ in true }
+    // All that the replaced runs held stands in the new one: their pages in the file need no
+    // overwriting, as what is deleted for good does.
+    try database.execute(sql: "PRAGMA secure_delete = FAST")
+    defer { try? database.execute(sql: "PRAGMA secure_delete = ON") }
+    try PageIndex.removeUnfinishedRuns(database)
+  }
+
+  /// Runs of one level have like sizes: up to one block, up to 4, 16, 64 and so on.
+  static func level(entryCount: UInt64) -> Int {
+    let block = UInt64(IndexRun.entriesPerBlock)
+    let blockCount = max(1, (entryCount + block - 1) / block)
+    return (UInt64.bitWidth - (blockCount - 1).leadingZeroBitCount + 1) / 2
   }
 
   /// Rewrites all runs as one, with only the entries that `isLive` wants.
   static func compact(_ database: Database, isLive: (PageLocation) -> Bool) throws {
     try replace(IndexRun.fetchActive(database), in: database, keeping: isLive)
+    try PageIndex.removeUnfinishedRuns(database)
   }
 
+  /// Writes one run in place of `runs`, which become unfinished ones: invisible, and to be removed.
   private static func replace(
     _ runs: [IndexRun],
     in database: Database,
@@ -42,10 +66,12 @@ enum IndexMerge {
     var transactionStart = 0
     try database.beginTransaction(.immediate)
     do {
-      var writer = try IndexRunWriter(database)
-      while let next = Self.popSmallest(&cursors) {
+      var writer = try IndexRunWriter(
+        database,
+        maximumEntryCount: runs.reduce(0) { $0 + $1.entryCount }
+      )
+      while let next = try popSmallest(&cursors) {
         if isLive(next.location) { try writer.append(next) }
-        try Self.advanceLoadedBlocks(&cursors)
         if writer.writtenByteCount - transactionStart >= batchByteCount {
           transactionStart = writer.writtenByteCount
           try database.commit()
@@ -53,7 +79,12 @@ enum IndexMerge {
         }
       }
       _ = try writer.finish()
-      for run in runs { try IndexRun.delete(database, id: run.id) }
+      for run in runs {
+        try database.execute(
+          sql: "UPDATE page_index_run SET state = 'building' WHERE id = ?",
+          arguments: [run.id]
+        )
+      }
       try database.commit()
     } catch {
       if database.isInsideTransaction { try? database.rollback() }
@@ -61,19 +92,15 @@ enum IndexMerge {
     }
   }
 
-  private static func popSmallest(_ cursors: inout [Cursor]) -> IndexEntry? {
+  private static func popSmallest(_ cursors: inout [Cursor]) throws -> IndexEntry? {
     var smallest: (index: Int, entry: IndexEntry)?
     for index in cursors.indices {
       guard let entry = cursors[index].current else { continue }
       if smallest.map({ entry < $0.entry }) ?? true { smallest = (index, entry) }
     }
     guard let smallest else { return nil }
-    cursors[smallest.index].position += 1
+    try cursors[smallest.index].advance()
     return smallest.entry
-  }
-
-  private static func advanceLoadedBlocks(_ cursors: inout [Cursor]) throws {
-    for index in cursors.indices { try cursors[index].loadNextBlockIfNeeded() }
   }
 
   /// Walks a run in order, one block in memory at a time.
@@ -82,7 +109,7 @@ enum IndexMerge {
     private let run: IndexRun
     private var nextBlock = 0
     private var entries: [IndexEntry] = []
-    var position = 0
+    private var position = 0
 
     init(_ database: Database, run: IndexRun) throws {
       self.run = run
@@ -93,7 +120,12 @@ enum IndexMerge {
     /// `nil` at the end.
     var current: IndexEntry? { position < entries.count ? entries[position] : nil }
 
-    mutating func loadNextBlockIfNeeded() throws {
+    mutating func advance() throws {
+      position += 1
+      if position == entries.count { try loadNextBlockIfNeeded() }
+    }
+
+    private mutating func loadNextBlockIfNeeded() throws {
       while position == entries.count, nextBlock < run.fences.count {
         entries.removeAll(keepingCapacity: true)
         position = 0

@@ -1,4 +1,3 @@
-import Algorithms
 import Foundation
 import GRDB
 
@@ -15,17 +14,12 @@ struct IndexRun: Sendable {
   var entryCount: UInt64
   /// Ascending; block *n* begins with `fences[n]`.
   var fences: [UInt64]
+  /// Of its filter; its sections' rows have the ids of as many of the run's first blocks.
+  var filterLineCount: UInt64
 
   var firstBlockID: Int64 { id * Self.blocksPerRun }
 
   func blockID(_ block: Int) -> Int64 { firstBlockID + Int64(block) }
-
-  /// The first block that may hold `prefix`: equal prefixes may cross a border between blocks.
-  ///
-  /// - Complexity: O(log *n*) in the number of blocks.
-  func firstBlock(for prefix: UInt64) -> Int {
-    max(0, fences.partitioningIndex { $0 >= prefix } - 1)
-  }
 
   /// The runs that lookups use, in the order in which they were made.
   ///
@@ -34,11 +28,13 @@ struct IndexRun: Sendable {
     try Row.fetchAll(
       database,
       sql: """
-        SELECT id, entry_count, fences FROM page_index_run WHERE state = 'active' ORDER BY id
+        SELECT id, entry_count, filter_lines, fences
+          FROM page_index_run WHERE state = 'active' ORDER BY id
         """
     ).map { row in
       let id: Int64 = try row.value("id")
       let entryCount: Int64 = try row.value("entry_count")
+      let filterLineCount: Int64 = try row.value("filter_lines")
       let fences = try row.withUnsafeData(named: "fences") { data -> [UInt64] in
         (data ?? .init()).withUnsafeBytes { bytes in
           (0..<(bytes.count / 8)).map { index in
@@ -48,17 +44,60 @@ struct IndexRun: Sendable {
       }
       guard validIDs.contains(id),
         (0...(blocksPerRun * Int64(entriesPerBlock))).contains(entryCount),
+        (0...maximumFilterLineCount).contains(filterLineCount),
         Int64(fences.count) == (entryCount + Int64(entriesPerBlock) - 1) / Int64(entriesPerBlock)
       else { throw damaged(id) }
-      return IndexRun(id: id, entryCount: UInt64(entryCount), fences: fences)
+      return IndexRun(
+        id: id,
+        entryCount: UInt64(entryCount),
+        fences: fences,
+        filterLineCount: UInt64(filterLineCount)
+      )
     }
   }
 
-  /// Deletes the run and its blocks, in the caller's transaction.
-  static func delete(_ database: Database, id: Int64) throws {
-    try database.execute(sql: "DELETE FROM page_index_run WHERE id = ?", arguments: [id])
-    try deleteBlocks(database, id: id)
+  /// Deletes the run, its blocks and its filters in transactions of ``blocksPerDeletion``, so that
+  /// readers wait briefly and memory stays bounded. A crash leaves the rest, to be deleted likewise.
+  ///
+  /// - Precondition: The run is not active.
+  static func deleteInBatches(_ database: Database, id: Int64) throws {
+    try requireValid(id)
+    let ids = [id * blocksPerRun, (id + 1) * blocksPerRun]
+    while true {
+      var isEmpty = false
+      try database.inTransaction(.immediate) {
+        let last = try Int64.fetchOne(
+          database,
+          sql: """
+            SELECT max(id) FROM (
+              SELECT id FROM page_index_block WHERE id >= ? AND id < ?
+               ORDER BY id LIMIT \(blocksPerDeletion))
+            """,
+          arguments: StatementArguments(ids)
+        )
+        isEmpty = last == nil
+        for table in ["page_index_block", "page_index_filter"] {
+          try database.execute(
+            sql: "DELETE FROM \(table) WHERE id >= ? AND id <= ?",
+            arguments: [ids[0], last ?? ids[1] - 1]
+          )
+        }
+        if isEmpty {
+          try database.execute(sql: "DELETE FROM page_index_run WHERE id = ?", arguments: [id])
+        }
+        return .commit
+      }
+      if isEmpty { return }
+    }
   }
+
+  /// 4 MiB of blocks.
+  private static let blocksPerDeletion = 256
+
+  /// Of the longest run.
+  private static let maximumFilterLineCount = Int64(
+    IndexFilter.lineCount(forPrefixes: UInt64(blocksPerRun) * UInt64(entriesPerBlock))
+  )
 
   /// What ``blocksPerRun`` leaves room for; no store makes as many.
   private static let validIDs: Range<Int64> = 1..<(1 << 38)
@@ -70,14 +109,6 @@ struct IndexRun: Sendable {
   private static func damaged(_ id: Int64) -> VMCheckpointError {
     VMCheckpointError(.corrupt, "run \(id) of the page index is damaged")
   }
-
-  private static func deleteBlocks(_ database: Database, id: Int64) throws {
-    try requireValid(id)
-    try database.execute(
-      sql: "DELETE FROM page_index_block WHERE id >= ? AND id < ?",
-      arguments: [id * blocksPerRun, (id + 1) * blocksPerRun]
-    )
-  }
 }
 
 /// Writes one new run, entry by entry in ascending order.
@@ -87,18 +118,35 @@ struct IndexRun: Sendable {
 struct IndexRunWriter {
   private let database: Database
   private let insertBlock: HotStatement
+  private var filter: IndexFilterWriter
   private var run: IndexRun
   private var block: [UInt8] = []
   private var last: IndexEntry?
 
   /// Inserts the run's row, in the caller's transaction.
-  init(_ database: Database) throws {
+  ///
+  /// - Parameter maximumEntryCount: No more entries may be appended.
+  init(_ database: Database, maximumEntryCount: UInt64) throws {
     self.database = database
     try database.execute(
-      sql: "INSERT INTO page_index_run (state, entry_count, fences) VALUES ('building', 0, x'')"
+      sql: """
+        INSERT INTO page_index_run (state, entry_count, filter_lines, fences)
+        VALUES ('building', 0, 0, x'')
+        """
     )
-    run = IndexRun(id: database.lastInsertedRowID, entryCount: 0, fences: [])
+    run = IndexRun(
+      id: database.lastInsertedRowID,
+      entryCount: 0,
+      fences: [],
+      filterLineCount: 0
+    )
     try IndexRun.requireValid(run.id)
+    filter = try IndexFilterWriter(
+      database,
+      firstID: run.firstBlockID,
+      prefixCount: maximumEntryCount
+    )
+    run.filterLineCount = filter.lineCount
     insertBlock = try HotStatement(
       database,
       "INSERT INTO page_index_block (id, entries) VALUES (?, ?)"
@@ -117,6 +165,7 @@ struct IndexRunWriter {
     if let last, last >= entry { return }
     last = entry
     if block.isEmpty { run.fences.append(entry.prefix) }
+    try filter.append(entry.prefix)
     withUnsafeBytes(of: (entry.prefix.bigEndian, entry.location.packed.bigEndian)) {
       block.append(contentsOf: $0)
     }
@@ -129,9 +178,10 @@ struct IndexRunWriter {
   mutating func finish() throws -> IndexRun? {
     if !block.isEmpty { try writeBlock() }
     guard run.entryCount > 0 else {
-      try IndexRun.delete(database, id: run.id)
+      try database.execute(sql: "DELETE FROM page_index_run WHERE id = ?", arguments: [run.id])
       return nil
     }
+    try filter.finish()
     var fences = [UInt8]()
     fences.reserveCapacity(run.fences.count * 8)
     for fence in run.fences {
@@ -139,10 +189,14 @@ struct IndexRunWriter {
     }
     let update = try HotStatement(
       database,
-      "UPDATE page_index_run SET state = 'active', entry_count = ?, fences = ? WHERE id = ?"
+      """
+      UPDATE page_index_run SET state = 'active', entry_count = ?, fences = ?, filter_lines = ?
+       WHERE id = ?
+      """
     )
     update.bind(Int64(run.entryCount), at: 1)
-    update.bind(run.id, at: 3)
+    update.bind(Int64(run.filterLineCount), at: 3)
+    update.bind(run.id, at: 4)
     try fences.withUnsafeBytes { bytes in
       update.bind(bytes, at: 2)
       try update.run()

@@ -11,26 +11,28 @@ import GRDB
 /// chunk's row, agree: so two pages whose prefixes collide, even by a guest's design, stay two
 /// pages, and an entry whose chunk is gone does no harm.
 struct PageIndex {
-  private let runs: [IndexRun]
+  private let loaded: LoadedRuns
   private let selectBlock: HotStatement
   private let digests: DigestReader
 
   /// Loads the runs' fences.
-  init(_ database: Database) throws {
-    // The newest first: a page is likeliest to be where its VM's last snapshot put it.
-    runs = try IndexRun.fetchActive(database).reversed()
+  init(
+    _ database: Database,
+    filterMemoryByteCount: Int = LoadedRuns.filterMemoryByteCount
+  ) throws {
+    loaded = try LoadedRuns(database, filterMemoryByteCount: filterMemoryByteCount)
     selectBlock = try HotStatement(database, "SELECT entries FROM page_index_block WHERE id = ?")
     digests = try DigestReader(database)
   }
 
-  var isEmpty: Bool { runs.isEmpty }
+  var isEmpty: Bool { loaded.runs.isEmpty }
 
   /// Where the page with `digest` is stored, if it is.
   ///
-  /// - Complexity: One block read and a binary search for each run, and a row read for each entry
-  ///   with the digest's prefix.
+  /// - Complexity: For each run a look at its filter, which rules out all but one absent page in 200.
+  ///   Else a block read and a binary search, and a row read for each entry with the digest's prefix.
   func location(of digest: PageDigest) throws -> PageLocation? {
-    for run in runs {
+    for run in loaded.runs where try loaded.mayHold(digest.prefix, run) {
       var block = run.firstBlock(for: digest.prefix)
       while block < run.fences.count, run.fences[block] <= digest.prefix {
         if let location = try search(run.blockID(block), for: digest) { return location }
@@ -38,6 +40,11 @@ struct PageIndex {
       }
     }
     return nil
+  }
+
+  /// Whether memory alone tells that no page with `digest` is stored.
+  func isKnownToLack(_ digest: PageDigest) -> Bool {
+    loaded.runs.allSatisfy { loaded.isKnownNotToHold(digest.prefix, $0) }
   }
 
   private func search(_ blockID: Int64, for digest: PageDigest) throws -> PageLocation? {
@@ -65,22 +72,18 @@ struct PageIndex {
   /// Appends `entries`, in ascending order, as a new run, in the caller's transaction.
   static func append(_ entries: [IndexEntry], to database: Database) throws {
     guard !entries.isEmpty else { return }
-    var writer = try IndexRunWriter(database)
+    var writer = try IndexRunWriter(database, maximumEntryCount: UInt64(entries.count))
     for entry in entries { try writer.append(entry) }
     _ = try writer.finish()
   }
 
-  /// Removes what a merge that died has left. Only for the holder of the writer's lock.
+  /// Removes runs that a merge has replaced, and what a merge that died has left. Only for the
+  /// holder of the writer's lock.
   static func removeUnfinishedRuns(_ database: Database) throws {
     let ids = try Int64.fetchAll(
       database,
       sql: "SELECT id FROM page_index_run WHERE state = 'building'"
     )
-    for id in ids {
-      try database.inTransaction(.immediate) {
-        try IndexRun.delete(database, id: id)
-        return .commit
-      }
-    }
+    for id in ids { try IndexRun.deleteInBatches(database, id: id) }
   }
 }

@@ -1,8 +1,8 @@
-/// The pages that the save in progress has stored and that no sorted run holds yet: digest →
-/// location, by full digest.
+/// Pages of known location in memory: digest → location, by full digest. A save keeps those in one
+/// that it has stored and that no sorted run holds yet.
 ///
 /// Open addressing with linear probing over a dense array of entries; memory is fixed.
-final class NewPageTable {
+final class PageTable {
   /// 512 Ki pages, 2 GiB of new guest memory: 20 MiB of entries and 4 MiB of buckets. A full
   /// table becomes a sorted run.
   static let defaultCapacity = 512 << 10
@@ -61,6 +61,11 @@ final class NewPageTable {
     buckets[bucket] = UInt32(count)
   }
 
+  func removeAll() {
+    count = 0
+    buckets.update(repeating: 0, count: bucketMask + 1)
+  }
+
   /// Hands out the entries as index entries in their order, and empties the table.
   func removeAllSorted() -> [IndexEntry] {
     var sorted = [IndexEntry]()
@@ -71,8 +76,7 @@ final class NewPageTable {
       )
     }
     sorted.sort()
-    count = 0
-    buckets.update(repeating: 0, count: bucketMask + 1)
+    removeAll()
     return sorted
   }
 
