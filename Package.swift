@@ -112,6 +112,17 @@ let package = Package(
       swiftSettings: strict
     ),
 
+    // Micro-benchmarks of the library's inside; Scripts/bench runs them.
+    .executableTarget(
+      name: "vmckpt-bench",
+      dependencies: [
+        "CLZ4",
+        "VMCheckpoint",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict
+    ),
+
     // SQLite's extension interface for Swift.
     .target(name: "CSQLiteExtension"),
 

@@ -173,10 +173,11 @@ extension Store {
       arguments: arguments
     )
     while let row = try tagRows.next() {
-      let (key, value): (String, String) = (try row.value("key"), try row.value("value"))
-      tags[try row.value("snapshot_id"), default: [:]][key] = value
+      let (key, value): (String, String) = (try row.value(at: 1), try row.value(at: 2))
+      tags[try row.value(at: 0), default: [:]][key] = value
     }
-    return try Row.fetchAll(
+    var summaries: [SnapshotSummary] = []
+    let rows = try Row.fetchCursor(
       database,
       sql: """
         SELECT s.id, s.name, s.uuid, s.vm, p.name AS parent, s.started_at, s.completed_at,
@@ -188,26 +189,30 @@ extension Store {
          WHERE s.state = 'complete'\(filter) ORDER BY s.id
         """,
       arguments: arguments
-    ).map { row in
-      func count(_ column: String) throws -> UInt64 {
-        UInt64(clamping: try row.value(column) as Int64)
+    )
+    while let row = try rows.next() {
+      func count(_ index: Int) throws -> UInt64 {
+        UInt64(clamping: try row.value(at: index) as Int64)
       }
-      return try SnapshotSummary(
-        name: try row.value("name"),
-        uuid: try row.value("uuid"),
-        vm: try row.value("vm"),
-        parent: try row.value("parent"),
-        startedAt: try row.value("started_at"),
-        completedAt: try row.value("completed_at"),
-        ramByteCount: count("ram_bytes"),
-        storedPageCount: count("stored_pages"),
-        newPageCount: count("new_pages"),
-        newStoredByteCount: count("new_stored_bytes"),
-        overlayCount: try row.value("overlays"),
-        deviceStateCount: try row.value("device_states"),
-        tags: tags[try row.value("id")] ?? [:],
-        digest: try row.value("digest")
+      summaries.append(
+        try SnapshotSummary(
+          name: try row.value(at: 1),
+          uuid: try row.value(at: 2),
+          vm: try row.value(at: 3),
+          parent: try row.optionalValue(at: 4),
+          startedAt: try row.value(at: 5),
+          completedAt: try row.value(at: 6),
+          ramByteCount: count(7),
+          storedPageCount: count(8),
+          newPageCount: count(9),
+          newStoredByteCount: count(10),
+          overlayCount: try row.value(at: 11),
+          deviceStateCount: try row.value(at: 12),
+          tags: tags[try row.value(at: 0)] ?? [:],
+          digest: try row.value(at: 13)
+        )
       )
     }
+    return summaries
   }
 }

@@ -20,24 +20,31 @@ struct TextTable {
     let cells =
       [columns.map(\.title)]
       + rows.map { row in row.map { $0.isEmpty ? "-" : printable($0) } }
-    let widths = columns.indices.map { column in
-      cells.map { $0[column].count }.max() ?? 0
-    }
-    return cells.map { row in
-      let padded = columns.indices.map { column in
-        pad(row[column], to: widths[column], columns[column].alignment)
+    let cellWidths = cells.map { $0.map(Self.width) }
+    let widths = columns.indices.map { column in cellWidths.map { $0[column] }.max() ?? 0 }
+    // Bytes, because strings of characters take ten times as long to put together.
+    let space = UInt8(ascii: " ")
+    var text: [UInt8] = []
+    for (row, rowWidths) in zip(cells, cellWidths) {
+      text += indentation.utf8
+      let lineStart = text.count
+      for (index, cell) in row.enumerated() {
+        if index > 0 { text += [space, space] }
+        let padding = repeatElement(space, count: widths[index] - rowWidths[index])
+        if columns[index].alignment == .right { text += padding }
+        text += cell.utf8
+        if columns[index].alignment == .left { text += padding }
       }
-      return indentation + trimmingTrailingSpaces(padded.joined(separator: "  ")) + "\n"
-    }.joined()
+      while text.count > lineStart, text.last == space { text.removeLast() }
+      text.append(UInt8(ascii: "\n"))
+    }
+    return String(decoding: text, as: UTF8.self)
   }
 
-  private func pad(_ cell: String, to width: Int, _ alignment: Alignment) -> String {
-    let space = String(repeating: " ", count: max(0, width - cell.count))
-    return alignment == .left ? cell + space : space + cell
-  }
-
-  private func trimmingTrailingSpaces(_ line: String) -> Substring {
-    line.dropLast(line.reversed().prefix { $0 == " " }.count)
+  /// How many characters `cell` has. Text in ASCII, which is almost all, has one for each byte: it has
+  /// no line ends, which `printable` escapes.
+  private static func width(_ cell: String) -> Int {
+    cell.utf8.allSatisfy { $0 < 0x80 } ? cell.utf8.count : cell.count
   }
 }
 

@@ -5,7 +5,7 @@ import VMCheckpointTestSupport
 /// RAM much larger than memory may be used for it.
 @Suite struct LargeSparseTests {
   private static let byteCount = 8 << 30
-  private static let memoryLimit = 256 << 20
+  private static let memoryLimit = 192 << 20
 
   @Test func eightGibibytesTakeNeitherMemoryNorLong() throws {
     let bench = try Workbench()
@@ -49,6 +49,10 @@ import VMCheckpointTestSupport
     #expect(stream.maximumResidentByteCount < Self.memoryLimit)
     let diff = try bench.tool.json("diff", "a", "b")
     #expect(diff["identical"] as? Bool == true)
+    try expectBounded("diff", "a", "b")
+    try expectBounded("list")
+    try expectBounded("delete", "a")
+    try expectBounded("gc")
   }
 
   private func pageCount(_ bytes: [UInt8]) -> Int {

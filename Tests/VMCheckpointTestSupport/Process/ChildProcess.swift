@@ -23,6 +23,9 @@ package struct ProcessOutcome: Sendable, CustomStringConvertible {
   package var standardOutput: [UInt8]
   package var standardError: String
   package var maximumResidentByteCount: Int
+  /// What it has had written to disks, as the kernel counts it: dirtied memory of files, again after
+  /// each sync. 0 on file systems without a disk.
+  package var writtenByteCount: Int
   package var durationSeconds: Double
 
   package var succeeded: Bool { ending == .exit(0) }
@@ -52,6 +55,7 @@ package final class ChildProcess {
   private let start: Double
   private let capturesOutput: Bool
   private var status: Int32 = 0
+  private var usage = rusage()
   fileprivate var peakResidentByteCount = 0
   private var hasEnded = false
 
@@ -127,7 +131,7 @@ package final class ChildProcess {
 
   /// Whether the process has not ended yet.
   package var isRunning: Bool {
-    if !hasEnded, waitpid(identifier, &status, WNOHANG) == identifier { hasEnded = true }
+    if !hasEnded, wait4(identifier, &status, WNOHANG, &usage) == identifier { hasEnded = true }
     return !hasEnded
   }
 
@@ -159,6 +163,7 @@ package final class ChildProcess {
       standardOutput: capturesOutput ? try readFile(scratch.file("stdout")) : [],
       standardError: standardErrorSoFar,
       maximumResidentByteCount: peakResidentByteCount,
+      writtenByteCount: usage.ru_oublock * 512,
       durationSeconds: monotonicSeconds() - start
     )
   }
