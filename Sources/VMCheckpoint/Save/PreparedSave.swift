@@ -103,19 +103,22 @@ struct PreparedSave {
     }
   }
 
-  /// Receives what must be received first, checks `request`, opens its source, and calls `body`.
+  /// Receives what must be received first, checks `request`, opens its source, and saves it.
   ///
-  /// - Parameter storePath: The store, which need not be there: what is received is put down beside
-  ///   it for a moment.
-  /// - Throws: As `body`; and ``VMCheckpointError`` that names what is wrong with the request.
+  /// - Parameters:
+  ///   - storePath: The store, which need not be there: what is received is put down beside it for a
+  ///     moment.
+  ///   - turn: The save's turn at it, which is taken before a VM is stopped.
+  /// - Throws: As ``Store/save(_:control:)``; and ``VMCheckpointError`` that names what is wrong with
+  ///   the request.
   static func with(
     _ request: SaveRequest,
     storePath: String,
-    control: OperationControl,
-    _ body: (PreparedSave) throws(VMCheckpointError) -> SaveResult
+    turn: SaveTurn,
+    control: OperationControl
   ) throws(VMCheckpointError) -> SaveResult {
     switch request.input {
-    case .file, .stream, .propolis: return try body(PreparedSave(request, control: control))
+    case .file, .stream, .propolis: return try turn.save(PreparedSave(request, control: control))
     case .qemuStream, .qemuLive: break
     }
     // What is wrong with the rest of the request is better told before anything is received.
@@ -130,7 +133,7 @@ struct PreparedSave {
       _ description: String
     ) throws(VMCheckpointError) -> SaveResult {
       defer { withExtendedLifetime(capture) {} }
-      return try body(
+      return try turn.save(
         PreparedSave(
           capture.completed(request, ramPath: ramPath),
           label: (name, description),
@@ -144,7 +147,8 @@ struct PreparedSave {
       return try saveReceived(capture, nil, source.name, "qemu-stream:\(source.description)")
     }
     let live = QEMULiveSave(source: source, spoolDirectory: directory, control: control)
-    var (saved, pausedSeconds) = try live.run { (capture, ramPath) throws(VMCheckpointError) in
+    var (saved, pausedSeconds) = try live.run(turn) {
+      (capture, ramPath) throws(VMCheckpointError) in
       try saveReceived(capture, ramPath, source.socketPath, "qemu:\(source.socketPath)")
     }
     saved.pausedSeconds = pausedSeconds

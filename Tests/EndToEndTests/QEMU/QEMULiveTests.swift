@@ -162,6 +162,52 @@ import VMCheckpointTestSupport
     #expect(try clone.waitForCounts(2)[0].nonce == guest.counts()[0].nonce)
   }
 
+  /// Another save of the same store may take long, and the guest must not stand still for it. The
+  /// other one waits for its source here.
+  @Test func theGuestRunsOnWhileAnotherSaveHasTheStore() throws {
+    let guest = try start(.file)
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    let settings = try Self.settings(monitor)
+    let pipe = try ChildPipe()
+    let other = try bench.tool.start(
+      ["save", "-", "--name", "other"],
+      input: .descriptor(pipe.reader)
+    )
+    try waitUntil("the other save has begun") {
+      try exists(bench.storePath)
+        && bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
+    }
+    func expectRunning(_ save: ChildProcess, forSeconds seconds: Double) throws {
+      let deadline = monotonicSeconds() + seconds
+      while monotonicSeconds() < deadline {
+        #expect(try monitor.status() == "running")
+        usleep(5000)
+      }
+      #expect(save.isRunning)
+    }
+    let interrupted = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
+    try expectRunning(interrupted, forSeconds: 0.5)
+    interrupted.send(2)
+    #expect(try !interrupted.wait().succeeded)
+    #expect(try Self.settings(monitor) == settings)
+
+    let waiting = try bench.tool.start(
+      ["save", "qemu:\(guest.monitorPath)", "--name", "live", "--json"]
+    )
+    try expectRunning(waiting, forSeconds: 2)
+    let release = monotonicSeconds()
+    try pipe.write(sampleRAM(4))
+    pipe.closeWriter()
+    #expect(try other.wait().succeeded)
+    let result = try waiting.wait()
+    expectSuccess(result)
+    let paused = try #require(try result.jsonObject()["paused_seconds"] as? Double)
+    #expect(paused < monotonicSeconds() - release)
+    #expect(try bench.tool.snapshotNames() == ["other", "live"])
+    _ = try guest.waitForMore(2)
+  }
+
   /// RAM on both sides of the hole below 4 GiB, sparse; and ten clones of it from one image.
   @Test func tenClonesOfALargeGuestRunFromOneImage() throws {
     let guest = try start(.file, memory: "3712M")

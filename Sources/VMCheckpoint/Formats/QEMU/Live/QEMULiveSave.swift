@@ -33,14 +33,19 @@ struct QEMULiveSave {
 
   /// Captures the VM and calls `save` with what was captured.
   ///
+  /// - Parameter turn: Is taken before anything of the VM is changed.
   /// - Returns: What `save` returned, and for how long the guest was stopped; `nil` when it did not
   ///   run before or does not go on.
   /// - Throws: ``VMCheckpointError``. The VM runs again if it did before, and its migration settings
   ///   are as they were, unless QEMU does not answer any more.
   func run<Result>(
+    _ turn: SaveTurn,
     _ save: (QEMUStreamCapture, _ ramPath: String?) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
     let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
+    _ = try QEMUVirtualMachine(client)
+    try turn.take()
+    // It may have changed while another save was waited for.
     let machine = try QEMUVirtualMachine(client)
     let wanted = wantedCapabilities(machine)
     let undo = QEMUUndo(
