@@ -33,71 +33,41 @@ import VMCheckpointTestSupport
     )
   }
 
-  /// Restores a directory and starts `cloneCount` guests from it, each with a console of its own.
-  private func clones(_ reference: String, _ count: Int) throws -> [CountingGuest] {
-    let directory = bench.directory.file("restored, it's \(UUID().uuidString)")
-    try bench.tool.succeed("restore", reference, "--format", "qemu", "-o", directory)
-    return try (0..<count).map { index in
-      let place = try bench.directory.subdirectory("clone-\(UUID().uuidString)")
-      return try CountingGuest(script: "\(directory)/run.sh", workingDirectory: place)
-    }
-  }
-
   /// The guest runs on after the save, and so does the one that is restored, from where it was:
   /// whatever its RAM is to QEMU, by the script and by a stream.
   @Test(arguments: Backend.allCases)
   func aRunningGuestIsSavedAndGoesOnTwice(backend: Backend) throws {
-    let guest = try start(backend, cpuCount: 2)
+    let memory = backend == .file ? "512M" : "128M"
+    let guest = try start(backend, cpuCount: 2, memory: memory)
     _ = try guest.waitForCounts(2)
     let monitor = try guest.monitor()
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     let result = try bench.tool.json("save", "qemu:\(guest.monitorPath)", "--name", "live")
     let paused = try #require(result["paused_seconds"] as? Double)
     #expect(paused < 30)
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
     let before = guest.counts()
     let onward = try guest.waitForMore(2)
     #expect(Array(onward.dropFirst(before.count)).goOn(from: before))
     try guest.kill()
 
     let printedMeanwhile = onward.count - before.count
-    for clone in try clones("live", 2) {
+    for clone in try bench.clones("live", 2) {
       let counts = try clone.waitForCounts(3)
       // The guest may have printed more between its capture and the end of the save.
-      #expect(Self.areOne(before, counts, slack: printedMeanwhile + 20), "\(before) \(counts)")
+      #expect(counts.areOne(with: before, slack: printedMeanwhile + 20), "\(before) \(counts)")
       try clone.kill()
     }
-    let stream =
-      "exec:"
-      + bench.tool.commandLine(["restore", "live", "--format", "qemu-stream", "-o", "-"])
-      .joined(separator: " ")
-    let incoming = try CountingGuest("stream", in: bench.directory, cpuCount: 2, incoming: stream)
-    #expect(Self.areOne(before, try incoming.waitForCounts(3), slack: printedMeanwhile + 20))
+    let incoming = try CountingGuest(
+      "stream",
+      in: bench.directory,
+      memory: memory,
+      cpuCount: 2,
+      incoming: bench.shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
+    )
+    let counts = try incoming.waitForCounts(3)
+    #expect(counts.areOne(with: before, slack: printedMeanwhile + 20))
     #expect(try bench.tool.verify().succeeded)
-  }
-
-  /// Whether `restored` is the guest that printed `original`: it goes on without a gap from one of
-  /// the last numbers, with the nonce that is only in RAM.
-  private static func areOne(
-    _ original: [CountingGuest.Count],
-    _ restored: [CountingGuest.Count],
-    slack: Int
-  ) -> Bool {
-    guard let first = restored.first, let last = original.last else { return false }
-    let earlier = original.filter { $0.number < first.number }
-    return first.number > last.number - slack && first.number <= last.number + 1
-      && restored.goOn(from: earlier)
-  }
-
-  /// Capabilities and parameters of the migration, which the user may have set for other purposes.
-  private static func settings(_ monitor: QMPConnection) throws -> [String: Int] {
-    var settings: [String: Int] = [:]
-    for entry in try monitor.run("query-migrate-capabilities") as? [[String: Any]] ?? [] {
-      settings[entry["capability"] as? String ?? ""] = entry["state"] as? Bool == true ? 1 : 0
-    }
-    let parameters = try monitor.run("query-migrate-parameters") as? [String: Any] ?? [:]
-    for name in ["max-bandwidth", "downtime-limit"] { settings[name] = parameters[name] as? Int }
-    return settings
   }
 
   /// A user's settings must not end up in the stream, nor be lost.
@@ -109,10 +79,10 @@ import VMCheckpointTestSupport
       ["capabilities": ["xbzrle", "compress"].map { ["capability": $0, "state": true] }]
     )
     try monitor.run("migrate-set-parameters", ["max-bandwidth": 12_345_678])
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     _ = try guest.waitForCounts(1)
     try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "left", "--leave-stopped")
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
     #expect(try monitor.status() == "postmigrate")
     // QEMU does not migrate twice without a run between.
     let twice = try bench.tool.run("save", "qemu:\(guest.monitorPath)")
@@ -124,13 +94,13 @@ import VMCheckpointTestSupport
     let result = try bench.tool.json("save", "qemu:\(guest.monitorPath)", "--name", "again")
     #expect(result["paused_seconds"] is NSNull)
     #expect(try monitor.status() == "postmigrate")
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
     // The name is taken: the save fails late, and the guest must run all the same.
     try monitor.run("cont")
     let outcome = try bench.tool.run("save", "qemu:\(guest.monitorPath)", "--name", "left")
     #expect(outcome.ending == .exit(73))
     _ = try guest.waitForMore(2)
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
   }
 
   /// However and whenever `vmckpt` ends, the guest must run and its settings be as they were.
@@ -139,7 +109,7 @@ import VMCheckpointTestSupport
     let guest = try start(backend)
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     var generator = TestGenerator(seed: 8)
     for round in 0..<soakRounds(8) {
       let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
@@ -150,7 +120,7 @@ import VMCheckpointTestSupport
       var isWell = false
       while !isWell, monotonicSeconds() < deadline {
         usleep(50_000)
-        isWell = try monitor.status() == "running" && Self.settings(monitor) == settings
+        isWell = try monitor.status() == "running" && monitor.migrationSettings() == settings
       }
       #expect(isWell, "round \(round)")
       _ = try guest.waitForMore(2)
@@ -158,7 +128,7 @@ import VMCheckpointTestSupport
     }
     try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "last")
     #expect(bench.leftovers.isEmpty)
-    let clone = try clones("last", 1)[0]
+    let clone = try bench.clones("last", 1)[0]
     #expect(try clone.waitForCounts(2)[0].nonce == guest.counts()[0].nonce)
   }
 
@@ -168,7 +138,7 @@ import VMCheckpointTestSupport
     let guest = try start(.file)
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     let pipe = try ChildPipe()
     let other = try bench.tool.start(
       ["save", "-", "--name", "other"],
@@ -190,7 +160,7 @@ import VMCheckpointTestSupport
     try expectRunning(interrupted, forSeconds: 0.5)
     interrupted.send(2)
     #expect(try !interrupted.wait().succeeded)
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
 
     let waiting = try bench.tool.start(
       ["save", "qemu:\(guest.monitorPath)", "--name", "live", "--json"]
@@ -218,11 +188,35 @@ import VMCheckpointTestSupport
     #expect(regions.map { $0["gpa"] as? Int } == [0, 0x1_0000_0000])
     let before = guest.counts()
     try guest.kill()
-    let clones = try clones("large", 10)
+    let clones = try bench.clones("large", 10)
     for clone in clones {
       let counts = try clone.waitForCounts(2, timeoutSeconds: 120)
-      #expect(Self.areOne(before, counts, slack: 20))
+      #expect(counts.areOne(with: before, slack: 20))
     }
+  }
+
+  /// Clones run from the very bytes of the directory: one that is wrong in RAM or in the devices' state
+  /// must show.
+  @Test func aByteThatIsWrongInADirectoryIsNoticed() throws {
+    let guest = try start(.memfd)
+    let nonce = try guest.waitForCounts(2)[0].nonce
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "live")
+    try guest.kill()
+    let directory = try bench.restoredDirectory("live")
+    let (ramPath, statePath) = ("\(directory)/ram", "\(directory)/device.state")
+    let (ram, state) = (Data(try readFile(ramPath)), Data(try readFile(statePath)))
+    try writeFile(ramPath, Array(ram.withWrong(nonce: nonce)))
+    let forgetful = try bench.clones(from: directory, 1)[0]
+    #expect(try forgetful.waitForCounts(2).allSatisfy { $0.nonce != nonce })
+    try forgetful.kill()
+    try writeFile(ramPath, Array(ram))
+    try writeFile(statePath, Array(state.withWrongInterruptTable()))
+    let lost = try bench.clones(from: directory, 1)[0]
+    #expect(throws: TestSetupError.self) { try lost.waitForCounts(2, timeoutSeconds: 5) }
+    try lost.kill()
+    try writeFile(statePath, Array(state))
+    let sound = try bench.clones(from: directory, 1)[0]
+    #expect(try sound.waitForCounts(2).allSatisfy { $0.nonce == nonce })
   }
 
   /// QEMU refuses to migrate some devices; it must not be left waiting, nor the guest.
@@ -234,13 +228,13 @@ import VMCheckpointTestSupport
     )
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     let outcome = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
       .wait(timeoutSeconds: 30)
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(outcome.standardError.contains("nvme"))
     #expect(!exists(bench.storePath))
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
     _ = try guest.waitForMore(2)
   }
 

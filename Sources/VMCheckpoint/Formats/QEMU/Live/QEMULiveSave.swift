@@ -40,13 +40,14 @@ struct QEMULiveSave {
   ///   are as they were, unless QEMU does not answer any more.
   func run<Result>(
     _ turn: SaveTurn,
-    _ save: (QEMUStreamCapture, _ ramPath: String?) throws(VMCheckpointError) -> Result
+    _ save: (QEMUStreamCapture, QEMULiveRAM) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
     let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
     _ = try QEMUVirtualMachine(client)
     try turn.take()
     // It may have changed while another save was waited for.
     let machine = try QEMUVirtualMachine(client)
+    for warning in machine.ram.warnings { control.onWarning?(warning) }
     let wanted = wantedCapabilities(machine)
     let undo = QEMUUndo(
       capabilities: machine.capabilities.filter { wanted[$0.key] != nil },
@@ -62,11 +63,18 @@ struct QEMULiveSave {
         monitor: client.descriptor
       )
     let result: Result
-    do {
+    do throws(VMCheckpointError) {
       try prepare(client, wanted, machine)
-      let stopsFirst = undo.wasRunning && machine.ramPath == nil && !machine.tracksWrites
+      let stopsFirst = undo.wasRunning && machine.ram.paths == nil && !machine.tracksWrites
       if stopsFirst { try client.run("stop") }
       var capture = try capture(client, machine)
+      guard stopsFirst || !capture.hasRAM || !undo.wasRunning || machine.tracksWrites else {
+        throw VMCheckpointError(
+          .unavailable,
+          "QEMU has sent RAM that it was to leave out, while the guest ran",
+          hint: "stop the guest first, with QMP's stop"
+        )
+      }
       if stopsFirst, !capture.resume() {
         control.onWarning?("the restored guest will be stopped until QMP's cont")
       }
@@ -76,9 +84,9 @@ struct QEMULiveSave {
       if capture.hasRAM {
         // Everything is here: the guest need not wait until it is stored.
         try undo.perform(client, resumes: !source.leavesStopped)
-        result = try save(capture, nil)
+        result = try save(capture, machine.ram)
       } else {
-        result = try save(capture, machine.ramPath)
+        result = try save(capture, machine.ram)
         try undo.perform(client, resumes: !source.leavesStopped)
       }
       try? client.takeEvents()
@@ -106,7 +114,7 @@ struct QEMULiveSave {
     for (name, isOn) in machine.capabilities {
       let shallBeOn =
         name == "x-ignore-shared"
-        ? machine.ramPath != nil : isOn && Self.harmlessCapabilities.contains(name)
+        ? machine.ram.paths != nil : isOn && Self.harmlessCapabilities.contains(name)
       if shallBeOn != isOn { wanted[name] = shallBeOn }
     }
     return wanted
@@ -168,7 +176,7 @@ struct QEMULiveSave {
     var readerControl = control
     readerControl.cancellation = stop
     let (directory, control) = (spoolDirectory, readerControl)
-    let block = machine.ramBlockName
+    let names = machine.ram.blockNames
     let thread: WorkerThreads
     do throws(VMCheckpointError) {
       thread = try WorkerThreads(count: 1) {
@@ -176,7 +184,7 @@ struct QEMULiveSave {
           Result { () throws(VMCheckpointError) in
             try QEMUStreamCapture(
               .descriptor(reader, name: "from QEMU"),
-              ramBlockName: block,
+              ramBlockNames: names,
               spoolDirectory: directory,
               control: control
             )

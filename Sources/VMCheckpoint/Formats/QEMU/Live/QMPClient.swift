@@ -5,8 +5,8 @@ import SystemPackage
 
 /// A client of QEMU's monitor protocol: JSON objects, one a line, over a Unix socket.
 final class QMPClient {
-  /// Replies are small; the largest describe a machine's objects.
-  private static let maximumLineByteCount = 4 << 20
+  /// Replies are small; the largest, `info mtree -f`, has some KiB for each of a machine's CPUs.
+  private static let maximumLineByteCount = 16 << 20
   private static let pollMilliseconds: Int32 = 20
   /// QEMU answers at once, unless its main loop is busy.
   private static let timeoutSeconds = 30.0
