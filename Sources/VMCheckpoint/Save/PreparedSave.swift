@@ -136,7 +136,7 @@ struct PreparedSave {
       _ capture: QEMUStreamCapture,
       _ live: QEMULiveRAM?
     ) throws(VMCheckpointError) -> SaveResult {
-      defer { withExtendedLifetime(capture) {} }
+      defer { withExtendedLifetime((capture, live)) {} }
       var request = request
       request.deviceStates += try capture.deviceStates()
       let received = try capture.ram(
@@ -154,7 +154,12 @@ struct PreparedSave {
         nil
       )
     case .qemuLive(let source):
-      let live = QEMULiveSave(source: source, spoolDirectory: directory, control: control)
+      let live = QEMULiveSave(
+        source: source,
+        request: request,
+        spoolDirectory: directory,
+        control: control
+      )
       var (saved, pausedSeconds) = try live.run(turn) { (capture, ram) throws(VMCheckpointError) in
         try save(capture, ram)
       }

@@ -23,6 +23,25 @@ final class SaveTurn {
     self.store = store
   }
 
+  deinit {
+    guard newStore != nil else { return }
+    // A lock file without a store guards nothing. Whoever waits for it looks whether it is still there.
+    let lock = writerLock ?? Self.lockIfFree(path)
+    guard let lock, (try? lock.requireInPlace()) != nil else { return }
+    lock.removeFile()
+  }
+
+  private static func lockIfFree(_ path: String) -> StoreLock? {
+    guard let location = try? StoreLocation(path) else { return nil }
+    return try? StoreLock.acquire(
+      .writer,
+      .exclusive,
+      at: location,
+      timeoutSeconds: 0,
+      cancellation: CancellationFlag()
+    )
+  }
+
   /// Opens the store, or makes one that has no name yet; waits for other saves to end; and does and
   /// checks all of a save that needs no source.
   ///

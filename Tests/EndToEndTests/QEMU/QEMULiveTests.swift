@@ -95,10 +95,28 @@ import VMCheckpointTestSupport
     #expect(result["paused_seconds"] is NSNull)
     #expect(try monitor.status() == "postmigrate")
     #expect(try monitor.migrationSettings() == settings)
-    // The name is taken: the save fails late, and the guest must run all the same.
+    // After a migration with postcopy that fails, QEMU 7.2 asks for a return path in every stream.
     try monitor.run("cont")
-    let outcome = try bench.tool.run("save", "qemu:\(guest.monitorPath)", "--name", "left")
-    #expect(outcome.ending == .exit(73))
+    let postcopy = ["capability": "postcopy-ram", "state": true] as [String: Any]
+    try monitor.run("migrate-set-capabilities", ["capabilities": [postcopy]])
+    #expect(throws: TestSetupError.self) { try monitor.migrate(to: "exec:true") }
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "after-postcopy")
+    try monitor.run(
+      "migrate-set-capabilities",
+      ["capabilities": [postcopy.merging(["state": false]) { $1 }]]
+    )
+    // What can be told before is: the guest must not even be stopped.
+    _ = try monitor.status()
+    let stopCount = monitor.stopCount
+    #expect(stopCount > 0)
+    for (code, options) in [
+      (73, ["--name", "left"]), (65, ["--region", "gpa=0,size=64M"]), (66, ["--parent", "absent"]),
+    ] {
+      let outcome = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"] + options).wait()
+      #expect(outcome.ending == .exit(Int32(code)), "\(outcome)")
+    }
+    #expect(try monitor.status() == "running")
+    #expect(monitor.stopCount == stopCount)
     _ = try guest.waitForMore(2)
     #expect(try monitor.migrationSettings() == settings)
   }
@@ -160,12 +178,15 @@ import VMCheckpointTestSupport
     try expectRunning(interrupted, forSeconds: 0.5)
     interrupted.send(2)
     #expect(try !interrupted.wait().succeeded)
+    #expect(try monitor.status() == "running")
+    #expect(monitor.stopCount == 0)
     #expect(try monitor.migrationSettings() == settings)
 
     let waiting = try bench.tool.start(
       ["save", "qemu:\(guest.monitorPath)", "--name", "live", "--json"]
     )
     try expectRunning(waiting, forSeconds: 2)
+    #expect(monitor.stopCount == 0)
     let release = monotonicSeconds()
     try pipe.write(sampleRAM(4))
     pipe.closeWriter()
@@ -174,8 +195,32 @@ import VMCheckpointTestSupport
     expectSuccess(result)
     let paused = try #require(try result.jsonObject()["paused_seconds"] as? Double)
     #expect(paused < monotonicSeconds() - release)
+    #expect(try monitor.status() == "running")
+    #expect(monitor.stopCount == 1)
     #expect(try bench.tool.snapshotNames() == ["other", "live"])
     _ = try guest.waitForMore(2)
+  }
+
+  /// QEMU may end while it is captured: that must be told at once, and leave nothing half done.
+  @Test(arguments: [Backend.anonymous, .memfd])
+  func aGuestThatEndsWhileItIsSavedIsTold(backend: Backend) throws {
+    let guest = try start(backend)
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
+    try waitUntil("the guest is stopped") { try monitor.status() != "running" }
+    try guest.kill()
+    let outcome = try save.wait(timeoutSeconds: 20)
+    // All may have been there when QEMU ended.
+    let isSaved =
+      outcome.succeeded || outcome.standardError.contains("the snapshot is saved, but")
+    #expect(outcome.ending == .exit(outcome.succeeded ? 0 : 69), "\(outcome)")
+    #expect(outcome.durationSeconds < 15)
+    let names = exists(bench.storePath) ? try bench.tool.snapshotNames() : []
+    #expect(names.count == (isSaved ? 1 : 0))
+    if exists(bench.storePath) { #expect(try bench.tool.verify().succeeded) }
+    #expect(bench.leftovers.isEmpty)
+    #expect(exists(bench.storePath + "-lock") == exists(bench.storePath))
   }
 
   /// RAM on both sides of the hole below 4 GiB, sparse; and ten clones of it from one image.
@@ -224,7 +269,10 @@ import VMCheckpointTestSupport
     let guest = try CountingGuest(
       "unmigratable",
       in: bench.directory,
-      devices: ["-drive", "if=none,id=d,driver=null-co", "-device", "nvme,drive=d,serial=1"]
+      devices: [
+        "-drive", "if=none,id=d,driver=null-co", "-device", "nvme,drive=d,serial=1", "-monitor",
+        "unix:qmp-for-people,server=on,wait=off",
+      ]
     )
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
@@ -234,6 +282,10 @@ import VMCheckpointTestSupport
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(outcome.standardError.contains("nvme"))
     #expect(!exists(bench.storePath))
+    #expect(!exists(bench.storePath + "-lock"))
+    let people = try bench.tool.run("save", "qemu:\(guest.monitorPath)-for-people")
+    #expect(people.ending == .exit(69))
+    #expect(people.standardError.contains("speaks another protocol than QMP"))
     #expect(try monitor.migrationSettings() == settings)
     _ = try guest.waitForMore(2)
   }

@@ -96,7 +96,12 @@ struct QEMUStreamCapture {
         hint: "migrate without x-ignore-shared, or save a running VM with qemu:"
       )
     }
-    let layout = try layout(given, machineLayout: machineLayout)
+    let layout = try QEMUCapturedRAM.layout(
+      given,
+      machineLayout: machineLayout,
+      machine: contents.machineName,
+      blocks: ramBlocks.map { ($0.text, $0.byteCount) }
+    )
     let blocks = ramBlocks.enumerated().map { index, block in
       hasRAM
         ? RAMPlacement.Block(byteCount: block.byteCount, fileOffset: block.spoolOffset)
@@ -107,40 +112,5 @@ struct QEMUStreamCapture {
       paths: hasRAM ? [contents.spool.path] : paths!,
       placement: RAMPlacement(layout, blocks: blocks)
     )
-  }
-
-  private func layout(
-    _ given: RAMLayoutSource,
-    machineLayout: RAMLayout?
-  ) throws(VMCheckpointError) -> RAMLayout {
-    let byteCount = ramBlocks.reduce(0) { $0 + $1.byteCount }
-    let layout: RAMLayout
-    switch given {
-    case .regions(let regions): layout = regions
-    case .qemu(let machine, _): layout = try machine.layout(ramByteCount: byteCount)
-    case .contiguous:
-      if let machineLayout {
-        layout = machineLayout
-        break
-      }
-      guard let machine = QEMUMachine(versionedName: contents.machineName) else {
-        throw .invalidData(
-          "how RAM lies in a machine of type \(quotedName(contents.machineName)) is unknown",
-          hint: "give its memory regions with --region, or --qemu-machine"
-        )
-      }
-      layout = try machine.layout(ramByteCount: byteCount)
-    }
-    // All of a block is RAM: what no region describes would be lost.
-    guard layout.fileByteCount == byteCount, layout.byteCount == byteCount else {
-      let names = ramBlocks.map { quotedName($0.text) }.joined(separator: ", ")
-      throw .invalidData(
-        """
-        RAM block \(names) has \(byteCount) bytes, and the memory regions hold \(layout.byteCount)
-        """,
-        hint: "the regions together must describe all of it"
-      )
-    }
-    return layout
   }
 }

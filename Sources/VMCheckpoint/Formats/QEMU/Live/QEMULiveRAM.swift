@@ -7,12 +7,15 @@ import Foundation
 /// guest (also with `max-ram-below-4g`); and plugged DIMMs. `info mtree -f`, which shows what the
 /// guest sees, must agree. (QEMU `hw/core/machine.c`, `hw/i386/pc.c`; seen with 7.2.)
 struct QEMULiveRAM {
-  /// The blocks' names, in the order in which they make up flat RAM; `nil` when unknown.
-  private(set) var blockNames: [String]?
+  /// The blocks, in the order in which they make up flat RAM; `nil` when unknown.
+  private(set) var blocks: [(name: String, byteCount: UInt64)]?
   /// Where RAM lies; `nil` when unknown, or when what is known does not agree.
   private(set) var layout: RAMLayout?
-  /// A file for each block, where RAM can be read in place; `nil` where it cannot.
-  private(set) var paths: [String]?
+  /// A file for each block, where RAM can be read in place; `nil` where it cannot. They are open: RAM is
+  /// there also should QEMU end meanwhile.
+  private var files: [QEMURAMFile]?
+  /// The files' paths, as long as this value lives.
+  var paths: [String]? { files?.map(\.path) }
   /// DIMMs that were plugged in while the VM ran, so that its command line lacks them.
   private(set) var pluggedNames: [String] = []
 
@@ -83,7 +86,7 @@ struct QEMULiveRAM {
       blocks.append(block)
       if data["hotplugged"] as? Bool == true { pluggedNames.append(name) }
     }
-    blockNames = blocks.map(\.name)
+    self.blocks = blocks.map { ($0.name, $0.byteCount) }
     guard let regions, let layout = try? RAMLayout(regions: regions),
       let tree = objects.monitor("info mtree -f"),
       QEMUMemoryTree(tree).agrees(with: layout, blocks: blocks.map { ($0.name, $0.byteCount) })
@@ -95,7 +98,7 @@ struct QEMULiveRAM {
     var types: Set<String?> = ["memory-backend-file"]
     if mayReadMemfd { types.insert("memory-backend-memfd") }
     var blockStart: UInt64 = 0
-    let found = blocks.compactMap { block -> String? in
+    let found = blocks.compactMap { block -> QEMURAMFile? in
       defer { blockStart += block.byteCount }
       guard types.contains(objects.property(block.backend, "type")),
         let region = layout.regions.first(where: {
@@ -108,7 +111,7 @@ struct QEMULiveRAM {
       else { return nil }
       return process.file(mappedAt: address, byteCount: block.byteCount)
     }
-    if found.count == blocks.count { paths = found }
+    if found.count == blocks.count { files = found }
   }
 
   private static func id(_ backend: String) -> String {

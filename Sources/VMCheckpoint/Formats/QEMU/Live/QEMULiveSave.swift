@@ -28,6 +28,8 @@ struct QEMULiveSave {
   ]
 
   let source: QEMULiveSource
+  /// What is asked of the save beside the VM's state.
+  let request: SaveRequest
   let spoolDirectory: String
   let control: OperationControl
 
@@ -47,6 +49,9 @@ struct QEMULiveSave {
     try turn.take()
     // It may have changed while another save was waited for.
     let machine = try QEMUVirtualMachine(client)
+    // What could not be asked because of that is no warning.
+    try control.cancellation.check()
+    try check(machine)
     for warning in machine.ram.warnings { control.onWarning?(warning) }
     let wanted = wantedCapabilities(machine)
     let undo = QEMUUndo(
@@ -63,6 +68,7 @@ struct QEMULiveSave {
         monitor: client.descriptor
       )
     let result: Result
+    var isSaved = false
     do throws(VMCheckpointError) {
       try prepare(client, wanted, machine)
       let stopsFirst = undo.wasRunning && machine.ram.paths == nil && !machine.tracksWrites
@@ -87,6 +93,7 @@ struct QEMULiveSave {
         result = try save(capture, machine.ram)
       } else {
         result = try save(capture, machine.ram)
+        isSaved = true
         try undo.perform(client, resumes: !source.leavesStopped)
       }
       try? client.takeEvents()
@@ -98,13 +105,30 @@ struct QEMULiveSave {
         // The guard has another try at it.
         guardProcess?.leave()
       }
-      throw error
+      guard isSaved else { throw error }
+      throw VMCheckpointError(
+        error.code,
+        "the snapshot is saved, but the VM could not be put back as it was: \(error.message)",
+        hint: error.hint
+      )
     }
     guardProcess?.dismiss()
     let pausedSeconds = client.stoppedAtSeconds.flatMap { stopped in
       client.resumedAtSeconds.map { max(0, $0 - stopped) }
     }
     return (result, pausedSeconds)
+  }
+
+  /// Checks what would keep the VM from being saved, as far as it can be told before it is captured.
+  private func check(_ machine: QEMUVirtualMachine) throws(VMCheckpointError) {
+    guard let blocks = machine.ram.blocks, let type = machine.type else { return }
+    let layout = try QEMUCapturedRAM.layout(
+      request.layout,
+      machineLayout: machine.ram.layout,
+      machine: type,
+      blocks: blocks
+    )
+    _ = try request.overlays.validated(in: layout)
   }
 
   /// The capabilities that must change: everything that makes the stream more than RAM and devices
@@ -176,7 +200,7 @@ struct QEMULiveSave {
     var readerControl = control
     readerControl.cancellation = stop
     let (directory, control) = (spoolDirectory, readerControl)
-    let names = machine.ram.blockNames
+    let names = machine.ram.blocks?.map(\.name)
     let thread: WorkerThreads
     do throws(VMCheckpointError) {
       thread = try WorkerThreads(count: 1) {
@@ -205,11 +229,18 @@ struct QEMULiveSave {
       try client.run("migrate", ["uri": "fd:\(name)"])
       try awaitEnd(client, reception)
     } catch {
-      // Whoever failed first has the better reason, unless it is that the other one ended.
-      if reception.isOver, case .failure(let cause) = reception.result { throw cause }
+      // Whoever failed first has the better reason.
+      var cause = error
+      if reception.isOver, case .failure(let failure) = reception.result { cause = failure }
       // QEMU still has the pipe if it refused to begin.
       _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)
-      throw error
+      guard !client.isBroken else {
+        throw VMCheckpointError(
+          .unavailable,
+          "QEMU has ended while it sent the VM's state: \(client.name) closed the connection"
+        )
+      }
+      throw cause
     }
     let deadline = MonotonicClock.nowSeconds + 60
     while !reception.isOver, MonotonicClock.nowSeconds < deadline {

@@ -1,5 +1,19 @@
 import Foundation
 import Glibc
+import SystemPackage
+
+/// A file of another process, opened. It can be opened again by its path as long as this object lives.
+final class QEMURAMFile: Sendable {
+  private let descriptor: FileDescriptor
+
+  fileprivate init(_ descriptor: FileDescriptor) {
+    self.descriptor = descriptor
+  }
+
+  deinit { try? descriptor.close() }
+
+  var path: String { "/proc/self/fd/\(descriptor.rawValue)" }
+}
 
 /// The process that runs a VM, as Linux shows it.
 struct QEMUProcess {
@@ -29,29 +43,35 @@ struct QEMUProcess {
 
   /// The file of `byteCount` bytes whose first byte the process has mapped, shared, at `address`.
   ///
-  /// - Returns: A path by which it can be opened as long as the process has it open; `nil` when there
-  ///   is none, or this process may not look.
-  func file(mappedAt address: UInt64, byteCount: UInt64) -> String? {
+  /// - Returns: `nil` when there is none, or this process may not look.
+  func file(mappedAt address: UInt64, byteCount: UInt64) -> QEMURAMFile? {
     guard let mapping = mapping(at: address), mapping.isShared, mapping.fileOffset == 0 else {
       return nil
     }
     let names =
       (try? FileManager.default.contentsOfDirectory(atPath: "\(directory)/fd")) ?? []
     var identities = Set<[UInt64]>()
-    var found: String?
+    var found: QEMURAMFile?
     for name in names {
       let path = "\(directory)/fd/\(name)"
+      guard Self.linkTarget(path) == mapping.path,
+        let descriptor = try? FileDescriptor.open(
+          FilePath(path),
+          .readOnly,
+          options: [.closeOnExec, .nonBlocking]
+        )
+      else { continue }
+      let file = QEMURAMFile(descriptor)
       var status = stat()
-      guard Self.linkTarget(path) == mapping.path, stat(path, &status) == 0,
-        status.st_mode & S_IFMT == S_IFREG, status.st_size == Int64(byteCount),
-        access(path, R_OK) == 0
+      guard fstat(descriptor.rawValue, &status) == 0, status.st_mode & S_IFMT == S_IFREG,
+        status.st_size == Int64(byteCount)
       else { continue }
       // All memfds have one name. Other file systems may show another inode than that of the mapping.
       guard !mapping.path.hasPrefix("/memfd:") || UInt64(status.st_ino) == mapping.inode else {
         continue
       }
       identities.insert([UInt64(status.st_dev), UInt64(status.st_ino)])
-      found = path
+      found = file
     }
     return identities.count == 1 ? found : nil
   }

@@ -5,6 +5,8 @@ import Glibc
 struct QEMUVirtualMachine {
   /// Such as `7.2.22 (Debian 1:7.2+dfsg-7)`.
   var version: String
+  /// The machine's type with its version, such as `pc-q35-7.2`, if QEMU tells it.
+  var type: String?
   /// The run state, such as `running`.
   var state: String
   var ram: QEMULiveRAM
@@ -42,6 +44,10 @@ struct QEMUVirtualMachine {
           : "wait until it runs or is paused"
       )
     }
+    let suffix = "-machine"
+    let typeName =
+      (try? client.run("qom-get", ["path": "/machine", "property": "type"])) as? String
+    if let typeName, typeName.hasSuffix(suffix) { type = String(typeName.dropLast(suffix.count)) }
     let migration = try client.object("query-migrate")["status"] as? String ?? "none"
     guard !QEMUUndo.isActive(migration) else {
       throw VMCheckpointError(
