@@ -12,6 +12,8 @@ package func quotedName(_ text: String) -> String {
     switch scalar.properties.generalCategory {
     case .format, .lineSeparator, .paragraphSeparator, .control, .surrogate, .unassigned:
       result += "\\u{\(String(scalar.value, radix: 16))}"
+    case _ where scalar == "'":
+      result += "'"
     default:
       result += scalar.escaped(asASCII: false)
     }

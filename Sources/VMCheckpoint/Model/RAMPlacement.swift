@@ -1,15 +1,17 @@
 import Algorithms
 
-/// Where RAM stands in a file: piece by piece, each in one run of pages.
+/// Where RAM stands in one or more files: piece by piece, each in one run of pages.
 ///
 /// A flat RAM file has each region at its own offset. A file that holds more than RAM, such as an
 /// archive, may have any part of RAM anywhere, even at an offset that is no multiple of 4096.
 struct RAMPlacement: Hashable, Sendable {
-  /// A run of pages that lies in one region and in one run of the file.
+  /// A run of pages that lies in one region and in one run of a file.
   struct Piece: Hashable, Sendable {
     var firstPFN: UInt64
     var pageCount: UInt64
-    /// Where the first page begins in the file.
+    /// Which of the files.
+    var fileIndex = 0
+    /// Where the first page begins in it.
     var fileOffset: UInt64
 
     var byteCount: UInt64 { pageCount << UInt64(Page.shift) }
@@ -38,8 +40,45 @@ struct RAMPlacement: Hashable, Sendable {
     }
   }
 
-  /// The size of a file that ends with the last piece.
-  var endFileOffset: UInt64 { pieces.reduce(0) { max($0, $1.endFileOffset) } }
+  /// A part of flat RAM, and where it stands.
+  struct Block: Hashable, Sendable {
+    /// A multiple of 4096.
+    var byteCount: UInt64
+    var fileIndex = 0
+    var fileOffset: UInt64
+  }
+
+  /// Flat RAM that is cut into `blocks`, one after the other.
+  ///
+  /// - Precondition: The blocks are as long as a flat file of `layout`.
+  init(_ layout: RAMLayout, blocks: [Block]) {
+    pieces = layout.regions.flatMap { region in
+      var pieces: [Piece] = []
+      var blockStart: UInt64 = 0
+      for block in blocks {
+        let blockEnd = blockStart + block.byteCount
+        let start = max(region.fileOffset, blockStart)
+        let end = min(region.endFileOffset, blockEnd)
+        if start < end {
+          pieces.append(
+            Piece(
+              firstPFN: PFN(gpa: region.gpa + (start - region.fileOffset)).rawValue,
+              pageCount: Page.count(inByteCount: end - start),
+              fileIndex: block.fileIndex,
+              fileOffset: block.fileOffset + (start - blockStart)
+            )
+          )
+        }
+        blockStart = blockEnd
+      }
+      return pieces
+    }
+  }
+
+  /// The least size of each file.
+  func endFileOffset(ofFile index: Int = 0) -> UInt64 {
+    pieces.reduce(0) { $1.fileIndex == index ? max($0, $1.endFileOffset) : $0 }
+  }
 
   /// The piece that holds `pfn`, if it is RAM.
   ///
@@ -50,10 +89,10 @@ struct RAMPlacement: Hashable, Sendable {
     return pieces[following - 1]
   }
 
-  /// The offset of the page's first byte in the file, if it is RAM.
-  func fileOffset(of pfn: PFN) -> UInt64? {
+  /// Where the page's first byte is, if it is RAM.
+  func place(of pfn: PFN) -> (fileIndex: Int, fileOffset: UInt64)? {
     piece(holding: pfn.rawValue).map {
-      $0.fileOffset + (pfn.rawValue - $0.firstPFN) << UInt64(Page.shift)
+      ($0.fileIndex, $0.fileOffset + (pfn.rawValue - $0.firstPFN) << UInt64(Page.shift))
     }
   }
 }

@@ -1,6 +1,6 @@
 import GRDB
 
-/// Restores a snapshot's RAM into a sparse file: this thread reads chunks in the order of their
+/// Restores a snapshot's RAM into a sparse file, or several: this thread reads chunks in the order of their
 /// rows, workers decode each once and scatter its pages.
 struct FileRestore {
   /// A chunk and where its pages go.
@@ -16,37 +16,40 @@ struct FileRestore {
   private static let chunksPerTransaction = 128
 
   let plan: RestorePlan
-  let output: OutputFile
+  /// The files of the plan's form.
+  let outputs: [OutputFile]
   let verifiesPages: Bool
   let clock: StageClock<RestoreStage>
   let control: OperationControl
 
   /// Writes all pages, then the patches.
   ///
-  /// - Throws: ``VMCheckpointError`` or `DatabaseError`; `output` holds anything then.
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError`; the outputs hold anything then.
   func run(_ database: Database, patches: [RAMPatch]) throws {
-    try output.setByteCount(plan.form.byteCount)
-    try output.requireFreeSpace(
+    for (output, byteCount) in zip(outputs, plan.form.fileByteCounts) {
+      try output.setByteCount(byteCount)
+    }
+    try outputs[0].requireFreeSpace(
       byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift)
     )
     for part in plan.form.parts {
       try part.withBytes { bytes throws(VMCheckpointError) in
-        try output.write(bytes, at: part.offset)
+        try outputs[0].write(bytes, at: part.offset)
       }
     }
-    try BackgroundWriteback.run(output.descriptor) { writeback in
+    try BackgroundWriteback.run(outputs.map(\.descriptor)) { writeback in
       try writePages(database, writeback)
     }
     for patch in patches {
-      guard let offset = plan.form.placement.fileOffset(of: patch.pfn) else { continue }
+      guard let place = plan.form.placement.place(of: patch.pfn) else { continue }
       try patch.withBytes { bytes throws(VMCheckpointError) in
-        try output.write(bytes, at: offset)
+        try outputs[place.fileIndex].write(bytes, at: place.fileOffset)
       }
     }
   }
 
   private func writePages(_ database: Database, _ writeback: BackgroundWriteback) throws {
-    let (output, placement) = (self.output, plan.form.placement)
+    let (outputs, placement) = (self.outputs, plan.form.placement)
     let (verifies, clock) = (verifiesPages, clock)
     let title = plan.snapshot.title
     try WorkerPool<Job>.run(
@@ -62,7 +65,7 @@ struct FileRestore {
           if problem == nil {
             problem = try clock.measure(.write, byteCount: byteCount) {
               () throws(VMCheckpointError) in
-              try Self.scatter(job, to: output, placement)
+              try Self.scatter(job, to: outputs, placement)
             }
           }
           if let problem { throw Self.damaged(job.extents, title, problem) }
@@ -117,7 +120,7 @@ struct FileRestore {
   /// - Returns: What is wrong, if the extents do not fit the chunk or RAM.
   private static func scatter(
     _ job: Job,
-    to output: OutputFile,
+    to outputs: [OutputFile],
     _ placement: RAMPlacement
   ) throws(VMCheckpointError) -> String? {
     for extent in job.extents {
@@ -127,7 +130,10 @@ struct FileRestore {
       let isRAM = try placement.forEachRun(of: extent) { run throws(VMCheckpointError) in
         let start = (Int(extent.firstSlot) + run.firstPageIndex) * Page.byteCount
         let pages = job.chunk.pages[start..<(start + run.pageCount * Page.byteCount)]
-        try output.write(UnsafeRawBufferPointer(rebasing: pages), at: run.fileOffset)
+        try outputs[run.fileIndex].write(
+          UnsafeRawBufferPointer(rebasing: pages),
+          at: run.fileOffset
+        )
       }
       guard isRAM else { return "the extent is no RAM" }
     }

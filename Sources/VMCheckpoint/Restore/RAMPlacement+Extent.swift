@@ -1,13 +1,14 @@
 extension RAMPlacement {
   /// A part of an extent in one piece.
   struct Run {
+    var fileIndex: Int
     var fileOffset: UInt64
     /// Counted from the extent's first slot.
     var firstPageIndex: Int
     var pageCount: Int
   }
 
-  /// Calls `body` for each run of `extent` in the file: one, unless the extent crosses from one
+  /// Calls `body` for each run of `extent` in the files: one, unless the extent crosses from one
   /// piece to another that follows it in guest-physical addresses.
   ///
   /// - Returns: `false` when part of the extent is no RAM.
@@ -23,6 +24,7 @@ extension RAMPlacement {
       let count = min(UInt64(Int(extent.pageCount) - index), piece.pageCount - offset)
       try body(
         Run(
+          fileIndex: piece.fileIndex,
           fileOffset: piece.fileOffset + offset << UInt64(Page.shift),
           firstPageIndex: index,
           pageCount: Int(count)

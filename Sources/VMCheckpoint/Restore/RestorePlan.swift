@@ -7,7 +7,7 @@ struct RestorePlan {
   let snapshot: SnapshotRow
   let layout: RAMLayout
   /// What is written.
-  let form: RestoredForm
+  var form: RestoredForm
   /// Retargeted as the request asks.
   let overlays: StoredOverlays
   /// The overlays.json that describes the restored RAM; empty unless it is asked for.

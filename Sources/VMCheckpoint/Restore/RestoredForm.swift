@@ -1,6 +1,6 @@
-/// What restored RAM is written as: a file of its own, or part of one that holds more.
+/// What restored RAM is written as: a file of its own, part of one that holds more, or several files.
 struct RestoredForm {
-  /// Bytes of the file that are not RAM.
+  /// Bytes of the first file that are not RAM.
   struct Part {
     var offset: UInt64
     var bytes: ArraySlice<UInt8>
@@ -22,23 +22,38 @@ struct RestoredForm {
   var placement: RAMPlacement
   /// In ascending order of offset, none over RAM or another. What neither they nor RAM hold is zero.
   var parts: [Part]
-  /// The size of the file.
-  var byteCount: UInt64
+  /// The size of each file.
+  var fileByteCounts: [UInt64]
+
+  /// The size of all files.
+  var byteCount: UInt64 { fileByteCounts.reduce(0, +) }
 
   /// A flat RAM file.
   init(flat layout: RAMLayout) {
     placement = RAMPlacement(flat: layout)
     parts = []
-    byteCount = layout.fileByteCount
+    fileByteCounts = [layout.fileByteCount]
+  }
+
+  /// A file for each of the parts of flat RAM, which have these sizes.
+  init(_ layout: RAMLayout, fileByteCounts: [UInt64]) {
+    placement = RAMPlacement(
+      layout,
+      blocks: fileByteCounts.enumerated().map { index, byteCount in
+        RAMPlacement.Block(byteCount: byteCount, fileIndex: index, fileOffset: 0)
+      }
+    )
+    parts = []
+    self.fileByteCounts = fileByteCounts
   }
 
   init(placement: RAMPlacement, parts: [Part], byteCount: UInt64) {
     self.placement = placement
     self.parts = parts
-    self.byteCount = byteCount
+    fileByteCounts = [byteCount]
   }
 
-  /// What a stream of the file consists of, in order.
+  /// What a stream of a single file consists of, in order.
   enum Section {
     case ram(RAMPlacement.Piece)
     case part(Part)

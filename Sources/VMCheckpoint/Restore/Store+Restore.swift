@@ -28,7 +28,7 @@ extension Store {
         let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
         try FileRestore(
           plan: plan,
-          output: output,
+          outputs: [output],
           verifiesPages: request.verifiesPages,
           clock: clock,
           control: control

@@ -3,7 +3,7 @@ import Glibc
 import Synchronization
 import SystemPackage
 
-/// Reads RAM from a file, in place, skipping its holes without reading them.
+/// Reads RAM from one or more files, in place, skipping their holes without reading them.
 final class FileRAMReader: RAMReader {
   private struct Position {
     var piece = 0
@@ -16,8 +16,13 @@ final class FileRAMReader: RAMReader {
     var keptIndex = 0
   }
 
-  private let descriptor: FileDescriptor
-  private let path: String
+  /// An open file.
+  struct File: Sendable {
+    let descriptor: FileDescriptor
+    let path: String
+  }
+
+  private let files: [File]
   private let layout: RAMLayout
   private let placement: RAMPlacement
   /// PFNs that must be visited even inside a hole, ascending.
@@ -91,18 +96,16 @@ final class FileRAMReader: RAMReader {
     }
   }
 
-  /// Takes over `descriptor`.
+  /// Takes over the files' descriptors.
   ///
-  /// - Parameter placement: Where `layout` stands in the file; `nil`: it is a flat RAM file.
+  /// - Parameter placement: Where `layout` stands in the files; `nil`: it is one flat RAM file.
   init(
-    descriptor: FileDescriptor,
-    path: String,
+    _ files: [File],
     layout: RAMLayout,
     placement: RAMPlacement? = nil,
     keptPFNs: [UInt64]
   ) {
-    self.descriptor = descriptor
-    self.path = path
+    self.files = files
     self.layout = layout
     self.placement = placement ?? RAMPlacement(flat: layout)
     self.keptPFNs = keptPFNs
@@ -110,25 +113,25 @@ final class FileRAMReader: RAMReader {
   }
 
   deinit {
-    try? descriptor.close()
+    for file in files { try? file.descriptor.close() }
   }
 
   func finalLayout() -> RAMLayout { layout }
 
   func readWindow(into window: RAMWindow) throws(VMCheckpointError) -> Bool {
-    let fileOffset = try position.withLock { position throws(VMCheckpointError) in
+    let claimed = try position.withLock { position throws(VMCheckpointError) in
       try claim(&position, window)
     }
-    guard let fileOffset else { return false }
-    try read(window, at: fileOffset)
+    guard let claimed else { return false }
+    try read(window, from: files[claimed.fileIndex], at: claimed.fileOffset)
     return true
   }
 
-  /// Sets the window's PFNs; returns where in the file it begins, or `nil` at the end.
+  /// Sets the window's PFNs; returns where it begins, or `nil` at the end.
   private func claim(
     _ position: inout Position,
     _ window: RAMWindow
-  ) throws(VMCheckpointError) -> UInt64? {
+  ) throws(VMCheckpointError) -> (fileIndex: Int, fileOffset: UInt64)? {
     while position.piece < placement.pieces.count {
       let piece = placement.pieces[position.piece]
       if let start = try nextOffsetToVisit(&position, in: piece) {
@@ -142,7 +145,7 @@ final class FileRAMReader: RAMReader {
         position.sequence += 1
         position.offset = start + pageCount << UInt64(Page.shift)
         window.sourceEndOffset = position.doneByteCount + position.offset
-        return piece.fileOffset + start
+        return (piece.fileIndex, piece.fileOffset + start)
       }
       position.piece += 1
       position.doneByteCount += piece.byteCount
@@ -167,8 +170,9 @@ final class FileRAMReader: RAMReader {
       let kept = keptPFNs[position.keptIndex] - piece.firstPFN
       next = min(next, kept << UInt64(Page.shift))
     }
+    let file = files[piece.fileIndex]
     let fileOffset = piece.fileOffset + position.offset
-    let data = lseek(descriptor.rawValue, off_t(fileOffset), clinux_seek_data)
+    let data = lseek(file.descriptor.rawValue, off_t(fileOffset), clinux_seek_data)
     if data >= 0 {
       // Pages count from the piece's first byte, wherever in the file that is.
       if UInt64(data) >= fileOffset {
@@ -178,44 +182,40 @@ final class FileRAMReader: RAMReader {
       // Not every file system knows holes: then all is data. ENXIO: a hole up to the end, or
       // the file has shrunk to before here.
       next = position.offset
-    } else if try Self.size(of: descriptor, name: "RAM file \(quotedName(path))")
-      < placement.endFileOffset
+    } else if try Self.size(of: file.descriptor, name: "RAM file \(quotedName(file.path))")
+      < placement.endFileOffset(ofFile: piece.fileIndex)
     {
-      throw shrank()
+      throw shrank(file)
     }
     return next < piece.byteCount ? next : nil
   }
 
-  private func read(_ window: RAMWindow, at fileOffset: UInt64) throws(VMCheckpointError) {
-    var done = 0
-    let byteCount = window.pageCount * Page.byteCount
-    while done < byteCount {
-      let result = pread(
-        descriptor.rawValue,
-        window.bytes.baseAddress! + done,
-        byteCount - done,
-        off_t(fileOffset) + off_t(done)
+  private func read(
+    _ window: RAMWindow,
+    from file: File,
+    at fileOffset: UInt64
+  ) throws(VMCheckpointError) {
+    let room = UnsafeMutableRawBufferPointer(
+      rebasing: window.bytes[..<(window.pageCount * Page.byteCount)]
+    )
+    let count: Int
+    do throws(Errno) {
+      count = try FileIO.read(into: room, from: file.descriptor, at: fileOffset)
+    } catch {
+      throw VMCheckpointError(
+        .inputOutput,
+        """
+        cannot read RAM file \(quotedName(file.path)) at offset \(hexString(fileOffset)): \(error)
+        """
       )
-      if result > 0 {
-        done += result
-      } else if result == 0 {
-        throw shrank()
-      } else if errno != EINTR {
-        throw VMCheckpointError(
-          .inputOutput,
-          """
-          cannot read RAM file \(quotedName(path)) at offset \
-          \(hexString(fileOffset + UInt64(done))): \(Errno(rawValue: errno))
-          """
-        )
-      }
     }
+    guard count == room.count else { throw shrank(file) }
   }
 
-  private func shrank() -> VMCheckpointError {
+  private func shrank(_ file: File) -> VMCheckpointError {
     VMCheckpointError(
       .inputOutput,
-      "RAM file \(quotedName(path)) shrank while it was being saved",
+      "RAM file \(quotedName(file.path)) shrank while it was being saved",
       hint: "pause the VM, or save a copy of the file"
     )
   }

@@ -16,10 +16,10 @@ struct PreparedSave {
   ///
   /// - Throws: ``VMCheckpointError`` that names what is wrong; nothing is left open.
   ///
-  /// - Parameter label: What the source is called where `request.input` does not tell.
+  /// - Parameter received: The RAM of a source that was received before.
   private init(
     _ request: SaveRequest,
-    label: (name: String, description: String)? = nil,
+    received: QEMUCapturedRAM? = nil,
     control: OperationControl
   ) throws(VMCheckpointError) {
     var request = request
@@ -29,9 +29,9 @@ struct PreparedSave {
     let defaultVM: String
     switch request.input {
     case .file(let path):
-      sourceName = Self.lastComponent(label?.name ?? path)
+      sourceName = Self.lastComponent(path)
       defaultVM = sourceName
-      sourceDescription = label?.description ?? "raw:\(path)"
+      sourceDescription = "raw:\(path)"
       let (descriptor, layout) = try FileRAMReader.openFile(path: path) {
         (byteCount) throws(VMCheckpointError) in
         try Self.layout(request.layout, fileByteCount: byteCount)
@@ -43,8 +43,7 @@ struct PreparedSave {
         throw error
       }
       reader = FileRAMReader(
-        descriptor: descriptor,
-        path: path,
+        [.init(descriptor: descriptor, path: path)],
         layout: layout,
         keptPFNs: substitution.pfns
       )
@@ -81,14 +80,21 @@ struct PreparedSave {
         throw error
       }
       reader = FileRAMReader(
-        descriptor: opened.descriptor,
-        path: path,
+        [.init(descriptor: opened.descriptor, path: path)],
         layout: opened.archive.layout,
         placement: opened.archive.placement,
         keptPFNs: substitution.pfns
       )
-    case .qemuStream, .qemuLive:
-      preconditionFailure("a stream is received before")
+    case .qemuStream(let source):
+      sourceName = Self.lastComponent(source.name)
+      defaultVM = sourceName
+      sourceDescription = "qemu-stream:\(source.description)"
+      (reader, substitution) = try Self.reader(of: received!, request)
+    case .qemuLive(let source):
+      sourceName = Self.lastComponent(source.socketPath)
+      defaultVM = sourceName
+      sourceDescription = "qemu:\(source.socketPath)"
+      (reader, substitution) = try Self.reader(of: received!, request)
     }
     self.request = request
     try Self.check(request.deviceStates)
@@ -103,19 +109,22 @@ struct PreparedSave {
     }
   }
 
-  /// Receives what must be received first, checks `request`, opens its source, and calls `body`.
+  /// Receives what must be received first, checks `request`, opens its source, and saves it.
   ///
-  /// - Parameter storePath: The store, which need not be there: what is received is put down beside
-  ///   it for a moment.
-  /// - Throws: As `body`; and ``VMCheckpointError`` that names what is wrong with the request.
+  /// - Parameters:
+  ///   - storePath: The store, which need not be there: what is received is put down beside it for a
+  ///     moment.
+  ///   - turn: The save's turn at it, which is taken before a VM is stopped.
+  /// - Throws: As ``Store/save(_:control:)``; and ``VMCheckpointError`` that names what is wrong with
+  ///   the request.
   static func with(
     _ request: SaveRequest,
     storePath: String,
-    control: OperationControl,
-    _ body: (PreparedSave) throws(VMCheckpointError) -> SaveResult
+    turn: SaveTurn,
+    control: OperationControl
   ) throws(VMCheckpointError) -> SaveResult {
     switch request.input {
-    case .file, .stream, .propolis: return try body(PreparedSave(request, control: control))
+    case .file, .stream, .propolis: return try turn.save(PreparedSave(request, control: control))
     case .qemuStream, .qemuLive: break
     }
     // What is wrong with the rest of the request is better told before anything is received.
@@ -123,32 +132,56 @@ struct PreparedSave {
     if let vm = request.vm { try SnapshotName.check(vm, what: "VM name") }
     for (key, value) in request.tags { try SnapshotTag.check(key: key, value: value) }
     let directory = try StoreLocation(storePath).directory
-    func saveReceived(
+    func save(
       _ capture: QEMUStreamCapture,
-      _ ramPath: String?,
-      _ name: String,
-      _ description: String
+      _ live: QEMULiveRAM?
     ) throws(VMCheckpointError) -> SaveResult {
-      defer { withExtendedLifetime(capture) {} }
-      return try body(
-        PreparedSave(
-          capture.completed(request, ramPath: ramPath),
-          label: (name, description),
-          control: control
-        )
+      defer { withExtendedLifetime((capture, live)) {} }
+      var request = request
+      request.deviceStates += try capture.deviceStates()
+      let received = try capture.ram(
+        request.layout,
+        machineLayout: live?.layout,
+        paths: live?.paths
       )
+      return try turn.save(PreparedSave(request, received: received, control: control))
     }
-    guard case .qemuLive(let source) = request.input else {
-      guard case .qemuStream(let source) = request.input else { preconditionFailure() }
-      let capture = try QEMUStreamCapture(source, spoolDirectory: directory, control: control)
-      return try saveReceived(capture, nil, source.name, "qemu-stream:\(source.description)")
+    switch request.input {
+    case .file, .stream, .propolis: preconditionFailure("nothing is received")
+    case .qemuStream(let source):
+      return try save(
+        QEMUStreamCapture(source, spoolDirectory: directory, control: control),
+        nil
+      )
+    case .qemuLive(let source):
+      let live = QEMULiveSave(
+        source: source,
+        request: request,
+        spoolDirectory: directory,
+        control: control
+      )
+      var (saved, pausedSeconds) = try live.run(turn) { (capture, ram) throws(VMCheckpointError) in
+        try save(capture, ram)
+      }
+      saved.pausedSeconds = pausedSeconds
+      return saved
     }
-    let live = QEMULiveSave(source: source, spoolDirectory: directory, control: control)
-    var (saved, pausedSeconds) = try live.run { (capture, ramPath) throws(VMCheckpointError) in
-      try saveReceived(capture, ramPath, source.socketPath, "qemu:\(source.socketPath)")
-    }
-    saved.pausedSeconds = pausedSeconds
-    return saved
+  }
+
+  private static func reader(
+    of received: QEMUCapturedRAM,
+    _ request: SaveRequest
+  ) throws(VMCheckpointError) -> (any RAMReader, UnderlaySubstitution) {
+    let substitution = UnderlaySubstitution(
+      plan: try request.overlays.validated(in: received.layout)
+    )
+    let reader = FileRAMReader(
+      try received.open(),
+      layout: received.layout,
+      placement: received.placement,
+      keptPFNs: substitution.pfns
+    )
+    return (reader, substitution)
   }
 
   /// The default name: the source's name and the time.

@@ -17,10 +17,8 @@ extension Store {
         hint: "give the guest's RAM as the source"
       )
     }
-    return try PreparedSave.with(request, storePath: path, control: control) {
-      (prepared) throws(VMCheckpointError) in
-      try openOrCreate(at: path).save(prepared, control: control)
-    }
+    let turn = SaveTurn(storePath: path, for: request, control: control)
+    return try PreparedSave.with(request, storePath: path, turn: turn, control: control)
   }
 
   /// Saves a snapshot: all of the guest's RAM, its overlays and its device state.
@@ -34,24 +32,38 @@ extension Store {
     _ request: SaveRequest,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
-    try PreparedSave.with(request, storePath: path, control: control) {
-      (prepared) throws(VMCheckpointError) in
-      try save(prepared, control: control)
+    let turn = SaveTurn(at: self, for: request, control: control)
+    return try PreparedSave.with(request, storePath: path, turn: turn, control: control)
+  }
+
+  /// Does and checks what of a save needs no source. The caller has the writer's lock.
+  func prepare(for request: SaveRequest, control: OperationControl) throws(VMCheckpointError) {
+    try withConnection(control: control) { database in
+      try UnfinishedSnapshots.remove(database)
+      if let name = request.name { try requireUnused(name, database) }
+      if case .snapshot(let reference) = request.parent {
+        _ = try SnapshotCatalog.resolve(reference, in: database)
+      }
     }
   }
 
-  private func save(
+  /// - Parameter writerLock: The writer's lock if the caller has it.
+  func save(
     _ prepared: PreparedSave,
+    writerLock: StoreLock? = nil,
     control: OperationControl
   ) throws(VMCheckpointError) -> SaveResult {
     let start = MonotonicClock.nowSeconds
     try requireWritable()
-    let writerLock = try StoreLock.acquire(
-      .writer,
-      .exclusive,
-      at: location,
-      cancellation: control.cancellation
-    )
+    var writerLock = writerLock
+    if writerLock == nil {
+      writerLock = try StoreLock.acquire(
+        .writer,
+        .exclusive,
+        at: location,
+        cancellation: control.cancellation
+      )
+    }
     let chunkLock = try StoreLock.acquire(
       .chunks,
       .shared,
@@ -148,30 +160,33 @@ extension Store {
     }
   }
 
+  private func isUsed(_ name: String, _ database: Database) throws -> Bool {
+    try Bool.fetchOne(
+      database,
+      sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)",
+      arguments: [name]
+    ) ?? false
+  }
+
+  private func requireUnused(_ name: String, _ database: Database) throws {
+    guard try isUsed(name, database) else { return }
+    throw VMCheckpointError(
+      .cannotCreate,
+      "there is a snapshot \(quotedName(name)) already",
+      hint: "choose another --name, or delete it first"
+    )
+  }
+
   private func unusedName(_ prepared: PreparedSave, _ database: Database) throws -> String {
-    func isUsed(_ name: String) throws -> Bool {
-      try Bool.fetchOne(
-        database,
-        sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)",
-        arguments: [name]
-      )
-        ?? false
-    }
     if let name = prepared.name {
-      guard try !isUsed(name) else {
-        throw VMCheckpointError(
-          .cannotCreate,
-          "there is a snapshot \(quotedName(name)) already",
-          hint: "choose another --name, or delete it first"
-        )
-      }
+      try requireUnused(name, database)
       return name
     }
     let name = prepared.defaultName()
-    guard try isUsed(name) else { return name }
+    guard try isUsed(name, database) else { return name }
     // Saves within one second.
     var number = 2
-    while try isUsed("\(name)-\(number)") { number += 1 }
+    while try isUsed("\(name)-\(number)", database) { number += 1 }
     return "\(name)-\(number)"
   }
 

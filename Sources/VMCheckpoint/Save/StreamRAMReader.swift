@@ -13,14 +13,10 @@ final class StreamRAMReader: RAMReader {
     var isAtEnd = false
   }
 
-  /// How long to wait for input before looking whether to stop.
-  private static let pollMilliseconds: Int32 = 50
-
-  private let fileDescriptor: Int32
+  private let source: StreamReader
   private let name: String
   /// `nil`: one region from GPA 0 that is as large as the stream.
   private let layout: RAMLayout?
-  private let cancellation: CancellationFlag
   private let position = Mutex(Position())
 
   let totalByteCount: UInt64?
@@ -42,10 +38,13 @@ final class StreamRAMReader: RAMReader {
       }
       offset = region.endFileOffset
     }
-    self.fileDescriptor = fileDescriptor
     self.name = quotedName(name)
+    source = StreamReader(
+      descriptor: fileDescriptor,
+      name: "RAM stream \(self.name)",
+      cancellation: cancellation
+    )
     self.layout = layout
-    self.cancellation = cancellation
     totalByteCount = layout?.byteCount
   }
 
@@ -123,7 +122,7 @@ final class StreamRAMReader: RAMReader {
   private func expectEnd() throws(VMCheckpointError) -> Int {
     var extra: UInt8 = 0
     let count = try withUnsafeMutableBytes(of: &extra) { buffer throws(VMCheckpointError) in
-      try read(into: buffer.baseAddress!, byteCount: 1)
+      try source.read(into: buffer)
     }
     guard count == 0 else {
       throw .invalidData("RAM stream \(name) is longer than the memory regions")
@@ -135,31 +134,11 @@ final class StreamRAMReader: RAMReader {
   private func fill(_ window: RAMWindow, byteCount: Int) throws(VMCheckpointError) -> Int {
     var done = 0
     while done < byteCount {
-      let count = try read(into: window.bytes.baseAddress! + done, byteCount: byteCount - done)
+      let room = UnsafeMutableRawBufferPointer(rebasing: window.bytes[done..<byteCount])
+      let count = try source.read(into: room)
       if count == 0 { break }
       done += count
     }
     return done
-  }
-
-  /// One read, waiting for input; 0 at the end.
-  private func read(
-    into buffer: UnsafeMutableRawPointer,
-    byteCount: Int
-  ) throws(VMCheckpointError) -> Int {
-    while true {
-      try cancellation.check()
-      var request = pollfd(fd: fileDescriptor, events: Int16(POLLIN), revents: 0)
-      let ready = poll(&request, 1, Self.pollMilliseconds)
-      if ready == 0 || (ready < 0 && errno == EINTR) { continue }
-      let count = Glibc.read(fileDescriptor, buffer, byteCount)
-      if count >= 0 { return count }
-      guard errno == EINTR || errno == EAGAIN else {
-        throw VMCheckpointError(
-          .inputOutput,
-          "cannot read RAM stream \(name): \(Errno(rawValue: errno))"
-        )
-      }
-    }
   }
 }

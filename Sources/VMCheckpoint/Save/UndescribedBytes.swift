@@ -44,20 +44,16 @@ enum UndescribedBytes {
       if data < 0, errno == ENXIO { return }
       offset = max(offset, UInt64(max(0, data)))
       guard offset < end else { return }
-      let count = pread(
-        descriptor.rawValue,
-        block.baseAddress!,
-        Int(min(end - offset, UInt64(block.count))),
-        off_t(offset)
+      let rest = UnsafeMutableRawBufferPointer(
+        rebasing: block[..<Int(min(end - offset, UInt64(block.count)))]
       )
-      if count < 0, errno == EINTR { continue }
-      guard count > 0 else {
-        throw VMCheckpointError(
-          .inputOutput,
-          "cannot read RAM file \(name) at offset \(hexString(offset)): "
-            + (count < 0 ? "\(Errno(rawValue: errno))" : "it ends there")
-        )
+      let count: Int
+      do throws(Errno) {
+        count = try FileIO.read(into: rest, from: descriptor, at: offset)
+      } catch {
+        throw failure("\(error)", name: name, at: offset)
       }
+      guard count > 0 else { throw failure("it ends there", name: name, at: offset) }
       if let index = block[..<count].firstIndex(where: { $0 != 0 }) {
         throw .invalidData(
           "RAM file \(name) has data at offset \(hexString(offset + UInt64(index))), which no "
@@ -67,5 +63,16 @@ enum UndescribedBytes {
       }
       offset += UInt64(count)
     }
+  }
+
+  private static func failure(
+    _ reason: String,
+    name: String,
+    at offset: UInt64
+  ) -> VMCheckpointError {
+    VMCheckpointError(
+      .inputOutput,
+      "cannot read RAM file \(name) at offset \(hexString(offset)): \(reason)"
+    )
   }
 }

@@ -8,9 +8,6 @@ import GRDB
 /// SQLite Database File", 2.2.)
 struct DatabaseHeader {
   private let applicationID: Int32
-  private let userVersion: Int32
-  private let pageByteCount: Int64
-  private let isEmpty: Bool
 
   /// The header of the file at `path`; `nil` when it is no SQLite database or cannot be read.
   init?(path: String) {
@@ -19,29 +16,13 @@ struct DatabaseHeader {
     // Immutable: no locks, no journal, no write-ahead log.
     let uri = "file:\(Self.escaped(path))?immutable=1"
     guard let queue = try? DatabaseQueue(path: uri, configuration: configuration),
-      let values = try? queue.read({ database in
-        (
-          try Int32.fetchOne(database, sql: "PRAGMA application_id"),
-          try Int32.fetchOne(database, sql: "PRAGMA user_version"),
-          try Int64.fetchOne(database, sql: "PRAGMA page_size"),
-          try Bool.fetchOne(database, sql: "SELECT NOT EXISTS (SELECT 1 FROM sqlite_schema)")
-        )
-      }),
-      let applicationID = values.0, let userVersion = values.1, let pageByteCount = values.2,
-      let isEmpty = values.3
+      let value = try? queue.read({ try Int32.fetchOne($0, sql: "PRAGMA application_id") })
     else { return nil }
-    self.applicationID = applicationID
-    self.userVersion = userVersion
-    self.pageByteCount = pageByteCount
-    self.isEmpty = isEmpty
+    applicationID = value
   }
 
-  /// Whether this is a store, or what is left when making one was cut short.
-  var mayBeStore: Bool {
-    applicationID == StoreFormat.applicationID
-      || (applicationID == 0 && userVersion == 0 && isEmpty
-        && pageByteCount == StoreFormat.databasePageByteCount)
-  }
+  /// Whether the database is a store, of whatever version.
+  var isStore: Bool { applicationID == StoreFormat.applicationID }
 
   /// What has a meaning in a URI, escaped.
   private static func escaped(_ path: String) -> String {

@@ -1,4 +1,3 @@
-import CLinux
 import GRDB
 import GRDBSQLite
 import Glibc
@@ -30,93 +29,30 @@ enum StoreConnection {
     return (queue, isReadOnly)
   }
 
-  /// Opens the store at `location`, making one when there is none. An empty file is filled, and so is
-  /// a blank database, which is what versions before 0.1 left when they were killed making a store.
+  /// Opens the store at `location`, making one when there is none or an empty file.
   ///
   /// - Throws: ``VMCheckpointError``; a store that could not be made is not there.
   static func openOrCreate(
     location: StoreLocation,
     busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
-    if access(location.file, F_OK) != 0 { try make(location, busy: busy) }
-    guard try fileByteCount(location) > 0 else {
-      let queue = try connect(location, readOnly: false, busy: busy)
-      try fill(queue, location: location)
-      try checkFormat(queue, location: location)
-      return (queue, false)
-    }
-    try checkFile(location)
-    let isReadOnly = access(location.file, W_OK) != 0
-    let queue = try connect(location, readOnly: isReadOnly, busy: busy)
-    if !isReadOnly, try isBlank(queue, location: location) { try fill(queue, location: location) }
-    try checkFormat(queue, location: location)
-    return (queue, isReadOnly)
-  }
-
-  /// Makes a store beside `location` and gives it its name when it is whole, so that a crash leaves
-  /// a store or none. Does nothing when another process is quicker.
-  private static func make(
-    _ location: StoreLocation,
-    busy: BusyPolicy
-  ) throws(VMCheckpointError) {
-    let new = location.forMaking()
-    try createEmptyFile(new)
-    defer {
-      unlink(new.file)
-      unlink(new.journal)
-    }
-    let queue = try connect(new, readOnly: false, busy: busy)
-    try fill(queue, location: new)
-    try translatingDatabaseErrors(storePath: location.given) { try queue.close() }
-    if clinux_rename_noreplace(new.file, location.file) != 0 {
-      let code = Errno(rawValue: errno)
-      guard code != .fileExists else { return }
-      // Not every file system can rename so; a link never replaces a file either.
-      guard code == .invalidArgument || code == .noFunction, link(new.file, location.file) == 0
-      else {
-        if errno == EEXIST { return }
-        throw cannotCreate(location, code)
+    switch NewStore.place(location) {
+    case .taken: break
+    case .free: try NewStore(location).commit()
+    case .emptyFile:
+      // Of processes that replace it together, the second would replace a store.
+      let lock = try StoreLock.acquire(
+        .writer,
+        .exclusive,
+        at: location,
+        cancellation: CancellationFlag()
+      )
+      if NewStore.place(location) == .emptyFile {
+        try NewStore(location).commit(replacingEmptyFile: true)
       }
+      lock?.release()
     }
-    DirectorySync.sync(directoryOf: location.file)
-  }
-
-  /// Makes a store of an empty file or a blank database.
-  private static func fill(_ queue: DatabaseQueue, location: StoreLocation)
-    throws(VMCheckpointError)
-  {
-    try translatingDatabaseErrors(storePath: location.given) {
-      try queue.writeWithoutTransaction { database in
-        // Both take effect only while the file is empty. The second writes a first page: until
-        // the migration is committed, or for ever when this process dies, the database is blank.
-        try database.execute(
-          sql: """
-            PRAGMA page_size = \(StoreFormat.databasePageByteCount);
-            PRAGMA auto_vacuum = INCREMENTAL;
-            """
-        )
-      }
-      try migrate(queue)
-    }
-  }
-
-  /// Whether the database is what ``fill(_:location:)`` leaves before its migration.
-  private static func isBlank(
-    _ queue: DatabaseQueue,
-    location: StoreLocation
-  ) throws(VMCheckpointError) -> Bool {
-    try translatingDatabaseErrors(storePath: location.given) {
-      try queue.read { database in
-        try Bool.fetchOne(
-          database,
-          sql: """
-            SELECT page_size = \(StoreFormat.databasePageByteCount) AND application_id = 0
-                   AND user_version = 0 AND NOT EXISTS (SELECT 1 FROM sqlite_schema)
-              FROM pragma_page_size, pragma_application_id, pragma_user_version
-            """
-        ) ?? false
-      }
-    }
+    return try open(location: location, busy: busy)
   }
 
   // MARK: The file
@@ -159,7 +95,7 @@ enum StoreConnection {
         hint: "give the path of a store with --store, or create one with: vmckpt save"
       )
     }
-    if let header = DatabaseHeader(path: location.file), !header.mayBeStore {
+    if let header = DatabaseHeader(path: location.file), !header.isStore {
       throw foreignDatabase(location)
     }
   }
@@ -172,53 +108,9 @@ enum StoreConnection {
     )
   }
 
-  private static func fileByteCount(_ location: StoreLocation) throws(VMCheckpointError) -> Int64 {
-    var status = stat()
-    guard stat(location.file, &status) == 0 else { return 0 }
-    guard status.st_mode & S_IFMT == S_IFREG else {
-      throw VMCheckpointError(
-        .cannotCreate,
-        "cannot create store \(quotedName(location.given)): it is no regular file"
-      )
-    }
-    return Int64(status.st_size)
-  }
-
-  /// Guest RAM is secret, so the file has mode 0600 from its first moment; SQLite gives its
-  /// journal the same.
-  private static func createEmptyFile(_ location: StoreLocation) throws(VMCheckpointError) {
-    do {
-      let descriptor = try FileDescriptor.open(
-        FilePath(location.file),
-        .readWrite,
-        options: [.create, .exclusiveCreate, .closeOnExec],
-        permissions: [.ownerReadWrite]
-      )
-      try descriptor.close()
-    } catch {
-      throw cannotCreate(location, error as? Errno ?? .ioError)
-    }
-  }
-
-  private static func cannotCreate(_ location: StoreLocation, _ error: Errno) -> VMCheckpointError {
-    let store = quotedName(location.given)
-    if [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error) {
-      return VMCheckpointError(
-        .permissionDenied,
-        "cannot create store \(store): \(error)",
-        hint: "choose a directory that you may write to with --store"
-      )
-    }
-    return VMCheckpointError(
-      .cannotCreate,
-      "cannot create store \(store): \(error)",
-      hint: "choose another path with --store"
-    )
-  }
-
   // MARK: The connection
 
-  private static func connect(
+  static func connect(
     _ location: StoreLocation,
     readOnly: Bool,
     busy: BusyPolicy

@@ -107,6 +107,9 @@ final class StoreLock: Sendable {
     )
   }
 
+  /// Removes the lock's file, which is not needed when there is no store.
+  func removeFile() { unlink(path) }
+
   /// One attempt. `false` when somebody else holds the lock.
   private func attempt(
     _ resource: Resource,

@@ -1,7 +1,7 @@
 import CLinux
 import SystemPackage
 
-/// Lets the kernel write a file to disk while more of it is still being made, so that the sync at
+/// Lets the kernel write files to disk while more of them is still being made, so that the sync at
 /// the end has little left to do.
 ///
 /// A thread of its own asks for it, because the request may wait for the disk.
@@ -12,25 +12,25 @@ final class BackgroundWriteback: @unchecked Sendable {
   private static var needed: Monitor.Condition { .init(0) }
 
   private let monitor = Monitor(conditionCount: 1)
-  private let descriptor: FileDescriptor
+  private let descriptors: [FileDescriptor]
 
   // Guarded by `monitor`.
   private var newByteCount = 0
   private var isClosed = false
 
-  private init(_ descriptor: FileDescriptor) {
-    self.descriptor = descriptor
+  private init(_ descriptors: [FileDescriptor]) {
+    self.descriptors = descriptors
   }
 
-  /// Runs `body`, which tells what it has written to `descriptor`. When it returns, nobody uses
-  /// `descriptor` any more.
+  /// Runs `body`, which tells what it has written to `descriptors`. When it returns, nobody uses
+  /// them any more.
   ///
   /// - Throws: What `body` throws.
   static func run<Result>(
-    _ descriptor: FileDescriptor,
+    _ descriptors: [FileDescriptor],
     _ body: (BackgroundWriteback) throws -> Result
   ) throws -> Result {
-    let writeback = BackgroundWriteback(descriptor)
+    let writeback = BackgroundWriteback(descriptors)
     // Without a thread to spare all is written by the sync at the end.
     let thread = try? WorkerThreads(count: 1) { writeback.work() }
     defer {
@@ -49,7 +49,9 @@ final class BackgroundWriteback: @unchecked Sendable {
   }
 
   private func work() {
-    while takeStep() { clinux_start_writeback(descriptor.rawValue) }
+    while takeStep() {
+      for descriptor in descriptors { clinux_start_writeback(descriptor.rawValue) }
+    }
   }
 
   private func takeStep() -> Bool {

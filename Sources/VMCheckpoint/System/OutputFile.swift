@@ -86,23 +86,14 @@ final class OutputFile: Sendable {
 
   /// Writes all of `bytes` at `offset`. Threads may write different parts at once.
   func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
-    var done = 0
-    while done < bytes.count {
-      let result = pwrite(
-        descriptor.rawValue,
-        bytes.baseAddress! + done,
-        bytes.count - done,
-        off_t(offset) + off_t(done)
+    do throws(Errno) {
+      try FileIO.write(bytes, to: descriptor, at: offset)
+    } catch {
+      throw VMCheckpointError(
+        .inputOutput,
+        "cannot write \(quotedName(path)): \(error)",
+        hint: error == .noSpace ? "free some space and try again" : nil
       )
-      if result > 0 {
-        done += result
-      } else if errno != EINTR {
-        throw VMCheckpointError(
-          .inputOutput,
-          "cannot write \(quotedName(path)): \(Errno(rawValue: errno))",
-          hint: errno == ENOSPC ? "free some space and try again" : nil
-        )
-      }
     }
   }
 

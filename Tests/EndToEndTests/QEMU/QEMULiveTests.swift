@@ -33,71 +33,41 @@ import VMCheckpointTestSupport
     )
   }
 
-  /// Restores a directory and starts `cloneCount` guests from it, each with a console of its own.
-  private func clones(_ reference: String, _ count: Int) throws -> [CountingGuest] {
-    let directory = bench.directory.file("restored, it's \(UUID().uuidString)")
-    try bench.tool.succeed("restore", reference, "--format", "qemu", "-o", directory)
-    return try (0..<count).map { index in
-      let place = try bench.directory.subdirectory("clone-\(UUID().uuidString)")
-      return try CountingGuest(script: "\(directory)/run.sh", workingDirectory: place)
-    }
-  }
-
   /// The guest runs on after the save, and so does the one that is restored, from where it was:
   /// whatever its RAM is to QEMU, by the script and by a stream.
   @Test(arguments: Backend.allCases)
   func aRunningGuestIsSavedAndGoesOnTwice(backend: Backend) throws {
-    let guest = try start(backend, cpuCount: 2)
+    let memory = backend == .file ? "512M" : "128M"
+    let guest = try start(backend, cpuCount: 2, memory: memory)
     _ = try guest.waitForCounts(2)
     let monitor = try guest.monitor()
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     let result = try bench.tool.json("save", "qemu:\(guest.monitorPath)", "--name", "live")
     let paused = try #require(result["paused_seconds"] as? Double)
     #expect(paused < 30)
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
     let before = guest.counts()
     let onward = try guest.waitForMore(2)
     #expect(Array(onward.dropFirst(before.count)).goOn(from: before))
     try guest.kill()
 
     let printedMeanwhile = onward.count - before.count
-    for clone in try clones("live", 2) {
+    for clone in try bench.clones("live", 2) {
       let counts = try clone.waitForCounts(3)
       // The guest may have printed more between its capture and the end of the save.
-      #expect(Self.areOne(before, counts, slack: printedMeanwhile + 20), "\(before) \(counts)")
+      #expect(counts.areOne(with: before, slack: printedMeanwhile + 20), "\(before) \(counts)")
       try clone.kill()
     }
-    let stream =
-      "exec:"
-      + bench.tool.commandLine(["restore", "live", "--format", "qemu-stream", "-o", "-"])
-      .joined(separator: " ")
-    let incoming = try CountingGuest("stream", in: bench.directory, cpuCount: 2, incoming: stream)
-    #expect(Self.areOne(before, try incoming.waitForCounts(3), slack: printedMeanwhile + 20))
+    let incoming = try CountingGuest(
+      "stream",
+      in: bench.directory,
+      memory: memory,
+      cpuCount: 2,
+      incoming: bench.shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
+    )
+    let counts = try incoming.waitForCounts(3)
+    #expect(counts.areOne(with: before, slack: printedMeanwhile + 20))
     #expect(try bench.tool.verify().succeeded)
-  }
-
-  /// Whether `restored` is the guest that printed `original`: it goes on without a gap from one of
-  /// the last numbers, with the nonce that is only in RAM.
-  private static func areOne(
-    _ original: [CountingGuest.Count],
-    _ restored: [CountingGuest.Count],
-    slack: Int
-  ) -> Bool {
-    guard let first = restored.first, let last = original.last else { return false }
-    let earlier = original.filter { $0.number < first.number }
-    return first.number > last.number - slack && first.number <= last.number + 1
-      && restored.goOn(from: earlier)
-  }
-
-  /// Capabilities and parameters of the migration, which the user may have set for other purposes.
-  private static func settings(_ monitor: QMPConnection) throws -> [String: Int] {
-    var settings: [String: Int] = [:]
-    for entry in try monitor.run("query-migrate-capabilities") as? [[String: Any]] ?? [] {
-      settings[entry["capability"] as? String ?? ""] = entry["state"] as? Bool == true ? 1 : 0
-    }
-    let parameters = try monitor.run("query-migrate-parameters") as? [String: Any] ?? [:]
-    for name in ["max-bandwidth", "downtime-limit"] { settings[name] = parameters[name] as? Int }
-    return settings
   }
 
   /// A user's settings must not end up in the stream, nor be lost.
@@ -109,10 +79,10 @@ import VMCheckpointTestSupport
       ["capabilities": ["xbzrle", "compress"].map { ["capability": $0, "state": true] }]
     )
     try monitor.run("migrate-set-parameters", ["max-bandwidth": 12_345_678])
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     _ = try guest.waitForCounts(1)
     try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "left", "--leave-stopped")
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
     #expect(try monitor.status() == "postmigrate")
     // QEMU does not migrate twice without a run between.
     let twice = try bench.tool.run("save", "qemu:\(guest.monitorPath)")
@@ -124,13 +94,31 @@ import VMCheckpointTestSupport
     let result = try bench.tool.json("save", "qemu:\(guest.monitorPath)", "--name", "again")
     #expect(result["paused_seconds"] is NSNull)
     #expect(try monitor.status() == "postmigrate")
-    #expect(try Self.settings(monitor) == settings)
-    // The name is taken: the save fails late, and the guest must run all the same.
+    #expect(try monitor.migrationSettings() == settings)
+    // After a migration with postcopy that fails, QEMU 7.2 asks for a return path in every stream.
     try monitor.run("cont")
-    let outcome = try bench.tool.run("save", "qemu:\(guest.monitorPath)", "--name", "left")
-    #expect(outcome.ending == .exit(73))
+    let postcopy = ["capability": "postcopy-ram", "state": true] as [String: Any]
+    try monitor.run("migrate-set-capabilities", ["capabilities": [postcopy]])
+    #expect(throws: TestSetupError.self) { try monitor.migrate(to: "exec:true") }
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "after-postcopy")
+    try monitor.run(
+      "migrate-set-capabilities",
+      ["capabilities": [postcopy.merging(["state": false]) { $1 }]]
+    )
+    // What can be told before is: the guest must not even be stopped.
+    _ = try monitor.status()
+    let stopCount = monitor.stopCount
+    #expect(stopCount > 0)
+    for (code, options) in [
+      (73, ["--name", "left"]), (65, ["--region", "gpa=0,size=64M"]), (66, ["--parent", "absent"]),
+    ] {
+      let outcome = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"] + options).wait()
+      #expect(outcome.ending == .exit(Int32(code)), "\(outcome)")
+    }
+    #expect(try monitor.status() == "running")
+    #expect(monitor.stopCount == stopCount)
     _ = try guest.waitForMore(2)
-    #expect(try Self.settings(monitor) == settings)
+    #expect(try monitor.migrationSettings() == settings)
   }
 
   /// However and whenever `vmckpt` ends, the guest must run and its settings be as they were.
@@ -139,7 +127,7 @@ import VMCheckpointTestSupport
     let guest = try start(backend)
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     var generator = TestGenerator(seed: 8)
     for round in 0..<soakRounds(8) {
       let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
@@ -150,7 +138,7 @@ import VMCheckpointTestSupport
       var isWell = false
       while !isWell, monotonicSeconds() < deadline {
         usleep(50_000)
-        isWell = try monitor.status() == "running" && Self.settings(monitor) == settings
+        isWell = try monitor.status() == "running" && monitor.migrationSettings() == settings
       }
       #expect(isWell, "round \(round)")
       _ = try guest.waitForMore(2)
@@ -158,8 +146,81 @@ import VMCheckpointTestSupport
     }
     try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "last")
     #expect(bench.leftovers.isEmpty)
-    let clone = try clones("last", 1)[0]
+    let clone = try bench.clones("last", 1)[0]
     #expect(try clone.waitForCounts(2)[0].nonce == guest.counts()[0].nonce)
+  }
+
+  /// Another save of the same store may take long, and the guest must not stand still for it. The
+  /// other one waits for its source here.
+  @Test func theGuestRunsOnWhileAnotherSaveHasTheStore() throws {
+    let guest = try start(.file)
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    let settings = try monitor.migrationSettings()
+    let pipe = try ChildPipe()
+    let other = try bench.tool.start(
+      ["save", "-", "--name", "other"],
+      input: .descriptor(pipe.reader)
+    )
+    try waitUntil("the other save has begun") {
+      try exists(bench.storePath)
+        && bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
+    }
+    func expectRunning(_ save: ChildProcess, forSeconds seconds: Double) throws {
+      let deadline = monotonicSeconds() + seconds
+      while monotonicSeconds() < deadline {
+        #expect(try monitor.status() == "running")
+        usleep(5000)
+      }
+      #expect(save.isRunning)
+    }
+    let interrupted = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
+    try expectRunning(interrupted, forSeconds: 0.5)
+    interrupted.send(2)
+    #expect(try !interrupted.wait().succeeded)
+    #expect(try monitor.status() == "running")
+    #expect(monitor.stopCount == 0)
+    #expect(try monitor.migrationSettings() == settings)
+
+    let waiting = try bench.tool.start(
+      ["save", "qemu:\(guest.monitorPath)", "--name", "live", "--json"]
+    )
+    try expectRunning(waiting, forSeconds: 2)
+    #expect(monitor.stopCount == 0)
+    let release = monotonicSeconds()
+    try pipe.write(sampleRAM(4))
+    pipe.closeWriter()
+    #expect(try other.wait().succeeded)
+    let result = try waiting.wait()
+    expectSuccess(result)
+    let paused = try #require(try result.jsonObject()["paused_seconds"] as? Double)
+    #expect(paused < monotonicSeconds() - release)
+    #expect(try monitor.status() == "running")
+    #expect(monitor.stopCount == 1)
+    #expect(try bench.tool.snapshotNames() == ["other", "live"])
+    _ = try guest.waitForMore(2)
+  }
+
+  /// QEMU may end while it is captured: that must be told at once, and leave nothing half done.
+  @Test(arguments: [Backend.anonymous, .memfd])
+  func aGuestThatEndsWhileItIsSavedIsTold(backend: Backend) throws {
+    let guest = try start(backend)
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
+    try waitUntil("the guest is stopped") { try monitor.status() != "running" }
+    try guest.kill()
+    let outcome = try save.wait(timeoutSeconds: 20)
+    // All may have been there when QEMU ended.
+    let isSaved =
+      outcome.succeeded || outcome.standardError.contains("the snapshot is saved, but")
+    #expect(outcome.ending == .exit(outcome.succeeded ? 0 : 69), "\(outcome)")
+    #expect(outcome.durationSeconds < 15)
+    let names = exists(bench.storePath) ? try bench.tool.snapshotNames() : []
+    #expect(names.count == (isSaved ? 1 : 0))
+    if exists(bench.storePath) { #expect(try bench.tool.verify().succeeded) }
+    #expect(bench.leftovers.isEmpty)
+    #expect(exists(bench.storePath + "-lock") == exists(bench.storePath))
   }
 
   /// RAM on both sides of the hole below 4 GiB, sparse; and ten clones of it from one image.
@@ -172,11 +233,35 @@ import VMCheckpointTestSupport
     #expect(regions.map { $0["gpa"] as? Int } == [0, 0x1_0000_0000])
     let before = guest.counts()
     try guest.kill()
-    let clones = try clones("large", 10)
+    let clones = try bench.clones("large", 10)
     for clone in clones {
       let counts = try clone.waitForCounts(2, timeoutSeconds: 120)
-      #expect(Self.areOne(before, counts, slack: 20))
+      #expect(counts.areOne(with: before, slack: 20))
     }
+  }
+
+  /// Clones run from the very bytes of the directory: one that is wrong in RAM or in the devices' state
+  /// must show.
+  @Test func aByteThatIsWrongInADirectoryIsNoticed() throws {
+    let guest = try start(.memfd)
+    let nonce = try guest.waitForCounts(2)[0].nonce
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "live")
+    try guest.kill()
+    let directory = try bench.restoredDirectory("live")
+    let (ramPath, statePath) = ("\(directory)/ram", "\(directory)/device.state")
+    let (ram, state) = (Data(try readFile(ramPath)), Data(try readFile(statePath)))
+    try writeFile(ramPath, Array(ram.withWrong(nonce: nonce)))
+    let forgetful = try bench.clones(from: directory, 1)[0]
+    #expect(try forgetful.waitForCounts(2).allSatisfy { $0.nonce != nonce })
+    try forgetful.kill()
+    try writeFile(ramPath, Array(ram))
+    try writeFile(statePath, Array(state.withWrongInterruptTable()))
+    let lost = try bench.clones(from: directory, 1)[0]
+    #expect(throws: TestSetupError.self) { try lost.waitForCounts(2, timeoutSeconds: 5) }
+    try lost.kill()
+    try writeFile(statePath, Array(state))
+    let sound = try bench.clones(from: directory, 1)[0]
+    #expect(try sound.waitForCounts(2).allSatisfy { $0.nonce == nonce })
   }
 
   /// QEMU refuses to migrate some devices; it must not be left waiting, nor the guest.
@@ -184,17 +269,24 @@ import VMCheckpointTestSupport
     let guest = try CountingGuest(
       "unmigratable",
       in: bench.directory,
-      devices: ["-drive", "if=none,id=d,driver=null-co", "-device", "nvme,drive=d,serial=1"]
+      devices: [
+        "-drive", "if=none,id=d,driver=null-co", "-device", "nvme,drive=d,serial=1", "-monitor",
+        "unix:qmp-for-people,server=on,wait=off",
+      ]
     )
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
-    let settings = try Self.settings(monitor)
+    let settings = try monitor.migrationSettings()
     let outcome = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
       .wait(timeoutSeconds: 30)
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(outcome.standardError.contains("nvme"))
     #expect(!exists(bench.storePath))
-    #expect(try Self.settings(monitor) == settings)
+    #expect(!exists(bench.storePath + "-lock"))
+    let people = try bench.tool.run("save", "qemu:\(guest.monitorPath)-for-people")
+    #expect(people.ending == .exit(69))
+    #expect(people.standardError.contains("speaks another protocol than QMP"))
+    #expect(try monitor.migrationSettings() == settings)
     _ = try guest.waitForMore(2)
   }
 

@@ -8,11 +8,6 @@ import VMCheckpointTestSupport
 
   init() throws { bench = try Workbench() }
 
-  /// The words for QEMU's shell: none of the paths has a character that means something to it.
-  private func shellCommand(_ arguments: String...) -> String {
-    "exec:" + bench.tool.commandLine(arguments).joined(separator: " ")
-  }
-
   /// What comes back must be the same guest, also after a second time, and a byte that is wrong must
   /// not go unnoticed.
   ///
@@ -24,7 +19,7 @@ import VMCheckpointTestSupport
     _ = try guest.waitForCounts(3)
     let firstMonitor = try guest.monitor()
     try firstMonitor.run("stop")
-    try firstMonitor.migrate(to: shellCommand("save", "qemu-stream:-", "--name", "live"))
+    try firstMonitor.migrate(to: bench.shellCommand("save", "qemu-stream:-", "--name", "live"))
     // The migration is over when QEMU has sent all; the snapshot is complete a moment later.
     for _ in 0..<200 where (try? bench.tool.snapshotNames()) != ["live"] { usleep(50_000) }
     let before = guest.counts()
@@ -34,7 +29,7 @@ import VMCheckpointTestSupport
       "second",
       in: bench.directory,
       cpuCount: cpuCount,
-      incoming: shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
+      incoming: bench.shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
     )
     let monitor = try second.monitor()
     for _ in 0..<200 where try monitor.status() == "inmigrate" { usleep(50_000) }
@@ -69,26 +64,10 @@ import VMCheckpointTestSupport
   }
 
   private func aWrongByteIsNoticed(in path: String, nonce: String) throws {
-    var stream = Data(try readFile(path))
-    // RAM: the nonce wherever the guest keeps it.
-    var damaged = stream
-    var start = damaged.startIndex
-    while let found = damaged.range(of: Data(nonce.utf8), in: start..<damaged.endIndex) {
-      damaged[found.lowerBound] = nonce.utf8.first == 0x30 ? 0x31 : 0x30
-      start = found.upperBound
-    }
-    #expect(damaged != stream)
-    let counts = try resumed("ram", damaged).waitForCounts(2)
+    let stream = Data(try readFile(path))
+    let counts = try resumed("ram", stream.withWrong(nonce: nonce)).waitForCounts(2)
     #expect(counts.allSatisfy { $0.nonce != nonce })
-
-    // Device state: where the CPU finds its interrupt handlers, which the next tick of the timer needs.
-    // (The instruction pointer may be that of a process that the guest can do without.)
-    let header = Data([3] + Array("cpu".utf8) + [0, 0, 0, 0])
-    let section = try #require(stream.range(of: header, options: .backwards))
-    let address = section.upperBound + 4 + 420
-    #expect(stream[address..<(address + 8)].elementsEqual([0xff, 0xff, 0xfe, 0, 0, 0, 0, 0]))
-    stream[address] ^= 0x80
-    let guest = try resumed("device", stream)
+    let guest = try resumed("device", stream.withWrongInterruptTable())
     #expect(throws: TestSetupError.self) { try guest.waitForCounts(2, timeoutSeconds: 5) }
   }
 

@@ -4,6 +4,8 @@ import Foundation
 package final class QMPConnection {
   private let descriptor: Int32
   private var pending: [UInt8] = []
+  /// How often the guest was stopped, up to the last answer.
+  package private(set) var stopCount = 0
 
   /// Connects, waiting for the socket to appear.
   package init(path: String, timeoutSeconds: Double = 30) throws {
@@ -71,6 +73,7 @@ package final class QMPConnection {
     try writeAll(descriptor, Array(message), path: "QMP")
     while true {
       let reply = try line()
+      if reply["event"] as? String == "STOP" { stopCount += 1 }
       if let result = reply["return"] { return result }
       if let error = reply["error"] { throw TestSetupError("\(command): \(error)") }
     }

@@ -59,12 +59,14 @@ import VMCheckpointTestSupport
     let capabilities: [String] = seed % 3 == 0 ? ["x-ignore-shared"] : []
     var builder = QEMUStreamBuilder()
     builder.header(capabilities: capabilities)
+    // A return path is asked for, and an answer by it.
+    if generator.oneIn(2) { builder.raw([8, 0, 1, 0, 0, 8, 0, 2, 0, 4, 0, 0, 0, 1]) }
     builder.ramStart(blocks, addresses: !capabilities.isEmpty)
     var model = blocks.reduce(into: [:]) {
       $0[$1.name] = Array(repeating: Self.zeroPage, count: $1.pageCount)
     }
     for part in 0...4 {
-      if part == 4 { builder.raw([8, 0, 11, 0, 0]) }
+      if part == 4 { builder.raw([8, 0, 2, 0, 4, 0, 0, 0, 3, 8, 0, 11, 0, 0]) }
       builder.ramPart(part == 4 ? 3 : 2)
       for block in blocks {
         for index in 0..<block.pageCount where part == 0 || generator.oneIn(3) {
@@ -169,10 +171,10 @@ import VMCheckpointTestSupport
       }
     ),
     (
-      "return path",
+      "unknown command 1",
       stream {
         $0.ramStart([("pc.ram", 1)])
-        $0.raw([8, 0, 1, 0, 0])
+        $0.raw([8, 0, 1, 0, 1, 0])
       }
     ),
     (

@@ -7,7 +7,10 @@ import SystemPackage
 /// The state is a migration stream without RAM's pages: RAM that no stream brings stays as it is,
 /// and so QEMU takes it from the file.
 struct QEMUDirectoryRestore {
-  static let ramName = "ram"
+  /// The file of the block of RAM with this index.
+  static func ramName(_ index: Int, of blockCount: Int) -> String {
+    blockCount == 1 ? "ram" : "ram.\(index)"
+  }
   static let stateName = "device.state"
   static let scriptName = "run.sh"
 
@@ -61,20 +64,26 @@ struct QEMUDirectoryRestore {
     guard mkdir(temporary.string, 0o700) == 0 else {
       throw Self.cannotCreate(path, "\(Errno(rawValue: errno))")
     }
+    let blocks = state.record.ramBlocks
+    let ramNames = blocks.indices.map { Self.ramName($0, of: blocks.count) }
     var isComplete = false
-    defer { if !isComplete { Self.remove(temporary) } }
-    let ram = try OutputFile(
-      path: temporary.appending(Self.ramName).string,
-      overwriting: false
-    )
+    defer {
+      if !isComplete { Self.remove(temporary, ramNames + [Self.stateName, Self.scriptName]) }
+    }
+    var plan = plan
+    plan.form = RestoredForm(plan.layout, fileByteCounts: blocks.map(\.byteCount))
+    var ram: [OutputFile] = []
+    for name in ramNames {
+      ram.append(try OutputFile(path: temporary.appending(name).string, overwriting: false))
+    }
     try FileRestore(
       plan: plan,
-      output: ram,
+      outputs: ram,
       verifiesPages: request.verifiesPages,
       clock: clock,
       control: control
     ).run(database, patches: patches)
-    try ram.commit()
+    for file in ram { try file.commit() }
     let stateFile = try OutputFile(
       path: temporary.appending(Self.stateName).string,
       overwriting: false
@@ -92,8 +101,8 @@ struct QEMUDirectoryRestore {
     isComplete = true
   }
 
-  private static func remove(_ directory: FilePath) {
-    for name in [ramName, stateName, scriptName] { unlink(directory.appending(name).string) }
+  private static func remove(_ directory: FilePath, _ names: [String]) {
+    for name in names { unlink(directory.appending(name).string) }
     rmdir(directory.string)
   }
 

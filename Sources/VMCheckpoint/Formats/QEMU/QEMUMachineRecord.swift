@@ -5,9 +5,8 @@ import Foundation
 struct QEMUMachineRecord: Codable, Hashable {
   /// The machine's type with its version, such as `pc-q35-7.2`.
   var machine: String
-  /// QEMU's name of the block that is the guest's RAM.
-  var ramBlock: String
-  var ramByteCount: UInt64
+  /// QEMU's blocks that are the guest's RAM, in the order in which they make up flat RAM.
+  var ramBlocks: [RAMBlock]
   /// Where in the stream that is kept the RAM's pages belong.
   var ramOffset: Int
   /// Such as `7.2.22 (Debian 1:7.2+dfsg-7)`; only of a VM that was saved live.
@@ -17,10 +16,27 @@ struct QEMUMachineRecord: Codable, Hashable {
   /// Where relative paths in `commandLine` begin.
   var workingDirectory: String?
 
+  /// A block of RAM.
+  struct RAMBlock: Codable, Hashable {
+    /// QEMU's name of it; 1 to 255 bytes.
+    var name: String
+    /// A multiple of 4096.
+    var byteCount: UInt64
+
+    private enum CodingKeys: String, CodingKey {
+      case name
+      case byteCount = "bytes"
+    }
+
+    /// The memory backend's id. Old machine types have its whole path for the block's name.
+    var backendID: String {
+      name.split(separator: "/").last.map(String.init) ?? name
+    }
+  }
+
   private enum CodingKeys: String, CodingKey {
     case machine
-    case ramBlock = "ram_block"
-    case ramByteCount = "ram_bytes"
+    case ramBlocks = "ram_blocks"
     case ramOffset = "ram_offset"
     case qemuVersion = "qemu_version"
     case commandLine = "command_line"
@@ -56,10 +72,24 @@ struct QEMUMachineRecord: Codable, Hashable {
   }
 
   /// Makes one with these values.
-  init(machine: String, ramBlock: String, ramByteCount: UInt64, ramOffset: Int) {
+  init(machine: String, ramBlocks: [RAMBlock], ramOffset: Int) {
     self.machine = machine
-    self.ramBlock = ramBlock
-    self.ramByteCount = ramByteCount
+    self.ramBlocks = ramBlocks
     self.ramOffset = ramOffset
+  }
+
+  /// Whether the blocks are as they may be, and flat RAM of `byteCount` bytes.
+  func blocksMakeUp(byteCount: UInt64) -> Bool {
+    guard (1...QEMUStreamFormat.maximumBlockCount).contains(ramBlocks.count),
+      Set(ramBlocks.map(\.name)).count == ramBlocks.count
+    else { return false }
+    var rest = byteCount
+    for block in ramBlocks {
+      guard (1...255).contains(block.name.utf8.count), block.byteCount > 0,
+        block.byteCount % UInt64(Page.byteCount) == 0, block.byteCount <= rest
+      else { return false }
+      rest -= block.byteCount
+    }
+    return rest == 0
   }
 }

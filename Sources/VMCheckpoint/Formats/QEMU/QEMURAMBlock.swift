@@ -24,21 +24,24 @@ struct QEMURAMBlock: Hashable {
     "tpm-ppi", "ramfb", "sgx-epc",
   ]
 
-  /// Which of `blocks` is the machine's RAM.
+  /// Which of `blocks` are the guest's RAM.
   ///
-  /// - Parameter given: Its name, where that is known.
+  /// - Parameter given: Their names in the order in which they make up flat RAM, where that is known.
   /// - Returns: `nil` when that cannot be told.
-  static func indexOfMain(_ blocks: [QEMURAMBlock], named given: String?) -> Int? {
-    if let name = given {
-      // Machine types up to 4.0 have a backend's whole path for a name.
-      return blocks.firstIndex { $0.text == name }
-        ?? blocks.firstIndex { $0.text == "/objects/\(name)" }
+  static func indicesOfRAM(_ blocks: [QEMURAMBlock], named given: [String]?) -> [Int]? {
+    if let names = given {
+      let indices = names.compactMap { name in
+        // Machine types up to 4.0 have a backend's whole path for a name.
+        blocks.firstIndex { $0.text == name }
+          ?? blocks.firstIndex { $0.text == "/objects/\(name)" }
+      }
+      return indices.count == names.count && Set(indices).count == names.count ? indices : nil
     }
-    if let index = blocks.firstIndex(where: { $0.text == defaultRAMName }) { return index }
+    if let index = blocks.firstIndex(where: { $0.text == defaultRAMName }) { return [index] }
     let candidates = blocks.indices.filter { index in
       let name = blocks[index].text
       return !name.contains("/") && !firmwareNames.contains(name)
     }
-    return candidates.count == 1 ? candidates[0] : nil
+    return candidates.count == 1 ? candidates : nil
   }
 }

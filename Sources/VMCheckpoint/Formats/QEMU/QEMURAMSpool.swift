@@ -63,7 +63,9 @@ final class QEMURAMSpool {
     guard wasWritten else { return }
     try flush()
     let status = clinux_punch_hole(descriptor.rawValue, offset, UInt64(Page.byteCount))
-    guard status == 0 || errno == EOPNOTSUPP else { throw failure("write") }
+    guard status == 0 || errno == EOPNOTSUPP else {
+      throw failure("write", Errno(rawValue: errno))
+    }
     if status != 0 {
       // Not every file system has holes: then zeros take their place.
       run.initializeMemory(as: UInt8.self, repeating: 0)
@@ -75,19 +77,11 @@ final class QEMURAMSpool {
 
   /// Writes what is held back.
   func flush() throws(VMCheckpointError) {
-    var done = 0
-    while done < runLength {
-      let count = pwrite(
-        descriptor.rawValue,
-        run.baseAddress! + done,
-        runLength - done,
-        off_t(runOffset) + off_t(done)
-      )
-      if count > 0 {
-        done += count
-      } else if errno != EINTR {
-        throw failure("write")
-      }
+    do throws(Errno) {
+      let bytes = UnsafeRawBufferPointer(rebasing: run[..<runLength])
+      try FileIO.write(bytes, to: descriptor, at: runOffset)
+    } catch {
+      throw failure("write", error)
     }
     runLength = 0
   }
@@ -105,47 +99,13 @@ final class QEMURAMSpool {
 
   /// Reads a page back. Call ``flush()`` before.
   func read(into page: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
-    var done = 0
-    while done < page.count {
-      let count = pread(
-        descriptor.rawValue,
-        page.baseAddress! + done,
-        page.count - done,
-        off_t(offset) + off_t(done)
-      )
-      if count > 0 {
-        done += count
-      } else if count == 0 || errno != EINTR {
-        throw failure("read")
-      }
+    let count: Int
+    do throws(Errno) {
+      count = try FileIO.read(into: page, from: descriptor, at: offset)
+    } catch {
+      throw failure("read", error)
     }
-  }
-
-  /// Makes `block` the whole file. QEMU lists the largest block first, which then stays in place;
-  /// another's pages are moved.
-  func keepOnly(_ block: QEMURAMBlock) throws(VMCheckpointError) {
-    if block.spoolOffset > 0 {
-      let page = UnsafeMutableRawBufferPointer.allocate(
-        byteCount: Page.byteCount,
-        alignment: Page.byteCount
-      )
-      defer { page.deallocate() }
-      for pageIndex in 0..<block.pageCount {
-        let offset = pageIndex << UInt64(Page.shift)
-        if hasBytes(at: block.spoolOffset + offset) {
-          // Targets lie before what is still to be moved.
-          try flush()
-          try read(into: page, at: block.spoolOffset + offset)
-          try write(UnsafeRawBufferPointer(page), at: offset)
-        } else {
-          try writeZero(at: offset)
-        }
-      }
-      try flush()
-    }
-    guard ftruncate(descriptor.rawValue, off_t(block.byteCount)) == 0 else {
-      throw failure("write")
-    }
+    guard count == page.count else { throw failure("read", .ioError) }
   }
 
   /// Where another opening of the file is to be had, as long as this object lives.
@@ -163,12 +123,11 @@ final class QEMURAMSpool {
     if isZero { written[index >> 6] &= ~bit } else { written[index >> 6] |= bit }
   }
 
-  private func failure(_ verb: String) -> VMCheckpointError {
-    let code = errno
-    return VMCheckpointError(
+  private func failure(_ verb: String, _ error: Errno) -> VMCheckpointError {
+    VMCheckpointError(
       .inputOutput,
-      "cannot \(verb) a temporary file in \(quotedName(directory)): \(Errno(rawValue: code))",
-      hint: code == ENOSPC
+      "cannot \(verb) a temporary file in \(quotedName(directory)): \(error)",
+      hint: error == .noSpace
         ? "the guest's RAM is put down there for a moment; free some space and try again" : nil
     )
   }

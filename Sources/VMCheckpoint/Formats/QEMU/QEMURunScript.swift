@@ -13,11 +13,6 @@ struct QEMURunScript {
   private static let droppedWithValue: Set<String> = ["incoming", "loadvm", "mem-path"]
   private static let dropped: Set<String> = ["S", "mem-prealloc"]
 
-  /// The backend's id: the block's name, of which old machine types have the whole path.
-  private var backendID: String {
-    record.ramBlock.split(separator: "/").last.map(String.init) ?? record.ramBlock
-  }
-
   /// For bash. Everything that was recorded is quoted.
   var text: String {
     var lines = [
@@ -31,17 +26,17 @@ struct QEMURunScript {
       "set -euo pipefail",
       #"here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"#,
       // QEMU's options end at a comma, unless there are two.
-      "ram=${here//,/,,}/\(QEMUDirectoryRestore.ramName)",
+      "path=${here//,/,,}",
     ]
     if let directory = record.workingDirectory {
       lines.append(
         "cd -- \"${VMCKPT_WORKING_DIRECTORY:-\(Self.quotedDefault(directory))}\""
       )
     }
-    var numaNamesBackend = false
+    var nodesNameBackends = false
     if let commandLine = record.commandLine, !commandLine.isEmpty {
-      let (arguments, named) = kept(Array(commandLine.dropFirst()))
-      numaNamesBackend = named
+      let (arguments, areNamed) = kept(Array(commandLine.dropFirst()))
+      nodesNameBackends = areNamed
       lines.append(
         "command=(\(([commandLine[0]] + arguments).map(Self.quoted).joined(separator: "\n  ")))"
       )
@@ -56,10 +51,14 @@ struct QEMURunScript {
       ]
     }
     var machine = "type=\(record.machine)"
-    if !numaNamesBackend { machine += ",memory-backend=\(backendID)" }
-    let backend = "memory-backend-file,id=\(backendID),size=\(record.ramByteCount),share=off"
+    if !nodesNameBackends { machine += ",memory-backend=\(record.ramBlocks[0].backendID)" }
+    for (index, block) in record.ramBlocks.enumerated() {
+      let name = QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
+      let backend =
+        "memory-backend-file,id=\(block.backendID),size=\(block.byteCount),share=off,mem-path="
+      lines.append(#"command+=(-object \#(Self.quoted(backend))"$path/\#(name)")"#)
+    }
     lines += [
-      "command+=(-object \(Self.quoted(backend + ",mem-path="))\"$ram\")",
       "command+=(-machine \(Self.quoted(machine)))",
       "exec 9< <(exec cat -- \"$here/\(QEMUDirectoryRestore.stateName)\")",
       "exec \"${command[@]}\" -incoming fd:9",
@@ -67,10 +66,10 @@ struct QEMURunScript {
     return lines.joined(separator: "\n") + "\n"
   }
 
-  /// What stays of the recorded arguments, and whether a NUMA node names the backend.
-  private func kept(_ arguments: [String]) -> (arguments: [String], numaNamesBackend: Bool) {
+  /// What stays of the recorded arguments, and whether NUMA nodes name backends.
+  private func kept(_ arguments: [String]) -> (arguments: [String], nodesNameBackends: Bool) {
     var kept: [String] = []
-    var numaNamesBackend = false
+    var nodesNameBackends = false
     var index = 0
     while index < arguments.count {
       let argument = arguments[index]
@@ -82,19 +81,23 @@ struct QEMURunScript {
         continue
       }
       if Self.dropped.contains(option) { continue }
-      if Self.droppedWithValue.contains(option) || option == "object" && isBackend(value) {
+      let isOwnBackend =
+        option == "object" && Self.members(value)["id"].map(isBackend) == true
+      if Self.droppedWithValue.contains(option) || isOwnBackend {
         index += 1
         continue
       }
       kept.append(argument)
-      if option == "numa", value.contains("memdev=\(backendID)") { numaNamesBackend = true }
+      if option == "numa", Self.members(value)["memdev"].map(isBackend) == true {
+        nodesNameBackends = true
+      }
       // What belongs to an option is no option, whatever it looks like.
       if Self.takesValue(value), index < arguments.count {
         kept.append(value)
         index += 1
       }
     }
-    return (kept, numaNamesBackend)
+    return (kept, nodesNameBackends)
   }
 
   private static func option(_ argument: String) -> String? {
@@ -105,13 +108,22 @@ struct QEMURunScript {
   /// QEMU's options are known to QEMU only; a word that is none itself is the value of the one before.
   private static func takesValue(_ following: String) -> Bool { !following.hasPrefix("-") }
 
-  /// Whether an `-object` is the backend of the guest's RAM, in either of QEMU's two notations.
-  private func isBackend(_ object: String) -> Bool {
-    if object.hasPrefix("{") {
-      let json = try? JSONSerialization.jsonObject(with: Data(object.utf8)) as? [String: Any]
-      return json?["id"] as? String == backendID
+  private func isBackend(_ id: String) -> Bool {
+    record.ramBlocks.contains { $0.backendID == id }
+  }
+
+  /// The members of an option's value that are words, in either of QEMU's two notations.
+  private static func members(_ value: String) -> [String: String] {
+    if value.hasPrefix("{") {
+      let json = try? JSONSerialization.jsonObject(with: Data(value.utf8)) as? [String: Any]
+      return (json ?? [:]).compactMapValues { $0 as? String }
     }
-    return object.split(separator: ",").contains { $0 == "id=\(backendID)" }
+    var members: [String: String] = [:]
+    for part in value.split(separator: ",") {
+      guard let equals = part.firstIndex(of: "=") else { continue }
+      members[String(part[..<equals])] = String(part[part.index(after: equals)...])
+    }
+    return members
   }
 
   /// One word for the shell, whatever is in it.

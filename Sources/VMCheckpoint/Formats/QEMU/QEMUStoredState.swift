@@ -35,8 +35,7 @@ struct QEMUStoredState {
     record = try QEMUMachineRecord(json: recordJSON, of: snapshot.title)
     self.stream = stream
     let offset = record.ramOffset
-    guard layout.fileByteCount == record.ramByteCount, offset > 5, offset < stream.count,
-      (1...255).contains(record.ramBlock.utf8.count),
+    guard record.blocksMakeUp(byteCount: layout.fileByteCount), offset > 5, offset < stream.count,
       stream[offset - 5] == QEMUStreamFormat.Section.footer
     else {
       throw VMCheckpointError(

@@ -7,7 +7,8 @@ struct QEMUStreamCapture {
   static let streamFormat = "qemu-migration-stream"
 
   private let contents: QEMUStreamContents
-  let main: QEMURAMBlock
+  /// The guest's RAM, in the order in which its blocks make up flat RAM.
+  private let ramBlocks: [QEMURAMBlock]
   private var streamState: DeviceState
   /// More facts may be added before ``deviceStates()``.
   var record: QEMUMachineRecord
@@ -23,35 +24,42 @@ struct QEMUStreamCapture {
   /// Receives a stream.
   ///
   /// - Parameters:
-  ///   - ramBlockName: The block that is the guest's RAM, where that is known.
+  ///   - ramBlockNames: The blocks that are the guest's RAM, in the order in which they make up flat
+  ///     RAM, where that is known.
   ///   - spoolDirectory: Where RAM is put down until it is saved, in a file without a name.
   /// - Throws: ``VMCheckpointError`` that names what cannot be parsed safely. Nothing is left.
   init(
     _ source: QEMUStreamSource,
-    ramBlockName: String? = nil,
+    ramBlockNames: [String]? = nil,
     spoolDirectory: String,
     control: OperationControl
   ) throws(VMCheckpointError) {
     let input = try QEMUStreamInput(source, cancellation: control.cancellation)
     var parser = QEMUStreamParser(input, spoolDirectory: spoolDirectory, control: control)
-    contents = try parser.run()
-    guard let index = QEMURAMBlock.indexOfMain(contents.blocks, named: ramBlockName) else {
+    let contents = try parser.run()
+    guard let indices = QEMURAMBlock.indicesOfRAM(contents.blocks, named: ramBlockNames) else {
       let names = contents.blocks.prefix(16).map { quotedName($0.text) }.joined(separator: ", ")
       throw .invalidData(
         "\(input.name): which block is the guest's RAM cannot be told from \(names)",
-        hint: "call the memory backend pc.ram; RAM in several blocks is not supported"
+        hint: "call the memory backend pc.ram; save RAM in several blocks through the monitor, "
+          + "with qemu:"
       )
     }
-    main = contents.blocks[index]
-    let sentPageCount = contents.spool.sentPageCount(of: main)
-    hasRAM = sentPageCount > 0
-    guard contents.ignoresShared ? !hasRAM || sentPageCount == main.pageCount : hasRAM else {
-      throw .invalidData(
-        "\(input.name): RAM block \(quotedName(main.text)) has \(sentPageCount) of its "
-          + "\(main.pageCount) pages"
-      )
+    self.contents = contents
+    ramBlocks = indices.map { contents.blocks[$0] }
+    let sentPageCounts = ramBlocks.map { contents.spool.sentPageCount(of: $0) }
+    hasRAM = sentPageCounts.contains { $0 > 0 }
+    for (block, sentPageCount) in zip(ramBlocks, sentPageCounts) {
+      let mayBeLeftOut = contents.ignoresShared && !hasRAM
+      guard mayBeLeftOut || (contents.ignoresShared ? sentPageCount == block.pageCount : hasRAM)
+      else {
+        throw .invalidData(
+          "\(input.name): RAM block \(quotedName(block.text)) has \(sentPageCount) of its "
+            + "\(block.pageCount) pages"
+        )
+      }
     }
-    let (data, ramOffset) = try contents.deviceState(mainIndex: index)
+    let (data, ramOffset) = try contents.deviceState(withoutPagesOf: indices)
     streamState = DeviceState(
       name: Self.streamStateName,
       format: Self.streamFormat,
@@ -60,31 +68,9 @@ struct QEMUStreamCapture {
     )
     record = QEMUMachineRecord(
       machine: contents.machineName,
-      ramBlock: main.text,
-      ramByteCount: main.byteCount,
+      ramBlocks: ramBlocks.map { .init(name: $0.text, byteCount: $0.byteCount) },
       ramOffset: ramOffset
     )
-  }
-
-  /// What `request` asks for, with what was received in the place of its input.
-  ///
-  /// - Parameter ramPath: Where RAM is, flat, if the stream did not have it.
-  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
-  func completed(
-    _ request: SaveRequest,
-    ramPath: String?
-  ) throws(VMCheckpointError) -> SaveRequest {
-    guard hasRAM || ramPath != nil else {
-      throw .invalidData(
-        "the stream does not hold the guest's RAM, which is shared and was left out",
-        hint: "migrate without x-ignore-shared, or save a running VM with qemu:"
-      )
-    }
-    var request = request
-    request.layout = .regions(try layout(request.layout))
-    request.deviceStates += try deviceStates()
-    request.input = .file(path: hasRAM ? try ramFile() : ramPath!)
-    return request
   }
 
   /// What is saved beside RAM.
@@ -92,36 +78,39 @@ struct QEMUStreamCapture {
     [try record.deviceState(), streamState]
   }
 
-  /// RAM's layout by the machine's type, unless the caller knows better.
-  func layout(_ given: RAMLayoutSource) throws(VMCheckpointError) -> RAMLayout {
-    let layout: RAMLayout
-    switch given {
-    case .regions(let regions): layout = regions
-    case .qemu(let machine, _): layout = try machine.layout(ramByteCount: main.byteCount)
-    case .contiguous:
-      guard let machine = QEMUMachine(versionedName: contents.machineName) else {
-        throw .invalidData(
-          "how RAM lies in a machine of type \(quotedName(contents.machineName)) is unknown",
-          hint: "give its memory regions with --region, or --qemu-machine"
-        )
-      }
-      layout = try machine.layout(ramByteCount: main.byteCount)
-    }
-    guard layout.fileByteCount == main.byteCount else {
+  /// Where RAM is, as long as this value lives.
+  ///
+  /// - Parameters:
+  ///   - given: Where RAM lies, if the caller knows better than the machine.
+  ///   - machineLayout: Where RAM lies in the machine, if that was read from it; else its type tells.
+  ///   - paths: A file for each block, if the stream did not have them.
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+  func ram(
+    _ given: RAMLayoutSource,
+    machineLayout: RAMLayout? = nil,
+    paths: [String]? = nil
+  ) throws(VMCheckpointError) -> QEMUCapturedRAM {
+    guard hasRAM || paths != nil else {
       throw .invalidData(
-        """
-        RAM block \(quotedName(main.text)) has \(main.byteCount) bytes, and the memory regions \
-        hold \(layout.fileByteCount)
-        """
+        "the stream does not hold the guest's RAM, which is shared and was left out",
+        hint: "migrate without x-ignore-shared, or save a running VM with qemu:"
       )
     }
-    return layout
-  }
-
-  /// A file that holds RAM, flat, as long as this value lives. Call it last: nothing else of the
-  /// stream's pages is there afterwards.
-  func ramFile() throws(VMCheckpointError) -> String {
-    try contents.spool.keepOnly(main)
-    return contents.spool.path
+    let layout = try QEMUCapturedRAM.layout(
+      given,
+      machineLayout: machineLayout,
+      machine: contents.machineName,
+      blocks: ramBlocks.map { ($0.text, $0.byteCount) }
+    )
+    let blocks = ramBlocks.enumerated().map { index, block in
+      hasRAM
+        ? RAMPlacement.Block(byteCount: block.byteCount, fileOffset: block.spoolOffset)
+        : RAMPlacement.Block(byteCount: block.byteCount, fileIndex: index, fileOffset: 0)
+    }
+    return QEMUCapturedRAM(
+      layout: layout,
+      paths: hasRAM ? [contents.spool.path] : paths!,
+      placement: RAMPlacement(layout, blocks: blocks)
+    )
   }
 }

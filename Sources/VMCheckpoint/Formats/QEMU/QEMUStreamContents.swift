@@ -14,7 +14,7 @@ struct QEMUStreamContents {
   /// All that follows the RAM section.
   var devices: [UInt8]
 
-  /// A stream that QEMU takes, with every block's pages but those of the machine's RAM, and where in
+  /// A stream that QEMU takes, with every block's pages but those of the guest's RAM, and where in
   /// it they belong.
   ///
   /// It is the same for the same guest, whatever order the pages came in, how often, and whether
@@ -22,7 +22,9 @@ struct QEMUStreamContents {
   /// brings stay as they are, so that over a RAM file it completes the guest.
   ///
   /// - Throws: ``VMCheckpointError``: `invalidData` when a block was left out or all is too large.
-  func deviceState(mainIndex: Int) throws(VMCheckpointError) -> (data: [UInt8], ramOffset: Int) {
+  func deviceState(
+    withoutPagesOf ramIndices: [Int]
+  ) throws(VMCheckpointError) -> (data: [UInt8], ramOffset: Int) {
     typealias Section = QEMUStreamFormat.Section
     var data: [UInt8] = []
     data.appendBigEndian(QEMUStreamFormat.magic)
@@ -49,7 +51,7 @@ struct QEMUStreamContents {
     data += commands
     data.append(Section.end)
     data.appendBigEndian(sectionID)
-    for (index, block) in blocks.enumerated() where index != mainIndex {
+    for (index, block) in blocks.enumerated() where !ramIndices.contains(index) {
       try append(block, to: &data)
     }
     appendSectionEnd(to: &data)
@@ -97,7 +99,8 @@ struct QEMUStreamContents {
     .invalidData(
       "\(what) and what else is kept as device state has more than "
         + "\(QEMUStreamFormat.maximumDeviceStateByteCount) bytes",
-      hint: "plugged memory (DIMMs, NVDIMMs) is not supported: the guest's RAM must be one block"
+      hint: "memory that is not the guest's RAM, such as an NVDIMM, is kept as device state; save "
+        + "the guest without it"
     )
   }
 }

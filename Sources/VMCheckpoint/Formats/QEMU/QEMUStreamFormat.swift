@@ -38,13 +38,23 @@ enum QEMUStreamFormat {
   static let ramSectionName = Array("ram".utf8)
   static let ramSectionVersion: UInt32 = 4
 
-  /// A command without arguments, with which QEMU 10 says that the guest has been stopped.
-  static let switchoverStartCommand: UInt16 = 11
+  /// Commands that are part of a stream or harmless, and how long their arguments are.
+  enum Command {
+    /// Asks for a return path, and for an answer by it. Nothing of the guest depends on them; QEMU 7.2
+    /// sends them in every stream after a migration with postcopy has failed.
+    static let openReturnPath: UInt16 = 1
+    static let ping: UInt16 = 2
+    /// With which QEMU 10 says that the guest has been stopped.
+    static let switchoverStart: UInt16 = 11
+
+    static let argumentByteCounts: [UInt16: UInt16] = [
+      openReturnPath: 0, ping: 4, switchoverStart: 0,
+    ]
+  }
 
   /// The names of the other commands, which belong to features that a stream in a file cannot have.
   static func feature(ofCommand command: UInt16) -> String {
     switch command {
-    case 1, 2: "a return path"
     case 3...8: "postcopy"
     case 9: "COLO"
     case 10: "postcopy recovery"

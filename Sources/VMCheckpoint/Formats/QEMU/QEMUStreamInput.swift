@@ -5,21 +5,17 @@ import SystemPackage
 ///
 /// Numbers are big-endian, as everywhere in the stream.
 final class QEMUStreamInput {
-  /// How long to wait for input before looking whether to stop.
-  private static let pollMilliseconds: Int32 = 50
-
   /// The largest piece that ``withBytes(count:_:)`` gives.
   static let maximumPieceByteCount = 64 << 10
 
-  private let descriptor: Int32
+  private let source: StreamReader
   private let ownsDescriptor: Bool
-  private let cancellation: CancellationFlag
   private let buffer: UnsafeMutableRawBufferPointer
   private var start = 0
   private var end = 0
   private var reachedEnd = false
   /// For messages.
-  let name: String
+  var name: String { source.name }
 
   /// How many bytes were taken from the stream so far.
   private(set) var offset: UInt64 = 0
@@ -28,11 +24,11 @@ final class QEMUStreamInput {
   ///
   /// - Throws: ``VMCheckpointError``: `notFound`, `permissionDenied` or `inputOutput`.
   init(_ source: QEMUStreamSource, cancellation: CancellationFlag) throws(VMCheckpointError) {
-    name = "QEMU stream \(quotedName(source.name))"
-    self.cancellation = cancellation
+    let name = "QEMU stream \(quotedName(source.name))"
+    let descriptor: Int32
     switch source {
-    case .descriptor(let descriptor, _):
-      self.descriptor = descriptor
+    case .descriptor(let given, _):
+      descriptor = given
       ownsDescriptor = false
     case .file(let path):
       let opened = open(path, O_RDONLY | O_CLOEXEC)
@@ -40,12 +36,13 @@ final class QEMUStreamInput {
       descriptor = opened
       ownsDescriptor = true
     }
+    self.source = StreamReader(descriptor: descriptor, name: name, cancellation: cancellation)
     buffer = .allocate(byteCount: 1 << 20, alignment: Page.byteCount)
   }
 
   deinit {
     buffer.deallocate()
-    if ownsDescriptor { close(descriptor) }
+    if ownsDescriptor { close(source.descriptor) }
   }
 
   private static func openingError(_ error: Errno, name: String) -> VMCheckpointError {
@@ -148,23 +145,9 @@ final class QEMUStreamInput {
       }
       (start, end) = (0, kept)
     }
-    while true {
-      try cancellation.check()
-      var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-      let ready = poll(&request, 1, Self.pollMilliseconds)
-      if ready == 0 || (ready < 0 && errno == EINTR) { continue }
-      let count = read(descriptor, buffer.baseAddress! + end, buffer.count - end)
-      if count >= 0 {
-        end += count
-        reachedEnd = count == 0
-        return
-      }
-      guard errno == EINTR || errno == EAGAIN else {
-        throw VMCheckpointError(
-          .inputOutput,
-          "cannot read \(name): \(Errno(rawValue: errno))"
-        )
-      }
-    }
+    let room = UnsafeMutableRawBufferPointer(rebasing: buffer[end...])
+    let count = try source.read(into: room)
+    end += count
+    reachedEnd = count == 0
   }
 }

@@ -130,10 +130,13 @@ struct QEMUStreamParser {
   // MARK: RAM
 
   private mutating func readRAMStart() throws(VMCheckpointError) {
-    let type = try readSubsections()
+    var type = try readSubsections()
+    while type == Section.command {
+      try readCommand()
+      type = try input.byte()
+    }
     switch type {
     case Section.start: break
-    case Section.command: throw try unsupportedCommand()
     case Section.full:
       _ = try input.uint32()
       let name = String(decoding: try string(), as: UTF8.self)
@@ -206,15 +209,7 @@ struct QEMUStreamParser {
       try readFooter()
       return type == Section.end
     case Section.command:
-      let command = try input.uint16()
-      let byteCount = try input.uint16()
-      guard command == QEMUStreamFormat.switchoverStartCommand, byteCount == 0 else {
-        throw unsupported(QEMUStreamFormat.feature(ofCommand: command), disable: nil)
-      }
-      commands.append(Section.command)
-      commands.appendBigEndian(command)
-      commands.appendBigEndian(byteCount)
-      guard commands.count <= 1024 else { throw input.invalid("too many commands") }
+      try readCommand()
       return false
     case Section.start:
       _ = try input.uint32()
@@ -227,6 +222,25 @@ struct QEMUStreamParser {
     default:
       throw input.invalid("section type \(type) is unknown before the end of RAM")
     }
+  }
+
+  /// Reads a command; keeps what is part of the stream, and leaves out what is only for whoever would
+  /// receive it from a running QEMU.
+  private mutating func readCommand() throws(VMCheckpointError) {
+    let command = try input.uint16()
+    let byteCount = try input.uint16()
+    guard QEMUStreamFormat.Command.argumentByteCounts[command] == byteCount else {
+      throw unsupported(
+        QEMUStreamFormat.feature(ofCommand: command),
+        disable: (3...8).contains(command) ? "postcopy-ram" : nil
+      )
+    }
+    _ = try input.bytes(count: Int(byteCount))
+    guard command == QEMUStreamFormat.Command.switchoverStart else { return }
+    commands.append(Section.command)
+    commands.appendBigEndian(command)
+    commands.appendBigEndian(byteCount)
+    guard commands.count <= 1024 else { throw input.invalid("too many commands") }
   }
 
   private mutating func readPages() throws(VMCheckpointError) {
@@ -326,10 +340,6 @@ struct QEMUStreamParser {
   /// A length in one byte, and as many bytes.
   private func string() throws(VMCheckpointError) -> [UInt8] {
     try input.bytes(count: Int(try input.byte()))
-  }
-
-  private func unsupportedCommand() throws(VMCheckpointError) -> VMCheckpointError {
-    unsupported(QEMUStreamFormat.feature(ofCommand: try input.uint16()), disable: nil)
   }
 
   private func unsupported(flags: UInt64) -> VMCheckpointError {

@@ -3,17 +3,19 @@ final class QEMUStreamWriter: FlatRAMSink {
   private static let bufferByteCount = 1 << 20
 
   private let output: StreamWriter
-  private let ramByteCount: UInt64
+  /// The blocks that are not complete.
+  private var blocks: ArraySlice<QEMUMachineRecord.RAMBlock>
   private var record: QEMUPageRecord
   private var buffer: [UInt8] = []
+  /// In the first block.
   private var offset: UInt64 = 0
   /// Bytes that went to the output.
   private(set) var byteCount: UInt64 = 0
 
   init(_ output: StreamWriter, record: QEMUMachineRecord) {
     self.output = output
-    self.record = QEMUPageRecord(blockName: Array(record.ramBlock.utf8))
-    ramByteCount = record.ramByteCount
+    blocks = record.ramBlocks[...]
+    self.record = QEMUPageRecord(blockName: Array(record.ramBlocks[0].name.utf8))
     buffer.reserveCapacity(Self.bufferByteCount + 2 * Page.byteCount)
   }
 
@@ -28,6 +30,12 @@ final class QEMUStreamWriter: FlatRAMSink {
   func write(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
     var start = 0
     while start < bytes.count {
+      if offset == blocks.first?.byteCount {
+        blocks.removeFirst()
+        offset = 0
+        if let next = blocks.first { record = QEMUPageRecord(blockName: Array(next.name.utf8)) }
+      }
+      guard !blocks.isEmpty else { throw Self.wrongSize() }
       let page = UnsafeRawBufferPointer(rebasing: bytes[start..<(start + Page.byteCount)])
       let isZero = ZeroPage.isZero(page.baseAddress!)
       record.append(isZero ? nil : page, at: offset, to: &buffer)
@@ -39,13 +47,15 @@ final class QEMUStreamWriter: FlatRAMSink {
 
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when not all of RAM came.
   func endOfRAM() throws(VMCheckpointError) {
-    guard offset == ramByteCount else {
-      throw VMCheckpointError(
-        .corrupt,
-        "the snapshot has \(offset) bytes of RAM, and the machine that it describes \(ramByteCount)"
-      )
-    }
+    guard blocks.count == 1, offset == blocks.first?.byteCount else { throw Self.wrongSize() }
     try flush()
+  }
+
+  private static func wrongSize() -> VMCheckpointError {
+    VMCheckpointError(
+      .corrupt,
+      "the snapshot has another size of RAM than the machine that it describes"
+    )
   }
 
   private func flush() throws(VMCheckpointError) {

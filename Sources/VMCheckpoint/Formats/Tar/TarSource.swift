@@ -57,25 +57,15 @@ struct TarFile: TarSource {
     byteCount: Int
   ) throws(VMCheckpointError) -> [UInt8] {
     var bytes = [UInt8](repeating: 0, count: byteCount)
-    var done = 0
-    while done < byteCount {
-      let count = bytes.withUnsafeMutableBytes { buffer in
-        pread(
-          descriptor.rawValue,
-          buffer.baseAddress! + done,
-          byteCount - done,
-          off_t(offset) + off_t(done)
-        )
-      }
-      if count > 0 {
-        done += count
-      } else if count == 0 {
-        throw truncated
-      } else if errno != EINTR {
-        throw VMCheckpointError(.inputOutput, "cannot be read: \(Errno(rawValue: errno))")
-      }
+    // Array's own closures only rethrow untyped errors.
+    let result = bytes.withUnsafeMutableBytes { buffer in
+      Result { () throws(Errno) in try FileIO.read(into: buffer, from: descriptor, at: offset) }
     }
-    return bytes
+    switch result {
+    case .success(byteCount): return bytes
+    case .success: throw truncated
+    case .failure(let error): throw VMCheckpointError(.inputOutput, "cannot be read: \(error)")
+    }
   }
 }
 

@@ -27,12 +27,17 @@ public enum QEMUGuard {
     }
     let client = QMPClient(descriptor: monitorDescriptor)
     // QEMU may be busy with what it was asked for last.
-    for _ in 0..<5 where (try? undo.perform(client, resumes: true)) == nil { sleep(1) }
+    for _ in 0..<5 {
+      if (try? undo.perform(client, resumes: true)) != nil || client.isBroken { return }
+      sleep(1)
+    }
   }
 }
 
 /// The saving process's side of a ``QEMUGuard``.
 final class QEMUGuardProcess {
+  private static let patienceSeconds = 10.0
+
   private var pipe: Int32
   private let process: pid_t
 
@@ -92,13 +97,19 @@ final class QEMUGuardProcess {
     leave()
   }
 
-  /// Lets the guard do its work, and waits until it has.
+  /// Lets the guard do its work, and waits until it has. It goes on alone when that takes long, as
+  /// with a QEMU that does not answer.
   func leave() {
     guard pipe >= 0 else { return }
     close(pipe)
     pipe = -1
+    let deadline = MonotonicClock.nowSeconds + Self.patienceSeconds
     var status: Int32 = 0
-    while waitpid(process, &status, 0) < 0, errno == EINTR {}
+    while MonotonicClock.nowSeconds < deadline {
+      let result = waitpid(process, &status, WNOHANG)
+      if result == process || (result < 0 && errno != EINTR) { return }
+      usleep(2000)
+    }
   }
 
   private static func failure(_ code: Int32) -> VMCheckpointError {

@@ -28,20 +28,31 @@ struct QEMULiveSave {
   ]
 
   let source: QEMULiveSource
+  /// What is asked of the save beside the VM's state.
+  let request: SaveRequest
   let spoolDirectory: String
   let control: OperationControl
 
   /// Captures the VM and calls `save` with what was captured.
   ///
+  /// - Parameter turn: Is taken before anything of the VM is changed.
   /// - Returns: What `save` returned, and for how long the guest was stopped; `nil` when it did not
   ///   run before or does not go on.
   /// - Throws: ``VMCheckpointError``. The VM runs again if it did before, and its migration settings
   ///   are as they were, unless QEMU does not answer any more.
   func run<Result>(
-    _ save: (QEMUStreamCapture, _ ramPath: String?) throws(VMCheckpointError) -> Result
+    _ turn: SaveTurn,
+    _ save: (QEMUStreamCapture, QEMULiveRAM) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
     let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
+    _ = try QEMUVirtualMachine(client)
+    try turn.take()
+    // It may have changed while another save was waited for.
     let machine = try QEMUVirtualMachine(client)
+    // What could not be asked because of that is no warning.
+    try control.cancellation.check()
+    try check(machine)
+    for warning in machine.ram.warnings { control.onWarning?(warning) }
     let wanted = wantedCapabilities(machine)
     let undo = QEMUUndo(
       capabilities: machine.capabilities.filter { wanted[$0.key] != nil },
@@ -57,11 +68,19 @@ struct QEMULiveSave {
         monitor: client.descriptor
       )
     let result: Result
-    do {
+    var isSaved = false
+    do throws(VMCheckpointError) {
       try prepare(client, wanted, machine)
-      let stopsFirst = undo.wasRunning && machine.ramPath == nil && !machine.tracksWrites
+      let stopsFirst = undo.wasRunning && machine.ram.paths == nil && !machine.tracksWrites
       if stopsFirst { try client.run("stop") }
       var capture = try capture(client, machine)
+      guard stopsFirst || !capture.hasRAM || !undo.wasRunning || machine.tracksWrites else {
+        throw VMCheckpointError(
+          .unavailable,
+          "QEMU has sent RAM that it was to leave out, while the guest ran",
+          hint: "stop the guest first, with QMP's stop"
+        )
+      }
       if stopsFirst, !capture.resume() {
         control.onWarning?("the restored guest will be stopped until QMP's cont")
       }
@@ -71,9 +90,10 @@ struct QEMULiveSave {
       if capture.hasRAM {
         // Everything is here: the guest need not wait until it is stored.
         try undo.perform(client, resumes: !source.leavesStopped)
-        result = try save(capture, nil)
+        result = try save(capture, machine.ram)
       } else {
-        result = try save(capture, machine.ramPath)
+        result = try save(capture, machine.ram)
+        isSaved = true
         try undo.perform(client, resumes: !source.leavesStopped)
       }
       try? client.takeEvents()
@@ -85,13 +105,30 @@ struct QEMULiveSave {
         // The guard has another try at it.
         guardProcess?.leave()
       }
-      throw error
+      guard isSaved else { throw error }
+      throw VMCheckpointError(
+        error.code,
+        "the snapshot is saved, but the VM could not be put back as it was: \(error.message)",
+        hint: error.hint
+      )
     }
     guardProcess?.dismiss()
     let pausedSeconds = client.stoppedAtSeconds.flatMap { stopped in
       client.resumedAtSeconds.map { max(0, $0 - stopped) }
     }
     return (result, pausedSeconds)
+  }
+
+  /// Checks what would keep the VM from being saved, as far as it can be told before it is captured.
+  private func check(_ machine: QEMUVirtualMachine) throws(VMCheckpointError) {
+    guard let blocks = machine.ram.blocks, let type = machine.type else { return }
+    let layout = try QEMUCapturedRAM.layout(
+      request.layout,
+      machineLayout: machine.ram.layout,
+      machine: type,
+      blocks: blocks
+    )
+    _ = try request.overlays.validated(in: layout)
   }
 
   /// The capabilities that must change: everything that makes the stream more than RAM and devices
@@ -101,7 +138,7 @@ struct QEMULiveSave {
     for (name, isOn) in machine.capabilities {
       let shallBeOn =
         name == "x-ignore-shared"
-        ? machine.ramPath != nil : isOn && Self.harmlessCapabilities.contains(name)
+        ? machine.ram.paths != nil : isOn && Self.harmlessCapabilities.contains(name)
       if shallBeOn != isOn { wanted[name] = shallBeOn }
     }
     return wanted
@@ -163,7 +200,7 @@ struct QEMULiveSave {
     var readerControl = control
     readerControl.cancellation = stop
     let (directory, control) = (spoolDirectory, readerControl)
-    let block = machine.ramBlockName
+    let names = machine.ram.blocks?.map(\.name)
     let thread: WorkerThreads
     do throws(VMCheckpointError) {
       thread = try WorkerThreads(count: 1) {
@@ -171,7 +208,7 @@ struct QEMULiveSave {
           Result { () throws(VMCheckpointError) in
             try QEMUStreamCapture(
               .descriptor(reader, name: "from QEMU"),
-              ramBlockName: block,
+              ramBlockNames: names,
               spoolDirectory: directory,
               control: control
             )
@@ -192,11 +229,18 @@ struct QEMULiveSave {
       try client.run("migrate", ["uri": "fd:\(name)"])
       try awaitEnd(client, reception)
     } catch {
-      // Whoever failed first has the better reason, unless it is that the other one ended.
-      if reception.isOver, case .failure(let cause) = reception.result { throw cause }
+      // Whoever failed first has the better reason.
+      var cause = error
+      if reception.isOver, case .failure(let failure) = reception.result { cause = failure }
       // QEMU still has the pipe if it refused to begin.
       _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)
-      throw error
+      guard !client.isBroken else {
+        throw VMCheckpointError(
+          .unavailable,
+          "QEMU has ended while it sent the VM's state: \(client.name) closed the connection"
+        )
+      }
+      throw cause
     }
     let deadline = MonotonicClock.nowSeconds + 60
     while !reception.isOver, MonotonicClock.nowSeconds < deadline {

@@ -5,18 +5,22 @@ import SystemPackage
 
 /// A client of QEMU's monitor protocol: JSON objects, one a line, over a Unix socket.
 final class QMPClient {
-  /// Replies are small; the largest describe a machine's objects.
-  private static let maximumLineByteCount = 4 << 20
+  /// Replies are small; the largest, `info mtree -f`, has some KiB for each of a machine's CPUs.
+  private static let maximumLineByteCount = 16 << 20
   private static let pollMilliseconds: Int32 = 20
   /// QEMU answers at once, unless its main loop is busy.
   private static let timeoutSeconds = 30.0
 
   let descriptor: Int32
   private let cancellation: CancellationFlag
-  private let name: String
+  /// For messages.
+  let name: String
   private var pending: [UInt8] = []
+  private var hasReceived = false
   private var lastID = 0
   private let idPrefix = "vmckpt-\(UniqueID.make().prefix(8))-"
+  /// Whether the connection is gone, so that there is no use in trying again.
+  private(set) var isBroken = false
   /// When QEMU said that the guest was stopped, and went on, by its clock.
   private(set) var stoppedAtSeconds: Double?
   private(set) var resumedAtSeconds: Double?
@@ -31,11 +35,17 @@ final class QMPClient {
     descriptor = try Self.connect(path, name: name)
     let greeting = try line(timeoutSeconds: 5)
     guard greeting?["QMP"] != nil else {
-      throw VMCheckpointError(
-        .unavailable,
-        "\(name) does not answer",
-        hint: "it serves one client at a time: give QEMU a second one with another -qmp unix:…"
-      )
+      throw hasReceived
+        ? VMCheckpointError(
+          .unavailable,
+          "\(name) speaks another protocol than QMP",
+          hint: "give the socket of QEMU's option -qmp, not that of -monitor or of a guest agent"
+        )
+        : VMCheckpointError(
+          .unavailable,
+          "\(name) does not answer",
+          hint: "it serves one client at a time: give QEMU a second one with another -qmp unix:…"
+        )
     }
     try run("qmp_capabilities")
   }
@@ -136,7 +146,12 @@ final class QMPClient {
 
   /// Waits until an event or a reply is there, but not for long, so that events are seen early.
   func takeEvents() throws(VMCheckpointError) {
-    while let message = try line(timeoutSeconds: 0.01, ignoresCancellation: true) { note(message) }
+    let deadline = MonotonicClock.nowSeconds + 0.5
+    while MonotonicClock.nowSeconds < deadline,
+      let message = try line(timeoutSeconds: 0.01, ignoresCancellation: true)
+    {
+      note(message)
+    }
   }
 
   private func note(_ message: [String: Any]) {
@@ -168,12 +183,14 @@ final class QMPClient {
       if count > 0 {
         done += count
       } else if errno != EINTR {
-        throw VMCheckpointError(
-          .unavailable,
-          "the connection to \(name) broke: \(Errno(rawValue: errno))"
-        )
+        throw broken("the connection to \(name) broke: \(Errno(rawValue: errno))")
       }
     }
+  }
+
+  private func broken(_ message: String) -> VMCheckpointError {
+    isBroken = true
+    return VMCheckpointError(.unavailable, message, hint: "see whether QEMU has ended")
   }
 
   /// The next message; `nil` when none came in time.
@@ -201,17 +218,15 @@ final class QMPClient {
       var block = [UInt8](repeating: 0, count: 64 << 10)
       let count = recv(descriptor, &block, block.count, Int32(MSG_DONTWAIT))
       if count > 0 {
+        hasReceived = true
         pending += block[..<count]
         guard pending.count <= Self.maximumLineByteCount else {
           throw VMCheckpointError(.unavailable, "\(name) sends lines that are too long")
         }
       } else if count == 0 {
-        throw VMCheckpointError(.unavailable, "\(name) closed the connection")
+        throw broken("\(name) closed the connection")
       } else if errno != EINTR && errno != EAGAIN {
-        throw VMCheckpointError(
-          .unavailable,
-          "the connection to \(name) broke: \(Errno(rawValue: errno))"
-        )
+        throw broken("the connection to \(name) broke: \(Errno(rawValue: errno))")
       }
     }
   }

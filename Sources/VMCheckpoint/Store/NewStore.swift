@@ -1,0 +1,110 @@
+import CLinux
+import GRDB
+import Glibc
+import SystemPackage
+
+/// A store that is made beside its place, in a hidden file, and gets its name when it is whole: a
+/// crash leaves a store or none.
+///
+/// The hidden file is removed when the object goes away.
+final class NewStore {
+  /// What there is where a store is to be.
+  enum Place {
+    case free
+    /// A file without a byte, as `mktemp` makes one.
+    case emptyFile
+    /// A store, or something that is none.
+    case taken
+  }
+
+  private let location: StoreLocation
+  private let hidden: StoreLocation
+
+  /// Makes the hidden file, with an empty store in it.
+  ///
+  /// - Throws: ``VMCheckpointError``: `cannotCreate`, `permissionDenied` or `inputOutput`; nothing
+  ///   is left.
+  init(_ location: StoreLocation) throws(VMCheckpointError) {
+    self.location = location
+    hidden = location.forMaking()
+    do {
+      // Guest RAM is secret, so the file has mode 0600 from its first moment; SQLite gives its
+      // journal the same.
+      try FileDescriptor.open(
+        FilePath(hidden.file),
+        .readWrite,
+        options: [.create, .exclusiveCreate, .closeOnExec],
+        permissions: [.ownerReadWrite]
+      ).close()
+    } catch {
+      throw Self.cannotCreate(location, error as? Errno ?? .ioError)
+    }
+    let queue = try StoreConnection.connect(hidden, readOnly: false, busy: BusyPolicy())
+    try translatingDatabaseErrors(storePath: location.given) {
+      try queue.writeWithoutTransaction { database in
+        // Both take effect only while the file is empty.
+        try database.execute(
+          sql: """
+            PRAGMA page_size = \(StoreFormat.databasePageByteCount);
+            PRAGMA auto_vacuum = INCREMENTAL;
+            """
+        )
+      }
+      try StoreConnection.migrate(queue)
+      try queue.close()
+    }
+  }
+
+  deinit {
+    unlink(hidden.file)
+    unlink(hidden.journal)
+  }
+
+  static func place(_ location: StoreLocation) -> Place {
+    var status = stat()
+    guard stat(location.file, &status) == 0 else { return errno == ENOENT ? .free : .taken }
+    let isEmpty = status.st_mode & S_IFMT == S_IFREG && status.st_size == 0
+    return isEmpty && status.st_nlink == 1 ? .emptyFile : .taken
+  }
+
+  /// Gives the store its name. Does nothing when another process was quicker.
+  ///
+  /// - Parameter replacingEmptyFile: An empty file is no hindrance. The caller has the writer's lock,
+  ///   and has found one under it.
+  /// - Throws: ``VMCheckpointError``; the store is not there then.
+  func commit(replacingEmptyFile: Bool = false) throws(VMCheckpointError) {
+    if replacingEmptyFile {
+      guard rename(hidden.file, location.file) == 0 else {
+        throw Self.cannotCreate(location, Errno(rawValue: errno))
+      }
+    } else if clinux_rename_noreplace(hidden.file, location.file) != 0 {
+      let code = Errno(rawValue: errno)
+      guard code != .fileExists else { return }
+      // Not every file system can rename so; a link never replaces a file either.
+      guard code == .invalidArgument || code == .noFunction, link(hidden.file, location.file) == 0
+      else {
+        if errno == EEXIST { return }
+        throw Self.cannotCreate(location, code)
+      }
+      // Two names would be refused.
+      unlink(hidden.file)
+    }
+    DirectorySync.sync(directoryOf: location.file)
+  }
+
+  private static func cannotCreate(_ location: StoreLocation, _ error: Errno) -> VMCheckpointError {
+    let store = quotedName(location.given)
+    if [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error) {
+      return VMCheckpointError(
+        .permissionDenied,
+        "cannot create store \(store): \(error)",
+        hint: "choose a directory that you may write to with --store"
+      )
+    }
+    return VMCheckpointError(
+      .cannotCreate,
+      "cannot create store \(store): \(error)",
+      hint: "choose another path with --store"
+    )
+  }
+}
