@@ -8,6 +8,7 @@
  */
 
 #include <sqlite3ext.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 extern const sqlite3_api_routines *sqlite3_api;
@@ -19,8 +20,21 @@ int vmx_initialize(const sqlite3_api_routines *api);
  * _GNU_SOURCE, which Swift's Glibc module is built without. */
 const void *vmx_find(const void *bytes, size_t count, const void *pattern, size_t pattern_count);
 
-/* How many bytes differ; in C, which is vectorised here where Swift is not. */
+/* What goes over every byte of a guest's memory is in C, which has vectors of bytes whose comparison
+ * is a mask of bits. */
+
+/* How many bytes differ. */
 long vmx_count_different(const void *a, const void *b, size_t count);
+
+/* Which of `count` characters are printable ASCII or a tab, as bits, the first one lowest, in as many
+ * words as it takes; the last word is filled up with zeros. A character is one byte, or a unit of
+ * UTF-16, little-endian. */
+void vmx_printable_bytes(const void *bytes, size_t count, uint64_t *bits);
+void vmx_printable_units(const void *bytes, size_t count, uint64_t *bits);
+
+/* The checksum of LZ4 frames: XXH32 with the seed 0. liblz4's own takes four times as long where it
+ * is compiled as Debian does. */
+uint32_t vmx_xxh32(const void *bytes, size_t count);
 
 /* SQLite's part of a table and of a cursor, followed by the Swift object (Unmanaged). */
 typedef struct {

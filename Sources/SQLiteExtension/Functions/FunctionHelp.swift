@@ -98,7 +98,7 @@ struct FunctionHelp {
       ["snapshot"],
       kind: .table,
       returns: "rows",
-      "a row for each page of RAM: zero or stored, its digest, in how many snapshots it is"
+      "a row for each page of RAM: zero, stored or shared, its digest, in how many snapshots it is"
     ),
     FunctionHelp(
       "ram_diff",

@@ -12,6 +12,8 @@ final class ChunkReader {
   private let decoder: LZ4FrameDecoder
   private let data: Statement
   private var chunks: [DecodedChunk] = []
+  /// The one that was asked for last.
+  private var current: DecodedChunk?
   private let capacity: Int
   private var clock: UInt64 = 0
 
@@ -30,65 +32,132 @@ final class ChunkReader {
     )
   }
 
-  /// The chunk's pages. The frame's checksum has been found right, or the digests of a raw chunk;
-  /// ``DecodedChunk/checkedPage(_:)`` compares single pages with their digests.
+  /// All of the chunk's pages. The frame's checksum has been found right, or the digests of a raw
+  /// chunk.
   ///
   /// - Throws: ``SQLError`` when the chunk's data is missing or damaged.
   func chunk(_ row: ChunkRow) throws -> DecodedChunk {
+    let chunk = keep(row)
+    if chunk.isChecked { return chunk }
+    try load(chunk) { stored in
+      if chunk.isCompressed {
+        try decode(stored, into: chunk)
+      } else {
+        try copy(stored, into: chunk)
+        // Raw pages have no checksum but this.
+        for slot in 0..<chunk.pageCount { _ = try chunk.checkedPage(slot) }
+      }
+    }
+    chunk.isChecked = true
+    return chunk
+  }
+
+  /// The page in a slot of the chunk, its SHA-256 found right; valid until another chunk is read.
+  ///
+  /// Of a chunk that is not kept, no more is decoded than up to this page, and the frame's checksum,
+  /// which is that of all pages, is left alone. Who reads a second page of it may read them all.
+  ///
+  /// - Throws: ``SQLError`` when the chunk's data is missing or damaged, or has no such slot.
+  func page(_ row: ChunkRow, slot: Int) throws -> UnsafeRawBufferPointer {
+    guard (0..<row.pageCount).contains(slot) else { throw SQLError.noSlot(slot, chunkID: row.id) }
+    let chunk = keep(row)
+    if slot >= chunk.decodedPageCount {
+      try load(chunk) { stored in
+        guard chunk.isCompressed else { return try copy(stored, into: chunk) }
+        let pageCount = chunk.decodedPageCount == 0 ? slot + 1 : chunk.pageCount
+        let pages = chunk.pages(count: pageCount)
+        guard
+          ChunkFrame(stored, contentByteCount: chunk.pages(count: chunk.pageCount).count)?
+            .decodeBeginning(into: pages) == true
+        else { return try decode(stored, into: chunk) }
+        chunk.decodedPageCount = pageCount
+      }
+    }
+    return try chunk.checkedPage(slot)
+  }
+
+  /// The kept chunk for `row`, if need be one in which nothing is decoded yet.
+  private func keep(_ row: ChunkRow) -> DecodedChunk {
     clock += 1
-    if let chunk = chunks.first(where: { $0.holds(row) }) {
-      chunk.lastUse = clock
-      return chunk
+    if let current, current.holds(row) {
+      current.lastUse = clock
+      return current
     }
     let chunk: DecodedChunk
-    if chunks.count < capacity {
+    if let kept = chunks.first(where: { $0.holds(row) }) {
+      chunk = kept
+    } else if chunks.count < capacity {
       chunk = DecodedChunk()
       chunks.append(chunk)
+      chunk.begin(row)
     } else {
       chunk = chunks.min { $0.lastUse < $1.lastUse }!
+      chunk.begin(row)
     }
-    chunk.begin(row)
+    chunk.lastUse = clock
+    current = chunk
+    return chunk
+  }
+
+  /// Calls `body` with the chunk's stored bytes. When that fails, the chunk is not kept.
+  private func load(
+    _ chunk: DecodedChunk,
+    _ body: (UnsafeRawBufferPointer) throws -> Void
+  ) throws {
     do {
-      try load(chunk)
+      try data.bind(chunk.id, at: 1)
+      defer { data.reset() }
+      guard try data.step(), !data.isNull(0) else {
+        throw SQLError.corrupt("chunk \(chunk.id): its data is missing or too long")
+      }
+      let stored = try data.blob(0)
+      guard stored.count == chunk.storedByteCount else { throw SQLError.wrongLength(chunk.id) }
+      try body(stored)
     } catch {
       chunk.clear()
       throw error
     }
-    chunk.lastUse = clock
-    return chunk
   }
 
-  private func load(_ chunk: DecodedChunk) throws {
-    try data.bind(chunk.id, at: 1)
-    defer { data.reset() }
-    guard try data.step(), !data.isNull(0) else {
-      throw SQLError.corrupt("chunk \(chunk.id): its data is missing or too long")
+  /// Decodes a whole frame, its checksum found right.
+  private func decode(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {
+    let pages = chunk.pages(count: chunk.pageCount)
+    if ChunkFrame(stored, contentByteCount: pages.count)?.decode(into: pages) != true,
+      let problem = decoder.decompress(stored, into: pages)
+    {
+      throw SQLError.corrupt("chunk \(chunk.id): its LZ4 frame is damaged (\(problem))")
     }
-    let stored = try data.blob(0)
-    guard stored.count == chunk.storedByteCount else {
-      throw SQLError.corrupt("chunk \(chunk.id): its length is wrong")
-    }
-    if chunk.isCompressed {
-      if let problem = decoder.decompress(stored, into: chunk.pages) {
-        throw SQLError.corrupt("chunk \(chunk.id): its LZ4 frame is damaged (\(problem))")
-      }
-      return
-    }
-    guard stored.count == chunk.pages.count else {
-      throw SQLError.corrupt("chunk \(chunk.id): its length is wrong")
-    }
-    chunk.pages.copyMemory(from: stored)
-    // Raw pages have no checksum but this.
-    for slot in 0..<chunk.pageCount { _ = try chunk.checkedPage(slot) }
+    chunk.decodedPageCount = chunk.pageCount
+  }
+
+  private func copy(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {
+    let pages = chunk.pages(count: chunk.pageCount)
+    guard stored.count == pages.count else { throw SQLError.wrongLength(chunk.id) }
+    pages.copyMemory(from: stored)
+    chunk.decodedPageCount = chunk.pageCount
   }
 }
 
-/// A chunk's pages.
+extension SQLError {
+  fileprivate static func wrongLength(_ chunkID: Int64) -> SQLError {
+    .corrupt("chunk \(chunkID): its length is wrong")
+  }
+
+  fileprivate static func noSlot(_ slot: Int, chunkID: Int64) -> SQLError {
+    .corrupt("chunk \(chunkID) has no slot \(slot)")
+  }
+}
+
+/// A chunk's pages, or the first of them.
 final class DecodedChunk {
   private(set) var id: Int64 = 0
   private(set) var pageCount = 0
-  fileprivate var isCompressed = false
-  fileprivate var storedByteCount = 0
+  fileprivate private(set) var isCompressed = false
+  fileprivate private(set) var storedByteCount = 0
+  /// Pages from slot 0 on that are there.
+  fileprivate var decodedPageCount = 0
+  /// Whether all pages are there and a checksum or their digests have been found right.
+  fileprivate var isChecked = false
   fileprivate var lastUse: UInt64 = 0
   private var checkedSlots: UInt16 = 0
   private let allPages: UnsafeMutableRawBufferPointer
@@ -104,13 +173,14 @@ final class DecodedChunk {
     digests.deallocate()
   }
 
-  fileprivate var pages: UnsafeMutableRawBufferPointer {
-    UnsafeMutableRawBufferPointer(rebasing: allPages[..<(pageCount * Page.byteCount)])
+  fileprivate func pages(count: Int) -> UnsafeMutableRawBufferPointer {
+    UnsafeMutableRawBufferPointer(rebasing: allPages[..<(count * Page.byteCount)])
   }
 
   fileprivate func holds(_ row: ChunkRow) -> Bool {
     id == row.id && pageCount == row.pageCount && isCompressed == row.isCompressed
-      && memcmp(row.digests.baseAddress!, digests.baseAddress!, row.digests.count) == 0
+      && storedByteCount == row.storedByteCount
+      && UnsafeRawBufferPointer(rebasing: digests[..<row.digests.count]).isEqual(to: row.digests)
   }
 
   fileprivate func begin(_ row: ChunkRow) {
@@ -118,6 +188,8 @@ final class DecodedChunk {
     pageCount = row.pageCount
     isCompressed = row.isCompressed
     storedByteCount = row.storedByteCount
+    decodedPageCount = 0
+    isChecked = false
     checkedSlots = 0
     digests.copyMemory(from: row.digests)
   }
@@ -125,14 +197,16 @@ final class DecodedChunk {
   fileprivate func clear() {
     id = 0
     pageCount = 0
+    decodedPageCount = 0
+    isChecked = false
   }
 
   /// The pages in `count` slots from `slot` on, 4096 bytes each; valid until another chunk is read.
   ///
   /// - Throws: ``SQLError`` when the chunk has no such slots.
   func pages(from slot: Int, count: Int) throws -> UnsafeRawBufferPointer {
-    guard slot >= 0, count >= 0, slot + count <= pageCount else {
-      throw SQLError.corrupt("chunk \(id) has no slot \(slot + count - 1)")
+    guard slot >= 0, count >= 0, slot + count <= decodedPageCount else {
+      throw SQLError.noSlot(slot + count - 1, chunkID: id)
     }
     let start = slot * Page.byteCount
     return UnsafeRawBufferPointer(rebasing: allPages[start..<(start + count * Page.byteCount)])
@@ -141,7 +215,7 @@ final class DecodedChunk {
   /// The page in `slot`, its SHA-256 compared with its digest; valid until another chunk is read.
   ///
   /// - Throws: ``SQLError`` when they differ, or the chunk has no such slot.
-  func checkedPage(_ slot: Int) throws -> UnsafeRawBufferPointer {
+  fileprivate func checkedPage(_ slot: Int) throws -> UnsafeRawBufferPointer {
     let page = try pages(from: slot, count: 1)
     guard checkedSlots & 1 << UInt16(slot) == 0 else { return page }
     let digest = PageDigest(
@@ -152,5 +226,11 @@ final class DecodedChunk {
     }
     checkedSlots |= 1 << UInt16(slot)
     return page
+  }
+}
+
+extension UnsafeRawBufferPointer {
+  fileprivate func isEqual(to other: UnsafeRawBufferPointer) -> Bool {
+    count == other.count && (isEmpty || memcmp(baseAddress!, other.baseAddress!, count) == 0)
   }
 }

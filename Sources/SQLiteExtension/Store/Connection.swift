@@ -9,6 +9,8 @@ final class Connection {
   private var statements: [StatementKey: Statement] = [:]
   private var chunkReader: ChunkReader?
   private var hasCheckedTables = false
+  /// Whether `vmckpt_help` is connected, whose end calls ``release()``.
+  private var isHooked = false
 
   /// Statements that are kept between calls.
   enum StatementKey: CaseIterable {
@@ -20,6 +22,9 @@ final class Connection {
     self.database = database
   }
 
+  /// Called when SQLite connects `vmckpt_help`.
+  func hook() { isHooked = true }
+
   /// Lets go of everything: SQLite closes no connection that has statements.
   ///
   /// Called when SQLite disconnects `vmckpt_help`, which it does first when it closes.
@@ -27,6 +32,7 @@ final class Connection {
     statements = [:]
     chunkReader = nil
     hasCheckedTables = false
+    isHooked = false
   }
 
   /// The chunks that scalar functions read.
@@ -57,27 +63,39 @@ final class Connection {
     for statement in statements.values { statement.reset() }
   }
 
-  /// Checks that the database is a store whose tables are tables, once.
+  /// Checks that the database is a store whose tables are tables, and that nothing has the name of
+  /// a function, once.
   ///
-  /// A view in a table's place could run for ever, or run anything.
+  /// A view in a table's place could run for ever, or run anything; a table in a function's would
+  /// be read in its stead.
   private func prepareForUse() throws {
     guard !hasCheckedTables else { return }
-    let names = ["chunk", "chunk_data", "memory_region", "overlay", "ram_extent", "snapshot"]
+    func list(_ names: [String]) -> String {
+      names.map { "'\($0)'" }.joined(separator: ", ")
+    }
+    let tables = ["chunk", "chunk_data", "memory_region", "overlay", "ram_extent", "snapshot"]
     let check = try Statement(
       database,
       """
-      SELECT count(*) FROM main.sqlite_schema WHERE type = 'table' AND rootpage > 0
-         AND name IN (\(names.map { "'\($0)'" }.joined(separator: ", ")))
+      SELECT sum(type = 'table' AND rootpage > 0 AND name IN (\(list(tables)))),
+             sum(lower(name) IN (\(list(TableFunction.all.map(\.help.name)))))
+        FROM main.sqlite_schema
       """
     )
-    guard try check.step(), try check.integer(0) == names.count else {
+    guard try check.step(), try check.optionalInteger(0) == Int64(tables.count) else {
       throw SQLError.misuse("the main database is no vmckpt store, or lacks a table")
     }
+    guard try check.integer(1) == 0 else {
+      throw SQLError.corrupt("the store has a table or view with the name of a function")
+    }
     // Connects vmckpt_help, whose end tells when the connection closes.
-    var hook: OpaquePointer?
-    let code = vmx_prepare(database, "SELECT name FROM vmckpt_help", 0, &hook)
+    var help: OpaquePointer?
+    let code = vmx_prepare(database, "SELECT name FROM vmckpt_help", 0, &help)
+    _ = vmx_finalize(help)
     guard code == SQLITE_OK else { throw SQLError(code: code, of: database) }
-    _ = vmx_finalize(hook)
+    guard isHooked else {
+      throw SQLError.misuse("a table or view hides the function vmckpt_help")
+    }
     hasCheckedTables = true
   }
 }

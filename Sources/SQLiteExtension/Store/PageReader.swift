@@ -34,7 +34,7 @@ extension Connection {
     let extent = try ExtentRow(statement)
     let row = try ChunkRow(statement, id: extent.chunkID, at: ExtentRow.chunkColumn)
     let slot = extent.firstSlot + Int(pfn.rawValue - extent.firstPFN)
-    return try body(try chunks().chunk(row).checkedPage(slot))
+    return try body(try chunks().page(row, slot: slot))
   }
 
   /// The page in a slot of a chunk, its SHA-256 found right.
@@ -46,7 +46,7 @@ extension Connection {
       throw SQLError.corrupt("chunk \(chunkID) is missing, or slot \(slot) impossible")
     }
     let row = try ChunkRow(statement, id: chunkID, at: 0)
-    return PageContents(copying: try chunks().chunk(row).checkedPage(Int(slot)))!
+    return PageContents(copying: try chunks().page(row, slot: Int(slot)))!
   }
 
   /// The overlay that the guest sees at `pfn`, and whether RAM has its bytes already.

@@ -21,11 +21,14 @@ extension TableFunction {
 private final class RAMDiffCursor: TableCursor {
   private var left: StoredPages
   private var right: StoredPages
-  private let leftChunks: ChunkReader
-  private let rightChunks: ChunkReader
+  /// Decoded chunks of both: what one has, the other often has as well.
+  private let chunks: ChunkReader
   private var isLeft = false
   private var isRight = false
   private var pfn: UInt64 = 0
+
+  /// 4 MiB, as for ``RAMStream``; at least 2, for the pages that are compared.
+  private static let chunkCapacity = 64
 
   init(
     _ connection: Connection,
@@ -35,8 +38,7 @@ private final class RAMDiffCursor: TableCursor {
   ) throws {
     left = try StoredPages(connection, a, connection.layout(of: a), range: range)
     right = try StoredPages(connection, b, connection.layout(of: b), range: range)
-    leftChunks = try ChunkReader(connection, capacity: 16)
-    rightChunks = try ChunkReader(connection, capacity: 16)
+    chunks = try ChunkReader(connection, capacity: Self.chunkCapacity)
   }
 
   func next() throws -> Bool {
@@ -44,10 +46,11 @@ private final class RAMDiffCursor: TableCursor {
       if isLeft { try left.advance() }
       if isRight { try right.advance() }
       (isLeft, isRight) = (false, false)
-      guard let pfn = [left.pfn, right.pfn].compactMap({ $0 }).min() else { return false }
-      self.pfn = pfn
-      isLeft = left.pfn == pfn
-      isRight = right.pfn == pfn
+      let (leftPFN, rightPFN) = (left.pfn ?? .max, right.pfn ?? .max)
+      pfn = min(leftPFN, rightPFN)
+      guard pfn != .max else { return false }
+      isLeft = leftPFN == pfn
+      isRight = rightPFN == pfn
       guard isLeft, isRight else { return true }
       let (a, b) = (left.location, right.location)
       if a.chunk.id == b.chunk.id && a.slot == b.slot { continue }
@@ -66,12 +69,12 @@ private final class RAMDiffCursor: TableCursor {
 
   /// As against zeros, where a side has no page.
   private func differentByteCount() throws -> Int {
-    func page(_ pages: StoredPages, _ chunks: ChunkReader) throws -> UnsafeRawBufferPointer {
+    func page(_ pages: StoredPages) throws -> UnsafeRawBufferPointer {
       let (chunk, slot) = pages.location
       return try chunks.chunk(chunk).pages(from: slot, count: 1)
     }
-    let a = isLeft ? try page(left, leftChunks) : zeroPage
-    let b = isRight ? try page(right, rightChunks) : zeroPage
+    let a = isLeft ? try page(left) : zeroPage
+    let b = isRight ? try page(right) : zeroPage
     return vmx_count_different(a.baseAddress!, b.baseAddress!, Page.byteCount)
   }
 }

@@ -67,27 +67,32 @@ private final class RAMPageCursor: TableCursor {
     switch index {
     case 0: return .integer(Int64(pfn))
     case 1: return .integer(Int64(pfn << UInt64(Page.shift)))
-    case 2: return .text(isStored ? "stored" : "zero")
+    case 2 where !isStored: return .text("zero")
     default: break
     }
     guard isStored else { return .null }
     let (chunk, slot) = stored.location
     switch index {
+    case 2: return .text(try snapshotCount(chunk, slot) > 1 ? "shared" : "stored")
     case 3: return .text(try chunk.digest(slot).description)
     case 4: return .integer(chunk.id)
     case 5: return .integer(Int64(slot))
     case 6: return .integer(Int64(chunk.storedByteCount / chunk.pageCount))
-    default:
-      if sharing?.range.contains(pfn) != true {
-        sharing = try SharingCounts(
-          connection,
-          snapshot,
-          layout,
-          range: pfn...min(range.upperBound, pfn + SharingCounts.maximumPageCount - 1)
-        )
-      }
-      return .integer(sharing!.count(chunkID: chunk.id, slot: slot))
+    default: return .integer(try snapshotCount(chunk, slot))
     }
+  }
+
+  /// In how many snapshots the content of the row's page is. Only who asks pays for it.
+  private func snapshotCount(_ chunk: ChunkRow, _ slot: Int) throws -> Int64 {
+    if sharing?.range.contains(pfn) != true {
+      sharing = try SharingCounts(
+        connection,
+        snapshot,
+        layout,
+        range: pfn...min(range.upperBound, pfn + SharingCounts.maximumPageCount - 1)
+      )
+    }
+    return sharing!.count(chunkID: chunk.id, slot: slot)
   }
 }
 

@@ -35,8 +35,8 @@ extension TableFunction {
 
 private final class RAMStringsCursor<Units: TextUnits>: TableCursor {
   private let stream: RAMStream
-  private var finder: TextFinder<Units>
-  private var found: [FoundText] = []
+  private let finder: TextFinder<Units>
+  private var found = FoundTexts()
   private var index = 0
   private var isAtEnd = false
 
@@ -47,8 +47,8 @@ private final class RAMStringsCursor<Units: TextUnits>: TableCursor {
 
   func next() throws -> Bool {
     index += 1
-    while index >= found.count {
-      found.removeAll(keepingCapacity: true)
+    while index >= found.texts.count {
+      found.removeAll()
       index = 0
       if isAtEnd { return false }
       if let piece = try stream.next() {
@@ -62,12 +62,14 @@ private final class RAMStringsCursor<Units: TextUnits>: TableCursor {
   }
 
   func column(_ column: Int) -> SQLValue {
-    let text = found[index]
-    return switch column {
-    case 0: .integer(Int64(text.gpa))
-    case 1: .integer(Int64(text.gpa >> UInt64(Page.shift)))
-    case 2: .integer(Int64(text.length))
-    default: .text(String(decoding: text.characters(stride: Units.stride), as: UTF8.self))
+    let text = found.texts[index]
+    switch column {
+    case 0: return .integer(Int64(text.gpa))
+    case 1: return .integer(Int64(text.gpa >> UInt64(Page.shift)))
+    case 2: return .integer(Int64(text.length))
+    default:
+      let characters = found.characters(of: text, stride: Units.stride)
+      return .text(String(decoding: characters, as: UTF8.self))
     }
   }
 }

@@ -1,25 +1,37 @@
+import CSQLiteExtension
+
 /// How a printable character stands in memory.
 protocol TextUnits {
   /// Bytes of a character.
   static var stride: Int { get }
-  /// Whether `unit` points at a printable ASCII character or a tab.
-  static func isPrintable(_ unit: UnsafePointer<UInt8>) -> Bool
+  /// Tells which of `count` characters are printable ASCII or tabs, as bits.
+  static func classify(
+    _ units: UnsafeRawPointer,
+    _ count: Int,
+    _ bits: UnsafeMutablePointer<UInt64>
+  )
 }
 
 enum ASCIIUnits: TextUnits {
   static var stride: Int { 1 }
-  @inline(__always)
-  static func isPrintable(_ unit: UnsafePointer<UInt8>) -> Bool {
-    unit.pointee &- 0x20 < 0x5f || unit.pointee == 0x09
+  static func classify(
+    _ units: UnsafeRawPointer,
+    _ count: Int,
+    _ bits: UnsafeMutablePointer<UInt64>
+  ) {
+    vmx_printable_bytes(units, count, bits)
   }
 }
 
 /// As Windows keeps most of its texts, at even addresses.
 enum UTF16Units: TextUnits {
   static var stride: Int { 2 }
-  @inline(__always)
-  static func isPrintable(_ unit: UnsafePointer<UInt8>) -> Bool {
-    unit[1] == 0 && ASCIIUnits.isPrintable(unit)
+  static func classify(
+    _ units: UnsafeRawPointer,
+    _ count: Int,
+    _ bits: UnsafeMutablePointer<UInt64>
+  ) {
+    vmx_printable_units(units, count, bits)
   }
 }
 
@@ -27,14 +39,33 @@ enum UTF16Units: TextUnits {
 struct FoundText {
   var gpa: UInt64
   var length: Int
-  /// Where it stands in the piece that was read last; `nil` when it began in one before.
+  /// Where it stands in the piece that was read last; `nil` when it began in one before, and
+  /// ``FoundTexts/carried`` has it.
   fileprivate var units: UnsafePointer<UInt8>?
-  fileprivate var kept: [UInt8] = []
+  fileprivate var carriedIndex = 0
+}
 
-  /// The characters. Valid until the next piece is read.
-  func characters(stride: Int) -> [UInt8] {
-    guard let units else { return kept }
-    return (0..<length).map { units[$0 * stride] }
+/// The texts that a piece of RAM has, in order.
+struct FoundTexts {
+  private(set) var texts: [FoundText] = []
+  fileprivate var carried: [[UInt8]] = []
+
+  mutating func removeAll() {
+    texts.removeAll(keepingCapacity: true)
+    carried.removeAll(keepingCapacity: true)
+  }
+
+  /// The characters of a text; until another piece is read.
+  func characters(of text: FoundText, stride: Int) -> [UInt8] {
+    guard let units = text.units else { return carried[text.carriedIndex] }
+    return (0..<text.length).map { units[$0 * stride] }
+  }
+
+  fileprivate mutating func append(_ text: FoundText) { texts.append(text) }
+
+  fileprivate mutating func append(carried characters: [UInt8], at gpa: UInt64) {
+    texts.append(FoundText(gpa: gpa, length: characters.count, carriedIndex: carried.count))
+    carried.append(characters)
   }
 }
 
@@ -48,18 +79,25 @@ enum TextCut {
 
 /// Finds texts of at least so many characters, also across pieces.
 ///
-/// A text that long has a character at every multiple of its length: most bytes are never read.
-struct TextFinder<Units: TextUnits> {
+/// 64 characters at a time become the bits of a word, in which runs that are too short are found
+/// without a look at each.
+final class TextFinder<Units: TextUnits> {
   private let minimumLength: Int
   /// A text that may go on in the next piece: less than the minimum, or more.
   private var open: [UInt8] = []
   private var openGPA: UInt64 = 0
   /// Where the piece before ended.
   private var end: UInt64 = 0
+  /// The bits of a part of a piece, followed by a word of zeros.
+  private let bits = UnsafeMutablePointer<UInt64>.allocate(
+    capacity: Int(TextCut.byteCount) / 64 + 1
+  )
 
   init(minimumLength: Int) { self.minimumLength = minimumLength }
 
-  mutating func read(_ piece: RAMStream.Piece, into found: inout [FoundText]) {
+  deinit { bits.deallocate() }
+
+  func read(_ piece: RAMStream.Piece, into found: inout FoundTexts) {
     var gpa = piece.gpa
     var bytes = piece.bytes[...]
     while !bytes.isEmpty {
@@ -71,73 +109,100 @@ struct TextFinder<Units: TextUnits> {
     }
   }
 
-  mutating func finish(into found: inout [FoundText]) {
-    if open.count >= minimumLength {
-      found.append(FoundText(gpa: openGPA, length: open.count, kept: open))
-    }
+  func finish(into found: inout FoundTexts) {
+    if open.count >= minimumLength { found.append(carried: open, at: openGPA) }
     open = []
   }
 
-  private mutating func readPart(
+  private func readPart(
     _ bytes: UnsafeRawBufferPointer,
     at gpa: UInt64,
-    into found: inout [FoundText]
+    into found: inout FoundTexts
   ) {
     let isCut = gpa % TextCut.byteCount == 0 && open.count > TextCut.minimumCharacterCount
     if gpa != end || isCut { finish(into: &found) }
     end = gpa + UInt64(bytes.count)
+    let stride = Units.stride
     let units = bytes.baseAddress!.assumingMemoryBound(to: UInt8.self)
-    let count = bytes.count / Units.stride
-    @inline(__always) func isPrintable(_ index: Int) -> Bool {
-      Units.isPrintable(units + index * Units.stride)
-    }
-    @inline(__always) func characters(_ range: Range<Int>) -> [UInt8] {
-      range.map { units[$0 * Units.stride] }
-    }
+    let count = bytes.count / stride
+    let wordCount = (count + 63) / 64
+    Units.classify(units, count, bits)
+    bits[wordCount] = 0
+
     var index = 0
     if !open.isEmpty {
-      while index < count, isPrintable(index) { index += 1 }
-      open += characters(0..<index)
+      index = runEnd(from: 0, count: count)
+      open += (0..<index).map { units[$0 * stride] }
       if index == count { return }
       finish(into: &found)
     }
-    // No text begins before `index` that has not been found.
-    while index + minimumLength <= count {
-      let probe = index + minimumLength - 1
-      guard isPrintable(probe) else {
-        index = probe + 1
-        continue
+    // A run that reaches the end may go on in the next piece: it is no text yet.
+    let tail = tailStart(count: count, wordCount: wordCount)
+    var word = index / 64
+    while word < wordCount {
+      // No text begins before `index` that has not been found.
+      var starts = runs(in: word) & (.max << UInt64(max(0, index - word * 64)))
+      while starts != 0 {
+        let start = word * 64 + starts.trailingZeroBitCount
+        if start >= tail { break }
+        let stop = runEnd(from: start + 1, count: count)
+        if stop - start >= minimumLength {
+          found.append(
+            FoundText(
+              gpa: gpa + UInt64(start * stride),
+              length: stop - start,
+              units: units + start * stride
+            )
+          )
+        }
+        index = stop + 1
+        let next = index - word * 64
+        starts = next < 64 ? starts & (.max << UInt64(next)) : 0
       }
-      var start = probe
-      while start > index, isPrintable(start - 1) { start -= 1 }
-      guard start == index else {
-        index = start
-        continue
-      }
-      var stop = probe + 1
-      while stop < count, isPrintable(stop) { stop += 1 }
-      if stop == count {
-        keepOpen(characters(start..<stop), at: gpa + UInt64(start * Units.stride))
-        return
-      }
-      found.append(
-        FoundText(
-          gpa: gpa + UInt64(start * Units.stride),
-          length: stop - start,
-          units: units + start * Units.stride
-        )
-      )
-      index = stop + 1
+      word = max(word + 1, index / 64)
     }
-    var start = count
-    while start > index, isPrintable(start - 1) { start -= 1 }
-    if start < count {
-      keepOpen(characters(start..<count), at: gpa + UInt64(start * Units.stride))
+    if tail < count {
+      open = (tail..<count).map { units[$0 * stride] }
+      openGPA = gpa + UInt64(tail * stride)
     }
   }
 
-  private mutating func keepOpen(_ characters: [UInt8], at gpa: UInt64) {
-    open = characters
-    openGPA = gpa
+  /// The characters of a word with which a run of the minimum length, or of 64, begins or goes on.
+  @inline(__always)
+  private func runs(in word: Int) -> UInt64 {
+    var (low, high) = (bits[word], bits[word + 1])
+    // After a step, a bit stands for a run of `length` from there on.
+    var length = 1
+    let wanted = min(minimumLength, 64)
+    while low != 0, length < wanted {
+      let step = UInt64(min(length, wanted - length))
+      low &= low >> step | high << (64 - step)
+      high &= high >> step
+      length += Int(step)
+    }
+    return low
+  }
+
+  /// The first character from `index` on that is not printable, or `count`.
+  @inline(__always)
+  private func runEnd(from index: Int, count: Int) -> Int {
+    var word = index / 64
+    var others = ~bits[word] & (.max << UInt64(index % 64))
+    while others == 0 {
+      word += 1
+      others = ~bits[word]
+    }
+    return min(count, word * 64 + others.trailingZeroBitCount)
+  }
+
+  /// Where the run that reaches the end begins; `count` when none does.
+  private func tailStart(count: Int, wordCount: Int) -> Int {
+    var start = count
+    while start > 0, bits[(start - 1) / 64] >> UInt64((start - 1) % 64) & 1 == 1 {
+      let word = (start - 1) / 64
+      // A word of which all is printable is passed over at once.
+      start = start % 64 == 0 && bits[word] == .max ? word * 64 : start - 1
+    }
+    return start
   }
 }

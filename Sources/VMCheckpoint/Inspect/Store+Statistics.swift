@@ -6,6 +6,7 @@ extension Store {
   /// - Throws: ``VMCheckpointError``.
   public func statistics() throws(VMCheckpointError) -> StoreStatistics {
     try read { database in
+      try StoreSchema.requireViews(database)
       guard
         let row = try Row.fetchOne(
           database,

@@ -200,7 +200,11 @@ enum StoreConnection {
             try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0,
             try Row.fetchAll(
               database,
-              sql: "SELECT type, name FROM sqlite_schema WHERE type IN ('table', 'trigger')"
+              // A virtual table, which has no root page, is no table of a store either.
+              sql: """
+                SELECT type, name FROM sqlite_schema
+                 WHERE type = 'table' AND rootpage > 0 OR type = 'trigger'
+                """
             ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) }
           )
         }

@@ -74,6 +74,7 @@ struct SQLCommand: HandoverCommand {
     // Opened before: this tells errors as other commands do, and undoes what a crash left, which
     // a read-only shell could not.
     let store = try common.openStore(in: session)
+    try store.requireViews()
     if let argument = try snapshotArgument(reference, of: store) {
       arguments += ["-cmd", argument.shellLine]
     }

@@ -1,27 +1,39 @@
 import VMCheckpoint
 
-/// What a map is drawn on; units are pixels from the upper left corner.
+/// A place on a picture; units are pixels from the upper left corner.
+struct PictureArea {
+  var x: Int
+  var y: Int
+  var width: Int
+  var height: Int
+
+  init(_ x: Int, _ y: Int, _ width: Int, _ height: Int) {
+    self.x = x
+    self.y = y
+    self.width = width
+    self.height = height
+  }
+}
+
+/// What a map is drawn on. What an area stands for, its `tooltip`, shows when pointed at, where the
+/// format can do that.
 protocol MapCanvas {
-  /// A filled rectangle; what it stands for shows when pointed at, where the format can do that.
-  mutating func rectangle(
-    _ x: Int,
-    _ y: Int,
-    _ width: Int,
-    _ height: Int,
-    _ colour: MapColour,
-    tooltip: String?
-  )
-  /// The outline of a rectangle, two pixels wide, inside it.
-  mutating func frame(
-    _ x: Int,
-    _ y: Int,
-    _ width: Int,
-    _ height: Int,
-    _ colour: MapColour,
-    tooltip: String?
-  )
+  /// Fills the area.
+  mutating func fill(_ area: PictureArea, _ colour: MapColour, tooltip: String?)
+  /// The area's outline, two pixels wide, inside it.
+  mutating func frame(_ area: PictureArea, _ colour: MapColour, tooltip: String?)
   /// One line of text with its baseline at `y`, from `x` on or, `endsAtX`, up to there.
   mutating func text(_ text: String, _ x: Int, _ y: Int, endsAtX: Bool, isTitle: Bool)
+}
+
+extension MapCanvas {
+  mutating func fill(_ area: PictureArea, _ colour: MapColour) {
+    fill(area, colour, tooltip: nil)
+  }
+
+  mutating func text(_ text: String, _ x: Int, _ y: Int, endsAtX: Bool = false) {
+    self.text(text, x, y, endsAtX: endsAtX, isTitle: false)
+  }
 }
 
 /// Arranges a map as a picture: title, axes of guest-physical addresses, cells, legend.
@@ -69,7 +81,7 @@ struct MapDrawing {
   }
 
   func draw(on canvas: inout some MapCanvas) {
-    canvas.rectangle(0, 0, width, height, .paper, tooltip: nil)
+    canvas.fill(PictureArea(0, 0, width, height), .paper)
     let room = (width - 24) / (Self.characterWidth + 2)
     canvas.text(Self.shortened(title, to: room), 12, 22, endsAtX: false, isTitle: true)
     let ram = map.cells.reduce(0) { $0 + $1.ramPageCount }
@@ -77,9 +89,7 @@ struct MapDrawing {
       "\(HumanReadable.pages(ram)) of RAM. A cell is \(HumanReadable.pages(map.cellPageCount)), "
         + "a row \(HumanReadable.pages(map.cellPageCount * UInt64(rows.columnCount))).",
       12,
-      42,
-      endsAtX: false,
-      isTitle: false
+      42
     )
     drawColumnAxis(on: &canvas)
     let bottom = drawRows(on: &canvas)
@@ -87,13 +97,13 @@ struct MapDrawing {
   }
 
   private func drawColumnAxis(on canvas: inout some MapCanvas) {
-    canvas.text("GPA", Self.left - 8, Self.top - 8, endsAtX: true, isTitle: false)
+    canvas.text("GPA", Self.left - 8, Self.top - 8, endsAtX: true)
     for quarter in 0..<4 {
       let column = rows.columnCount / 4 * quarter
       let x = Self.left + column * cellSize
       let offset = UInt64(column) * map.cellPageCount << 12
-      canvas.rectangle(x, Self.top - 5, 1, 4, .ink, tooltip: nil)
-      canvas.text("+\(HumanReadable.hex(offset))", x, Self.top - 8, endsAtX: false, isTitle: false)
+      canvas.fill(PictureArea(x, Self.top - 5, 1, 4), .ink)
+      canvas.text("+\(HumanReadable.hex(offset))", x, Self.top - 8)
     }
   }
 
@@ -111,13 +121,13 @@ struct MapDrawing {
     var marks: [(x: Int, y: Int, tooltip: String)] = []
     for row in rows.rows {
       if row.followsGap {
-        canvas.text("(no RAM)", Self.left, y + 11, endsAtX: false, isTitle: false)
+        canvas.text("(no RAM)", Self.left, y + 11)
         y += Self.gapHeight
       }
       let isRound = row.firstPFN / rowPageCount % rowsPerLabel == 0
       if y - labelY >= Self.labelPitch, isRound || row.followsGap || labelY < 0 {
         let label = HumanReadable.hex(row.firstPFN << 12)
-        canvas.text(label, Self.left - 8, y + baseline, endsAtX: true, isTitle: false)
+        canvas.text(label, Self.left - 8, y + baseline, endsAtX: true)
         labelY = y
       }
       let end = row.firstPFN + rowPageCount
@@ -127,21 +137,15 @@ struct MapDrawing {
         let more = starting.count > 1 ? " +\(starting.count - 1)" : ""
         let x = Self.left + rows.columnCount * cellSize + 8
         let text = Self.shortened(name, to: Self.maximumNameLength - more.count) + more
-        canvas.text(text, x, y + baseline, endsAtX: false, isTitle: false)
+        canvas.text(text, x, y + baseline)
       }
       draw(row, y: y, on: &canvas, marks: &marks)
       y += cellSize
     }
     // Last, so that no cell covers them.
     for mark in marks {
-      canvas.frame(
-        mark.x - 2,
-        mark.y - 2,
-        cellSize + 4,
-        cellSize + 4,
-        .mark,
-        tooltip: mark.tooltip
-      )
+      let area = PictureArea(mark.x - 2, mark.y - 2, cellSize + 4, cellSize + 4)
+      canvas.frame(area, .mark, tooltip: mark.tooltip)
     }
     return y
   }
@@ -174,14 +178,8 @@ struct MapDrawing {
       }
       let x = Self.left + column * cellSize
       let tooltip = tooltip(from: cell, through: last, count: count)
-      canvas.rectangle(
-        x,
-        y,
-        cellSize * count - space,
-        cellSize - space,
-        look.colour,
-        tooltip: tooltip
-      )
+      let area = PictureArea(x, y, cellSize * count - space, cellSize - space)
+      canvas.fill(area, look.colour, tooltip: tooltip)
       if cell.overlayPageCount > 0 { marks.append((x, y, tooltip)) }
       position += count
     }
@@ -225,18 +223,18 @@ struct MapDrawing {
   private func drawLegend(at top: Int, on canvas: inout some MapCanvas) {
     var y = top
     for (pageClass, count) in zip(map.classes, map.pageCounts) {
-      canvas.rectangle(Self.left, y - 10, 12, 12, pageClass.colour, tooltip: nil)
-      canvas.text(pageClass.title, Self.left + 20, y, endsAtX: false, isTitle: false)
+      canvas.fill(PictureArea(Self.left, y - 10, 12, 12), pageClass.colour)
+      canvas.text(pageClass.title, Self.left + 20, y)
       let pages = HumanReadable.count(count, "page")
-      canvas.text(pages, Self.left + 300, y, endsAtX: true, isTitle: false)
-      canvas.text(HumanReadable.pages(count), Self.left + 384, y, endsAtX: true, isTitle: false)
+      canvas.text(pages, Self.left + 300, y, endsAtX: true)
+      canvas.text(HumanReadable.pages(count), Self.left + 384, y, endsAtX: true)
       y += Self.lineHeight
     }
     guard !map.overlays.isEmpty else { return }
-    canvas.frame(Self.left, y - 10, 12, 12, .mark, tooltip: nil)
-    canvas.text("overlays", Self.left + 20, y, endsAtX: false, isTitle: false)
+    canvas.frame(PictureArea(Self.left, y - 10, 12, 12), .mark, tooltip: nil)
+    canvas.text("overlays", Self.left + 20, y)
     let pages = HumanReadable.count(map.overlays.count, "page")
-    canvas.text(pages, Self.left + 300, y, endsAtX: true, isTitle: false)
+    canvas.text(pages, Self.left + 300, y, endsAtX: true)
   }
 
   /// `text` on one line of at most `length` characters.

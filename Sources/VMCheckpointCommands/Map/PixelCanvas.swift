@@ -23,20 +23,13 @@ struct PixelCanvas: MapCanvas {
     return UInt8(palette.count - 1)
   }
 
-  mutating func rectangle(
-    _ x: Int,
-    _ y: Int,
-    _ width: Int,
-    _ height: Int,
-    _ colour: MapColour,
-    tooltip: String?
-  ) {
+  mutating func fill(_ area: PictureArea, _ colour: MapColour, tooltip: String?) {
     let index = index(of: colour)
-    let (firstX, endX) = (max(0, x), min(self.width, x + width))
-    let (firstY, endY) = (max(0, y), min(self.height, y + height))
+    let (firstX, endX) = (max(0, area.x), min(width, area.x + area.width))
+    let (firstY, endY) = (max(0, area.y), min(height, area.y + area.height))
     guard firstX < endX, firstY < endY else { return }
     for row in firstY..<endY {
-      let start = row * self.width
+      let start = row * width
       pixels.replaceSubrange(
         (start + firstX)..<(start + endX),
         with: repeatElement(index, count: endX - firstX)
@@ -44,18 +37,12 @@ struct PixelCanvas: MapCanvas {
     }
   }
 
-  mutating func frame(
-    _ x: Int,
-    _ y: Int,
-    _ width: Int,
-    _ height: Int,
-    _ colour: MapColour,
-    tooltip: String?
-  ) {
-    rectangle(x, y, width, 2, colour, tooltip: nil)
-    rectangle(x, y + height - 2, width, 2, colour, tooltip: nil)
-    rectangle(x, y, 2, height, colour, tooltip: nil)
-    rectangle(x + width - 2, y, 2, height, colour, tooltip: nil)
+  mutating func frame(_ area: PictureArea, _ colour: MapColour, tooltip: String?) {
+    let (right, bottom) = (area.x + area.width - 2, area.y + area.height - 2)
+    fill(PictureArea(area.x, area.y, area.width, 2), colour)
+    fill(PictureArea(area.x, bottom, area.width, 2), colour)
+    fill(PictureArea(area.x, area.y, 2, area.height), colour)
+    fill(PictureArea(right, area.y, 2, area.height), colour)
   }
 
   /// A title is bold: each dot is two wide.
@@ -67,14 +54,7 @@ struct PixelCanvas: MapCanvas {
       for (row, bits) in rows.enumerated() {
         for column in 0..<PixelFont.columnCount
         where bits & (1 << (PixelFont.columnCount - 1 - column)) != 0 {
-          rectangle(
-            left + column,
-            y - 7 + row,
-            isTitle ? 2 : 1,
-            1,
-            .ink,
-            tooltip: nil
-          )
+          fill(PictureArea(left + column, y - 7 + row, isTitle ? 2 : 1, 1), .ink)
         }
       }
       left += advance

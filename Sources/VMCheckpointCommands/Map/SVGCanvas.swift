@@ -9,33 +9,22 @@ struct SVGCanvas: MapCanvas {
     self.height = height
   }
 
-  mutating func rectangle(
-    _ x: Int,
-    _ y: Int,
-    _ width: Int,
-    _ height: Int,
-    _ colour: MapColour,
-    tooltip: String?
-  ) {
+  mutating func fill(_ area: PictureArea, _ colour: MapColour, tooltip: String?) {
+    add(Self.tag(area) + "fill=\"\(colour.hex)\"", tooltip)
+  }
+
+  mutating func frame(_ area: PictureArea, _ colour: MapColour, tooltip: String?) {
+    // A stroke goes to both sides of its line.
+    let line = PictureArea(area.x + 1, area.y + 1, area.width - 2, area.height - 2)
     add(
-      "rect x=\"\(x)\" y=\"\(y)\" width=\"\(width)\" height=\"\(height)\" fill=\"\(colour.hex)\"",
+      Self.tag(line) + "fill=\"none\" pointer-events=\"all\" stroke=\"\(colour.hex)\" "
+        + "stroke-width=\"2\"",
       tooltip
     )
   }
 
-  mutating func frame(
-    _ x: Int,
-    _ y: Int,
-    _ width: Int,
-    _ height: Int,
-    _ colour: MapColour,
-    tooltip: String?
-  ) {
-    add(
-      "rect x=\"\(x + 1)\" y=\"\(y + 1)\" width=\"\(width - 2)\" height=\"\(height - 2)\" "
-        + "fill=\"none\" pointer-events=\"all\" stroke=\"\(colour.hex)\" stroke-width=\"2\"",
-      tooltip
-    )
+  private static func tag(_ area: PictureArea) -> String {
+    "rect x=\"\(area.x)\" y=\"\(area.y)\" width=\"\(area.width)\" height=\"\(area.height)\" "
   }
 
   mutating func text(_ text: String, _ x: Int, _ y: Int, endsAtX: Bool, isTitle: Bool) {

@@ -130,4 +130,17 @@ import VMCheckpointTestSupport
     let shell = ExtensionShell(bench.storePath)
     #expect(try shell.failure("SELECT * FROM stored_page;").contains("unsafe use of page_data"))
   }
+
+  /// Fuzzing found it: the shell could not close such a store.
+  @Test(arguments: [
+    "CREATE TABLE vmckpt_help (name)", "CREATE VIEW VMCKPT_HELP AS SELECT 1 AS name",
+    "CREATE TABLE ram_page (pfn, gpa, state)",
+  ])
+  func aTableWithTheNameOfAFunctionIsRefused(sql: String) throws {
+    try bench.sql.run(sql)
+    let outcome = try ExtensionShell(bench.storePath).start("SELECT length(page_data('a', 1));")
+    #expect(outcome.ending == .exit(1), "\(outcome)")
+    #expect(outcome.standardError.contains("name of a function"), "\(outcome)")
+    #expect(!outcome.standardError.contains("sqlite3_close"), "\(outcome)")
+  }
 }

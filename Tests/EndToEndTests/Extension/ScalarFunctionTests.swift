@@ -29,6 +29,42 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// A first page of a chunk is decoded alone, a second one with all others.
+  @Test func pagesReadInAnyOrderAreThoseThatWereSaved() throws {
+    let ram = sampleRAM(320, seed: 5)
+    try bench.save("a", ram)
+    var generator = TestGenerator(seed: 6)
+    let pfns =
+      (0..<400).map { _ in generator.int(0...319) } + (300..<320).reversed() + (0..<40)
+    let sql = pfns.map { "SELECT hex(page_data('a', \($0)));\n" }.joined()
+    let pages = try shell.run(sql).split(separator: "\n", omittingEmptySubsequences: false)
+    let isRight = pages.elementsEqual(pfns.map { hexText(ram.page($0)) }) { $0 == $1 }
+    #expect(isRight)
+  }
+
+  @Test func aDamagedPageIsAnErrorInEveryOrder() throws {
+    var generator = TestGenerator(seed: 8)
+    let ram = (0..<16).flatMap { _ in
+      generator.incompressiblePage().prefix(3000) + [UInt8](repeating: 1, count: 1096)
+    }
+    try bench.save("a", ram)
+    // The last bytes before the end mark and the checksum belong to the last page.
+    try bench.sql.run(
+      """
+      UPDATE chunk_data SET data = CAST(substr(data, 1, length(data) - 1100) || x'5a5a5a'
+        || substr(data, length(data) - 1096) AS BLOB)
+      """
+    )
+    let damaged = try shell.failure("SELECT length(page_data('a', 15));")
+    #expect(damaged.contains("chunk 1"), "\(damaged)")
+    #expect(try shell.run("SELECT hex(page_data('a', 3));") == hexText(ram.page(3)))
+    // What reads whole chunks compares their checksums.
+    for reader in ["ram_search('a', 'x')", "ram_strings('a', 4)"] {
+      let failure = try shell.failure("SELECT count(*) FROM \(reader);")
+      #expect(failure.contains("chunk 1: its LZ4 frame is damaged"), "\(failure)")
+    }
+  }
+
   @Test func readsAcrossPagesAndNeverBeyondRAM() throws {
     let ram = sampleRAM(64, seed: 3)
     try bench.save("a", ram, "--region", "gpa=0,size=160K", "--region", "gpa=1M,size=96K")

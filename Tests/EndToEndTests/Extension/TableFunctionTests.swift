@@ -23,18 +23,21 @@ import VMCheckpointTestSupport
     let rows = try shell.run(
       "SELECT pfn, gpa, state, coalesce(page_sha256(page_data('b', pfn)) = digest, 'none') FROM ram_page('b');"
     ).split(separator: "\n").map(String.init)
+    let pagesOfA = Set((0..<64).map { a.page($0) })
     #expect(
       rows
         == (0..<64).map { pfn in
-          b.page(pfn) == Self.zeroPage
-            ? "\(pfn)|\(pfn * 4096)|zero|none" : "\(pfn)|\(pfn * 4096)|stored|1"
+          let page = b.page(pfn)
+          if page == Self.zeroPage { return "\(pfn)|\(pfn * 4096)|zero|none" }
+          return "\(pfn)|\(pfn * 4096)|\(pagesOfA.contains(page) ? "shared" : "stored")|1"
         }
     )
+    #expect(rows.contains { $0.contains("shared") } && rows.contains { $0.contains("stored") })
     let counted = try shell.run(
       """
       SELECT count(*), coalesce(sum(p.snapshots <>
                (SELECT count(DISTINCT o.snapshot) FROM stored_page o WHERE o.digest = p.digest)), 0)
-        FROM ram_page('b') p WHERE p.state = 'stored';
+        FROM ram_page('b') p WHERE p.state <> 'zero';
       """
     )
     let stored = (0..<64).filter { b.page($0) != Self.zeroPage }.count
@@ -200,6 +203,32 @@ import VMCheckpointTestSupport
           == expected.filter { (lower...(lower + 9000)).contains($0.gpa) }
           .map { "\($0.gpa)|\($0.text.count)" }.joined(separator: "\n")
       )
+    }
+  }
+
+  /// Runs of every length around those of the words in which texts are searched, at every offset.
+  @Test func textsOfEveryLengthAreFound() throws {
+    var generator = TestGenerator(seed: 12)
+    var ram: [UInt8] = []
+    while ram.count < 40 * 4096 {
+      let length = generator.oneIn(40) ? generator.int(100...300) : generator.int(0...70)
+      ram += (0..<length).map { _ in 0x20 + UInt8(generator.int(0...94)) }
+      ram += [[0, 0x1f, 0x7f, 0x80, 0xa0, 0xff][generator.int(0...5)]]
+    }
+    ram.removeLast(ram.count - 40 * 4096)
+    // The same with zeros between.
+    let wide = ram.prefix(20 * 4096).flatMap { [$0, UInt8(0)] }
+    try bench.save("a", ram)
+    try bench.save("b", wide, "--vm", "other")
+    for length in [1, 2, 3, 4, 5, 7, 8, 31, 33, 63, 64, 65, 66, 127, 128, 129, 250] {
+      for (name, bytes, encoding) in [("a", ram, "ascii"), ("b", wide, "utf-16le")] {
+        let expected = texts(in: bytes, width: name == "a" ? 1 : 2, minimumLength: length)
+        let rows = try shell.run(
+          "SELECT gpa, text FROM ram_strings('\(name)', \(length), '\(encoding)');"
+        )
+        let isRight = rows == expected.map { "\($0.gpa)|\($0.text)" }.joined(separator: "\n")
+        #expect(isRight && !expected.isEmpty, "\(encoding) of at least \(length)")
+      }
     }
   }
 

@@ -48,22 +48,56 @@ import VMCheckpointTestSupport
   }
 
   @Test(arguments: [SIGINT, SIGTERM])
-  func aViewWithoutEndCannotHoldTheUser(signal: Int32) throws {
+  func aQueryWithoutEndCannotHoldTheUser(signal: Int32) throws {
     let bench = try Workbench()
     try bench.save("a", sampleRAM(4))
+    // Every overlay has every kind: 900 million rows to sort.
     try bench.sql.run(
       """
-      DROP VIEW chunk_slot;
-      CREATE VIEW chunk_slot (slot) AS
-        WITH RECURSIVE n (i) AS (SELECT 20 UNION ALL SELECT i FROM n) SELECT i FROM n;
+      DROP TABLE overlay_kind;
+      CREATE TABLE overlay_kind (kind, priority, scope, contents);
+      PRAGMA foreign_keys = OFF;
+      WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
+      INSERT INTO overlay_kind SELECT 'hypercall', i, 'vm', 'derived' FROM n;
+      WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 30000)
+      INSERT INTO overlay SELECT 1, 0, 'hypercall', i, '{}', NULL, NULL, 0 FROM n;
       """
     )
-    let child = try bench.tool.start(["query", "region-pages"])
+    let child = try bench.tool.start(["query", "overlays"])
     usleep(700_000)
     child.send(signal)
     let outcome = try child.wait(timeoutSeconds: 20)
     #expect(outcome.ending == .signal(signal), "\(outcome)")
     #expect(outcome.standardError == "vmckpt: interrupted\n")
+  }
+
+  /// A view of a stranger's could answer wrongly, or never.
+  @Test(arguments: [
+    (
+      "DROP VIEW chunk_slot; CREATE VIEW chunk_slot (slot) AS WITH RECURSIVE n (i) AS (SELECT 20 UNION ALL SELECT i FROM n) SELECT i FROM n",
+      "the definition of view chunk_slot is not that of the format"
+    ),
+    ("DROP VIEW stored_page", "view stored_page is missing from the schema"),
+    (
+      "DROP VIEW storage_stats; CREATE TABLE storage_stats (snapshots)",
+      "view storage_stats is missing from the schema"
+    ),
+  ])
+  func aStrangersViewIsNotRead(sql: String, problem: String) throws {
+    let bench = try Workbench()
+    let ram = sampleRAM(4)
+    try bench.save("a", ram)
+    try bench.sql.run(sql)
+    let hint = "put back the views of the format's schema; snapshots do not depend on them"
+    for arguments in [["query", "region-pages"], ["stats"], ["sql", "SELECT 1"]] {
+      let outcome = try bench.tool.start(arguments).wait(timeoutSeconds: 30)
+      expectFailure(outcome, 65, "\(problem); \(hint)")
+    }
+    let verified = try bench.tool.run("verify")
+    #expect(verified.ending == .exit(65) && verified.text.contains(problem), "\(verified)")
+    let restored = bench.directory.file("restored.ram")
+    try expectSuccess(bench.tool.run("restore", "a", "-o", restored))
+    #expect(try readFile(restored) == ram)
   }
 
   @Test func aViewThatLiesIsBounded() throws {

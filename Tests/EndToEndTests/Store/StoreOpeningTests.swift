@@ -148,4 +148,12 @@ import VMCheckpointTestSupport
     )
     try expectRefused(65, "store \"\(path)\" is damaged: table snapshot_tag is missing")
   }
+
+  @Test func aVirtualTableInATablesPlaceIsRefused() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run(
+      "PRAGMA foreign_keys = OFF; DROP TABLE snapshot_tag; CREATE VIRTUAL TABLE snapshot_tag USING fts4 (snapshot_id, key, value)"
+    )
+    try expectRefused(65, "store \"\(path)\" is damaged: table snapshot_tag is missing")
+  }
 }

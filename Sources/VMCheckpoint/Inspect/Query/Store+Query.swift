@@ -13,6 +13,7 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> QueryResult {
     try readInterruptibly(control: control) { database in
+      try StoreSchema.requireViews(database)
       let arguments = try query.arguments(arguments, in: database)
       let statement = try database.makeStatement(sql: query.sql)
       statement.arguments = StatementArguments(

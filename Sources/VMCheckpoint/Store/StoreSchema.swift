@@ -1,0 +1,61 @@
+import GRDB
+
+/// The definitions of a store's tables, indexes and views, as SQLite keeps them.
+enum StoreSchema {
+  /// By type and name, such as `view stored_page`.
+  typealias Definitions = [String: String]
+
+  private static let ofNewStore = Result {
+    try DatabaseQueue().write { fresh in
+      try fresh.execute(sql: StoreFormat.migrations.map(\.sql).joined())
+      return try definitions(fresh)
+    }
+  }
+
+  /// The definitions in `database` that differ from a new store's, each as a message. A user's own
+  /// additions are no problem.
+  ///
+  /// - Parameter type: `view` for those of views alone.
+  static func problems(_ database: Database, ofType type: String? = nil) throws -> [String] {
+    let actual = try definitions(database)
+    return try ofNewStore.get().compactMap { name, sql in
+      if let type, !name.hasPrefix("\(type) ") { return nil }
+      guard let found = actual[name] else { return "\(name) is missing from the schema" }
+      return found == sql ? nil : "the definition of \(name) is not that of the format"
+    }.sorted()
+  }
+
+  /// Checks the views before anything is read through them: a store that was made to mislead could
+  /// have others under their names, which answer wrongly, or never.
+  ///
+  /// Only what reads views calls this; snapshots do not need them.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`.
+  static func requireViews(_ database: Database) throws {
+    guard let problem = try problems(database, ofType: "view").first else { return }
+    throw VMCheckpointError(
+      .corrupt,
+      problem,
+      hint: "put back the views of the format's schema; snapshots do not depend on them"
+    )
+  }
+
+  private static func definitions(_ database: Database) throws -> Definitions {
+    try Row.fetchAll(
+      database,
+      sql: "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"
+    ).reduce(into: [:]) { definitions, row in
+      let (type, name): (String, String) = (try row.value("type"), try row.value("name"))
+      definitions["\(type) \(name)"] = try row.value("sql")
+    }
+  }
+}
+
+extension Store {
+  /// As for reading through the store's views.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when one is not the format's.
+  package func requireViews() throws(VMCheckpointError) {
+    try read { try StoreSchema.requireViews($0) }
+  }
+}
