@@ -245,6 +245,13 @@ import VMCheckpointTestSupport
     .changed("memory twice", "is not usable: config.toml is not TOML: line 3") {
       $0.config = "[main]\nmemory = 1\nmemory = 1\n"
     },
+    // Fuzzing found it: the parser stopped the process.
+    .changed("a table's name that is none", "is not usable: config.toml is not TOML: line 1") {
+      $0.config = "[/e 9]\nmemory = 1\n"
+    },
+    .changed("memory twice, a text first", "is not usable: config.toml is not TOML: line 3") {
+      $0.config = "[main]\nmemory = \"1\"\nmemory = 1\n"
+    },
     .changed("a NUL in the configuration", "is not usable: config.toml is not UTF-8 text") {
       $0.config += "\u{0}"
     },

@@ -35,6 +35,22 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.restored("a", in: bench.directory) == sample.ram)
   }
 
+  /// A person writes the configuration, and TOML has many ways to say the same.
+  @Test(arguments: [
+    "[ main ] # the guest\nmemory = 0x1", "main.memory = 1", "main = { cpus = 2, memory = 1 }",
+    "\u{feff}[\"main\"]\r\n'memory' = +1 # MiB\r\n", "[main]\nmemory = 0b1\n[[disk]]\nmemory = 7",
+    "[main.cpu]\nmemory = 7\n[main]\nmemory = 1\n[other]\nmemory = 7",
+    "x = [\"[main]\", { memory = 7 }, # ]\n  [1.5, nan,],]\ny = \"\"\"\n[main]\nmemory = 7 \\\"\"\"\"\"\"\n[main]\nmemory = 1",
+    "x = '''\nmain.memory = 7\\'''\ny = '\"\\'\nz = \"\\\"#\"\nt = 1979-05-27 07:32:00.5+01:00\nmain.memory = 1",
+  ])
+  func theGuestsMemoryIsFoundInAnyTOML(config: String) throws {
+    let bench = try Workbench()
+    var sample = PropolisSample()
+    sample.config = config
+    let archive = try bench.write("web.tar", sample.archive().bytes)
+    expectSuccess(try bench.tool.run("save", "propolis:\(archive)"))
+  }
+
   /// GNU tar writes other headers than Propolis: owners' names, blocks of 10 KiB, and, told so, POSIX's
   /// extended headers. What it reads out of a restored archive is what went in.
   @Test(arguments: ["gnu", "ustar", "posix"])

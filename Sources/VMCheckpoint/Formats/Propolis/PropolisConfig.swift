@@ -1,5 +1,3 @@
-import TOMLKit
-
 /// What of a snapshot's `config.toml` matters here: the guest's RAM.
 enum PropolisConfig {
   /// A configuration is written by hand, and has some tens of lines.
@@ -9,23 +7,13 @@ enum PropolisConfig {
   ///
   /// - Throws: ``VMCheckpointError`` when the text is not TOML or has no such number.
   static func ramByteCount(_ toml: [UInt8]) throws(VMCheckpointError) -> UInt64 {
-    // The parser takes a C string, which a NUL would end early.
-    guard let text = String(validating: toml, as: UTF8.self), !toml.contains(0) else {
+    guard String(validating: toml, as: UTF8.self) != nil, !toml.contains(0) else {
       throw .invalidData("is not UTF-8 text")
     }
-    let table: TOMLTable
-    do {
-      table = try TOMLTable(string: text)
-    } catch let error as TOMLParseError {
-      // The parser's own text repeats the file's.
-      throw .invalidData("is not TOML: line \(error.source.begin.line)")
-    } catch {
-      throw .invalidData("is not TOML")
-    }
-    guard let mebibytes = table["main"]?.table?["memory"]?.int else {
+    guard let mebibytes = try TOMLReader.integer(at: ["main", "memory"], in: toml) else {
       throw .invalidData("has no number main.memory, the guest's RAM in MiB")
     }
-    guard (1...Int(RAMLayout.gpaLimit >> 20)).contains(mebibytes) else {
+    guard (1...Int64(RAMLayout.gpaLimit >> 20)).contains(mebibytes) else {
       throw .invalidData("says that main.memory is \(mebibytes) MiB, which no guest has")
     }
     return UInt64(mebibytes) << 20
