@@ -59,6 +59,13 @@ let package = Package(
       providers: [.apt(["liblz4-dev"])]
     ),
 
+    // Debian's libxxhash: XXH3 tells cheaply whether a page stayed as it was.
+    .systemLibrary(
+      name: "CXXHash",
+      pkgConfig: "libxxhash",
+      providers: [.apt(["libxxhash-dev"])]
+    ),
+
     // Linux facts that Swift's Glibc module leaves out.
     .target(name: "CLinux"),
 
@@ -77,6 +84,7 @@ let package = Package(
       dependencies: [
         "CLinux",
         "CLZ4",
+        "CXXHash",
         "VMCheckpointSchema",
         .product(name: "Algorithms", package: "swift-algorithms"),
         .product(name: "Crypto", package: "swift-crypto"),

@@ -1,6 +1,6 @@
 -- vmckpt store format, version 1. Every table, column and view is documented in README.md.
 --
--- The writer sets page_size = 16384 and auto_vacuum = INCREMENTAL before it runs this file, in
+-- The writer sets page_size = 4096 and auto_vacuum = INCREMENTAL before it runs this file, in
 -- one transaction that also sets application_id and user_version.
 
 -- One row: what this store is, and who made it.
@@ -8,7 +8,8 @@ CREATE TABLE store (
   id               INTEGER NOT NULL PRIMARY KEY CHECK (id = 1),
   uuid             TEXT    NOT NULL CHECK (length(uuid) = 36),
   created_at       TEXT    NOT NULL,
-  created_by       TEXT    NOT NULL
+  created_by       TEXT    NOT NULL,
+  fingerprint_seed INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE snapshot (
@@ -59,7 +60,8 @@ CREATE TABLE chunk (
   page_count   INTEGER NOT NULL CHECK (page_count BETWEEN 1 AND 16),
   stored_bytes INTEGER NOT NULL CHECK (stored_bytes > 0),
   encoding     TEXT    NOT NULL CHECK (encoding IN ('lz4', 'raw')),
-  digests      BLOB    NOT NULL CHECK (length(digests) = 32 * page_count)
+  digests      BLOB    NOT NULL CHECK (length(digests) = 32 * page_count),
+  fingerprints BLOB    NOT NULL CHECK (length(fingerprints) = 8 * page_count)
 ) STRICT;
 
 CREATE TABLE chunk_data (
@@ -76,7 +78,7 @@ CREATE TABLE ram_extent (
   PRIMARY KEY (snapshot_id, first_pfn)
 ) STRICT, WITHOUT ROWID;
 
--- The page index: sorted runs of (digest prefix, chunk, slot), each in blocks of 1000 entries.
+-- The page index: sorted runs of (digest prefix, chunk, slot), each in blocks of 250 entries.
 -- A run's blocks have consecutive ids from id * 16777216; fences holds the first prefix of each.
 CREATE TABLE page_index_run (
   id          INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,

@@ -2,48 +2,27 @@ import GRDB
 
 /// Decides for each page whether its content is stored already, and where a new one goes.
 ///
-/// Looks at the parent's page at the same PFN, then at the pages that this save has stored, then
-/// at the page index. All in one thread and in ascending order of PFN, so that the same RAM saved
+/// Looks at the pages that this save has stored, then at the page index; ``ParentPages`` has found
+/// before what did not change. All in one thread and in ascending order of PFN, so that the same RAM saved
 /// into the same store makes the same chunks.
 struct PageStorer {
-  private let parent: ParentPages?
   private let newPages: NewPageTable
   private var index: PageIndex
   private var dataCheck: ChunkDataCheck
   private(set) var newPageCount: UInt64 = 0
 
-  init(
-    _ database: Database,
-    parentID: Int64?,
-    newPageCapacity: Int = NewPageTable.defaultCapacity
-  ) throws {
-    parent = try parentID.map { try ParentPages(database, snapshotID: $0) }
+  init(_ database: Database, newPageCapacity: Int = NewPageTable.defaultCapacity) throws {
     newPages = NewPageTable(capacity: newPageCapacity)
     index = try PageIndex(database)
     dataCheck = try ChunkDataCheck(database)
   }
 
-  /// Whether looking up a page may read the database; else only its own table.
-  var needsDatabase: Bool { parent != nil || !index.isEmpty }
+  /// Whether ``storedLocation(of:)`` may read the database; else only its own table.
+  var needsDatabase: Bool { !index.isEmpty }
 
-  /// Must be called before the pages of `window` are asked for.
-  mutating func begin(_ window: RAMWindow) throws {
-    try parent?.load(window)
-  }
-
-  /// Where the page's content is stored already, if it is.
-  ///
-  /// - Parameter windowIndex: The page's place in the current window; `nil` for a page that is
-  ///   not RAM.
-  mutating func storedLocation(
-    of digest: PageDigest,
-    windowIndex: Int?
-  ) throws -> PageLocation? {
-    if let windowIndex, let location = parent?.location(at: windowIndex, of: digest),
-      try dataCheck.hasData(location.chunkID)
-    {
-      return location
-    }
+  /// Where the page's content is stored already, if it is; a page that the parent has at the same
+  /// PFN is found before.
+  mutating func storedLocation(of digest: PageDigest) throws -> PageLocation? {
     if let location = newPages.location(of: digest) { return location }
     guard !index.isEmpty, let location = try index.location(of: digest),
       try dataCheck.hasData(location.chunkID)

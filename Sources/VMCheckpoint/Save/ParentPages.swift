@@ -1,63 +1,236 @@
 import GRDB
+import Synchronization
 
-/// The parent snapshot's pages at the PFNs of one window: the first place to look for a page's
-/// content, because most of a VM's pages stay as they were. Reads extents and digests in order.
-final class ParentPages {
-  private var extents: ExtentReader
-  private let digestReader: DigestReader
+/// The parent snapshot's pages: the first place to look for a page's content, because most of a
+/// VM's pages stay as they were.
+///
+/// The coordinator reads them ahead of the windows, in order of PFN, while no commit is under way;
+/// workers compare windows with them by fingerprint and spare themselves SHA-256, and the
+/// coordinator the look-up, for pages that did not change.
+///
+/// ```
+///  PFN ──▶  dropped │ blocks in the ring: pages of windows under way, and ahead │ not loaded yet
+///                   ▲ drop(below:)                                             ▲ loadedEndPFN
+/// ```
+/// Who finds its window's end beyond what is loaded does without: a digest finds the page as well.
+/// Memory is fixed, whatever the guest's size.
+final class ParentPages: @unchecked Sendable {
+  /// PFNs in a block, as in a window.
+  private static let blockPageCount = RAMWindow.pageCapacity
+  /// 64 MiB of guest memory, twice what windows can be under way with: 0.8 MB.
+  private static let blockCapacity = 64
+
+  private let select: HotStatement
   private let digests: UnsafeMutablePointer<PageDigest>
-  /// 0: the parent's page is zero, or no RAM.
+  private let fingerprints: UnsafeMutablePointer<UInt64>
+  /// 0: the parent's page is zero, or no RAM, or its chunk has lost its data.
   private let locations: UnsafeMutablePointer<UInt64>
 
+  /// What threads share; the blocks before `nextBlock` are not written any more.
+  private struct Ring {
+    /// The first PFN of each block that is in the ring, ascending; block *n* is in the slot
+    /// `n % blockCapacity`.
+    var blockPFNs = [UInt64](repeating: 0, count: ParentPages.blockCapacity)
+    var firstBlock = 0
+    var nextBlock = 0
+    /// Every page of the parent below it is in the ring or was dropped.
+    var loadedEndPFN: UInt64 = 0
+  }
+
+  private let ring = Mutex(Ring())
+
   init(_ database: Database, snapshotID: Int64) throws {
-    extents = try ExtentReader(database, snapshotID: snapshotID)
-    digestReader = try DigestReader(database)
-    digests = .allocate(capacity: RAMWindow.pageCapacity + StoreFormat.chunkPageCapacity)
-    digests.initialize(
-      repeating: PageDigest(words: (0, 0, 0, 0)),
-      count: RAMWindow.pageCapacity + StoreFormat.chunkPageCapacity
+    // An extent may name a chunk that a broken disk has lost: its pages are stored anew.
+    select = try HotStatement(
+      database,
+      """
+      SELECT e.first_pfn, e.page_count, e.chunk_id, e.first_slot, c.digests, c.fingerprints
+        FROM ram_extent e JOIN chunk c ON c.id = e.chunk_id
+       WHERE e.snapshot_id = ?1 AND e.first_pfn >= ?2
+             AND EXISTS (SELECT 1 FROM chunk_data d WHERE d.chunk_id = e.chunk_id)
+       ORDER BY e.first_pfn
+      """
     )
-    locations = .allocate(capacity: RAMWindow.pageCapacity)
+    select.bind(snapshotID, at: 1)
+    let capacity = Self.blockCapacity * Self.blockPageCount
+    digests = .allocate(capacity: capacity)
+    digests.initialize(repeating: PageDigest(words: (0, 0, 0, 0)), count: capacity)
+    fingerprints = .allocate(capacity: capacity)
+    fingerprints.initialize(repeating: 0, count: capacity)
+    locations = .allocate(capacity: capacity)
+    locations.initialize(repeating: 0, count: capacity)
   }
 
   deinit {
     digests.deallocate()
+    fingerprints.deallocate()
     locations.deallocate()
   }
 
-  /// Loads what the parent has at the window's PFNs.
-  func load(_ window: RAMWindow) throws {
-    locations.initialize(repeating: 0, count: RAMWindow.pageCapacity)
-    // An extent that begins up to 15 pages before the window may reach into it.
-    let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
-    let firstPFN = window.firstPFN
-    extents.rewind(
-      toPFN: firstPFN < reach ? 0 : firstPFN - reach,
-      through: window.endPFN - 1
-    )
-    while let extent = try extents.next() {
-      let skipped = extent.firstPFN < firstPFN ? Int(firstPFN - extent.firstPFN) : 0
-      let count = Int(min(extent.endPFN, window.endPFN)) - Int(extent.firstPFN) - skipped
-      guard count > 0 else { continue }
-      let index = Int(extent.firstPFN) + skipped - Int(firstPFN)
-      guard
-        try digestReader.read(
-          extent.chunkID,
-          firstSlot: Int(extent.firstSlot) + skipped,
-          count: count,
-          into: digests + index
-        )
-      else { continue }
-      for offset in 0..<count {
-        locations[index + offset] = extent.location(at: skipped + offset).packed
+  // MARK: Workers
+
+  /// Notes in `window` which of its pages are the parent's, with their places and digests.
+  ///
+  /// - Returns: Whether all of the parent's pages at these PFNs were compared; else none was.
+  func match(_ window: RAMWindow, _ fingerprinter: PageFingerprinter) -> Bool {
+    guard copyCandidates(to: window) else { return false }
+    let base = UnsafeRawPointer(window.bytes.baseAddress!)
+    for index in 0..<window.pageCount where window.knownLocations[index] != 0 {
+      if window.isZero[index]
+        || fingerprinter.fingerprint(of: base + index * Page.byteCount)
+          != window.parentFingerprints[index]
+      {
+        window.knownLocations[index] = 0
+      }
+    }
+    return true
+  }
+
+  /// As ``match(_:_:)``, by digest: for a window that was scanned before its parent's pages were
+  /// loaded.
+  func matchDigests(_ window: RAMWindow) {
+    ring.withLock { ring in
+      forEachPage(of: window, in: ring) { index, page in
+        if locations[page] != 0, !window.isZero[index], digests[page] == window.digests[index] {
+          window.knownLocations[index] = locations[page]
+        }
       }
     }
   }
 
-  /// Where the parent has the page at `index` of the window, if that has `digest`.
+  private func copyCandidates(to window: RAMWindow) -> Bool {
+    ring.withLock { ring in
+      guard window.endPFN <= ring.loadedEndPFN else { return false }
+      forEachPage(of: window, in: ring) { index, page in
+        window.knownLocations[index] = locations[page]
+        window.parentFingerprints[index] = fingerprints[page]
+        window.digests[index] = digests[page]
+      }
+      return true
+    }
+  }
+
   @inline(__always)
-  func location(at index: Int, of digest: PageDigest) -> PageLocation? {
-    guard locations[index] != 0, digests[index] == digest else { return nil }
-    return PageLocation(packed: locations[index])
+  private func forEachPage(of window: RAMWindow, in ring: Ring, _ body: (Int, Int) -> Void) {
+    for block in ring.firstBlock..<ring.nextBlock {
+      let blockPFN = ring.blockPFNs[block % Self.blockCapacity]
+      let start = max(window.firstPFN, blockPFN)
+      let end = min(window.endPFN, blockPFN + UInt64(Self.blockPageCount))
+      guard start < end else { continue }
+      let page = (block % Self.blockCapacity) * Self.blockPageCount + Int(start - blockPFN)
+      let index = Int(start - window.firstPFN)
+      for offset in 0..<Int(end - start) { body(index + offset, page + offset) }
+    }
+  }
+
+  // MARK: Coordinator
+
+  /// Whether the parent's pages up to `endPFN` are in the ring.
+  func isLoaded(through endPFN: UInt64) -> Bool {
+    ring.withLock { endPFN <= $0.loadedEndPFN }
+  }
+
+  /// Drops the pages below `pfn`: no window will come there any more.
+  func drop(below pfn: UInt64) {
+    ring.withLock { ring in
+      while ring.firstBlock < ring.nextBlock,
+        ring.blockPFNs[ring.firstBlock % Self.blockCapacity] + UInt64(Self.blockPageCount) <= pfn
+      {
+        ring.firstBlock += 1
+      }
+      // Pages that were not loaded yet are dropped as well.
+      if ring.firstBlock == ring.nextBlock {
+        ring.loadedEndPFN = max(ring.loadedEndPFN, pfn - pfn % UInt64(Self.blockPageCount))
+      }
+    }
+  }
+
+  /// Whether ``loadAhead()`` has something to do that is worth a query.
+  var isLow: Bool {
+    ring.withLock {
+      $0.loadedEndPFN != .max && ($0.nextBlock - $0.firstBlock) * 4 <= Self.blockCapacity * 3
+    }
+  }
+
+  /// Reads the database until the ring is full or the parent ends.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` for extents that are impossible, or
+  ///   `DatabaseError`.
+  func loadAhead() throws {
+    let (start, first) = ring.withLock { ($0, $0.loadedEndPFN) }
+    guard first != .max else { return }
+    var loading = start
+    // An extent that begins up to 15 pages before may reach beyond.
+    let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
+    select.bind(Int64(clamping: first < reach ? 0 : first - reach), at: 2)
+    defer { select.reset() }
+    loading.loadedEndPFN = .max
+    var nextFreePFN: UInt64 = 0
+    while try select.step() {
+      guard
+        let extent = Extent(
+          firstPFN: select.int64(0),
+          pageCount: select.int64(1),
+          chunkID: select.int64(2),
+          firstSlot: select.int64(3)
+        ), extent.firstPFN >= nextFreePFN
+      else { throw Extent.damaged(firstPFN: select.int64(0)) }
+      nextFreePFN = extent.endPFN
+      if let fullPFN = load(extent, from: first, into: &loading) {
+        loading.loadedEndPFN = fullPFN
+        break
+      }
+    }
+    let loaded = loading
+    ring.withLock { ring in
+      // Nobody else changes it.
+      ring = loaded
+    }
+  }
+
+  /// Puts the pages of `extent` that are not below `first` into blocks of the ring, the row of the
+  /// extent being current.
+  ///
+  /// - Returns: The PFN up to which all is loaded, when there was no room for the rest.
+  private func load(_ extent: Extent, from first: UInt64, into loading: inout Ring) -> UInt64? {
+    select.withBlob(4) { digestBlob in
+      select.withBlob(5) { fingerprintBlob in
+        for index in 0..<Int(extent.pageCount) {
+          let pfn = extent.firstPFN + UInt64(index)
+          guard pfn >= first else { continue }
+          let blockPFN = pfn - pfn % UInt64(Self.blockPageCount)
+          if loading.nextBlock == loading.firstBlock
+            || loading.blockPFNs[(loading.nextBlock - 1) % Self.blockCapacity] != blockPFN
+          {
+            guard loading.nextBlock - loading.firstBlock < Self.blockCapacity else {
+              return blockPFN
+            }
+            let slot = loading.nextBlock % Self.blockCapacity
+            loading.blockPFNs[slot] = blockPFN
+            (locations + slot * Self.blockPageCount)
+              .update(repeating: 0, count: Self.blockPageCount)
+            loading.nextBlock += 1
+          }
+          let slot = Int(extent.firstSlot) + index
+          guard (slot + 1) * PageDigest.byteCount <= digestBlob.count,
+            (slot + 1) * PageFingerprinter.byteCount <= fingerprintBlob.count
+          else { continue }
+          let page =
+            ((loading.nextBlock - 1) % Self.blockCapacity) * Self.blockPageCount
+            + Int(pfn - blockPFN)
+          digests[page] = PageDigest(
+            loadingFrom: digestBlob.baseAddress! + slot * PageDigest.byteCount
+          )
+          fingerprints[page] = UInt64(
+            littleEndian: fingerprintBlob.loadUnaligned(
+              fromByteOffset: slot * PageFingerprinter.byteCount,
+              as: UInt64.self
+            )
+          )
+          locations[page] = extent.location(at: index).packed
+        }
+        return nil
+      }
+    }
   }
 }

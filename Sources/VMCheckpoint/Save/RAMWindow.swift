@@ -1,5 +1,5 @@
 /// Up to 1 MiB of consecutive guest pages on their way through a save: the unit in which RAM is
-/// read, scanned and hashed. Never crosses a memory region's border.
+/// read, scanned, compared with the parent's and hashed. Never crosses a memory region's border.
 ///
 /// The memory is allocated once and used for one window after another. Handed from thread to
 /// thread; whoever has it uses it alone.
@@ -11,6 +11,13 @@ final class RAMWindow: @unchecked Sendable {
   /// The digest of each page that is not zero; others are left as they were.
   let digests: UnsafeMutablePointer<PageDigest>
   let isZero: UnsafeMutablePointer<Bool>
+  /// Where pages are stored that ``ParentPages`` has found unchanged, packed; 0 for others. Their
+  /// digests are the parent's.
+  let knownLocations: UnsafeMutablePointer<UInt64>
+  /// What ``ParentPages`` compares with.
+  let parentFingerprints: UnsafeMutablePointer<UInt64>
+  /// Whether the parent's pages were compared with these.
+  var isMatched = false
 
   /// Windows count from 0 in ascending order of PFN.
   var sequence = 0
@@ -31,12 +38,18 @@ final class RAMWindow: @unchecked Sendable {
     )
     isZero = .allocate(capacity: Self.pageCapacity)
     isZero.initialize(repeating: true, count: Self.pageCapacity)
+    knownLocations = .allocate(capacity: Self.pageCapacity)
+    knownLocations.initialize(repeating: 0, count: Self.pageCapacity)
+    parentFingerprints = .allocate(capacity: Self.pageCapacity)
+    parentFingerprints.initialize(repeating: 0, count: Self.pageCapacity)
   }
 
   deinit {
     bytes.deallocate()
     digests.deallocate()
     isZero.deallocate()
+    knownLocations.deallocate()
+    parentFingerprints.deallocate()
   }
 
   var endPFN: UInt64 { firstPFN + UInt64(pageCount) }
@@ -47,27 +60,28 @@ final class RAMWindow: @unchecked Sendable {
     return UnsafeMutableRawBufferPointer(rebasing: bytes[start..<(start + Page.byteCount)])
   }
 
-  /// Finds zero pages.
-  ///
-  /// - Returns: The number of the others.
-  func findZeroPages() -> Int {
+  /// Finds zero pages; of the others it is not known yet where they are stored.
+  func findZeroPages() {
     let base = UnsafeRawPointer(bytes.baseAddress!)
-    var otherCount = 0
     for index in 0..<pageCount {
-      let zero = ZeroPage.isZero(base + index * Page.byteCount)
-      isZero[index] = zero
-      if !zero { otherCount += 1 }
+      isZero[index] = ZeroPage.isZero(base + index * Page.byteCount)
     }
-    return otherCount
+    knownLocations.update(repeating: 0, count: Self.pageCapacity)
+    isMatched = false
   }
 
-  /// Computes the digests of the pages that are not zero.
-  func computeDigests() {
+  /// Computes the digests of the pages that are neither zero nor known.
+  ///
+  /// - Returns: How many those are.
+  func computeDigests() -> Int {
     let base = UnsafeRawPointer(bytes.baseAddress!)
-    for index in 0..<pageCount where !isZero[index] {
+    var count = 0
+    for index in 0..<pageCount where !isZero[index] && knownLocations[index] == 0 {
       digests[index] = PageDigest(
         of: UnsafeRawBufferPointer(start: base + index * Page.byteCount, count: Page.byteCount)
       )
+      count += 1
     }
+    return count
   }
 }

@@ -4,7 +4,7 @@
 ///            free windows            scanned windows, in order
 ///   ┌──────────────────────┐      ┌──────────────────────────┐
 ///   ▼                      │      │                          ▼
-/// workers: read → substitute → scan → hash            coordinator: look up,
+/// workers: read → substitute → scan → match → hash    coordinator: look up,
 /// workers: compress ◀── chunks to compress ───────── pack, write to SQLite
 ///   │                                                        ▲
 ///   └────────── compressed chunks, in order ─────────────────┘
@@ -15,7 +15,7 @@
 /// for a chunk buffer, can always be served.
 ///
 /// While the committer waits for the disk, the coordinator goes on with windows, as long as those
-/// need nothing of the database, and chunks wait for it compressed.
+/// need nothing of the database (their pages are the parent's, or new), and chunks wait for it compressed.
 final class SaveExchange: @unchecked Sendable {
   /// What the coordinator is to do next.
   enum Event {
@@ -68,8 +68,18 @@ final class SaveExchange: @unchecked Sendable {
   private var failure: VMCheckpointError?
 
   private let clock: StageClock<SaveStage>
+  private let parent: ParentPages?
+  private let fingerprinter: PageFingerprinter
 
-  init(windowCount: Int, chunkCount: Int, clock: StageClock<SaveStage>) {
+  init(
+    windowCount: Int,
+    chunkCount: Int,
+    parent: ParentPages?,
+    fingerprinter: PageFingerprinter,
+    clock: StageClock<SaveStage>
+  ) {
+    self.parent = parent
+    self.fingerprinter = fingerprinter
     self.clock = clock
     freeWindows = (0..<windowCount).map { _ in RAMWindow() }
     freeChunks = (0..<chunkCount).map { _ in ChunkBuffer() }
@@ -83,7 +93,9 @@ final class SaveExchange: @unchecked Sendable {
       do throws(VMCheckpointError) {
         switch work {
         case .compress(let chunk):
-          clock.measure(.compress, byteCount: chunk.validPages.count) { chunk.compress() }
+          clock.measure(.compress, byteCount: chunk.validPages.count) {
+            chunk.compress(fingerprinter)
+          }
           finish(chunk)
         case .scan(let window):
           let hasRead = try read(window, reader, substitution)
@@ -105,8 +117,17 @@ final class SaveExchange: @unchecked Sendable {
     substitution.apply(to: window)
     let byteCount = window.pageCount * Page.byteCount
     clock.add(.read, seconds: MonotonicClock.nowSeconds - start, byteCount: byteCount)
-    let pageCount = clock.measure(.scan, byteCount: byteCount) { window.findZeroPages() }
-    clock.measure(.digest, byteCount: pageCount * Page.byteCount) { window.computeDigests() }
+    clock.measure(.scan, byteCount: byteCount) {
+      window.findZeroPages()
+      if let parent { window.isMatched = parent.match(window, fingerprinter) }
+    }
+    let hashStart = MonotonicClock.nowSeconds
+    let hashedPageCount = window.computeDigests()
+    clock.add(
+      .digest,
+      seconds: MonotonicClock.nowSeconds - hashStart,
+      byteCount: hashedPageCount * Page.byteCount
+    )
     return true
   }
 
@@ -150,21 +171,17 @@ final class SaveExchange: @unchecked Sendable {
   /// Waits for the next thing to do. Chunks come before windows, so that their buffers get free;
   /// but they need the database, and come later when a commit is under way.
   ///
-  /// - Parameters:
-  ///   - windowsNeedDatabase: Whether windows must wait for the commit as well.
-  ///   - patienceSeconds: How long to wait; `nil`: for as long as it takes.
+  /// - Parameter patienceSeconds: How long to wait; `nil`: for as long as it takes.
   /// - Returns: `nil` when there was nothing to do for that long.
   /// - Throws: The first worker's error, or the commit's.
-  func nextEvent(windowsNeedDatabase: Bool, patienceSeconds: Double?) throws -> Event? {
+  func nextEvent(patienceSeconds: Double?) throws -> Event? {
     let deadlineSeconds = patienceSeconds.map { MonotonicClock.nowSeconds + $0 }
     return try monitor.withLock { () throws -> Event? in
       while true {
         try throwFailures()
         let isCommitting = commit.isUnderWay
         if !isCommitting, let chunk = popCompressed() { return .compressed(chunk) }
-        if !isCommitting || !windowsNeedDatabase,
-          let window = scanned.removeValue(forKey: nextScanned)
-        {
+        if let window = scanned.removeValue(forKey: nextScanned) {
           nextScanned += 1
           return .scanned(window)
         }

@@ -22,6 +22,8 @@ struct SaveOperation {
 
   private let clock: StageClock<SaveStage>
   private let exchange: SaveExchange
+  private let fingerprinter: PageFingerprinter
+  private let parent: ParentPages?
   private let chunkWriter: ChunkWriter
   private var storer: PageStorer
   private var extents: ExtentWriter
@@ -53,11 +55,15 @@ struct SaveOperation {
     firstNewChunkID = nextChunkID
     lastWrittenChunkID = nextChunkID - 1
     chunkWriter = try ChunkWriter(database)
-    storer = try PageStorer(database, parentID: parentID)
+    storer = try PageStorer(database)
+    fingerprinter = try PageFingerprinter(database)
+    parent = try parentID.map { try ParentPages(database, snapshotID: $0) }
     extents = try ExtentWriter(database, snapshotID: snapshotID)
     exchange = SaveExchange(
       windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
       chunkCount: min(control.threadCount * 32 + 128, Self.maximumChunkCount),
+      parent: parent,
+      fingerprinter: fingerprinter,
       clock: clock
     )
     batch = try SaveBatch(database, exchange: exchange, clock: clock)
@@ -141,16 +147,16 @@ struct SaveOperation {
   }
 
   private mutating func coordinate() throws {
+    try parent?.loadAhead()
     while true {
       try control.cancellation.check()
       let event = try exchange.nextEvent(
-        windowsNeedDatabase: storer.needsDatabase,
         patienceSeconds: batch.isOpen ? Self.patienceSeconds : nil
       )
       switch event {
       case nil:
         // A source that pauses, such as a pipe, must not keep others from writing.
-        try batch.startCommit()
+        try startCommit()
       case .compressed(let chunk):
         try write(chunk)
         exchange.giveBack(chunk)
@@ -171,18 +177,22 @@ struct SaveOperation {
   }
 
   private mutating func store(_ window: RAMWindow) throws {
-    if storer.needsDatabase { try batch.awaitCommit() }
     freeingSeconds = 0
     let (start, before) = (MonotonicClock.nowSeconds, extents.storedPageCount)
-    try storer.begin(window)
+    try followParent(to: window)
     for index in 0..<window.pageCount where !window.isZero[index] {
-      // A page before may have filled a batch.
-      if batch.mayBeCommitting, storer.needsDatabase { try batch.awaitCommit() }
       let digest = window.digests[index]
       let pfn = window.firstPFN + UInt64(index)
-      let location =
-        try storer.storedLocation(of: digest, windowIndex: index)
-        ?? add(UnsafeRawPointer(window.page(index).baseAddress!), digest)
+      let location: PageLocation
+      if window.knownLocations[index] != 0 {
+        location = PageLocation(packed: window.knownLocations[index])
+      } else {
+        // A page before may have filled a batch.
+        if batch.mayBeCommitting, storer.needsDatabase { try batch.awaitCommit() }
+        location =
+          try storer.storedLocation(of: digest)
+          ?? add(UnsafeRawPointer(window.page(index).baseAddress!), digest)
+      }
       extents.add(pfn: pfn, at: location)
       ramDigester.add(pfn: pfn, digest: digest)
     }
@@ -192,6 +202,20 @@ struct SaveOperation {
       byteCount: Int(extents.storedPageCount - before) * Page.byteCount
     )
     if extents.pendingCount >= ExtentWriter.pendingLimit { try writeExtents() }
+  }
+
+  /// Keeps the parent's pages loaded ahead of the windows; for a window that came too early, looks
+  /// for unchanged pages now, so that what a save stores does not depend on who was faster.
+  private mutating func followParent(to window: RAMWindow) throws {
+    guard let parent else { return }
+    parent.drop(below: window.firstPFN)
+    if !window.isMatched {
+      try batch.awaitCommit()
+      if !parent.isLoaded(through: window.endPFN) { try parent.loadAhead() }
+      parent.matchDigests(window)
+    } else if parent.isLow, !batch.mayBeCommitting {
+      try parent.loadAhead()
+    }
   }
 
   /// Puts a page of new content into the open chunk.
@@ -254,7 +278,13 @@ struct SaveOperation {
       try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false)
     }
     batch.add(rowCount: rowCount)
-    if batch.isFull { try batch.startCommit() }
+    if batch.isFull { try startCommit() }
+  }
+
+  /// Lets the batch be committed, with the parent's pages loaded that windows will want meanwhile.
+  private mutating func startCommit() throws {
+    if let parent, parent.isLow, !batch.mayBeCommitting { try parent.loadAhead() }
+    try batch.startCommit()
   }
 
   // MARK: Overlay contents
@@ -270,7 +300,7 @@ struct SaveOperation {
       let contents = overlay.contents()
       guard !contents.isZero, locations[contents] == nil else { continue }
       let digest = contents.withUnsafeBytes { PageDigest(of: $0) }
-      if let location = try storer.storedLocation(of: digest, windowIndex: nil) {
+      if let location = try storer.storedLocation(of: digest) {
         locations[contents] = location
         continue
       }
@@ -291,7 +321,7 @@ struct SaveOperation {
   }
 
   private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
-    chunk.compress()
+    chunk.compress(fingerprinter)
     nextChunkID += 1
     try write(chunk)
   }

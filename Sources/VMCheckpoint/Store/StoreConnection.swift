@@ -272,8 +272,14 @@ enum StoreConnection {
         try database.execute(sql: migration.sql)
         if migration.version == 1 {
           try database.execute(
-            sql: "INSERT INTO store (id, uuid, created_at, created_by) VALUES (1, ?, ?, ?)",
-            arguments: [UniqueID.make(), UTCTime.now, VMCheckpointVersion.producer]
+            sql: """
+              INSERT INTO store (id, uuid, created_at, created_by, fingerprint_seed)
+              VALUES (1, ?, ?, ?, ?)
+              """,
+            arguments: [
+              UniqueID.make(), UTCTime.now, VMCheckpointVersion.producer,
+              Int64.random(in: .min ... .max),
+            ]
           )
         }
         try database.execute(

@@ -21,7 +21,7 @@ package struct ChunkProbe: Sendable {
         _ = buffer.append(page.baseAddress!, digest: PageDigest(of: page))
       }
     }
-    buffer.compress()
+    buffer.compress(PageFingerprinter(seed: 0))
     encoding = buffer.encoding == .lz4 ? "lz4" : "raw"
     stored = Array(buffer.stored[..<buffer.storedByteCount])
     digests = Array(buffer.digests[..<(buffer.pageCount * PageDigest.byteCount)])

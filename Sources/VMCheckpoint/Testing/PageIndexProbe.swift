@@ -97,13 +97,13 @@ package final class PageIndexProbe {
     insertChunk: (_ chunkID: Int64, _ digests: [UInt8]) throws -> Void
   ) throws -> (locations: [Entry], newPageCount: UInt64) {
     try queue.writeWithoutTransaction { database in
-      var storer = try PageStorer(database, parentID: nil, newPageCapacity: newPageCapacity)
+      var storer = try PageStorer(database, newPageCapacity: newPageCapacity)
       var chunkID = firstChunkID
       var open: [UInt8] = []
       var locations: [Entry] = []
       for bytes in digests {
         let digest = bytes.withUnsafeBytes { PageDigest(loadingFrom: $0.baseAddress!) }
-        var location = try storer.storedLocation(of: digest, windowIndex: nil)
+        var location = try storer.storedLocation(of: digest)
         if location == nil {
           if storer.mustFlush {
             try database.inTransaction(.immediate) {

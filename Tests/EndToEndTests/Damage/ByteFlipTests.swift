@@ -26,11 +26,11 @@ import VMCheckpointTestSupport
   @Test(arguments: 0..<4)
   func aFlippedByteIsFoundOrDoesNoHarm(part: Int) throws {
     var generator = TestGenerator(seed: UInt64(part))
-    let pageCount = original.count / 16384
+    let pageCount = original.count / 4096
     for _ in 0..<soakRounds(45) {
       // Half of the flips hit the first bytes of a database page, where its structure is.
-      let page = generator.int(0...(pageCount - 1)) * 16384
-      let offset = page + (generator.oneIn(2) ? generator.int(0...160) : generator.int(0...16383))
+      let page = generator.int(0...(pageCount - 1)) * 4096
+      let offset = page + (generator.oneIn(2) ? generator.int(0...160) : generator.int(0...4095))
       let bit = UInt8(1) << UInt8(generator.int(0...7))
       try writeFile(bench.storePath, original)
       try patchFile(bench.storePath, at: offset, [original[offset] ^ bit])
@@ -39,16 +39,16 @@ import VMCheckpointTestSupport
   }
 
   @Test func aFileThatWasCutIsFound() throws {
-    for share in [1, 100, 512, 4096, 16384, original.count / 2, original.count - 16384] {
+    for share in [1, 100, 512, 4096, 10000, original.count / 2, original.count - 4096] {
       try writeFile(bench.storePath, Array(original.prefix(share)))
       try expectHarmlessOrFound("cut to \(share) bytes", mustBeFound: true)
     }
   }
 
   @Test func aPageOfZerosIsFoundOrDoesNoHarm() throws {
-    for page in 0..<(original.count / 16384) {
+    for page in 0..<(original.count / 4096) {
       try writeFile(bench.storePath, original)
-      try patchFile(bench.storePath, at: page * 16384, [UInt8](repeating: 0, count: 16384))
+      try patchFile(bench.storePath, at: page * 4096, [UInt8](repeating: 0, count: 4096))
       try expectHarmlessOrFound("page \(page) is zero")
     }
   }

@@ -13,6 +13,14 @@ import VMCheckpointTestSupport
 
   @Test(arguments: [
     ("UPDATE chunk SET stored_bytes = stored_bytes + 1 WHERE id = 1", "stored bytes"),
+    (
+      "UPDATE chunk SET fingerprints = zeroblob(length(fingerprints)) WHERE id = 1",
+      "a wrong fingerprint for slot 0"
+    ),
+    (
+      "UPDATE chunk SET fingerprints = x'00' WHERE id = 1",
+      "a wrong number of fingerprints"
+    ),
     ("DELETE FROM store", "table store has no row"),
     ("UPDATE store SET uuid = 'x'||substr(uuid, 2)", "the store's UUID is none"),
     ("UPDATE store SET created_at = 'yesterday'", "the time at which the store was made is none"),

@@ -230,7 +230,7 @@ import VMCheckpointTestSupport
     let page = try bench.sql.integer(
       "SELECT min(pageno) FROM dbstat WHERE name = 'chunk_data' AND pagetype = 'leaf'"
     )
-    try patchFile(bench.storePath, at: (page - 1) * 16384, [UInt8](repeating: 0xff, count: 64))
+    try patchFile(bench.storePath, at: (page - 1) * 4096, [UInt8](repeating: 0xff, count: 64))
     let outcome = try bench.tool.run("verify", "--json")
     #expect(outcome.ending == .exit(65), "\(outcome)")
     let report = try outcome.jsonObject()

@@ -65,7 +65,7 @@ import VMCheckpointTestSupport
     ),
     ("snapshot_tag", ["snapshot_id", "key", "value"]),
     ("memory_region", ["snapshot_id", "gpa", "bytes", "file_offset", "name"]),
-    ("chunk", ["id", "page_count", "stored_bytes", "encoding", "digests"]),
+    ("chunk", ["id", "page_count", "stored_bytes", "encoding", "digests", "fingerprints"]),
     ("chunk_data", ["chunk_id", "data"]),
     ("ram_extent", ["snapshot_id", "first_pfn", "page_count", "chunk_id", "first_slot"]),
     ("page_index_run", ["id", "state", "entry_count", "fences"]),

@@ -178,10 +178,13 @@ private final class IndexFixture {
     try queue.write { database in
       try database.execute(
         sql: """
-          INSERT OR REPLACE INTO chunk (id, page_count, stored_bytes, encoding, digests)
-          VALUES (?, ?, 1, 'raw', ?)
+          INSERT OR REPLACE INTO chunk
+            (id, page_count, stored_bytes, encoding, digests, fingerprints)
+          VALUES (?, ?, 1, 'raw', ?, zeroblob(?))
           """,
-        arguments: [id, digests.count / 32, digests.withUnsafeBytes { Data($0) }]
+        arguments: [
+          id, digests.count / 32, digests.withUnsafeBytes { Data($0) }, digests.count / 4,
+        ]
       )
       try database.execute(
         sql: "INSERT OR REPLACE INTO chunk_data (chunk_id, data) VALUES (?, x'00')",

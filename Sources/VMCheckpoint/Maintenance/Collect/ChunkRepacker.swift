@@ -20,6 +20,7 @@ struct ChunkRepacker {
   private let chunkWriter: ChunkWriter
   private let chunkReader: ChunkReader
   private let decoder: LZ4FrameDecoder
+  private let fingerprinter: PageFingerprinter
   private let source = ChunkBuffer()
   private let target = ChunkBuffer()
   private var nextChunkID: Int64
@@ -41,6 +42,7 @@ struct ChunkRepacker {
     chunkWriter = try ChunkWriter(database)
     chunkReader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
+    fingerprinter = try PageFingerprinter(database)
     nextChunkID = try ChunkWriter.nextChunkID(database)
   }
 
@@ -166,7 +168,7 @@ struct ChunkRepacker {
   }
 
   private mutating func writeTarget() throws {
-    target.compress()
+    target.compress(fingerprinter)
     try chunkWriter.insert(target)
     newStoredByteCount += UInt64(target.storedByteCount)
     nextChunkID += 1

@@ -25,6 +25,7 @@ struct ChunkVerifier {
     var findings = Findings()
     let found = ProblemTable()
     let rowProblems = ProblemTable()
+    let fingerprinter = try PageFingerprinter(database)
     try WorkerPool<ChunkBuffer>.run(
       threadCount: control.threadCount,
       items: (0..<(control.threadCount * 8 + 16)).map { _ in ChunkBuffer() },
@@ -33,6 +34,8 @@ struct ChunkVerifier {
         return { chunk throws(VMCheckpointError) in
           if let problem = chunk.decompress(with: decoder, verifyingDigests: true) {
             found.add(chunk.chunkID, problem)
+          } else if let problem = chunk.fingerprintProblem(fingerprinter) {
+            rowProblems.add(chunk.chunkID, problem)
           }
         }
       },
@@ -99,7 +102,7 @@ struct ChunkVerifier {
   ) throws -> String? {
     do {
       if let problem = try reader.load(chunkID, into: chunk) { return problem }
-      if let problem = try reader.storedByteCountProblem(chunkID, chunk) {
+      if let problem = try reader.loadRest(chunkID, into: chunk) {
         rowProblems.add(chunkID, problem)
       }
       return nil

@@ -15,6 +15,8 @@ final class ChunkBuffer: @unchecked Sendable {
   let pages: UnsafeMutableRawBufferPointer
   /// 32 bytes a slot.
   let digests: UnsafeMutableRawBufferPointer
+  /// 8 bytes a slot, made by ``compress(_:)``.
+  let fingerprints: UnsafeMutableRawBufferPointer
   /// The stored form; its first `storedByteCount` bytes are valid.
   let stored: UnsafeMutableRawBufferPointer
 
@@ -29,6 +31,10 @@ final class ChunkBuffer: @unchecked Sendable {
       byteCount: StoreFormat.chunkPageCapacity * PageDigest.byteCount,
       alignment: 64
     )
+    fingerprints = .allocate(
+      byteCount: StoreFormat.chunkPageCapacity * PageFingerprinter.byteCount,
+      alignment: 64
+    )
     stored = .allocate(
       byteCount: LZ4ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity),
       alignment: 64
@@ -38,6 +44,7 @@ final class ChunkBuffer: @unchecked Sendable {
   deinit {
     pages.deallocate()
     digests.deallocate()
+    fingerprints.deallocate()
     stored.deallocate()
   }
 
@@ -86,10 +93,19 @@ final class ChunkBuffer: @unchecked Sendable {
     return PageLocation(chunkID: chunkID, slot: slot)
   }
 
-  /// Makes the stored form of the pages: an LZ4 frame, or the pages where those are no longer.
+  /// Makes the stored form of the pages: an LZ4 frame, or the pages where those are no longer; and
+  /// their fingerprints.
   ///
   /// - Precondition: There is a page.
-  func compress() {
+  func compress(_ fingerprinter: PageFingerprinter) {
+    for slot in 0..<pageCount {
+      fingerprints.storeBytes(
+        of: fingerprinter.fingerprint(of: page(slot).baseAddress!).littleEndian,
+        toByteOffset: slot * PageFingerprinter.byteCount,
+        as: UInt64.self
+      )
+    }
+
     let raw = UnsafeRawBufferPointer(validPages)
     let frameByteCount = LZ4ChunkFrame.compress(raw, into: stored)
     if frameByteCount < raw.count {
@@ -100,6 +116,20 @@ final class ChunkBuffer: @unchecked Sendable {
       storedByteCount = raw.count
       stored.copyMemory(from: raw)
     }
+  }
+
+  /// What is wrong with the fingerprints of the pages, if anything is.
+  func fingerprintProblem(_ fingerprinter: PageFingerprinter) -> String? {
+    for slot in 0..<pageCount {
+      let stored = fingerprints.loadUnaligned(
+        fromByteOffset: slot * PageFingerprinter.byteCount,
+        as: UInt64.self
+      )
+      if UInt64(littleEndian: stored) != fingerprinter.fingerprint(of: page(slot).baseAddress!) {
+        return "its row has a wrong fingerprint for slot \(slot)"
+      }
+    }
+    return nil
   }
 
   /// Makes the pages from the stored form.

@@ -9,7 +9,8 @@ struct ChunkWriter {
     insertChunk = try HotStatement(
       database,
       """
-      INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests) VALUES (?, ?, ?, ?, ?)
+      INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests, fingerprints)
+      VALUES (?, ?, ?, ?, ?, ?)
       """
     )
     insertData = try HotStatement(
@@ -42,6 +43,12 @@ struct ChunkWriter {
       ),
       at: 5
     )
+    insertChunk.bind(
+      UnsafeRawBufferPointer(
+        rebasing: chunk.fingerprints[..<(chunk.pageCount * PageFingerprinter.byteCount)]
+      ),
+      at: 6
+    )
     try insertChunk.run()
     insertData.bind(chunk.chunkID, at: 1)
     insertData.bind(UnsafeRawBufferPointer(rebasing: chunk.stored[..<chunk.storedByteCount]), at: 2)
@@ -57,25 +64,34 @@ struct ChunkReader {
     select = try HotStatement(
       database,
       """
-      SELECT c.page_count, c.encoding, c.digests, d.data, c.stored_bytes
+      SELECT c.page_count, c.encoding, c.digests, d.data, c.stored_bytes, c.fingerprints
         FROM chunk c JOIN chunk_data d ON d.chunk_id = c.id WHERE c.id = ?
       """
     )
   }
 
-  /// Loads the stored form and the digests of a chunk into `buffer`.
+  /// Loads what reading a chunk does not need into `buffer`, which the chunk was loaded into: the
+  /// fingerprints, which saves rely on.
   ///
-  /// What is wrong with the length that the row of the chunk loaded into `buffer` states; reading
-  /// does not need it, and space counts rely on it.
-  ///
+  /// - Returns: What is wrong with these, or with the length that the row states, which space counts
+  ///   rely on.
   /// - Throws: `DatabaseError`.
-  func storedByteCountProblem(_ chunkID: Int64, _ buffer: ChunkBuffer) throws -> String? {
+  func loadRest(_ chunkID: Int64, into buffer: ChunkBuffer) throws -> String? {
     select.bind(chunkID, at: 1)
     defer { select.reset() }
-    guard try select.step(), select.int64(4) != Int64(buffer.storedByteCount) else { return nil }
+    guard try select.step() else { return nil }
+    let hasFingerprints = select.withBlob(5) { blob in
+      guard blob.count == buffer.pageCount * PageFingerprinter.byteCount else { return false }
+      buffer.fingerprints.copyMemory(from: blob)
+      return true
+    }
+    guard hasFingerprints else { return "its row has a wrong number of fingerprints" }
+    guard select.int64(4) != Int64(buffer.storedByteCount) else { return nil }
     return "its row says \(select.int64(4)) stored bytes, and there are \(buffer.storedByteCount)"
   }
 
+  /// Loads the stored form and the digests of a chunk into `buffer`.
+  ///
   /// - Returns: `nil` when that went well, else what is wrong with the chunk.
   /// - Throws: `DatabaseError`.
   func load(_ chunkID: Int64, into buffer: ChunkBuffer) throws -> String? {

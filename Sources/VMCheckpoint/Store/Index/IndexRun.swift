@@ -3,10 +3,10 @@ import Foundation
 import GRDB
 
 /// A sorted run of the page index: its number and the first prefix of each of its blocks, which
-/// is all of a run that stays in memory (8 bytes per 1000 pages).
+/// is all of a run that stays in memory (8 bytes per 250 pages).
 struct IndexRun: Sendable {
   /// Entries in a block: with its row's header a block fills one database page.
-  static let entriesPerBlock = 1000
+  static let entriesPerBlock = 250
 
   /// A run's blocks have the ids `id * blocksPerRun ..< (id + 1) * blocksPerRun`.
   static let blocksPerRun: Int64 = 1 << 24
