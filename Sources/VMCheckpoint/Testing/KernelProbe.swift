@@ -20,7 +20,7 @@ package final class KernelProbe {
     digests = dataPageIndices.map { PageDigest(of: Self.page($0, of: ram)) }
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress()
+      chunk.compress(PageFingerprinter(seed: 0))
       stored.append((chunk.encoding, Array(chunk.stored[..<chunk.storedByteCount])))
     }
   }
@@ -64,7 +64,7 @@ package final class KernelProbe {
     var byteCount = 0
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress()
+      chunk.compress(PageFingerprinter(seed: 0))
       byteCount += chunk.storedByteCount
     }
     return byteCount
