@@ -78,12 +78,19 @@ final class SaveExchange: @unchecked Sendable {
   // MARK: Workers
 
   /// A worker's loop, until the exchange is closed or a worker failed.
-  func work(reader: any RAMReader, substitution: UnderlaySubstitution) {
+  func work(
+    reader: any RAMReader,
+    substitution: UnderlaySubstitution,
+    compression: ChunkCompression
+  ) {
+    let compressor = ChunkCompressor(compression.effort)
     while let work = takeWork() {
       do throws(VMCheckpointError) {
         switch work {
         case .compress(let chunk):
-          clock.measure(.compress, byteCount: chunk.validPages.count) { chunk.compress() }
+          clock.measure(.compress, byteCount: chunk.validPages.count) {
+            chunk.compress(with: compressor)
+          }
           finish(chunk)
         case .scan(let window):
           let hasRead = try read(window, reader, substitution)

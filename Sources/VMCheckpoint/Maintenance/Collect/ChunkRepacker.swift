@@ -22,6 +22,7 @@ struct ChunkRepacker {
   private let decoder: LZ4FrameDecoder
   private let source = ChunkBuffer()
   private let target = ChunkBuffer()
+  private let compressor = ChunkCompressor(ChunkCompression.default.effort)
   private var nextChunkID: Int64
   private var newEntries: [IndexEntry] = []
   private var newStoredByteCount: UInt64 = 0
@@ -166,7 +167,7 @@ struct ChunkRepacker {
   }
 
   private mutating func writeTarget() throws {
-    target.compress()
+    target.compress(with: compressor)
     try chunkWriter.insert(target)
     newStoredByteCount += UInt64(target.storedByteCount)
     nextChunkID += 1

@@ -22,6 +22,8 @@ final class ChunkBuffer: @unchecked Sendable {
   var pageCount = 0
   var encoding = ChunkEncoding.raw
   var storedByteCount = 0
+  /// Whether `optimize` makes it, and need not make it again.
+  var isOptimized = false
 
   init() {
     pages = .allocate(byteCount: StoreFormat.chunkByteCapacity, alignment: Page.byteCount)
@@ -89,9 +91,10 @@ final class ChunkBuffer: @unchecked Sendable {
   /// Makes the stored form of the pages: an LZ4 frame, or the pages where those are no longer.
   ///
   /// - Precondition: There is a page.
-  func compress() {
+  func compress(with compressor: ChunkCompressor) {
     let raw = UnsafeRawBufferPointer(validPages)
-    let frameByteCount = LZ4ChunkFrame.compress(raw, into: stored)
+    let frameByteCount =
+      compressor.isActive ? LZ4ChunkFrame.compress(raw, into: stored, with: compressor) : raw.count
     if frameByteCount < raw.count {
       encoding = .lz4
       storedByteCount = frameByteCount

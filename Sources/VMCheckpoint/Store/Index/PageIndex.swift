@@ -29,18 +29,29 @@ struct PageIndex {
   ///
   /// - Complexity: One block read and a binary search for each run, and a row read for each entry
   ///   with the digest's prefix.
-  func location(of digest: PageDigest) throws -> PageLocation? {
+  ///
+  /// - Parameter isWanted: Whether a location will do.
+  func location(
+    of digest: PageDigest,
+    where isWanted: (PageLocation) -> Bool = { _ in true }
+  ) throws -> PageLocation? {
     for run in runs {
       var block = run.firstBlock(for: digest.prefix)
       while block < run.fences.count, run.fences[block] <= digest.prefix {
-        if let location = try search(run.blockID(block), for: digest) { return location }
+        if let location = try search(run.blockID(block), for: digest, where: isWanted) {
+          return location
+        }
         block += 1
       }
     }
     return nil
   }
 
-  private func search(_ blockID: Int64, for digest: PageDigest) throws -> PageLocation? {
+  private func search(
+    _ blockID: Int64,
+    for digest: PageDigest,
+    where isWanted: (PageLocation) -> Bool
+  ) throws -> PageLocation? {
     selectBlock.bind(blockID, at: 1)
     defer { selectBlock.reset() }
     guard try selectBlock.step() else { return nil }
@@ -53,7 +64,9 @@ struct PageIndex {
       while index < count {
         let entry = IndexEntry(loadingFrom: base + index * IndexEntry.byteCount)
         guard entry.prefix == digest.prefix else { return nil }
-        if entry.location.chunkID > 0, try digests.matches(entry.location, digest) {
+        if entry.location.chunkID > 0, isWanted(entry.location),
+          try digests.matches(entry.location, digest)
+        {
           return entry.location
         }
         index += 1
