@@ -60,6 +60,7 @@ CREATE TABLE chunk (
   page_count   INTEGER NOT NULL CHECK (page_count BETWEEN 1 AND 16),
   stored_bytes INTEGER NOT NULL CHECK (stored_bytes > 0),
   encoding     TEXT    NOT NULL CHECK (encoding IN ('lz4', 'raw')),
+  optimized    INTEGER NOT NULL DEFAULT 0 CHECK (optimized IN (0, 1)),
   digests      BLOB    NOT NULL CHECK (length(digests) = 32 * page_count),
   fingerprints BLOB    NOT NULL CHECK (length(fingerprints) = 8 * page_count)
 ) STRICT;

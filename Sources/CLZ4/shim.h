@@ -4,3 +4,4 @@
  * liblz4's. */
 #include <lz4.h>
 #include <lz4frame.h>
+#include <lz4hc.h>

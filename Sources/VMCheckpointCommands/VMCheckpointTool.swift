@@ -61,7 +61,8 @@ public struct VMCheckpointTool: ParsableCommand {
       CommandGroup(
         name: "Look after a store",
         subcommands: [
-          TagCommand.self, DeleteCommand.self, GcCommand.self, VerifyCommand.self,
+          TagCommand.self, DeleteCommand.self, GcCommand.self, OptimizeCommand.self,
+          VerifyCommand.self,
         ]
       ),
     ]

@@ -88,13 +88,18 @@ final class SaveExchange: @unchecked Sendable {
   // MARK: Workers
 
   /// A worker's loop, until the exchange is closed or a worker failed.
-  func work(reader: any RAMReader, substitution: UnderlaySubstitution) {
+  func work(
+    reader: any RAMReader,
+    substitution: UnderlaySubstitution,
+    compression: ChunkCompression
+  ) {
+    let compressor = ChunkCompressor(compression.effort)
     while let work = takeWork() {
       do throws(VMCheckpointError) {
         switch work {
         case .compress(let chunk):
           clock.measure(.compress, byteCount: chunk.validPages.count) {
-            chunk.compress(fingerprinter)
+            chunk.compress(with: compressor, fingerprinter)
           }
           finish(chunk)
         case .scan(let window):

@@ -132,8 +132,9 @@ struct SaveOperation {
 
   private mutating func storeRAM() throws {
     let (exchange, reader, substitution) = (exchange, prepared.reader, prepared.substitution)
+    let compression = prepared.request.compression
     let workers = try WorkerThreads(count: control.threadCount) {
-      exchange.work(reader: reader, substitution: substitution)
+      exchange.work(reader: reader, substitution: substitution, compression: compression)
     }
     // Without a thread to spare the coordinator commits itself.
     let committer = try? WorkerThreads(count: 1) { exchange.makeCommits() }
@@ -330,7 +331,7 @@ struct SaveOperation {
   }
 
   private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
-    chunk.compress(fingerprinter)
+    chunk.compress(with: ChunkCompressor(prepared.request.compression.effort), fingerprinter)
     nextChunkID += 1
     try write(chunk)
   }

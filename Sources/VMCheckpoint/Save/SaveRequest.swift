@@ -105,6 +105,9 @@ public struct SaveRequest: Sendable {
   /// In the order in which the VMM wants them back.
   public var deviceStates: [DeviceState]
 
+  /// How pages that are new are compressed.
+  public var compression: ChunkCompression
+
   /// Makes one with these values.
   public init(
     input: RAMInput,
@@ -114,7 +117,8 @@ public struct SaveRequest: Sendable {
     parent: ParentChoice = .newestOfSameVM,
     tags: [String: String] = [:],
     overlays: OverlayDocument = OverlayDocument(guestOSID: nil, records: []),
-    deviceStates: [DeviceState] = []
+    deviceStates: [DeviceState] = [],
+    compression: ChunkCompression = .default
   ) {
     self.input = input
     self.layout = layout
@@ -124,6 +128,7 @@ public struct SaveRequest: Sendable {
     self.tags = tags
     self.overlays = overlays
     self.deviceStates = deviceStates
+    self.compression = compression
   }
 }
 
@@ -155,6 +160,9 @@ public struct SaveResult: Sendable, Codable, Hashable {
   public var overlayCount: Int
   /// How many device states the snapshot has.
   public var deviceStateCount: Int
+
+  /// How the new pages were compressed.
+  public var compression: ChunkCompression
 
   /// The snapshot's digest, in hexadecimal: equal for snapshots that hold the same RAM, overlays
   /// and device state.

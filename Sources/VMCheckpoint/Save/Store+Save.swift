@@ -105,6 +105,7 @@ extension Store {
           newStoredByteCount: totals.newStoredByteCount,
           overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },
           deviceStateCount: prepared.request.deviceStates.count,
+          compression: prepared.request.compression,
           digest: hexadecimal(totals.digest),
           durationSeconds: MonotonicClock.nowSeconds - start,
           stages: clock.times

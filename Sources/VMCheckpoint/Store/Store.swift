@@ -9,7 +9,8 @@ import GRDB
 /// The operations stand in extensions beside their code: ``save(_:control:)``,
 /// ``restore(_:control:)``, ``snapshots(vm:tags:)``, ``diff(_:_:maximumRangeCount:control:)``,
 /// ``answer(_:arguments:control:)``, ``map(of:maximumCellCount:control:)``,
-/// ``delete(_:control:)``, ``collectGarbage(dryRun:control:)``, ``verify(_:control:)`` and more.
+/// ``delete(_:control:)``, ``collectGarbage(dryRun:control:)``, ``optimize(control:)``,
+/// ``verify(_:control:)`` and more.
 public final class Store: Sendable {
   /// As it was given to ``open(at:)``.
   public let path: String

@@ -12,7 +12,7 @@ package struct ChunkProbe: Sendable {
   }
 
   /// Makes a chunk of up to 16 pages.
-  package init(pages: [UInt8]) throws {
+  package init(pages: [UInt8], compression: ChunkCompression = .default) throws {
     let buffer = ChunkBuffer()
     buffer.begin(chunkID: 1)
     pages.withUnsafeBytes { bytes in
@@ -21,7 +21,7 @@ package struct ChunkProbe: Sendable {
         _ = buffer.append(page.baseAddress!, digest: PageDigest(of: page))
       }
     }
-    buffer.compress(PageFingerprinter(seed: 0))
+    buffer.compress(with: ChunkCompressor(compression.effort), PageFingerprinter(seed: 0))
     encoding = buffer.encoding == .lz4 ? "lz4" : "raw"
     stored = Array(buffer.stored[..<buffer.storedByteCount])
     digests = Array(buffer.digests[..<(buffer.pageCount * PageDigest.byteCount)])

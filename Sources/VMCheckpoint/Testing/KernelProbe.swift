@@ -7,6 +7,7 @@ package final class KernelProbe {
   /// The indices of the pages that are not zero.
   package let dataPageIndices: [Int]
   private let chunk = ChunkBuffer()
+  private let compressor = ChunkCompressor(ChunkCompression.default.effort)
   private let decoder: LZ4FrameDecoder
   private let digests: [PageDigest]
   private var stored: [(encoding: ChunkEncoding, bytes: [UInt8])] = []
@@ -20,7 +21,7 @@ package final class KernelProbe {
     digests = dataPageIndices.map { PageDigest(of: Self.page($0, of: ram)) }
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress(PageFingerprinter(seed: 0))
+      chunk.compress(with: compressor, PageFingerprinter(seed: 0))
       stored.append((chunk.encoding, Array(chunk.stored[..<chunk.storedByteCount])))
     }
   }
@@ -64,7 +65,7 @@ package final class KernelProbe {
     var byteCount = 0
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress(PageFingerprinter(seed: 0))
+      chunk.compress(with: compressor, PageFingerprinter(seed: 0))
       byteCount += chunk.storedByteCount
     }
     return byteCount

@@ -2,6 +2,7 @@ public import ArgumentParser
 public import VMCheckpoint
 
 // Each takes its raw values, which ArgumentParser lists in help and errors.
+extension ChunkCompression: ExpressibleByArgument {}
 extension CPUVendor: ExpressibleByArgument {}
 extension HypercallVariant: ExpressibleByArgument {}
 extension OverlayFormat: ExpressibleByArgument {}

@@ -24,7 +24,8 @@ extension SaveCommand {
       vm: vm,
       parent: parent,
       tags: tags,
-      overlays: try readOverlays(source: source, in: session)
+      overlays: try readOverlays(source: source, in: session),
+      compression: compression
     )
   }
 

@@ -111,6 +111,9 @@ struct SaveCommand: VerbCommand {
   @Flag(name: .long, help: "With 'qemu:', do not let the VM go on when it is saved.")
   var leaveStopped = false
 
+  @Option(name: .long, help: "How hard to compress pages that are new.")
+  var compression = ChunkCompression.default
+
   @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var timingOptions: TimingOptions
   @OptionGroup var common: CommonOptions

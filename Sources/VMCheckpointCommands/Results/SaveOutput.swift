@@ -12,6 +12,7 @@ struct SaveOutput: CommandOutput, Hashable {
   var newStoredBytes: UInt64
   var overlayCount: Int
   var deviceStateCount: Int
+  var compression: ChunkCompression
   var digest: String
   var durationSeconds: Double
   @Nullable var pausedSeconds: Double?
@@ -28,7 +29,7 @@ struct SaveOutput: CommandOutput, Hashable {
     case newStoredBytes = "new_stored_bytes"
     case overlayCount = "overlay_count"
     case deviceStateCount = "device_state_count"
-    case digest
+    case compression, digest
     case durationSeconds = "duration_seconds"
     case pausedSeconds = "paused_seconds"
     case stages, warnings
@@ -45,6 +46,7 @@ struct SaveOutput: CommandOutput, Hashable {
     newStoredBytes = result.newStoredByteCount
     overlayCount = result.overlayCount
     deviceStateCount = result.deviceStateCount
+    compression = result.compression
     digest = result.digest
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
     pausedSeconds = result.pausedSeconds.map(HumanReadable.milliseconds)

@@ -52,6 +52,10 @@ package struct RenderedResult: Hashable, Sendable {
     self.init(output: GcOutput(collected: CollectOutput(result), warnings: warnings))
   }
 
+  package init(_ result: OptimizeResult, warnings: [String] = []) {
+    self.init(output: OptimizeOutput(result, warnings: warnings))
+  }
+
   package init(_ report: VerifyReport, warnings: [String] = []) {
     self.init(output: VerifyOutput(report, warnings: warnings))
   }

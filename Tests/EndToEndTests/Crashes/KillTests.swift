@@ -163,6 +163,54 @@ import VMCheckpointTestSupport
     #expect(killed >= Self.rounds / 6, "only \(killed) of \(Self.rounds) were killed")
   }
 
+  /// A round's copies may be named by some extents and not yet by others.
+  @Test func aKilledOptimizeDoesNoHarmAndTheNextGoesOn() throws {
+    var generator = TestGenerator(seed: 6)
+    // Much to write, and much to compress.
+    let pages = (0..<6000).map { index in
+      index % 3 == 0 ? generator.compressiblePage() : generator.incompressiblePage()
+    }
+    var snapshots = [("base", base)]
+    for number in 0..<4 {
+      // Each without some pages that the one before has, and at other places.
+      let ram = pages[(number * 500)..<(4000 + number * 500)].flatMap { $0 }
+      try bench.save("s\(number)", ram, "--vm", "vm\(number % 2)")
+      snapshots.append(("s\(number)", ram))
+    }
+    // A chunk with dead pages.
+    try bench.tool.succeed("delete", "s1")
+    snapshots.remove(at: 2)
+    let pristine = try readFile(bench.storePath)
+    let killed = try killRepeatedly(
+      ["optimize"],
+      seed: 5,
+      prepare: {
+        unlink(bench.storePath + "-journal")
+        try writeFile(bench.storePath, pristine)
+      },
+      check: { wasKilled, round in
+        try expectSoundNow(round)
+        guard round % 3 != 1 else { return }
+        // A save in between may name old copies and new ones.
+        if round % 2 == 0 {
+          try bench.save("later", snapshots[2].1, "--vm", "later")
+        }
+        let again = try bench.tool.json("optimize")
+        #expect(wasKilled || again["rewritten_chunks"] as? Int == 0, "round \(round)")
+        #expect(
+          try bench.sql.integer("SELECT count(*) FROM chunk WHERE optimized = 0") == 0,
+          "round \(round)"
+        )
+        // No page twice, and none that nobody names.
+        let (stored, named) = try bench.sql.pageCounts()
+        #expect(stored == named, "round \(round): \(stored) pages are stored, \(named) named")
+        let later = round % 2 == 0 ? [("later", snapshots[2].1)] : []
+        try expectSound(bench, snapshots + later, "round \(round)")
+      }
+    )
+    #expect(killed >= Self.rounds / 6, "only \(killed) of \(Self.rounds) were killed")
+  }
+
   /// The first save makes the store; killed there, the next save must not find a stranger's file.
   @Test func aStoreWhoseMakerIsKilledCanStillBeMade() throws {
     var generator = TestGenerator(seed: 5)

@@ -110,7 +110,7 @@ import VMCheckpointTestSupport
     #expect(interrupted >= Self.rounds / 6, "only \(interrupted) of \(Self.rounds)")
   }
 
-  @Test(arguments: [["gc"], ["delete", "victim"], ["verify"]])
+  @Test(arguments: [["gc"], ["delete", "victim"], ["verify"], ["optimize"]])
   func anInterruptedOperationLeavesASoundStore(arguments: [String]) throws {
     var generator = TestGenerator(seed: 4)
     let ram = incompressibleRAM(8000, seed: 4)

@@ -132,7 +132,7 @@ import VMCheckpointTestSupport
 }
 
 /// A tmpfs of 4 MiB, unmounted when the object goes away.
-private final class SmallFileSystem {
+final class SmallFileSystem {
   static let canMount: Bool = (try? SmallFileSystem()) != nil
 
   private let directory: TemporaryDirectory

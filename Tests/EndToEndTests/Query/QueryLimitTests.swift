@@ -13,7 +13,8 @@ import VMCheckpointTestSupport
       """
       PRAGMA synchronous = OFF;
       WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 50000)
-      INSERT INTO chunk SELECT 1000 + i, 16, 20000, 'lz4', randomblob(512), randomblob(128) FROM n;
+      INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests, fingerprints)
+        SELECT 1000 + i, 16, 20000, 'lz4', randomblob(512), randomblob(128) FROM n;
       INSERT INTO snapshot (uuid, name, vm, parent_id, state, started_at, completed_at, source,
         producer, ram_bytes, stored_pages, ram_digest, digest)
       SELECT '0000000' || v.n || substr(s.uuid, 9), 'big/' || v.n, 'big', s.id, 'complete', s.started_at,

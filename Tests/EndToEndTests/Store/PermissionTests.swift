@@ -43,7 +43,7 @@ import VMCheckpointTestSupport
       expectSuccess(try runUnprivileged("show", "a"))
       let restored = try runUnprivileged("restore", "a", "-o", "-")
       #expect(restored.standardOutput == ram)
-      for arguments in [["gc"], ["delete", "a"], ["tag", "a", "k=v"]] {
+      for arguments in [["gc"], ["optimize"], ["delete", "a"], ["tag", "a", "k=v"]] {
         let outcome = try runUnprivileged(arguments)
         expectFailure(outcome, 77, "store \"\(path)\" is read-only; \(Self.readOnly)")
       }
@@ -72,7 +72,9 @@ import VMCheckpointTestSupport
       expectSuccess(try runUnprivileged("list"))
       expectSuccess(try runUnprivileged("verify"))
       #expect(try runUnprivileged("restore", "a", "-o", "-").standardOutput == ram)
-      for arguments in [["gc"], ["delete", "a"], ["tag", "a", "k=v"], ["save", source]] {
+      for arguments in [
+        ["gc"], ["optimize"], ["delete", "a"], ["tag", "a", "k=v"], ["save", source],
+      ] {
         let outcome = try runUnprivileged(arguments)
         #expect(outcome.ending == .exit(77), "\(outcome)")
         #expect(outcome.standardError.hasSuffix("; \(Self.readOnly)\n"))

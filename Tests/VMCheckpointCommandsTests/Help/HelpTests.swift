@@ -7,6 +7,7 @@ import VMCheckpointCommands
     "save": HelpTexts.save, "restore": HelpTexts.restore, "list": HelpTexts.list,
     "show": HelpTexts.show, "diff": HelpTexts.diff, "stats": HelpTexts.stats,
     "tag": HelpTexts.tag, "delete": HelpTexts.delete, "gc": HelpTexts.gc,
+    "optimize": HelpTexts.optimize,
     "verify": HelpTexts.verify, "query": HelpTexts.query, "sql": HelpTexts.sql,
     "map": HelpTexts.map, "overlays": HelpTexts.overlays,
   ]

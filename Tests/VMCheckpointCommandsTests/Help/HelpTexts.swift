@@ -66,6 +66,8 @@ enum HelpTexts {
       delete                  Delete snapshots and free what only they used.
       gc                      Free what no snapshot uses and return space to the
                               file system.
+      optimize                Compress harder, order pages for restores, and shrink
+                              the file.
       verify                  Check stored data, and name what is damaged.
 
       See 'vmckpt help <subcommand>' for detailed help.
@@ -125,6 +127,9 @@ enum HelpTexts {
       --ram-size <size>       With --qemu-machine, the guest's RAM; needed with '-'.
       --leave-stopped         With 'qemu:', do not let the VM go on when it is
                               saved.
+      --compression <compression>
+                              How hard to compress pages that are new. (values:
+                              none, fast, default, high; default: default)
       --threads <n>           Worker threads, at most 16. (default: one a core)
       --timing                Show how long each stage of the work took.
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
@@ -403,6 +408,33 @@ enum HelpTexts {
 
     OPTIONS:
       --dry-run               Only tell what would be freed.
+      --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
+      --json                  Print one JSON document instead of text.
+      --no-progress           Show no progress bar, even on a terminal.
+      --version               Show the version.
+      -h, --help              Show help information.
+
+    """
+
+  static let optimize = """
+    OVERVIEW: Compress harder, order pages for restores, and shrink the file.
+
+    Compresses with LZ4-HC what no optimize has compressed before, with the pages
+    of each VM's newest snapshot in the order in which a restore reads them. Pages
+    that no snapshot names are left out. Takes up to a GiB of free space for a
+    while.
+
+    It can be interrupted at any time; what it has done stays done, and the next
+    run goes on. Others may read meanwhile; saves wait for some seconds.
+
+    EXAMPLES:
+      vmckpt optimize
+      nice vmckpt optimize --threads 1
+
+    USAGE: vmckpt optimize [--threads <n>] [<options>]
+
+    OPTIONS:
+      --threads <n>           Worker threads, at most 16. (default: one a core)
       --store <path>          The store. (default: $VMCKPT_STORE, else ./vmckpt.db)
       --json                  Print one JSON document instead of text.
       --no-progress           Show no progress bar, even on a terminal.

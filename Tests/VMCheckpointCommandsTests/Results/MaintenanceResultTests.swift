@@ -2,7 +2,7 @@ import Testing
 import VMCheckpoint
 import VMCheckpointCommands
 
-/// What `delete`, `gc` and `verify` print.
+/// What `delete`, `gc`, `optimize` and `verify` print.
 @Suite struct MaintenanceResultTests {
   private static func collected(dryRun: Bool) -> String {
     """
@@ -43,6 +43,60 @@ import VMCheckpointCommands
           File        512.0 KiB, was 1.0 MiB
 
         """
+    )
+  }
+
+  private static func optimized(unreadable: Int) -> String {
+    """
+    {"rewrittenChunkCount": 1200, "newChunkCount": 1150, "storedPageCount": 18400,
+     "droppedPageCount": 31, "unreadableChunkCount": \(unreadable),
+     "storedByteCountBefore": 41943040, "storedByteCountAfter": 36700160,
+     "extentCountBefore": 3200, "extentCountAfter": 3100, "fileByteCountBefore": 52428800,
+     "fileByteCountAfter": 41943040, "durationSeconds": 2.34567}
+    """
+  }
+
+  @Test func optimize() throws {
+    let done: OptimizeResult = try result(Self.optimized(unreadable: 0))
+    #expect(
+      RenderedResult(done, warnings: ["w"]).json == """
+        {
+          "dropped_pages": 31,
+          "duration_seconds": 2.346,
+          "extents_after": 3100,
+          "extents_before": 3200,
+          "file_bytes_after": 41943040,
+          "file_bytes_before": 52428800,
+          "new_chunks": 1150,
+          "rewritten_chunks": 1200,
+          "stored_bytes_after": 36700160,
+          "stored_bytes_before": 41943040,
+          "stored_pages": 18400,
+          "unreadable_chunks": 0,
+          "warnings": [
+            "w"
+          ]
+        }
+
+        """
+    )
+    #expect(
+      RenderedResult(done).text == """
+        Optimized in 2.3 s
+          Rewritten  1200 chunks
+          Dropped    31 pages
+          Stored     35.0 MiB, was 40.0 MiB
+          Extents    3100, was 3200
+          File       40.0 MiB, was 50.0 MiB
+
+        """
+    )
+  }
+
+  @Test func optimizeThatLeftChunksAlone() throws {
+    let done: OptimizeResult = try result(Self.optimized(unreadable: 2))
+    #expect(
+      RenderedResult(done).text.contains("  Left alone  2 chunks; see why with: vmckpt verify\n")
     )
   }
 

@@ -9,7 +9,8 @@ import VMCheckpointCommands
       """
       {"name": "web/1", "uuid": "5d1c", "vm": "web", "ramByteCount": 1073741824,
        "storedPageCount": 81440, "newPageCount": 28160, "newStoredByteCount": 50000000,
-       "overlayCount": 2, "deviceStateCount": 1, "digest": "abcd", "durationSeconds": 1.23456,
+       "overlayCount": 2, "deviceStateCount": 1, "compression": "default",
+       "digest": "abcd", "durationSeconds": 1.23456,
        "stages": [{"stage": "read", "seconds": 0.51249, "byteCount": 1073741824},
                   {"stage": "sync", "seconds": 0, "byteCount": 0}]}
       """
@@ -35,6 +36,7 @@ import VMCheckpointCommands
     #expect(
       RenderedResult(try Self.saveResult(), warnings: ["RAM at PFN 0x4000 differs"]).json == """
         {
+          "compression": "default",
           "device_state_count": 1,
           "digest": "abcd",
           "duration_seconds": 1.235,

@@ -14,13 +14,45 @@ import VMCheckpointTestSupport
     }
   }
 
+  @Test(arguments: ChunkCompression.allCases)
+  func everyCompressionGivesThePagesBack(compression: ChunkCompression) throws {
+    var generator = TestGenerator(seed: 31)
+    for pageCount in [1, 3, 16] {
+      for isCompressible in [true, false] {
+        let pages = generator.pages(pageCount, compressible: isCompressible)
+        let chunk = try ChunkProbe(pages: pages, compression: compression)
+        #expect(chunk.encoding == (isCompressible && compression != .none ? "lz4" : "raw"))
+        #expect(try chunk.pages(verifyingDigests: true).get() == pages)
+        // Whatever the thread has compressed before.
+        #expect(try ChunkProbe(pages: pages, compression: compression).stored == chunk.stored)
+      }
+    }
+  }
+
+  @Test func harderCompressionIsNeverLarger() throws {
+    var generator = TestGenerator(seed: 32)
+    // Words of a small vocabulary, which reward a search for longer matches.
+    let words = (0..<64).map { _ in
+      (0..<generator.int(3...9)).map { _ in UInt8(generator.int(97...122)) }
+    }
+    var pages: [UInt8] = []
+    while pages.count < 16 * Page.byteCount { pages += words[generator.int(0...63)] + [32] }
+    pages.removeSubrange((16 * Page.byteCount)...)
+    let sizes = try [ChunkCompression.none, .fast, .default, .high].map {
+      try ChunkProbe(pages: pages, compression: $0).stored.count
+    }
+    #expect(sizes == sizes.sorted(by: >))
+    #expect(Set(sizes).count == 4)
+  }
+
   /// Whoever has only the file and the lz4 tool must get the pages out.
-  @Test(arguments: [1, 5, 16])
-  func framesOpenWithTheLZ4Tool(pageCount: Int) throws {
+  @Test(arguments: [1, 5, 16], [ChunkCompression.fast, .default, .high])
+  func framesOpenWithTheLZ4Tool(pageCount: Int, compression: ChunkCompression) throws {
     var generator = TestGenerator(seed: UInt64(pageCount))
     let directory = try TemporaryDirectory()
     let pages = generator.pages(pageCount, compressible: true)
-    try writeFile(directory.file("chunk.lz4"), try ChunkProbe(pages: pages).stored)
+    let chunk = try ChunkProbe(pages: pages, compression: compression)
+    try writeFile(directory.file("chunk.lz4"), chunk.stored)
     let outcome = try run(["/usr/bin/env", "lz4", "-d", "-c", directory.file("chunk.lz4")])
     #expect(outcome.ending == .exit(0))
     #expect(outcome.standardOutput == pages)

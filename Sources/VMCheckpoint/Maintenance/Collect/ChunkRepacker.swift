@@ -23,6 +23,7 @@ struct ChunkRepacker {
   private let fingerprinter: PageFingerprinter
   private let source = ChunkBuffer()
   private let target = ChunkBuffer()
+  private let compressor = ChunkCompressor(ChunkCompression.default.effort)
   private var nextChunkID: Int64
   private var newEntries: [IndexEntry] = []
   private var newStoredByteCount: UInt64 = 0
@@ -168,7 +169,7 @@ struct ChunkRepacker {
   }
 
   private mutating func writeTarget() throws {
-    target.compress(fingerprinter)
+    target.compress(with: compressor, fingerprinter)
     try chunkWriter.insert(target)
     newStoredByteCount += UInt64(target.storedByteCount)
     nextChunkID += 1

@@ -24,6 +24,8 @@ final class ChunkBuffer: @unchecked Sendable {
   var pageCount = 0
   var encoding = ChunkEncoding.raw
   var storedByteCount = 0
+  /// Whether `optimize` makes it, and need not make it again.
+  var isOptimized = false
 
   init() {
     pages = .allocate(byteCount: StoreFormat.chunkByteCapacity, alignment: Page.byteCount)
@@ -97,7 +99,7 @@ final class ChunkBuffer: @unchecked Sendable {
   /// their fingerprints.
   ///
   /// - Precondition: There is a page.
-  func compress(_ fingerprinter: PageFingerprinter) {
+  func compress(with compressor: ChunkCompressor, _ fingerprinter: PageFingerprinter) {
     for slot in 0..<pageCount {
       fingerprints.storeBytes(
         of: fingerprinter.fingerprint(of: page(slot).baseAddress!).littleEndian,
@@ -107,7 +109,8 @@ final class ChunkBuffer: @unchecked Sendable {
     }
 
     let raw = UnsafeRawBufferPointer(validPages)
-    let frameByteCount = LZ4ChunkFrame.compress(raw, into: stored)
+    let frameByteCount =
+      compressor.isActive ? LZ4ChunkFrame.compress(raw, into: stored, with: compressor) : raw.count
     if frameByteCount < raw.count {
       encoding = .lz4
       storedByteCount = frameByteCount

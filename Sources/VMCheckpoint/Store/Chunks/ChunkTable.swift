@@ -9,8 +9,9 @@ struct ChunkWriter {
     insertChunk = try HotStatement(
       database,
       """
-      INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests, fingerprints)
-      VALUES (?, ?, ?, ?, ?, ?)
+      INSERT INTO chunk
+        (id, page_count, stored_bytes, encoding, optimized, digests, fingerprints)
+      VALUES (?, ?, ?, ?, ?, ?, ?)
       """
     )
     insertData = try HotStatement(
@@ -37,17 +38,18 @@ struct ChunkWriter {
     case .lz4: insertChunk.bind("lz4", at: 4)
     case .raw: insertChunk.bind("raw", at: 4)
     }
+    insertChunk.bind(chunk.isOptimized ? 1 : 0, at: 5)
     insertChunk.bind(
       UnsafeRawBufferPointer(
         rebasing: chunk.digests[..<(chunk.pageCount * PageDigest.byteCount)]
       ),
-      at: 5
+      at: 6
     )
     insertChunk.bind(
       UnsafeRawBufferPointer(
         rebasing: chunk.fingerprints[..<(chunk.pageCount * PageFingerprinter.byteCount)]
       ),
-      at: 6
+      at: 7
     )
     try insertChunk.run()
     insertData.bind(chunk.chunkID, at: 1)

@@ -27,7 +27,8 @@ enum LZ4ChunkFrame {
   /// - Returns: The frame's size in bytes.
   static func compress(
     _ source: UnsafeRawBufferPointer,
-    into destination: UnsafeMutableRawBufferPointer
+    into destination: UnsafeMutableRawBufferPointer,
+    with compressor: ChunkCompressor
   ) -> Int {
     precondition(
       (1...maximumContentByteCount).contains(source.count)
@@ -37,17 +38,9 @@ enum LZ4ChunkFrame {
     writeHeader(contentByteCount: source.count, to: frame)
     let block = frame + headerByteCount + blockSizeByteCount
     // A block that would not get shorter is kept as it is.
-    var blockByteCount = Int(
-      LZ4_compress_fast(
-        source.baseAddress!.assumingMemoryBound(to: CChar.self),
-        block.assumingMemoryBound(to: CChar.self),
-        Int32(source.count),
-        Int32(source.count - 1),
-        1
-      )
-    )
+    var blockByteCount = compressor.compress(source, into: block)
     var blockSize = UInt32(truncatingIfNeeded: blockByteCount)
-    if blockByteCount <= 0 {
+    if blockByteCount == 0 {
       blockByteCount = source.count
       blockSize = UInt32(source.count) | notCompressed
       block.copyMemory(from: source.baseAddress!, byteCount: source.count)

@@ -29,13 +29,19 @@ struct PageIndex {
 
   /// Where the page with `digest` is stored, if it is.
   ///
+  /// - Parameter isWanted: Whether a location will do.
   /// - Complexity: For each run a look at its filter, which rules out all but one absent page in 200.
   ///   Else a block read and a binary search, and a row read for each entry with the digest's prefix.
-  func location(of digest: PageDigest) throws -> PageLocation? {
+  func location(
+    of digest: PageDigest,
+    where isWanted: (PageLocation) -> Bool = { _ in true }
+  ) throws -> PageLocation? {
     for run in loaded.runs where try loaded.mayHold(digest.prefix, run) {
       var block = run.firstBlock(for: digest.prefix)
       while block < run.fences.count, run.fences[block] <= digest.prefix {
-        if let location = try search(run.blockID(block), for: digest) { return location }
+        if let location = try search(run.blockID(block), for: digest, where: isWanted) {
+          return location
+        }
         block += 1
       }
     }
@@ -47,7 +53,11 @@ struct PageIndex {
     loaded.runs.allSatisfy { loaded.isKnownNotToHold(digest.prefix, $0) }
   }
 
-  private func search(_ blockID: Int64, for digest: PageDigest) throws -> PageLocation? {
+  private func search(
+    _ blockID: Int64,
+    for digest: PageDigest,
+    where isWanted: (PageLocation) -> Bool
+  ) throws -> PageLocation? {
     selectBlock.bind(blockID, at: 1)
     defer { selectBlock.reset() }
     guard try selectBlock.step() else { return nil }
@@ -60,7 +70,9 @@ struct PageIndex {
       while index < count {
         let entry = IndexEntry(loadingFrom: base + index * IndexEntry.byteCount)
         guard entry.prefix == digest.prefix else { return nil }
-        if entry.location.chunkID > 0, try digests.matches(entry.location, digest) {
+        if entry.location.chunkID > 0, isWanted(entry.location),
+          try digests.matches(entry.location, digest)
+        {
           return entry.location
         }
         index += 1

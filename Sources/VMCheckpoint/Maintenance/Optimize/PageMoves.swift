@@ -1,0 +1,72 @@
+import Algorithms
+
+/// Where the pages of some chunks are stored as well by now: what extents and overlays are pointed to.
+///
+/// 136 bytes a chunk.
+struct PageMoves {
+  /// Ascending.
+  private let chunkIDs: [Int64]
+  private let liveSlots: [UInt16]
+  /// Packed locations, 16 for each chunk; 0 where there is none.
+  private var targets: [UInt64]
+  /// Chunks that must stay, whatever was moved.
+  private var kept = Set<Int64>()
+  /// Where the last search ended; the next is likely to end there or just behind.
+  private var lastIndex = 0
+
+  init(of plan: OptimizePlan) {
+    chunkIDs = plan.chunkIDs
+    liveSlots = plan.liveSlots
+    targets = .init(repeating: 0, count: plan.chunkIDs.count * StoreFormat.chunkPageCapacity)
+  }
+
+  /// Whether the chunk is one of those whose pages move.
+  mutating func contains(_ chunkID: Int64) -> Bool { index(of: chunkID) != nil }
+
+  /// Where the page at `location` is as well, if it has moved.
+  mutating func target(of location: PageLocation) -> PageLocation? {
+    guard let index = index(of: location.chunkID) else { return nil }
+    let target = targets[index * StoreFormat.chunkPageCapacity + location.slot]
+    return target == 0 ? nil : PageLocation(packed: target)
+  }
+
+  mutating func set(_ target: PageLocation?, for location: PageLocation) {
+    guard let index = index(of: location.chunkID) else { return }
+    targets[index * StoreFormat.chunkPageCapacity + location.slot] = target?.packed ?? 0
+  }
+
+  /// Forgets moves into chunks that were not written after all.
+  mutating func removeTargets(inChunks chunkIDs: Set<Int64>) {
+    for index in targets.indices where targets[index] != 0 {
+      if chunkIDs.contains(PageLocation(packed: targets[index]).chunkID) { targets[index] = 0 }
+    }
+  }
+
+  /// Makes the chunk stay: a row that cannot be changed names it.
+  mutating func keep(_ chunkID: Int64) { kept.insert(chunkID) }
+
+  /// The chunks of which every live page has moved, and those that stay.
+  var outcome: (movedChunkIDs: [Int64], keptChunkIDs: [Int64]) {
+    var (moved, stay): ([Int64], [Int64]) = ([], [])
+    for (index, chunkID) in chunkIDs.enumerated() {
+      let hasMoved = (0..<StoreFormat.chunkPageCapacity).allSatisfy { slot in
+        liveSlots[index] & (1 << UInt16(slot)) == 0
+          || targets[index * StoreFormat.chunkPageCapacity + slot] != 0
+      }
+      if hasMoved, !kept.contains(chunkID) { moved.append(chunkID) } else { stay.append(chunkID) }
+    }
+    return (moved, stay)
+  }
+
+  private mutating func index(of chunkID: Int64) -> Int? {
+    for candidate in [lastIndex, lastIndex + 1]
+    where candidate < chunkIDs.count && chunkIDs[candidate] == chunkID {
+      lastIndex = candidate
+      return candidate
+    }
+    let index = chunkIDs.partitioningIndex { $0 >= chunkID }
+    guard index < chunkIDs.count, chunkIDs[index] == chunkID else { return nil }
+    lastIndex = index
+    return index
+  }
+}
