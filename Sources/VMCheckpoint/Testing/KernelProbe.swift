@@ -9,6 +9,7 @@ package final class KernelProbe {
   private let chunk = ChunkBuffer()
   private let decoder: LZ4FrameDecoder
   private let digests: [PageDigest]
+  private let fingerprinter = PageFingerprinter(seed: 1)
   private var stored: [(encoding: ChunkEncoding, bytes: [UInt8])] = []
 
   package init(ram: UnsafeRawBufferPointer) throws {
@@ -20,7 +21,7 @@ package final class KernelProbe {
     digests = dataPageIndices.map { PageDigest(of: Self.page($0, of: ram)) }
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress()
+      chunk.compress(fingerprinter)
       stored.append((chunk.encoding, Array(chunk.stored[..<chunk.storedByteCount])))
     }
   }
@@ -49,6 +50,13 @@ package final class KernelProbe {
     dataPageIndices.reduce(0) { $0 ^ PageDigest(of: Self.page($1, of: ram)).prefix }
   }
 
+  /// Computes the fingerprints of the pages that are not zero.
+  package func fingerprint() -> UInt64 {
+    dataPageIndices.reduce(0) {
+      $0 ^ fingerprinter.fingerprint(of: ram.baseAddress! + $1 * Page.byteCount)
+    }
+  }
+
   /// Packs the pages that are not zero into chunks, without compressing them.
   package func pack() -> Int {
     var count = 0
@@ -64,7 +72,7 @@ package final class KernelProbe {
     var byteCount = 0
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress()
+      chunk.compress(fingerprinter)
       byteCount += chunk.storedByteCount
     }
     return byteCount
