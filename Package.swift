@@ -6,6 +6,9 @@ import PackageDescription
 // and must still be able to build.
 let warningsAsErrors = Context.environment["VMCKPT_WARNINGS_AS_ERRORS"] == "1"
 
+// Scripts/fuzz builds with VMCKPT_FUZZ=1, into a directory of its own.
+let isFuzzing = Context.environment["VMCKPT_FUZZ"] == "1"
+
 let strict: [SwiftSetting] =
   [
     .swiftLanguageMode(.v6),
@@ -13,6 +16,7 @@ let strict: [SwiftSetting] =
     .enableUpcomingFeature("InternalImportsByDefault"),
     .enableUpcomingFeature("MemberImportVisibility"),
   ] + (warningsAsErrors ? [.treatAllWarnings(as: .error)] : [])
+  + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])] : [])
 
 // The example guest is x86-64 machine code, and so is its hypervisor interface.
 #if arch(x86_64)
@@ -34,6 +38,34 @@ let strict: [SwiftSetting] =
 #else
   let exampleTargets: [Target] = []
 #endif
+
+// libFuzzer on whatever reads what strangers wrote.
+let fuzzTargets: [Target] =
+  !isFuzzing
+  ? []
+  : [
+    .target(
+      name: "CFuzzHost",
+      path: "Tests/Fuzz/CFuzzHost",
+      linkerSettings: [.linkedLibrary("sqlite3")]
+    ),
+    .executableTarget(
+      name: "vmckpt-fuzz",
+      dependencies: [
+        "CFuzzHost",
+        "CSQLiteExtension",
+        "SQLiteExtension",
+        "VMCheckpoint",
+        "VMCheckpointTestSupport",
+        .product(name: "GRDBSQLite", package: "GRDB.swift"),
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      path: "Tests/Fuzz/vmckpt-fuzz",
+      swiftSettings: strict + [.unsafeFlags(["-parse-as-library"])],
+      // gold fails on what the sanitizers emit.
+      linkerSettings: [.unsafeFlags(["-sanitize=fuzzer", "-use-ld=lld"])]
+    ),
+  ]
 
 let package = Package(
   name: "vmckpt",
@@ -186,5 +218,5 @@ let package = Package(
       dependencies: ["VMCheckpointTestSupport"],
       swiftSettings: strict
     ),
-  ] + exampleTargets
+  ] + exampleTargets + fuzzTargets
 )

@@ -1,12 +1,12 @@
 import GRDB
 
-/// A snapshot's extents in batches of bounded size, each in order of chunk, so that chunks are read
-/// in the order of their rows and, within a batch, decoded once.
+/// A snapshot's extents in ascending order of PFN, in batches of bounded size; within a batch a
+/// chunk is decoded once.
 ///
 /// Only a snapshot with more extents than a batch holds takes several batches, and may decode a
 /// chunk more than once.
 struct ExtentBatches {
-  /// Two million extents: 48 MiB.
+  /// Two million extents: 48 MiB, and 18 more for a ``RestoreSchedule``.
   static let capacity = 2 << 20
 
   private let snapshot: SnapshotRow
@@ -36,7 +36,6 @@ struct ExtentBatches {
     nextPFN = extents.count == capacity ? extents.last.map(\.endPFN) : nil
     pageCount += extents.reduce(0) { $0 + UInt64($1.pageCount) }
     if nextPFN == nil { try checkEnd(database) }
-    extents.sort { ($0.chunkID, $0.firstPFN) < ($1.chunkID, $1.firstPFN) }
     return extents
   }
 

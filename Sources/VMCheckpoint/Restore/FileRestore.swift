@@ -1,19 +1,26 @@
 import GRDB
 
-/// Restores a snapshot's RAM into a sparse file, or several: this thread reads chunks in the order of their
-/// rows, workers decode each once and scatter its pages.
+/// Restores a snapshot's RAM into a sparse file, or several, from beginning to end: this thread reads
+/// chunks in the order that a ``RestoreSchedule`` gives, workers decode each into the windows that
+/// it has pages for, and write windows that are complete.
 struct FileRestore {
-  /// A chunk and where its pages go.
+  /// Chunks and where their pages go.
   private final class Job: @unchecked Sendable {
-    let chunk = ChunkBuffer()
-    var extents: [Extent] = []
+    /// Chunks that are read in one transaction, which no writer can commit in: about a millisecond.
+    static let chunkCapacity = 16
 
-    /// Guest pages that the extents cover.
-    var pageCount: Int { extents.reduce(0) { $0 + Int($1.pageCount) } }
+    let chunks = (0..<chunkCapacity).map { _ in ChunkBuffer() }
+    var uses = Array(repeating: [RestoreSchedule.Use](), count: chunkCapacity)
+    var chunkCount = 0
   }
 
-  /// Chunks read in one transaction: some ten milliseconds, during which no writer can commit.
-  private static let chunksPerTransaction = 128
+  /// How much RAM is put together at once.
+  struct Window {
+    /// 1 MiB: a write costs no less a page when it has more.
+    var pageCapacity = 256
+    /// `nil` for what the number of threads needs.
+    var count: Int?
+  }
 
   let plan: RestorePlan
   /// The files of the plan's form.
@@ -21,6 +28,7 @@ struct FileRestore {
   let verifiesPages: Bool
   let clock: StageClock<RestoreStage>
   let control: OperationControl
+  var window = Window()
 
   /// Writes all pages, then the patches.
   ///
@@ -49,34 +57,41 @@ struct FileRestore {
   }
 
   private func writePages(_ database: Database, _ writeback: BackgroundWriteback) throws {
-    let (outputs, placement) = (self.outputs, plan.form.placement)
-    let (verifies, clock) = (verifiesPages, clock)
-    let title = plan.snapshot.title
+    let windows = RAMWindows(
+      count: window.count ?? control.threadCount * 2 + 4,
+      pageCapacity: window.pageCapacity
+    ) { parts, pages throws(VMCheckpointError) in
+      try write(parts, pages, writeback)
+    }
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
-      items: (0..<(control.threadCount * 8 + 16)).map { _ in Job() },
+      items: (0..<(control.threadCount + 3)).map { _ in Job() },
       makeWorker: { () throws(VMCheckpointError) in
         let decoder = try LZ4FrameDecoder()
+        let scratch = ChunkBuffer()
         return { job throws(VMCheckpointError) in
-          let byteCount = job.pageCount * Page.byteCount
-          var problem = clock.measure(.decompress, byteCount: job.chunk.validPages.count) {
-            job.chunk.decompress(with: decoder, verifyingDigests: verifies)
-          }
-          if problem == nil {
-            problem = try clock.measure(.write, byteCount: byteCount) {
-              () throws(VMCheckpointError) in
-              try Self.scatter(job, to: outputs, placement)
+          do throws(VMCheckpointError) {
+            for index in 0..<job.chunkCount {
+              let (chunk, uses) = (job.chunks[index], job.uses[index])
+              try place(chunk, uses, in: windows, scratch, decoder, writeback)
             }
+          } catch {
+            windows.fail(error)
+            throw error
           }
-          if let problem { throw Self.damaged(job.extents, title, problem) }
-          writeback.note(byteCount: byteCount)
         }
       },
-      produce: { pool in try readChunks(database, into: pool) }
+      produce: { pool in try readChunks(database, into: pool, windows) }
     )
   }
 
-  private func readChunks(_ database: Database, into pool: WorkerPool<Job>) throws {
+  // MARK: Reading
+
+  private func readChunks(
+    _ database: Database,
+    into pool: WorkerPool<Job>,
+    _ windows: RAMWindows
+  ) throws {
     let reader = try ChunkReader(database)
     var batches = ExtentBatches(snapshot: plan.snapshot)
     var progress = ProgressReporter(
@@ -85,59 +100,158 @@ struct FileRestore {
       totalByteCount: plan.snapshot.storedPageCount << UInt64(Page.shift)
     )
     var donePageCount: UInt64 = 0
+    var windowCount = 0
     while let extents = try batches.next(database) {
-      var rest = extents[...]
-      while !rest.isEmpty {
+      var schedule = RestoreSchedule(
+        extents,
+        firstWindow: windowCount,
+        windowPageCapacity: window.pageCapacity,
+        openWindowCount: windows.count
+      )
+      while !schedule.isAtEnd {
         try control.cancellation.check()
-        try database.inTransaction(.deferred) {
-          for _ in 0..<Self.chunksPerTransaction {
-            guard let chunkID = rest.first?.chunkID else { break }
-            let end = rest.firstIndex { $0.chunkID != chunkID } ?? rest.endIndex
-            let job = try pool.takeFree()
-            job.extents.removeAll(keepingCapacity: true)
-            job.extents.append(contentsOf: rest[..<end])
-            rest = rest[end...]
-            let start = MonotonicClock.nowSeconds
-            let problem = try reader.load(chunkID, into: job.chunk)
-            clock.add(
-              .read,
-              seconds: MonotonicClock.nowSeconds - start,
-              byteCount: job.chunk.storedByteCount
-            )
-            if let problem {
-              throw Self.damaged(job.extents, plan.snapshot.title, problem)
-            }
-            donePageCount += UInt64(job.pageCount)
-            pool.submit(job)
+        let job = try pool.takeFree()
+        while schedule.hasMoreWindows {
+          let isOpen = try windows.open(schedule.nextWindow, waits: schedule.needsWindow) {
+            schedule.openWindow(&$0)
           }
-          return .commit
+          guard isOpen else { break }
         }
+        donePageCount += try read(&schedule, reader, into: job, database)
+        pool.submit(job)
         progress.report(completedByteCount: donePageCount << UInt64(Page.shift))
+      }
+      windowCount = schedule.nextWindow
+    }
+  }
+
+  /// Fills `job`.
+  ///
+  /// - Returns: How many guest pages it is for.
+  private func read(
+    _ schedule: inout RestoreSchedule,
+    _ reader: ChunkReader,
+    into job: Job,
+    _ database: Database
+  ) throws -> UInt64 {
+    var pageCount: UInt64 = 0
+    job.chunkCount = 0
+    try database.inTransaction(.deferred) {
+      while job.chunkCount < Job.chunkCapacity, !schedule.isAtEnd, !schedule.needsWindow {
+        let index = job.chunkCount
+        let chunkID = schedule.nextChunk(&job.uses[index])
+        let chunk = job.chunks[index]
+        let start = MonotonicClock.nowSeconds
+        let problem = try reader.load(chunkID, into: chunk)
+        clock.add(
+          .read,
+          seconds: MonotonicClock.nowSeconds - start,
+          byteCount: chunk.storedByteCount
+        )
+        if let problem { throw damaged(job.uses[index], problem) }
+        pageCount += job.uses[index].reduce(0) { $0 + UInt64($1.extent.pageCount) }
+        job.chunkCount += 1
+      }
+      return .commit
+    }
+    return pageCount
+  }
+
+  // MARK: Placing and writing
+
+  /// Decodes a chunk, and puts its pages where they belong.
+  private func place(
+    _ chunk: ChunkBuffer,
+    _ uses: [RestoreSchedule.Use],
+    in windows: RAMWindows,
+    _ scratch: ChunkBuffer,
+    _ decoder: LZ4FrameDecoder,
+    _ writeback: BackgroundWriteback
+  ) throws(VMCheckpointError) {
+    for (extent, _) in uses where extent.endSlot > chunk.pageCount {
+      throw damaged(
+        uses,
+        "it has \(chunk.pageCount) pages, and the extent names \(extent.endSlot)"
+      )
+    }
+    // A chunk whose pages stay together needs no copy.
+    if uses.count == 1, Int(uses[0].extent.pageCount) == chunk.pageCount,
+      case .window(let number, let firstPage) = uses[0].place
+    {
+      let pages = windows.pages(number, from: firstPage, count: chunk.pageCount)
+      try decode(chunk, uses, into: pages, decoder)
+      try windows.add(pageCount: chunk.pageCount, to: number)
+      return
+    }
+    let pages = UnsafeMutableRawBufferPointer(
+      rebasing: scratch.pages[..<(chunk.pageCount * Page.byteCount)]
+    )
+    try decode(chunk, uses, into: pages, decoder)
+    for (extent, place) in uses {
+      let slots = (Int(extent.firstSlot) * Page.byteCount)..<(extent.endSlot * Page.byteCount)
+      let source = UnsafeRawBufferPointer(rebasing: pages[slots])
+      switch place {
+      case .window(let number, let firstPage):
+        let pageCount = Int(extent.pageCount)
+        windows.pages(number, from: firstPage, count: pageCount).copyMemory(from: source)
+        try windows.add(pageCount: pageCount, to: number)
+      case .file:
+        try write([extent], source, writeback)
       }
     }
   }
 
-  /// - Returns: What is wrong, if the extents do not fit the chunk or RAM.
-  private static func scatter(
-    _ job: Job,
-    to outputs: [OutputFile],
-    _ placement: RAMPlacement
-  ) throws(VMCheckpointError) -> String? {
-    for extent in job.extents {
-      guard extent.endSlot <= job.chunk.pageCount else {
-        return "it has \(job.chunk.pageCount) pages, and the extent names \(extent.endSlot)"
-      }
-      let isRAM = try placement.forEachRun(of: extent) { run throws(VMCheckpointError) in
-        let start = (Int(extent.firstSlot) + run.firstPageIndex) * Page.byteCount
-        let pages = job.chunk.pages[start..<(start + run.pageCount * Page.byteCount)]
-        try outputs[run.fileIndex].write(
-          UnsafeRawBufferPointer(rebasing: pages),
-          at: run.fileOffset
-        )
-      }
-      guard isRAM else { return "the extent is no RAM" }
+  private func decode(
+    _ chunk: ChunkBuffer,
+    _ uses: [RestoreSchedule.Use],
+    into pages: UnsafeMutableRawBufferPointer,
+    _ decoder: LZ4FrameDecoder
+  ) throws(VMCheckpointError) {
+    let problem = clock.measure(.decompress, byteCount: pages.count) {
+      chunk.decompress(with: decoder, into: pages, verifyingDigests: verifiesPages)
     }
-    return nil
+    if let problem { throw damaged(uses, problem) }
+  }
+
+  /// Writes extents whose pages follow each other in `pages`, with one call for each run in the
+  /// file.
+  private func write(
+    _ extents: [Extent],
+    _ pages: UnsafeRawBufferPointer,
+    _ writeback: BackgroundWriteback
+  ) throws(VMCheckpointError) {
+    let start = MonotonicClock.nowSeconds
+    var writtenByteCount = 0
+    var run = (fileIndex: 0, offset: UInt64(0), byteCount: 0)
+    func finishRun() throws(VMCheckpointError) {
+      let bytes = pages[writtenByteCount..<(writtenByteCount + run.byteCount)]
+      try outputs[run.fileIndex].write(UnsafeRawBufferPointer(rebasing: bytes), at: run.offset)
+      writtenByteCount += run.byteCount
+    }
+    for extent in extents {
+      let isRAM = try plan.form.placement.forEachRun(of: extent) {
+        next throws(VMCheckpointError) in
+        if next.fileIndex != run.fileIndex
+          || next.fileOffset != run.offset + UInt64(run.byteCount)
+        {
+          try finishRun()
+          run = (next.fileIndex, next.fileOffset, 0)
+        }
+        run.byteCount += next.pageCount * Page.byteCount
+      }
+      guard isRAM else { throw damaged([(extent, .file)], "the extent is no RAM") }
+    }
+    try finishRun()
+    clock.add(
+      .write,
+      seconds: MonotonicClock.nowSeconds - start,
+      byteCount: writtenByteCount
+    )
+    writeback.note(byteCount: writtenByteCount)
+  }
+
+  private func damaged(_ uses: [RestoreSchedule.Use], _ problem: String) -> VMCheckpointError {
+    Self.damaged(uses.prefix(1).map(\.extent), plan.snapshot.title, problem)
   }
 
   /// The error for a chunk that cannot be read, or pages that do not fit.

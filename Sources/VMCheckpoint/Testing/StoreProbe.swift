@@ -40,6 +40,39 @@ package enum StoreProbe {
     }
   }
 
+  /// Restores a snapshot without its overlays by way of windows of another size and number.
+  ///
+  /// - Returns: How many bytes were decoded.
+  package static func restore(
+    _ snapshot: String,
+    of store: Store,
+    to path: String,
+    windowPageCapacity: Int,
+    windowCount: Int?,
+    threadCount: Int
+  ) throws -> UInt64 {
+    let control = OperationControl(threadCount: threadCount)
+    let request = RestoreRequest(
+      reference: try SnapshotReference(snapshot),
+      output: .file(path: path),
+      overlays: .omit
+    )
+    return try store.withSharedChunks(control: control) { database in
+      let clock = StageClock<RestoreStage>()
+      let output = try OutputFile(path: path, overwriting: false)
+      try FileRestore(
+        plan: RestorePlan(request, database),
+        outputs: [output],
+        verifiesPages: true,
+        clock: clock,
+        control: control,
+        window: FileRestore.Window(pageCapacity: windowPageCapacity, count: windowCount)
+      ).run(database, patches: [])
+      try output.commit()
+      return clock.times.first { $0.stage == RestoreStage.decompress.rawValue }?.byteCount ?? 0
+    }
+  }
+
   /// Brings the store at `path` up by the format's migrations and then by `steps`.
   package static func migrate(
     path: String,

@@ -138,22 +138,41 @@ final class ChunkBuffer: @unchecked Sendable {
   ///   compared always: they have no checksum of their own.
   /// - Returns: `nil` when that went well, else what is wrong with the chunk.
   func decompress(with decoder: LZ4FrameDecoder, verifyingDigests: Bool) -> String? {
+    decompress(with: decoder, into: validPages, verifyingDigests: verifyingDigests)
+  }
+
+  /// As ``decompress(with:verifyingDigests:)``, with the pages in memory of the caller's.
+  ///
+  /// - Precondition: `destination` has room for exactly `pageCount` pages. It holds anything when
+  ///   the chunk is damaged.
+  func decompress(
+    with decoder: LZ4FrameDecoder,
+    into destination: UnsafeMutableRawBufferPointer,
+    verifyingDigests: Bool
+  ) -> String? {
+    precondition(destination.count == pageCount * Page.byteCount)
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
     switch encoding {
     case .lz4:
       // Frames that others have put there may have any other shape, and damage is told by liblz4.
-      if !LZ4ChunkFrame.decompress(source, into: validPages),
-        let problem = decoder.decompress(source, into: validPages)
+      if !LZ4ChunkFrame.decompress(source, into: destination),
+        let problem = decoder.decompress(source, into: destination)
       {
         return "its LZ4 frame is damaged (\(problem))"
       }
     case .raw:
-      guard source.count == validPages.count else { return "its length is wrong" }
-      validPages.copyMemory(from: source)
+      guard source.count == destination.count else { return "its length is wrong" }
+      destination.copyMemory(from: source)
     }
     guard verifyingDigests || encoding == .raw else { return nil }
-    for slot in 0..<pageCount where PageDigest(of: page(slot)) != digest(slot) {
-      return "the page in slot \(slot) does not have its SHA-256"
+    for slot in 0..<pageCount {
+      let start = slot * Page.byteCount
+      let page = UnsafeRawBufferPointer(
+        rebasing: destination[start..<(start + Page.byteCount)]
+      )
+      guard PageDigest(of: page) == digest(slot) else {
+        return "the page in slot \(slot) does not have its SHA-256"
+      }
     }
     return nil
   }

@@ -1,0 +1,151 @@
+import SystemPackage
+import VMCheckpointTestSupport
+
+@testable import VMCheckpoint
+
+/// A migration stream, from its first byte to a snapshot's device states.
+struct QEMUTarget: FuzzTarget {
+  private let directory: TemporaryDirectory
+
+  init(_ setting: FuzzSetting) { directory = setting.directory }
+
+  func run(_ data: UnsafePointer<UInt8>?, _ count: Int) throws {
+    var input = FuzzInput(data, count)
+    let path = directory.file("stream")
+    try writeFile(path, input.rest())
+    let capture = try QEMUStreamCapture(
+      .file(path: path),
+      spoolDirectory: directory.path,
+      control: OperationControl()
+    )
+    _ = try capture.deviceStates()
+  }
+
+  var seeds: [[UInt8]] {
+    [[], ["x-ignore-shared"]].map { capabilities in
+      var stream = QEMUStreamBuilder()
+      stream.header(capabilities: capabilities)
+      stream.ramStart([("pc.ram", 3), ("vga.vram", 1)], addresses: !capabilities.isEmpty)
+      stream.ramPart(2)
+      stream.page("pc.ram", 0, [UInt8](repeating: 7, count: 4096))
+      stream.page("pc.ram", 1, [UInt8](repeating: 0, count: 4096))
+      stream.ramEnd()
+      stream.ramPart(3)
+      stream.page("pc.ram", 2, [UInt8](repeating: 0, count: 4095) + [1])
+      stream.page("vga.vram", 0, [UInt8](repeating: 0, count: 4096))
+      stream.ramEnd()
+      stream.devices()
+      return stream.bytes
+    }
+  }
+}
+
+/// A snapshot of propolis-standalone: the tar archive, its TOML and its JSON.
+struct PropolisTarget: FuzzTarget {
+  private let directory: TemporaryDirectory
+
+  init(_ setting: FuzzSetting) { directory = setting.directory }
+
+  func run(_ data: UnsafePointer<UInt8>?, _ count: Int) throws {
+    var input = FuzzInput(data, count)
+    var archive = input.rest()
+    mendChecksums(&archive)
+    let path = directory.file("web.tar")
+    try writeFile(path, archive)
+    let opened = try PropolisArchive.open(path: path)
+    try opened.descriptor.close()
+    var request = SaveRequest(input: .propolis(path: path))
+    try opened.complete(&request, path: path)
+    // What restore reads of a store, which may be hostile too.
+    var skeleton = TarSkeleton(opened.archive.index.skeleton)
+    _ = try PropolisArchive(TarIndex(reading: &skeleton))
+  }
+
+  /// Mutated headers would all fail by their checksum: every block that looks like one gets it right.
+  private func mendChecksums(_ archive: inout [UInt8]) {
+    for start in stride(from: 0, to: archive.count - 511, by: 512)
+    where archive[start + 257..<start + 262].elementsEqual("ustar".utf8) {
+      archive.replaceSubrange(start + 148..<start + 156, with: "        ".utf8)
+      let sum = archive[start..<start + 512].reduce(0) { $0 + Int($1) }
+      let digits = String(sum, radix: 8)
+      let field = String(repeating: "0", count: 6 - digits.count) + digits + "\u{0} "
+      archive.replaceSubrange(start + 148..<start + 156, with: field.utf8)
+    }
+  }
+
+  var seeds: [[UInt8]] {
+    [TarBuilder.Format.gnu, .ustar].map { format in
+      var sample = PropolisSample()
+      sample.addHyperV(#"{"msr_guest_os_id":1,"msr_hypercall":4097,"reference_tsc":null}"#)
+      // The RAM of a real one is longer than an input may be.
+      sample.ram = Array(sample.ram.prefix(8192))
+      return sample.archive(format: format).bytes
+    }
+  }
+}
+
+/// The forms in which VMMs give their Hyper-V registers: RON, JSON, MSRs; and TOML.
+struct RegisterTarget: FuzzTarget {
+  init(_ setting: FuzzSetting) {}
+
+  func run(_ data: UnsafePointer<UInt8>?, _ count: Int) throws {
+    var input = FuzzInput(data, count)
+    let kind = input.choice(of: 4)
+    let text = input.rest()
+    let interface: HyperVInterface
+    switch kind {
+    case 0: interface = try HyperVInterface(propolisRON: text)
+    case 1: interface = try HyperVInterface(propolisJSON: text)
+    case 2: interface = try HyperVInterface(registersJSON: text)
+    default:
+      _ = try PropolisConfig.ramByteCount(text)
+      return
+    }
+    try interface.check(layout: RAMLayout(contiguousByteCount: 1 << 30))
+    let document = try interface.overlayDocument()
+    // What is written is read again as the same.
+    let again = try OverlayDocument(json: Array(document.encodedJSON().utf8))
+    precondition(again == document, "a document does not survive being written")
+    _ = interface.registersJSON()
+    if let ron = try? interface.propolisRON() {
+      let again = try HyperVInterface(propolisRON: Array(ron.utf8))
+      precondition(again == interface, "a payload does not survive being written")
+    }
+  }
+
+  var seeds: [[UInt8]] {
+    [
+      "\u{0}(msr_guest_os_id:1,msr_hypercall:4097,reference_tsc:Some((msr_value:8193,guest_freq:2400000000)))",
+      "\u{0}( msr_guest_os_id: 0x10, msr_hypercall: 0, reference_tsc: None, )",
+      "\u{1}{\"msr_guest_os_id\":1,\"msr_hypercall\":4097,\"reference_tsc\":{\"msr_value\":8193,\"guest_freq\":24}}",
+      "\u{2}{\"msrs\":{\"0x40000000\":\"0x1\",\"0x40000001\":4097,\"0x40000021\":8193},\"tsc_frequency_hz\":24}",
+      "\u{3}[main]\nname = \"web\"\nmemory = 1024\n[block_dev.disk0]\ntype = \"file\"\n",
+    ].map { Array($0.utf8) }
+  }
+}
+
+/// overlays.json.
+struct OverlayTarget: FuzzTarget {
+  init(_ setting: FuzzSetting) {}
+
+  func run(_ data: UnsafePointer<UInt8>?, _ count: Int) throws {
+    var input = FuzzInput(data, count)
+    let document = try OverlayDocument(json: input.rest())
+    let again = try OverlayDocument(json: Array(document.encodedJSON().utf8))
+    precondition(again == document, "a document does not survive being written")
+    let plan = try document.validated(in: RAMLayout(contiguousByteCount: 1 << 30))
+    for stack in plan.stacks {
+      for overlay in stack.overlays { _ = overlay.contents() }
+    }
+  }
+
+  var seeds: [[UInt8]] {
+    [
+      #"{"format":1,"guest_os_id":"0x81","overlays":[{"kind":"hypercall","pfn":"0x40","variant":"return-not-supported","underlay":"zero"}]}"#,
+      #"{"format":1,"overlays":[{"kind":"reference-tsc","pfn":16385,"tsc_frequency_hz":2400000000}]}"#,
+      #"{"format":1,"overlays":[{"kind":"reference-tsc","pfn":2,"sequence":7,"scale":"0x10","offset":-12}]}"#,
+      #"{"format":1,"overlays":[{"kind":"synic-message","vp":0,"pfn":3,"contents":"\#(String(repeating: "QUJD", count: 1365))QQ=="}]}"#,
+      #"{"format":1,"overlays":[{"kind":"vp-assist","vp":3,"pfn":3,"underlay":"unknown","contents":"AA=="}]}"#,
+    ].map { Array($0.utf8) }
+  }
+}
