@@ -60,6 +60,7 @@ struct KernelBench {
     )
     add("copy data", measure { copyData() })
     add("digest", measure { keep(probe.digest()) })
+    add("fingerprint", measure { keep(probe.fingerprint()) })
     add("pack", measure { keep(probe.pack()) })
     add("lz4 compress", measure { compressBlocks() })
     add("pack and compress", measure { keep(probe.packAndCompress()) })
@@ -119,6 +120,7 @@ struct KernelBench {
       kernels: [
         scan("zero scan of the image", "scan"),
         scan("zero scan of zeros", "scan zeros"),
+        kernel("fingerprint (XXH3)", "fingerprint"),
         kernel("digest (SHA-256)", "digest"),
         kernel("pack into chunks", "pack"),
         kernel("pack and compress", "pack and compress", lz4: "lz4 compress"),

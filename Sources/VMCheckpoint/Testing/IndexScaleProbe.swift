@@ -79,8 +79,8 @@ package final class IndexScaleProbe {
     let insert = try HotStatement(
       database,
       """
-      INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests)
-      VALUES (?, ?, 1, 'raw', ?)
+      INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests, fingerprints)
+      VALUES (?1, ?2, 1, 'raw', ?3, zeroblob(?2 * 8))
       """
     )
     var chunkID = try ChunkWriter.nextChunkID(database)

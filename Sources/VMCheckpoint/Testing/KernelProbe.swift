@@ -10,6 +10,7 @@ package final class KernelProbe {
   private let compressor = ChunkCompressor(ChunkCompression.default.effort)
   private let decoder: LZ4FrameDecoder
   private let digests: [PageDigest]
+  private let fingerprinter = PageFingerprinter(seed: 1)
   private var stored: [(encoding: ChunkEncoding, bytes: [UInt8])] = []
 
   package init(ram: UnsafeRawBufferPointer) throws {
@@ -21,7 +22,7 @@ package final class KernelProbe {
     digests = dataPageIndices.map { PageDigest(of: Self.page($0, of: ram)) }
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress(with: compressor, PageFingerprinter(seed: 0))
+      chunk.compress(with: compressor, fingerprinter)
       stored.append((chunk.encoding, Array(chunk.stored[..<chunk.storedByteCount])))
     }
   }
@@ -50,6 +51,13 @@ package final class KernelProbe {
     dataPageIndices.reduce(0) { $0 ^ PageDigest(of: Self.page($1, of: ram)).prefix }
   }
 
+  /// Computes the fingerprints of the pages that are not zero.
+  package func fingerprint() -> UInt64 {
+    dataPageIndices.reduce(0) {
+      $0 ^ fingerprinter.fingerprint(of: ram.baseAddress! + $1 * Page.byteCount)
+    }
+  }
+
   /// Packs the pages that are not zero into chunks, without compressing them.
   package func pack() -> Int {
     var count = 0
@@ -65,7 +73,7 @@ package final class KernelProbe {
     var byteCount = 0
     forEachChunk { pageRange in
       pack(pageRange)
-      chunk.compress(with: compressor, PageFingerprinter(seed: 0))
+      chunk.compress(with: compressor, fingerprinter)
       byteCount += chunk.storedByteCount
     }
     return byteCount

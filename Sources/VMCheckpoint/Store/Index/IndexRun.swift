@@ -92,7 +92,7 @@ struct IndexRun: Sendable {
   }
 
   /// 4 MiB of blocks.
-  private static let blocksPerDeletion = 256
+  private static let blocksPerDeletion = 1024
 
   /// Of the longest run.
   private static let maximumFilterLineCount = Int64(
