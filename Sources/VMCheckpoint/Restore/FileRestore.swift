@@ -81,7 +81,11 @@ struct FileRestore {
           }
         }
       },
-      produce: { pool in try readChunks(database, into: pool, windows) }
+      produce: { pool in
+        try StoreConnection.readingChunks(database) {
+          try readChunks(database, into: pool, windows)
+        }
+      }
     )
   }
 

@@ -131,6 +131,8 @@ struct SaveOperation {
   // MARK: RAM
 
   private mutating func storeRAM() throws {
+    // Before the workers start: they would hash what they could compare.
+    try parent?.loadAhead()
     let (exchange, reader, substitution) = (exchange, prepared.reader, prepared.substitution)
     let compression = prepared.request.compression
     let workers = try WorkerThreads(count: control.threadCount) {
@@ -148,7 +150,6 @@ struct SaveOperation {
   }
 
   private mutating func coordinate() throws {
-    try parent?.loadAhead()
     while true {
       try control.cancellation.check()
       let event = try exchange.nextEvent(

@@ -13,6 +13,20 @@ enum StoreConnection {
   /// SQLite's cache of clean pages. Small, because every page of guest RAM passes just once.
   private static let cacheKiB = 16 * 1024
 
+  /// The cache for reading chunks and nothing else: what is read next lands in memory that the
+  /// processor still has in its own cache, which saves a fifth of the reading.
+  private static let chunkReadingCacheKiB = 2 * 1024
+
+  /// Runs `body` with a cache that suits the reading of many chunks.
+  static func readingChunks<Result>(
+    _ database: Database,
+    _ body: () throws -> Result
+  ) throws -> Result {
+    try database.execute(sql: "PRAGMA cache_size = -\(chunkReadingCacheKiB)")
+    defer { try? database.execute(sql: "PRAGMA cache_size = -\(cacheKiB)") }
+    return try body()
+  }
+
   /// Opens the file at `location`, which must exist, and checks that it is a store of this version.
   ///
   /// Falls back to reading only when the file, or its directory, may not be written.

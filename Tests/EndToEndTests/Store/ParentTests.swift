@@ -113,7 +113,7 @@ import VMCheckpointTestSupport
         "--vm",
         "v",
         "--region",
-        "\(gpa):\(ram.count)"
+        "gpa=\(gpa),size=\(ram.count)"
       )
       #expect(saved["new_pages"] as? Int == 0)
       try expectRestored(name, ram)

@@ -5,7 +5,7 @@ import GRDB
 /// the store is sound, so that it can end, or be killed, at any moment.
 struct GarbageCollector {
   /// Database pages returned to the file system in one transaction: 8 MiB.
-  private static let vacuumStepPageCount = 512
+  private static let vacuumStepPageCount = 2048
 
   private let database: Database
   private let control: OperationControl

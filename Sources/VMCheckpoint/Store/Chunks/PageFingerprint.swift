@@ -26,9 +26,10 @@ struct PageFingerprinter: Sendable {
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the store has none, or
   ///   `DatabaseError`.
   init(_ database: Database) throws {
-    guard
-      let seed = try Int64.fetchOne(database, sql: "SELECT fingerprint_seed FROM store WHERE id = 1")
-    else { throw VMCheckpointError(.corrupt, "the store is damaged: its row in store is missing") }
+    let sql = "SELECT fingerprint_seed FROM store WHERE id = 1"
+    guard let seed = try Int64.fetchOne(database, sql: sql) else {
+      throw VMCheckpointError(.corrupt, "the store is damaged: its row in store is missing")
+    }
     self.init(seed: UInt64(bitPattern: seed))
   }
 
