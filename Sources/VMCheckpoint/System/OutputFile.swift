@@ -6,7 +6,7 @@ import SystemPackage
 ///
 /// If ``commit()`` is not called, the temporary file is removed when the object goes away.
 final class OutputFile: Sendable {
-  /// What the user asked for.
+  /// What the user asked for, for messages.
   let path: String
   /// `path` with symbolic links followed, so that a link's target is replaced and not the link.
   private let targetPath: String
@@ -19,10 +19,15 @@ final class OutputFile: Sendable {
 
   /// Creates the temporary file.
   ///
+  /// - Parameter shownPath: What messages call the file, if not by its path.
   /// - Throws: ``VMCheckpointError``: `cannotCreate` when the target exists and may not be
   ///   overwritten, or cannot be created.
-  init(path: String, overwriting: Bool) throws(VMCheckpointError) {
-    self.path = path
+  init(
+    path: String,
+    overwriting: Bool,
+    shownAs shownPath: String? = nil
+  ) throws(VMCheckpointError) {
+    self.path = shownPath ?? path
     self.overwriting = overwriting
     targetPath = Self.resolvingLinks(path)
     try Self.check(targetPath, overwriting: overwriting)
@@ -30,7 +35,7 @@ final class OutputFile: Sendable {
     guard let name = target.lastComponent, name.kind == .regular else {
       throw VMCheckpointError(
         .cannotCreate,
-        "cannot create \(quotedName(path)): it names no file"
+        "cannot create \(quotedName(self.path)): it names no file"
       )
     }
     // Long names are cut: the temporary one must fit as well.
@@ -45,7 +50,7 @@ final class OutputFile: Sendable {
         permissions: [.ownerReadWrite]
       )
     } catch {
-      throw Self.cannotCreate(path, error as? Errno ?? .ioError)
+      throw Self.cannotCreate(self.path, error as? Errno ?? .ioError)
     }
   }
 

@@ -72,10 +72,14 @@ struct QEMUDirectoryRestore {
     }
     var plan = plan
     plan.form = RestoredForm(plan.layout, fileByteCounts: blocks.map(\.byteCount))
-    var ram: [OutputFile] = []
-    for name in ramNames {
-      ram.append(try OutputFile(path: temporary.appending(name).string, overwriting: false))
+    func file(_ name: String) throws(VMCheckpointError) -> OutputFile {
+      try OutputFile(
+        path: temporary.appending(name).string,
+        overwriting: false,
+        shownAs: target.appending(name).string
+      )
     }
+    let ram = try ramNames.map { try file($0) }
     try FileRestore(
       plan: plan,
       outputs: ram,
@@ -84,14 +88,11 @@ struct QEMUDirectoryRestore {
       control: control
     ).run(database, patches: patches)
     for file in ram { try file.commit() }
-    let stateFile = try OutputFile(
-      path: temporary.appending(Self.stateName).string,
-      overwriting: false
-    )
+    let stateFile = try file(Self.stateName)
     try state.stream.withUnsafeBytes { try stateFile.write($0, at: 0) }
     try stateFile.commit()
     let scriptPath = temporary.appending(Self.scriptName).string
-    let script = try OutputFile(path: scriptPath, overwriting: false)
+    let script = try file(Self.scriptName)
     try script.write(QEMURunScript(state.record).text)
     try script.commit()
     try beforeCommit()

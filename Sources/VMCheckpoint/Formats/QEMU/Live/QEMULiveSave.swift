@@ -10,8 +10,8 @@ import Synchronization
 /// stopped for the rest; it goes on as soon as all has arrived.
 ///
 /// The guest is stopped by the migration's own end, and not before: so the stream remembers that it
-/// ran, and whoever restores it has a guest that runs. Without KVM a guest cannot be sent while it
-/// runs (``QEMUVirtualMachine/tracksWrites``): it is stopped first, and its run state put right.
+/// ran, and whoever restores it has a guest that runs. Without KVM nothing of a guest can be sent while
+/// it runs (``QEMUVirtualMachine/tracksWrites``): it is stopped first, and its run state put right.
 struct QEMULiveSave {
   /// After so many passes over RAM, or after so long, the guest is stopped whatever is left to send:
   /// it writes faster than it can be read.
@@ -67,20 +67,12 @@ struct QEMULiveSave {
         undo: undo,
         monitor: client.descriptor
       )
-    let result: Result
-    var isSaved = false
+    var result: Result?
     do throws(VMCheckpointError) {
       try prepare(client, wanted, machine)
-      let stopsFirst = undo.wasRunning && machine.ram.paths == nil && !machine.tracksWrites
+      let stopsFirst = undo.wasRunning && !machine.tracksWrites
       if stopsFirst { try client.run("stop") }
       var capture = try capture(client, machine)
-      guard stopsFirst || !capture.hasRAM || !undo.wasRunning || machine.tracksWrites else {
-        throw VMCheckpointError(
-          .unavailable,
-          "QEMU has sent RAM that it was to leave out, while the guest ran",
-          hint: "stop the guest first, with QMP's stop"
-        )
-      }
       if stopsFirst, !capture.resume() {
         control.onWarning?("the restored guest will be stopped until QMP's cont")
       }
@@ -93,30 +85,33 @@ struct QEMULiveSave {
         result = try save(capture, machine.ram)
       } else {
         result = try save(capture, machine.ram)
-        isSaved = true
         try undo.perform(client, resumes: !source.leavesStopped)
       }
       try? client.takeEvents()
     } catch {
+      let failure = error
       do throws(VMCheckpointError) {
-        try undo.perform(client, resumes: true)
-        guardProcess?.dismiss()
+        try undo.perform(client, resumes: result == nil || !source.leavesStopped)
       } catch {
         // The guard has another try at it.
         guardProcess?.leave()
+        guard result != nil else { throw failure }
+        throw VMCheckpointError(
+          error.code,
+          "the snapshot is saved, but the VM could not be put back as it was: \(error.message)",
+          hint: error.hint
+        )
       }
-      guard isSaved else { throw error }
-      throw VMCheckpointError(
-        error.code,
-        "the snapshot is saved, but the VM could not be put back as it was: \(error.message)",
-        hint: error.hint
-      )
+      guard result != nil else {
+        guardProcess?.dismiss()
+        throw failure
+      }
     }
     guardProcess?.dismiss()
     let pausedSeconds = client.stoppedAtSeconds.flatMap { stopped in
       client.resumedAtSeconds.map { max(0, $0 - stopped) }
     }
-    return (result, pausedSeconds)
+    return (result!, pausedSeconds)
   }
 
   /// Checks what would keep the VM from being saved, as far as it can be told before it is captured.

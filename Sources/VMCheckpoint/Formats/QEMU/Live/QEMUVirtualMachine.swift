@@ -12,7 +12,7 @@ struct QEMUVirtualMachine {
   var ram: QEMULiveRAM
   var commandLine: [String]?
   var workingDirectory: String?
-  /// Whether RAM may be sent while the guest runs. KVM tells which pages a guest writes meanwhile;
+  /// Whether memory may be sent while the guest runs. KVM tells which pages a guest writes meanwhile;
   /// QEMU's own emulation misses some (seen with 7.2: of 28 guests with two CPUs that migrated
   /// through a plain file while they ran, 6 crashed or hung, and none of 14 that were stopped).
   var tracksWrites: Bool
