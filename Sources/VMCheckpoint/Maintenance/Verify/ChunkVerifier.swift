@@ -25,7 +25,8 @@ struct ChunkVerifier {
     var findings = Findings()
     let found = ProblemTable()
     let rowProblems = ProblemTable()
-    let fingerprinter = try PageFingerprinter(database)
+    // A store without its row in `store` is told elsewhere; its pages can be checked all the same.
+    let fingerprinter = try? PageFingerprinter(database)
     try WorkerPool<ChunkBuffer>.run(
       threadCount: control.threadCount,
       items: (0..<(control.threadCount * 8 + 16)).map { _ in ChunkBuffer() },
@@ -34,7 +35,7 @@ struct ChunkVerifier {
         return { chunk throws(VMCheckpointError) in
           if let problem = chunk.decompress(with: decoder, verifyingDigests: true) {
             found.add(chunk.chunkID, problem)
-          } else if let problem = chunk.fingerprintProblem(fingerprinter) {
+          } else if let problem = fingerprinter.flatMap({ chunk.fingerprintProblem($0) }) {
             rowProblems.add(chunk.chunkID, problem)
           }
         }
@@ -48,7 +49,10 @@ struct ChunkVerifier {
 
   private final class ProblemTable: Sendable {
     private let problems = Mutex<[Int64: String]>([:])
-    func add(_ chunkID: Int64, _ problem: String) { problems.withLock { $0[chunkID] = problem } }
+    /// Keeps the first for each chunk: others may follow from it.
+    func add(_ chunkID: Int64, _ problem: String) {
+      problems.withLock { if $0[chunkID] == nil { $0[chunkID] = problem } }
+    }
     var all: [Int64: String] { problems.withLock { $0 } }
   }
 
