@@ -7,9 +7,10 @@ import GRDB
 /// database. The connection belongs to that thread from ``startCommit()`` until the exchange has
 /// told that the commit is made.
 struct SaveBatch {
-  /// 8 MiB of chunks: what SQLite holds in memory until the commit. A commit of this size takes some
-  /// 10 ms, for which the buffers of ``SaveExchange`` keep the workers busy.
-  static let byteLimit = 8 << 20
+  /// 4 MiB of chunks: what SQLite holds in memory until the commit. A commit of this size takes some
+  /// 10 ms, for which the buffers of ``SaveExchange`` keep the workers busy. Larger ones take longer in
+  /// proportion, and workers wait.
+  static let byteLimit = 4 << 20
 
   /// Rows other than chunks cost about this much.
   private static let byteCountOfRow = 64

@@ -61,7 +61,7 @@ struct SaveOperation {
     extents = try ExtentWriter(database, snapshotID: snapshotID)
     exchange = SaveExchange(
       windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
-      chunkCount: min(control.threadCount * 32 + 128, Self.maximumChunkCount),
+      chunkCount: min(control.threadCount * 64 + 128, Self.maximumChunkCount),
       parent: parent,
       fingerprinter: fingerprinter,
       clock: clock
