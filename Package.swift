@@ -90,7 +90,8 @@ let package = Package(
       providers: [.apt(["liblz4-dev"])]
     ),
 
-    // Debian's libxxhash: XXH3 tells cheaply whether a page stayed as it was.
+    // Debian's libxxhash: XXH3 tells cheaply whether a page stayed as it was, and XXH32 is the
+    // checksum of LZ4 frames.
     .systemLibrary(
       name: "CXXHash",
       pkgConfig: "libxxhash",
@@ -163,6 +164,7 @@ let package = Package(
       dependencies: [
         "CLZ4",
         "CSQLiteExtension",
+        "CXXHash",
         .product(name: "Algorithms", package: "swift-algorithms"),
         .product(name: "Crypto", package: "swift-crypto"),
       ],

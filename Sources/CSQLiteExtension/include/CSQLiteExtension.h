@@ -32,10 +32,6 @@ long vmx_count_different(const void *a, const void *b, size_t count);
 void vmx_printable_bytes(const void *bytes, size_t count, uint64_t *bits);
 void vmx_printable_units(const void *bytes, size_t count, uint64_t *bits);
 
-/* The checksum of LZ4 frames: XXH32 with the seed 0. liblz4's own takes four times as long where it
- * is compiled as Debian does. */
-uint32_t vmx_xxh32(const void *bytes, size_t count);
-
 /* SQLite's part of a table and of a cursor, followed by the Swift object (Unmanaged). */
 typedef struct {
   sqlite3_vtab base;

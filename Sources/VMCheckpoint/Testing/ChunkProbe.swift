@@ -56,7 +56,7 @@ package struct ChunkProbe: Sendable {
 
   /// The checksum that frames have.
   package static func checksum(of bytes: [UInt8]) -> UInt32 {
-    bytes.withUnsafeBytes { XXHash32.hash($0) }
+    bytes.withUnsafeBytes { ChunkFrame.checksum(of: $0) }
   }
 
   /// What is wrong with a chunk, in the library's words.

@@ -38,7 +38,7 @@ final class ChunkBuffer: @unchecked Sendable {
       alignment: 64
     )
     stored = .allocate(
-      byteCount: LZ4ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity),
+      byteCount: ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity),
       alignment: 64
     )
   }
@@ -110,7 +110,7 @@ final class ChunkBuffer: @unchecked Sendable {
 
     let raw = UnsafeRawBufferPointer(validPages)
     let frameByteCount =
-      compressor.isActive ? LZ4ChunkFrame.compress(raw, into: stored, with: compressor) : raw.count
+      compressor.isActive ? ChunkFrame.compress(raw, into: stored, with: compressor) : raw.count
     if frameByteCount < raw.count {
       encoding = .lz4
       storedByteCount = frameByteCount
@@ -158,7 +158,7 @@ final class ChunkBuffer: @unchecked Sendable {
     switch encoding {
     case .lz4:
       // Frames that others have put there may have any other shape, and damage is told by liblz4.
-      if !LZ4ChunkFrame.decompress(source, into: destination),
+      if ChunkFrame(source, contentByteCount: destination.count)?.decode(into: destination) != true,
         let problem = decoder.decompress(source, into: destination)
       {
         return "its LZ4 frame is damaged (\(problem))"
