@@ -167,14 +167,9 @@ final class ParentPages: @unchecked Sendable {
     loading.loadedEndPFN = .max
     var nextFreePFN: UInt64 = 0
     while try select.step() {
-      guard
-        let extent = Extent(
-          firstPFN: select.int64(0),
-          pageCount: select.int64(1),
-          chunkID: select.int64(2),
-          firstSlot: select.int64(3)
-        ), extent.firstPFN >= nextFreePFN
-      else { throw Extent.damaged(firstPFN: select.int64(0)) }
+      guard let extent = Extent(select), extent.firstPFN >= nextFreePFN else {
+        throw Extent.damaged(firstPFN: select.int64(0))
+      }
       nextFreePFN = extent.endPFN
       if let fullPFN = load(extent, from: first, into: &loading) {
         loading.loadedEndPFN = fullPFN

@@ -86,14 +86,7 @@ struct ChunkRepacker {
       guard wanted.contains(select.int64(3)) else { continue }
       count += 1
       guard count <= Self.usesLimit else { return nil }
-      guard
-        let extent = Extent(
-          firstPFN: select.int64(1),
-          pageCount: select.int64(2),
-          chunkID: select.int64(3),
-          firstSlot: select.int64(4)
-        )
-      else {
+      guard let extent = Extent(select, from: 1) else {
         damaged.insert(select.int64(3))
         continue
       }
@@ -203,33 +196,14 @@ struct ChunkRepacker {
     _ chunkIDs: Set<Int64>,
     _ moved: [PageLocation: PageLocation]
   ) throws {
-    let uses = try Row.fetchAll(
-      database,
-      sql: """
-        SELECT o.snapshot_id, o.pfn, o.kind, o.vp, o.contents_chunk_id, o.contents_slot
-          FROM overlay o WHERE o.contents_chunk_id IS NOT NULL
-        """
-    )
-    for row in uses where chunkIDs.contains(try row.value("contents_chunk_id")) {
-      let slot: Int64 = try row.value("contents_slot")
+    try OverlayContentsMover.run(database) { chunkID, slot in
+      guard chunkIDs.contains(chunkID) else { return nil }
       guard (0..<16).contains(slot),
-        let location = moved[
-          PageLocation(chunkID: try row.value("contents_chunk_id"), slot: Int(slot))
-        ]
+        let location = moved[PageLocation(chunkID: chunkID, slot: Int(slot))]
       else {
         throw VMCheckpointError(.corrupt, "the contents of an overlay are nowhere")
       }
-      try database.execute(
-        sql: """
-          UPDATE overlay SET contents_chunk_id = ?, contents_slot = ?
-           WHERE snapshot_id = ? AND pfn = ? AND kind = ? AND vp = ?
-          """,
-        arguments: [
-          location.chunkID, Int64(location.slot), try row.value("snapshot_id") as Int64,
-          try row.value("pfn") as Int64,
-          try row.value("kind") as String, try row.value("vp") as Int64,
-        ]
-      )
+      return location
     }
   }
 }

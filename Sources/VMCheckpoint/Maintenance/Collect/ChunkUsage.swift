@@ -1,18 +1,17 @@
-import Algorithms
 import GRDB
 
 /// Which slots of which chunks the snapshots name: what gc keeps.
 ///
 /// 12 bytes a chunk, so 15 MiB for 20 million pages.
 struct ChunkUsage {
-  /// Ascending.
-  private(set) var chunkIDs: [Int64] = []
+  private var chunks = ChunkIDList()
   private var pageCounts: [UInt8] = []
   private(set) var isOptimized: [Bool] = []
   /// Bit *n*: slot *n* is named.
   private var masks: [UInt16] = []
-  /// Where the last search ended; the next is likely to end there or just behind.
-  private var lastIndex = 0
+
+  /// Ascending.
+  var chunkIDs: [Int64] { chunks.ids }
 
   /// Reads all chunks, and the extents and overlays of snapshots.
   ///
@@ -24,19 +23,19 @@ struct ChunkUsage {
     countsUnfinished: Bool = true,
     cancellation: CancellationFlag
   ) throws {
-    let chunks = try HotStatement(
+    let select = try HotStatement(
       database,
       "SELECT id, page_count, optimized FROM chunk ORDER BY id"
     )
-    defer { chunks.reset() }
-    while try chunks.step() {
-      let chunkID = chunks.int64(0)
+    defer { select.reset() }
+    while try select.step() {
+      let chunkID = select.int64(0)
       guard PageLocation.validChunkIDs.contains(chunkID) else {
         throw VMCheckpointError(.corrupt, "chunk \(chunkID) has an impossible number")
       }
-      chunkIDs.append(chunkID)
-      pageCounts.append(UInt8(clamping: chunks.int64(1)))
-      isOptimized.append(chunks.int64(2) == 1)
+      chunks.append(chunkID)
+      pageCounts.append(UInt8(clamping: select.int64(1)))
+      isOptimized.append(select.int64(2) == 1)
     }
     masks = [UInt16](repeating: 0, count: chunkIDs.count)
     let isCounted = countsUnfinished ? "true" : "s.state = 'complete'"
@@ -82,17 +81,7 @@ struct ChunkUsage {
   }
 
   /// Where in ``chunkIDs`` a chunk is. Quick when it is the one that was asked for last, or the next.
-  mutating func index(of chunkID: Int64) -> Int? {
-    for candidate in [lastIndex, lastIndex + 1]
-    where candidate < chunkIDs.count && chunkIDs[candidate] == chunkID {
-      lastIndex = candidate
-      return candidate
-    }
-    let index = chunkIDs.partitioningIndex { $0 >= chunkID }
-    guard index < chunkIDs.count, chunkIDs[index] == chunkID else { return nil }
-    lastIndex = index
-    return index
-  }
+  mutating func index(of chunkID: Int64) -> Int? { chunks.index(of: chunkID) }
 
   /// The slots of a chunk that are named and that it has.
   func liveSlots(at index: Int) -> UInt16 {

@@ -69,14 +69,7 @@ struct ExtentMover {
     defer { select.reset() }
     while try select.step() {
       last = (select.int64(0), select.int64(1))
-      guard
-        let extent = Extent(
-          firstPFN: select.int64(1),
-          pageCount: select.int64(2),
-          chunkID: select.int64(3),
-          firstSlot: select.int64(4)
-        )
-      else {
+      guard let extent = Extent(select, from: 1) else {
         // What it names is not known, and so the chunk stays.
         moves.keep(select.int64(3))
         continue
@@ -148,30 +141,9 @@ struct ExtentMover {
 
   private mutating func moveOverlays() throws {
     try database.inTransaction(.immediate) {
-      let rows = try GRDB.Row.fetchAll(
-        database,
-        sql: """
-          SELECT snapshot_id, pfn, kind, vp, contents_chunk_id, contents_slot
-            FROM overlay WHERE contents_chunk_id IS NOT NULL
-          """
-      )
-      for row in rows {
-        let chunkID: Int64 = try row.value("contents_chunk_id")
-        let slot: Int64 = try row.value("contents_slot")
-        guard moves.contains(chunkID), (0..<16).contains(slot),
-          let target = moves.target(of: PageLocation(chunkID: chunkID, slot: Int(slot)))
-        else { continue }
-        try database.execute(
-          sql: """
-            UPDATE overlay SET contents_chunk_id = ?, contents_slot = ?
-             WHERE snapshot_id = ? AND pfn = ? AND kind = ? AND vp = ?
-            """,
-          arguments: [
-            target.chunkID, Int64(target.slot), try row.value("snapshot_id") as Int64,
-            try row.value("pfn") as Int64, try row.value("kind") as String,
-            try row.value("vp") as Int64,
-          ]
-        )
+      try OverlayContentsMover.run(database) { chunkID, slot in
+        guard moves.contains(chunkID), (0..<16).contains(slot) else { return nil }
+        return moves.target(of: PageLocation(chunkID: chunkID, slot: Int(slot)))
       }
       return .commit
     }

@@ -116,7 +116,6 @@ struct PageCopier {
   private mutating func existingCopy(of digest: PageDigest) throws -> PageLocation? {
     if let location = copied.location(of: digest) { return location }
     guard let index else { return nil }
-    var usage = usage
     let location = try index.location(of: digest) { location in
       usage.index(of: location.chunkID).map { usage.isOptimized[$0] } ?? false
     }

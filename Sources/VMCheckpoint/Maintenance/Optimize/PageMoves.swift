@@ -1,37 +1,32 @@
-import Algorithms
-
 /// Where the pages of some chunks are stored as well by now: what extents and overlays are pointed to.
 ///
 /// 136 bytes a chunk.
 struct PageMoves {
-  /// Ascending.
-  private let chunkIDs: [Int64]
+  private var chunks: ChunkIDList
   private let liveSlots: [UInt16]
   /// Packed locations, 16 for each chunk; 0 where there is none.
   private var targets: [UInt64]
   /// Chunks that must stay, whatever was moved.
   private var kept = Set<Int64>()
-  /// Where the last search ended; the next is likely to end there or just behind.
-  private var lastIndex = 0
 
   init(of plan: OptimizePlan) {
-    chunkIDs = plan.chunkIDs
+    chunks = ChunkIDList(plan.chunkIDs)
     liveSlots = plan.liveSlots
     targets = .init(repeating: 0, count: plan.chunkIDs.count * StoreFormat.chunkPageCapacity)
   }
 
   /// Whether the chunk is one of those whose pages move.
-  mutating func contains(_ chunkID: Int64) -> Bool { index(of: chunkID) != nil }
+  mutating func contains(_ chunkID: Int64) -> Bool { chunks.index(of: chunkID) != nil }
 
   /// Where the page at `location` is as well, if it has moved.
   mutating func target(of location: PageLocation) -> PageLocation? {
-    guard let index = index(of: location.chunkID) else { return nil }
+    guard let index = chunks.index(of: location.chunkID) else { return nil }
     let target = targets[index * StoreFormat.chunkPageCapacity + location.slot]
     return target == 0 ? nil : PageLocation(packed: target)
   }
 
   mutating func set(_ target: PageLocation?, for location: PageLocation) {
-    guard let index = index(of: location.chunkID) else { return }
+    guard let index = chunks.index(of: location.chunkID) else { return }
     targets[index * StoreFormat.chunkPageCapacity + location.slot] = target?.packed ?? 0
   }
 
@@ -48,7 +43,7 @@ struct PageMoves {
   /// The chunks of which every live page has moved, and those that stay.
   var outcome: (movedChunkIDs: [Int64], keptChunkIDs: [Int64]) {
     var (moved, stay): ([Int64], [Int64]) = ([], [])
-    for (index, chunkID) in chunkIDs.enumerated() {
+    for (index, chunkID) in chunks.ids.enumerated() {
       let hasMoved = (0..<StoreFormat.chunkPageCapacity).allSatisfy { slot in
         liveSlots[index] & (1 << UInt16(slot)) == 0
           || targets[index * StoreFormat.chunkPageCapacity + slot] != 0
@@ -56,17 +51,5 @@ struct PageMoves {
       if hasMoved, !kept.contains(chunkID) { moved.append(chunkID) } else { stay.append(chunkID) }
     }
     return (moved, stay)
-  }
-
-  private mutating func index(of chunkID: Int64) -> Int? {
-    for candidate in [lastIndex, lastIndex + 1]
-    where candidate < chunkIDs.count && chunkIDs[candidate] == chunkID {
-      lastIndex = candidate
-      return candidate
-    }
-    let index = chunkIDs.partitioningIndex { $0 >= chunkID }
-    guard index < chunkIDs.count, chunkIDs[index] == chunkID else { return nil }
-    lastIndex = index
-    return index
   }
 }

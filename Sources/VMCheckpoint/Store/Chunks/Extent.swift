@@ -39,6 +39,16 @@ extension Extent {
     )
   }
 
+  /// An extent from four columns of a row: first PFN, page count, chunk and first slot.
+  init?(_ statement: HotStatement, from column: Int32 = 0) {
+    self.init(
+      firstPFN: statement.int64(column),
+      pageCount: statement.int64(column + 1),
+      chunkID: statement.int64(column + 2),
+      firstSlot: statement.int64(column + 3)
+    )
+  }
+
   static func damaged(firstPFN: Int64) -> VMCheckpointError {
     VMCheckpointError(
       .corrupt,
@@ -94,14 +104,7 @@ struct ExtentReader {
       return nil
     }
     let firstPFN = statement.int64(0)
-    guard
-      let extent = Extent(
-        firstPFN: firstPFN,
-        pageCount: statement.int64(1),
-        chunkID: statement.int64(2),
-        firstSlot: statement.int64(3)
-      ), extent.firstPFN >= nextFreePFN
-    else {
+    guard let extent = Extent(statement), extent.firstPFN >= nextFreePFN else {
       statement.reset()
       throw Extent.damaged(firstPFN: firstPFN)
     }
