@@ -25,22 +25,26 @@ struct PageStorer {
     dataCheck = try ChunkDataCheck(database)
   }
 
-  /// Where the page's content is stored already, if memory alone tells.
-  ///
-  /// - Returns: `nil` when the database must be asked; in it, `nil` for a new page.
-  func locationInMemory(of digest: PageDigest) -> PageLocation?? {
-    if let location = newPages.location(of: digest) ?? neighbours.location(of: digest) {
-      return .some(location)
-    }
-    return index.isKnownToLack(digest) ? .some(nil) : nil
+  /// What memory alone tells of a page's content.
+  enum Knowledge {
+    case stored(PageLocation)
+    case new
+    /// The database must be asked.
+    case unknown
   }
 
-  /// Where the page's content is stored already, if it is; a page that the parent has at the same
-  /// PFN is found before.
+  func knowledge(of digest: PageDigest) -> Knowledge {
+    if let location = newPages.location(of: digest) ?? neighbours.location(of: digest) {
+      return .stored(location)
+    }
+    return index.isKnownToLack(digest) ? .new : .unknown
+  }
+
+  /// Where the page's content is stored already, if it is: what the database tells of a page whose
+  /// ``knowledge(of:)`` is unknown.
   ///
   /// - Throws: `DatabaseError`.
-  mutating func storedLocation(of digest: PageDigest) throws -> PageLocation? {
-    if let known = locationInMemory(of: digest) { return known }
+  mutating func lookUp(_ digest: PageDigest) throws -> PageLocation? {
     guard let location = try index.location(of: digest), try dataCheck.hasData(location.chunkID)
     else { return nil }
     try noteNeighbours(of: location)

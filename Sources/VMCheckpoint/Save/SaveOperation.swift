@@ -204,12 +204,17 @@ struct SaveOperation {
     if extents.pendingCount >= ExtentWriter.pendingLimit { try writeExtents() }
   }
 
+  /// Where a page is stored that is not the parent's, if it is; waits for a commit only to ask the
+  /// database.
   private mutating func storedLocation(of digest: PageDigest) throws -> PageLocation? {
-    if batch.mayBeCommitting {
-      if let known = storer.locationInMemory(of: digest) { return known }
+    switch storer.knowledge(of: digest) {
+    case .stored(let location): return location
+    case .new: return nil
+    case .unknown:
+      // A page before may have filled a batch.
       try batch.awaitCommit()
+      return try storer.lookUp(digest)
     }
-    return try storer.storedLocation(of: digest)
   }
 
   /// Keeps the parent's pages loaded ahead of the windows; for a window that came too early, looks

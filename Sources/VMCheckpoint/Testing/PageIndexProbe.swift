@@ -130,7 +130,12 @@ package final class PageIndexProbe {
       var locations: [Entry] = []
       for bytes in digests {
         let digest = bytes.withUnsafeBytes { PageDigest(loadingFrom: $0.baseAddress!) }
-        var location = try storer.storedLocation(of: digest)
+        var location: PageLocation?
+        switch storer.knowledge(of: digest) {
+        case .stored(let known): location = known
+        case .new: location = nil
+        case .unknown: location = try storer.lookUp(digest)
+        }
         if location == nil {
           if storer.mustFlush {
             try database.inTransaction(.immediate) {
