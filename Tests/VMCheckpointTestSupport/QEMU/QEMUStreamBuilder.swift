@@ -87,7 +87,7 @@ package struct QEMUStreamBuilder {
   }
 
   /// A device's section with `state`, the end mark and the description.
-  package mutating func devices(_ state: [UInt8] = [1, 2, 3, 4]) {
+  package mutating func devices(_ state: [UInt8] = [1, 2, 3, 4], name: String = "timer") {
     bytes.append(4)
     number(UInt32(9))
     string("timer")
@@ -97,7 +97,7 @@ package struct QEMUStreamBuilder {
     bytes.append(0x7e)
     number(UInt32(9))
     bytes.append(0)
-    let description = #"{"page_size": 4096, "devices": [{"name": "timer"}]}"#
+    let description = #"{"page_size": 4096, "devices": [{"name": "\#(name)"}]}"#
     bytes.append(6)
     number(UInt32(description.utf8.count))
     bytes += description.utf8

@@ -193,6 +193,14 @@ import VMCheckpointTestSupport
       }
     ),
     (
+      "background-snapshot",
+      stream {
+        $0.ramStart([("pc.ram", 1)])
+        $0.raw([4, 0, 0, 0, 2])
+        $0.string("timer")
+      }
+    ),
+    (
       "virtio-mem",
       stream {
         $0.raw([4, 0, 0, 0, 1])
@@ -274,6 +282,34 @@ import VMCheckpointTestSupport
     }
     #expect(!exists(storePath))
     try save(builder.bytes)
+  }
+
+  /// The second would be taken for state of the first's devices, its RAM included.
+  @Test func refusesStreamsThatWereJoined() throws {
+    let stream = Self.wholeStream()
+    let error = #expect(throws: VMCheckpointError.self) { try save(stream + stream) }
+    #expect(error?.message.hasSuffix("it goes on after its end") == true)
+    #expect(!exists(storePath))
+    try save(stream)
+  }
+
+  /// Up to QEMU 7.2 nothing before RAM tells of it.
+  @Test func refusesVirtioMemThatOnlyTheDescriptionTells() throws {
+    let stream = Self.wholeStream(device: "0000:00:03.0/virtio-mem")
+    let error = #expect(throws: VMCheckpointError.self) { try save(stream) }
+    #expect(error?.message.contains("the machine has virtio-mem") == true)
+    #expect(!exists(storePath))
+  }
+
+  private static func wholeStream(device: String = "timer") -> [UInt8] {
+    var builder = QEMUStreamBuilder()
+    builder.header()
+    builder.ramStart([("pc.ram", 1)])
+    builder.ramPart(3)
+    builder.page("pc.ram", 0, [UInt8](repeating: 7, count: 4096))
+    builder.ramEnd()
+    builder.devices(name: device)
+    return builder.bytes
   }
 
   /// A stream is input from anywhere: whatever a byte becomes, the answer is an error or a snapshot

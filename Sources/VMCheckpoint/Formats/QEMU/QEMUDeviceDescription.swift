@@ -16,6 +16,12 @@ enum QEMUDeviceDescription {
         hint: "the migration failed, was interrupted, or the machine has suppress-vmdesc=on"
       )
     }
+    guard !holdsAnother(devices) else {
+      throw .invalidData(
+        "it goes on after its end",
+        hint: "give one stream, not several joined"
+      )
+    }
     let json = Data(devices[start...])
     guard let object = try? JSONSerialization.jsonObject(with: json) as? [String: Any],
       let list = object["devices"] as? [Any], !list.isEmpty
@@ -27,6 +33,27 @@ enum QEMUDeviceDescription {
         "its pages have \(pageByteCount) bytes, and only x86 with \(Page.byteCount) is supported"
       )
     }
+    // As of QEMU 8.0 it has a section before RAM, which tells the same earlier.
+    let names = list.compactMap { ($0 as? [String: Any])?["name"] as? String }
+    guard !names.contains(where: { $0.split(separator: "/").last == "virtio-mem" }) else {
+      throw .invalidData(
+        "the machine has virtio-mem, which is not supported",
+        hint: "save the guest without it: its memory would not be kept as RAM"
+      )
+    }
+  }
+
+  /// Whether a stream's end is followed by another stream: its magic number and version, behind a
+  /// description that is whole.
+  private static func holdsAnother(_ devices: [UInt8]) -> Bool {
+    let beginning = Data("}QEVM".utf8) + [0, 0, 0, 3]
+    let devices = Data(devices)
+    var position = 0
+    while let found = devices.range(of: beginning, in: position..<devices.count) {
+      if start(in: Array(devices[...found.lowerBound])) != nil { return true }
+      position = found.lowerBound + 1
+    }
+    return false
   }
 
   /// Where the JSON begins: behind an end mark, its own mark and a length that fits.

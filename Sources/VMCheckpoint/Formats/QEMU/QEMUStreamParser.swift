@@ -219,6 +219,13 @@ struct QEMUStreamParser {
         hint: "only RAM may be sent in parts: migrate without block migration, dirty bitmaps and "
           + "passed-through devices"
       )
+    case Section.full:
+      _ = try input.uint32()
+      let name = String(decoding: try string(), as: UTF8.self)
+      throw input.invalid(
+        "section \(quotedName(name)) comes before the end of RAM, which is not supported",
+        hint: "switch the capability background-snapshot off and migrate again"
+      )
     default:
       throw input.invalid("section type \(type) is unknown before the end of RAM")
     }
@@ -232,7 +239,7 @@ struct QEMUStreamParser {
     guard QEMUStreamFormat.Command.argumentByteCounts[command] == byteCount else {
       throw unsupported(
         QEMUStreamFormat.feature(ofCommand: command),
-        disable: (3...8).contains(command) ? "postcopy-ram" : nil
+        disable: (3...8).contains(command) ? "postcopy-ram (and dirty-bitmaps)" : nil
       )
     }
     _ = try input.bytes(count: Int(byteCount))

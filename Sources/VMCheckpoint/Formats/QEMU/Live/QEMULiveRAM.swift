@@ -63,7 +63,15 @@ struct QEMULiveRAM {
       objects,
       byteCount: blocks.reduce(0) { $0 + $1.byteCount }
     )
-    for device in objects.list("query-memory-devices") where device["type"] as? String == "dimm" {
+    let memoryDevices = objects.list("query-memory-devices")
+    guard !memoryDevices.contains(where: { $0["type"] as? String == "virtio-mem" }) else {
+      throw VMCheckpointError(
+        .unavailable,
+        "the VM has virtio-mem, which is not supported",
+        hint: "give it DIMMs instead: their memory is kept as RAM"
+      )
+    }
+    for device in memoryDevices where device["type"] as? String == "dimm" {
       guard regions != nil, let data = device["data"] as? [String: Any],
         let backend = data["memdev"] as? String, let block = Self.block(objects, backend),
         let gpa = (data["addr"] as? NSNumber)?.uint64Value
