@@ -49,13 +49,16 @@ import VMCheckpointTestSupport
   }
 
   private static let cutShort = "; wait until it is written, or copy it again"
+  private static let noHeader =
+    "holds no tar header where one must be; write it uncompressed in GNU's format, as by: "
+    + "tar --format=gnu -cf"
   private static let pack = "; pack the files themselves, as by: tar --format=gnu -cf"
   private static let members =
     "; its members are config.toml, global.json, devices/*.json and memory/START-END.bin"
 
   static let archives: [Case] = [
     Case("empty", "is cut short\(cutShort)") { _ in [] },
-    Case("no tar", "holds no tar header where one must be") { _ in
+    Case("no tar", noHeader) { _ in
       [UInt8](repeating: 0x41, count: 4096)
     },
     Case(
@@ -74,7 +77,7 @@ import VMCheckpointTestSupport
     .extra("wrong checksum", "has a header whose checksum is wrong") {
       $0.append(TarBuilder.header("devices/x.json", checksumError: 1))
     },
-    .extra("old header", "holds no tar header where one must be") {
+    .extra("old header", noHeader) {
       $0.append(TarBuilder.header("devices/x.json", format: .none))
     },
     .extra("size beyond 63 bits", "has a header whose size is negative or has more than 63 bits") {

@@ -40,7 +40,10 @@ struct TarHeader {
     precondition(block.count == Self.blockByteCount, "a header is one block")
     let isGNU = block[257..<265].elementsEqual("ustar  \0".utf8)
     guard isGNU || block[257..<263].elementsEqual("ustar\0".utf8) else {
-      throw .invalidData("holds no tar header where one must be")
+      throw .invalidData(
+        "holds no tar header where one must be",
+        hint: "write it uncompressed in GNU's format, as by: tar --format=gnu -cf"
+      )
     }
     guard try Self.octal(block[148..<156], "checksum") == Self.checksum(block) else {
       throw .invalidData("has a header whose checksum is wrong")
