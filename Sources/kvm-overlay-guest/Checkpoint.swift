@@ -111,7 +111,9 @@ extension Guest {
 
     // 3. The TSC of this host, and overlays for it. Time does not pass for a saved guest.
     let hostFrequencyHz = try tscFrequencyHz ?? vcpu.tscFrequencyHz
-    let tsc = ReferenceClock.rescaled(state.tsc, from: state.tscFrequencyHz, to: hostFrequencyHz)
+    guard
+      let tsc = ReferenceClock.rescaled(state.tsc, from: state.tscFrequencyHz, to: hostFrequencyHz)
+    else { throw KVMError("the guest's TSC would overflow at \(hostFrequencyHz) Hz") }
     if try !vcpu.setTSC(tsc) { warn("KVM cannot set the guest's TSC here") }
     var document = try detail.overlays.retargeted(
       tscFrequencyHz: hostFrequencyHz,

@@ -44,9 +44,13 @@ enum ReferenceClock: String, CaseIterable, Codable {
     ticks(tsc, page.fields.scale) + page.fields.offset
   }
 
-  /// The TSC that shows the same time at another frequency.
-  static func rescaled(_ tsc: UInt64, from old: UInt64, to new: UInt64) -> UInt64 {
-    old.dividingFullWidth(tsc.multipliedFullWidth(by: new)).quotient
+  /// The TSC that shows the same time at another frequency; `nil` when 64 bits do not hold it.
+  ///
+  /// - Precondition: `old` is not 0.
+  static func rescaled(_ tsc: UInt64, from old: UInt64, to new: UInt64) -> UInt64? {
+    let product = tsc.multipliedFullWidth(by: new)
+    guard product.high < old else { return nil }
+    return old.dividingFullWidth(product).quotient
   }
 
   private static func ticks(_ tsc: UInt64, _ scale: UInt64) -> Int64 {

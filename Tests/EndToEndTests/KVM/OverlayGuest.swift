@@ -41,12 +41,21 @@ struct OverlayGuest {
     try reports(["resume", reference] + steps)
   }
 
-  private func reports(_ arguments: [String]) throws -> [Report] {
+  /// How it ends to go on with a saved guest.
+  func resumeOutcome(_ reference: String, _ steps: String...) throws -> ProcessOutcome {
+    try outcome(["resume", reference] + steps)
+  }
+
+  private func outcome(_ arguments: [String]) throws -> ProcessOutcome {
     let ram = bench.directory.file("\(UUID().uuidString).ram")
     defer { unlink(ram) }
-    let outcome = try ChildProcess(
+    return try ChildProcess(
       [binaryPath] + arguments + ["--store", bench.storePath, "--ram", ram]
     ).wait(timeoutSeconds: 60)
+  }
+
+  private func reports(_ arguments: [String]) throws -> [Report] {
+    let outcome = try outcome(arguments)
     guard outcome.succeeded else { throw TestSetupError("this must succeed: \(outcome)") }
     return try outcome.text.split(separator: "\n").compactMap { line in
       guard !line.hasPrefix(#"{"saved":"#) else { return nil }

@@ -89,6 +89,14 @@ struct OverlayGuestTests {
     #expect(slower[0].hypercallResult == 2)
   }
 
+  @Test("a frequency at which the TSC has no value is an error, not a crash")
+  func impossibleFrequency() throws {
+    _ = try guest.run("--tsc-frequency", "1", "use", "save:one")
+    let outcome = try guest.resumeOutcome("one", "--tsc-frequency", "\(UInt64.max)", "use")
+    #expect(outcome.ending == .exit(1))
+    #expect(outcome.standardError.contains("the guest's TSC would overflow at \(UInt64.max) Hz"))
+  }
+
   @Test("an offset makes up for any TSC frequency", arguments: [2_000_000_000, 3_000_000_000])
   func retargetedWithOffset(hz: UInt64) throws {
     let before = try guest.run(
