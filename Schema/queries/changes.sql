@@ -24,7 +24,7 @@ both (first_pfn, end_pfn, chunk_a, shift_a, chunk_b, shift_b) AS (
     FROM ram_extent a
     CROSS JOIN ram_extent b
       ON b.snapshot_id = (SELECT id FROM after)
-     AND b.first_pfn BETWEEN a.first_pfn - 15 AND a.first_pfn + a.page_count - 1
+     AND b.first_pfn BETWEEN a.first_pfn - 15 AND a.first_pfn + min(a.page_count, 16) - 1
      AND b.first_pfn + b.page_count > a.first_pfn
    WHERE a.snapshot_id = (SELECT id FROM before)
 ),

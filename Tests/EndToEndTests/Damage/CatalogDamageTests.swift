@@ -77,6 +77,31 @@ import VMCheckpointTestSupport
     }
   }
 
+  @Test func aMapDoesNotLeaveOutPagesThatAreNowhere() throws {
+    try bench.sql.run("UPDATE ram_extent SET first_pfn = first_pfn + 60000")
+    expectFailure(
+      try bench.tool.run("map", "b"),
+      65,
+      "the extent at PFN 0xea60 is damaged; see what is hurt with: vmckpt verify"
+    )
+  }
+
+  /// Extents that claim to be long made each of one snapshot be compared with all of the other.
+  @Test func impossibleLengthsDoNotMakeAQueryQuadratic() throws {
+    let pageCount = 40_000
+    try bench.sql.run(
+      """
+      PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF;
+      DELETE FROM ram_extent;
+      INSERT INTO ram_extent SELECT s.id, p.value, 9223372036854775807, 1, 0
+        FROM (SELECT id FROM snapshot WHERE state = 'complete' ORDER BY id DESC LIMIT 2) s,
+             generate_series(0, \(pageCount - 1)) p
+      """
+    )
+    let outcome = try bench.tool.start(["query", "changes"]).wait(timeoutSeconds: 60)
+    #expect(outcome.ending == .exit(0) || outcome.ending == .exit(65), "\(outcome)")
+  }
+
   @Test(arguments: ["first_slot = 15", "page_count = 16, first_slot = 9"])
   func aCollectionGoesOnPastADamagedExtent(change: String) throws {
     // Chunks that are mostly dead: of 40 pages, one in eight stays.

@@ -214,7 +214,9 @@ import VMCheckpointTestSupport
       """
       UPDATE memory_region SET bytes = 1 << 51, gpa = 1 << 51
        WHERE name = 'high' AND snapshot_id = 1;
-      INSERT INTO ram_extent SELECT 1, 1 << 48, 1, chunk_id, first_slot FROM ram_extent LIMIT 1;
+      DELETE FROM ram_extent WHERE snapshot_id = 1 AND first_pfn >= 65536;
+      INSERT INTO ram_extent
+        SELECT 1, (1 << 39) + (1 << 38), 1, chunk_id, first_slot FROM ram_extent LIMIT 1;
       """
     )
     for arguments in [["web/1"], ["web/2", "web/1"]] {

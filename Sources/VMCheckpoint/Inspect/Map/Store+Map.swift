@@ -23,6 +23,10 @@ extension Store {
       let sharing = try ContentSharing(database, snapshot, cancellation: control.cancellation)
       let indexes = Self.indexes(of: classes)
       try ContentSharing.forEachExtent(database, snapshot.id, control.cancellation) { extent in
+        let isRAM = [extent.firstPFN, extent.endPFN - 1].allSatisfy {
+          layout.contains(PFN(unchecked: $0))
+        }
+        guard isRAM else { throw Extent.damaged(firstPFN: Int64(extent.firstPFN)) }
         sharing.forEachPage(of: extent) { pfn, pageClass in
           grid.add(pfn: pfn, classIndex: indexes[pageClass]!)
         }
