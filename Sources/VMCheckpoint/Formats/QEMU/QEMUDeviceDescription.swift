@@ -43,17 +43,31 @@ enum QEMUDeviceDescription {
     }
   }
 
-  /// Whether a stream's end is followed by another stream: its magic number and version, behind a
-  /// description that is whole.
+  /// Whether a stream's end is followed by another stream: its magic number and version, right behind
+  /// a description that is as long as it says.
+  ///
+  /// - Complexity: O(*n*), whatever the bytes are.
   private static func holdsAnother(_ devices: [UInt8]) -> Bool {
-    let beginning = Data("}QEVM".utf8) + [0, 0, 0, 3]
-    let devices = Data(devices)
-    var position = 0
-    while let found = devices.range(of: beginning, in: position..<devices.count) {
-      if start(in: Array(devices[...found.lowerBound])) != nil { return true }
-      position = found.lowerBound + 1
+    let beginning = Array("QEVM".utf8) + [0, 0, 0, 3]
+    var start = 6
+    while start + beginning.count < devices.count {
+      defer { start += 1 }
+      guard devices[start] == UInt8(ascii: "{"), isMarked(start, in: devices) else { continue }
+      let end = start + markedByteCount(start, in: devices)
+      if end < devices.count, devices[end...].starts(with: beginning) { return true }
     }
     return false
+  }
+
+  /// Whether an end mark and a description's mark stand before `start`.
+  private static func isMarked(_ start: Int, in devices: [UInt8]) -> Bool {
+    devices[start - 6] == QEMUStreamFormat.Section.endOfSections
+      && devices[start - 5] == QEMUStreamFormat.Section.description
+  }
+
+  /// The length that stands before a description.
+  private static func markedByteCount(_ start: Int, in devices: [UInt8]) -> Int {
+    devices[(start - 4)..<start].reduce(0) { $0 << 8 | Int($1) }
   }
 
   /// Where the JSON begins: behind an end mark, its own mark and a length that fits.
@@ -62,10 +76,8 @@ enum QEMUDeviceDescription {
     var start = devices.count - 2
     let lowest = max(headerByteCount, devices.count - QEMUStreamFormat.maximumDescriptionByteCount)
     while start >= lowest {
-      if devices[start] == UInt8(ascii: "{"),
-        devices[start - 6] == QEMUStreamFormat.Section.endOfSections,
-        devices[start - 5] == QEMUStreamFormat.Section.description,
-        devices[(start - 4)..<start].reduce(0, { $0 << 8 | Int($1) }) == devices.count - start
+      if devices[start] == UInt8(ascii: "{"), isMarked(start, in: devices),
+        markedByteCount(start, in: devices) == devices.count - start
       {
         return start
       }
