@@ -42,13 +42,12 @@ struct ExtentWriter {
     )
   }
 
-  /// Inserts, in the caller's transaction, the extents whose chunks are written: all chunks up to
-  /// `lastWrittenChunkID` are. The others stay; there are no more of them than chunks under way
-  /// have pages.
+  /// Inserts, in the caller's transaction, the extents whose chunks are written, which are those with a
+  /// number. The others stay; there are no more of them than chunks under way have pages.
   ///
   /// - Parameter isEnd: Whether no page will be added any more.
   /// - Returns: How many were inserted.
-  mutating func write(lastWrittenChunkID: Int64, isEnd: Bool) throws -> Int {
+  mutating func write(_ numbers: ChunkNumbers, isEnd: Bool) throws -> Int {
     if isEnd, let extent = current {
       pending.append(extent)
       current = nil
@@ -57,19 +56,25 @@ struct ExtentWriter {
     insert.bind(snapshotID, at: 1)
     for index in pending.indices {
       let extent = pending[index]
-      guard extent.chunkID <= lastWrittenChunkID else {
+      guard let chunkID = numbers.number(of: extent.chunkID) else {
         pending[kept] = extent
         kept += 1
         continue
       }
       insert.bind(Int64(extent.firstPFN), at: 2)
       insert.bind(Int64(extent.pageCount), at: 3)
-      insert.bind(extent.chunkID, at: 4)
+      insert.bind(chunkID, at: 4)
       insert.bind(Int64(extent.firstSlot), at: 5)
       try insert.run()
     }
     let written = pending.count - kept
     pending.removeSubrange(kept...)
     return written
+  }
+
+  /// Gives the extent that may go on its chunk's number, before provisional ones are forgotten.
+  mutating func settle(_ numbers: ChunkNumbers) {
+    guard let chunkID = current?.chunkID else { return }
+    current?.chunkID = numbers.number(of: chunkID) ?? chunkID
   }
 }

@@ -69,12 +69,12 @@ struct PageStorer {
 
   // MARK: The page index
 
-  /// Whether ``flushNewPages(_:)`` must be called before the next page is noted.
+  /// Whether ``flushNewPages(_:_:)`` must be called before the next page is noted.
   var mustFlush: Bool { newPages.isFull }
 
-  /// Writes the noted pages as a sorted run, in the caller's transaction.
-  mutating func flushNewPages(_ database: Database) throws {
-    try PageIndex.append(newPages.removeAllSorted(), to: database)
+  /// Writes the noted pages as a sorted run, in the caller's transaction. Their chunks are written.
+  mutating func flushNewPages(_ database: Database, _ numbers: ChunkNumbers) throws {
+    try PageIndex.append(newPages.removeAllSorted(numbers), to: database)
     index = try PageIndex(database)
   }
 

@@ -18,7 +18,6 @@ struct SaveOperation {
   private let prepared: PreparedSave
   private let control: OperationControl
   private let snapshotID: Int64
-  private let firstNewChunkID: Int64
 
   private let clock: StageClock<SaveStage>
   private let exchange: SaveExchange
@@ -34,8 +33,8 @@ struct SaveOperation {
   /// What ``store(_:)`` has spent on waiting for chunks and on writing them.
   private var freeingSeconds = 0.0
   private var openChunk: ChunkBuffer?
-  private var nextChunkID: Int64
-  private var lastWrittenChunkID: Int64
+  private var numbers: ChunkNumbers
+  private var packer = RowPacker<ChunkBuffer>()
   private var newStoredByteCount: UInt64 = 0
 
   init(
@@ -51,11 +50,9 @@ struct SaveOperation {
     self.prepared = prepared
     self.control = control
     self.snapshotID = snapshotID
-    nextChunkID = try ChunkWriter.nextChunkID(database)
-    firstNewChunkID = nextChunkID
-    lastWrittenChunkID = nextChunkID - 1
+    numbers = ChunkNumbers(try ChunkWriter.nextChunkID(database))
     chunkWriter = try ChunkWriter(database)
-    storer = try PageStorer(database)
+    storer = try PageStorer(database, newPageCapacity: control.newPageCapacity)
     fingerprinter = try PageFingerprinter(database)
     parent = try parentID.map { try ParentPages(database, snapshotID: $0) }
     extents = try ExtentWriter(database, snapshotID: snapshotID)
@@ -96,11 +93,11 @@ struct SaveOperation {
     for warning in prepared.substitution.warnings() { control.onWarning?(warning) }
     let contents = try storeOverlayContents(plan)
     try batch.beginIfNeeded()
-    _ = try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: true)
+    _ = try extents.write(numbers, isEnd: true)
     if extents.pendingCount > 0 {
       throw VMCheckpointError(.corrupt, "an extent names a chunk that was not written")
     }
-    try storer.flushNewPages(database)
+    try storer.flushNewPages(database, numbers)
     let rows = SnapshotRows(database, snapshotID: snapshotID)
     var digester = SnapshotDigester()
     let ramDigest = ramDigester.finalize()
@@ -160,18 +157,13 @@ struct SaveOperation {
         // A source that pauses, such as a pipe, must not keep others from writing.
         try startCommit()
       case .compressed(let chunk):
-        try write(chunk)
-        exchange.giveBack(chunk)
+        try pack(chunk)
       case .scanned(let window):
         try store(window)
         progress.report(completedByteCount: window.sourceEndOffset)
         exchange.giveBack(window)
       case .endOfRAM:
-        try sealOpenChunk()
-        while let chunk = try exchange.nextCompressed() {
-          try write(chunk)
-          exchange.giveBack(chunk)
-        }
+        try writeOpenChunks()
         try batch.awaitCommit()
         return
       }
@@ -242,8 +234,7 @@ struct SaveOperation {
       chunk = openChunk
     } else {
       chunk = try freeChunk()
-      chunk.begin(chunkID: nextChunkID)
-      nextChunkID += 1
+      chunk.begin(chunkID: numbers.makeProvisional())
       openChunk = chunk
     }
     let location = chunk.append(page, digest: digest)
@@ -256,12 +247,14 @@ struct SaveOperation {
     if let chunk = exchange.takeFreeChunk() { return chunk }
     let start = MonotonicClock.nowSeconds
     defer { freeingSeconds += MonotonicClock.nowSeconds - start }
-    // All are under way: the oldest is the next to come back.
-    guard let chunk = try exchange.nextCompressed() else {
-      throw VMCheckpointError(.inputOutput, "chunk buffers were lost")
+    // All are under way, more of them than wait to be packed.
+    while true {
+      guard let chunk = try exchange.nextCompressed() else {
+        throw VMCheckpointError(.inputOutput, "chunk buffers were lost")
+      }
+      try pack(chunk)
+      if let chunk = exchange.takeFreeChunk() { return chunk }
     }
-    try write(chunk)
-    return chunk
   }
 
   private mutating func sealOpenChunk() throws {
@@ -272,8 +265,13 @@ struct SaveOperation {
 
   /// Empties the full table of new pages into the index.
   private mutating func flushNewPages() throws {
+    // Index entries are sorted, and name places in the file.
+    try writeOpenChunks()
     try batch.beginIfNeeded()
-    try storer.flushNewPages(database)
+    try storer.flushNewPages(database, numbers)
+    _ = try extents.write(numbers, isEnd: false)
+    extents.settle(numbers)
+    numbers.forget()
     try batch.startCommit()
     try batch.awaitCommit()
     try storer.mergeIndex(database)
@@ -281,10 +279,30 @@ struct SaveOperation {
 
   // MARK: Writing
 
+  /// Takes the next compressed chunk, and writes the one that fits best.
+  private mutating func pack(_ chunk: ChunkBuffer) throws {
+    packer.add(chunk, storedByteCount: chunk.storedByteCount)
+    try writePacked(isEnd: false)
+  }
+
+  private mutating func writePacked(isEnd: Bool) throws {
+    while let chunk = packer.next(isEnd: isEnd) {
+      chunk.chunkID = numbers.assign(to: chunk.chunkID)
+      try write(chunk)
+      exchange.giveBack(chunk)
+    }
+  }
+
+  /// Writes all chunks that have pages, the open one as well.
+  private mutating func writeOpenChunks() throws {
+    try sealOpenChunk()
+    while let chunk = try exchange.nextCompressed() { try pack(chunk) }
+    try writePacked(isEnd: true)
+  }
+
   private mutating func write(_ chunk: ChunkBuffer) throws {
     try batch.beginIfNeeded()
     try clock.measure(.write, byteCount: chunk.storedByteCount) { try chunkWriter.insert(chunk) }
-    lastWrittenChunkID = chunk.chunkID
     newStoredByteCount += UInt64(chunk.storedByteCount)
     batch.add(chunkByteCount: chunk.storedByteCount)
     if batch.isFull { try writeExtents() }
@@ -294,7 +312,7 @@ struct SaveOperation {
   private mutating func writeExtents() throws {
     try batch.beginIfNeeded()
     let rowCount = try clock.measure(.write) {
-      try extents.write(lastWrittenChunkID: lastWrittenChunkID, isEnd: false)
+      try extents.write(numbers, isEnd: false)
     }
     batch.add(rowCount: rowCount)
     if batch.isFull { try startCommit() }
@@ -308,19 +326,20 @@ struct SaveOperation {
 
   // MARK: Overlay contents
 
-  /// Stores the pages of guest-writable overlays like pages of RAM; a zero page is not stored.
+  /// Stores the pages of guest-writable overlays like pages of RAM, all of which are written by now; a
+  /// zero page is not stored.
   private mutating func storeOverlayContents(
     _ plan: OverlayPlan
   ) throws -> [PageContents: PageLocation] {
     var locations: [PageContents: PageLocation] = [:]
     let chunk = ChunkBuffer()
-    chunk.begin(chunkID: nextChunkID)
+    chunk.begin(chunkID: numbers.next)
     for overlay in plan.stacks.lazy.flatMap(\.overlays) where overlay.kind.storesContents {
       let contents = overlay.contents()
       guard !contents.isZero, locations[contents] == nil else { continue }
       let digest = contents.withUnsafeBytes { PageDigest(of: $0) }
       if let location = try storedLocation(of: digest) {
-        locations[contents] = location
+        locations[contents] = numbers.location(of: location)
         continue
       }
       if storer.mustFlush { try flushNewPages() }
@@ -329,7 +348,7 @@ struct SaveOperation {
       locations[contents] = location
       if chunk.isFull {
         try writeOverlayChunk(chunk)
-        chunk.begin(chunkID: nextChunkID)
+        chunk.begin(chunkID: numbers.next)
       }
     }
     if chunk.pageCount > 0 { try writeOverlayChunk(chunk) }
@@ -338,7 +357,7 @@ struct SaveOperation {
 
   private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
     chunk.compress(with: ChunkCompressor(prepared.request.compression.effort), fingerprinter)
-    nextChunkID += 1
+    chunk.chunkID = numbers.takeNext()
     try write(chunk)
   }
 }

@@ -139,7 +139,7 @@ package final class PageIndexProbe {
         if location == nil {
           if storer.mustFlush {
             try database.inTransaction(.immediate) {
-              try storer.flushNewPages(database)
+              try storer.flushNewPages(database, ChunkNumbers(1))
               return .commit
             }
           }

@@ -82,6 +82,19 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// Chunks in the order of their making would leave 3 % of the store's pages empty.
+  @Test func chunksFillThePagesOfTheDatabase() throws {
+    for (moment, name) in zip(guest.moments, ["one", "two"]) {
+      try bench.tool.succeed("save", moment, "--vm", "guest", "--name", name)
+    }
+    let emptyPermille = """
+      SELECT 1000 * sum(unused) / sum(pgsize) FROM dbstat WHERE name = 'chunk_data'
+      """
+    #expect(try bench.sql.integer(emptyPermille) < 15)
+    try bench.tool.succeed("optimize")
+    #expect(try bench.sql.integer(emptyPermille) < 22)
+  }
+
   @Test func savingTheSameMomentTwiceAddsNothing() throws {
     try bench.tool.succeed("save", guest.moments[0], "--name", "one")
     let again = try bench.tool.json(

@@ -124,10 +124,13 @@ import VMCheckpointTestSupport
     for index in stride(from: 0, to: 1000, by: 10) { newest[index] = pages[1000 + index / 10] }
     try bench.save("new", newest.flatMap { $0 }, "--vm", "old")
     try bench.tool.succeed("optimize")
+    // But for the few chunks among which the one is chosen that fits the database's pages.
     let outOfOrder = """
       SELECT count(*) FROM (
-        SELECT chunk_id * 16 + slot - lag(chunk_id * 16 + slot) OVER (ORDER BY pfn) AS step
-          FROM stored_page WHERE snapshot = 'new') WHERE step <> 1
+        SELECT row_number() OVER (ORDER BY pfn) - 1 AS rank, slot,
+          chunk_id - min(chunk_id) OVER () AS place
+          FROM stored_page WHERE snapshot = 'new')
+       WHERE slot <> rank % 16 OR abs(place - rank / 16) > 32
       """
     #expect(try bench.sql.integer(outOfOrder) == 0)
     // 1000 pages in chunks of 16.

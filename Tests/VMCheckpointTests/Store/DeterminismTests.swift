@@ -29,6 +29,43 @@ import VMCheckpointTestSupport
     for other in contents.dropFirst() { #expect(other == contents[0]) }
   }
 
+  /// Chunks that still wait for their number must have it when pages are written to the index.
+  @Test(arguments: [16, 64, 512])
+  func pagesAreNotMixedUpWhenTheTableOfNewOnesFills(capacity: Int) throws {
+    let directory = try TemporaryDirectory()
+    var generator = TestGenerator(seed: UInt64(23 + capacity))
+    let image = generator.mixedImage(pageCount: 3000)
+    let path = directory.file("ram")
+    try writeSparseFile(path, image)
+    var contents: [[[UInt8]]] = []
+    var newPageCount: UInt64 = 0
+    for threadCount in [1, 2, 5] {
+      let storePath = directory.file("store-\(threadCount).db")
+      let store = try Store.openOrCreate(at: storePath)
+      var control = OperationControl(threadCount: threadCount)
+      control.newPageCapacity = capacity
+      let first = try store.save(SaveRequest(input: .file(path: path), name: "s"), control: control)
+      newPageCount = first.newPageCount
+      #expect(try store.verify().isSound)
+      // Without a parent all pages are looked for in the index.
+      let again = try store.save(
+        SaveRequest(input: .file(path: path), name: "again", parent: .none),
+        control: control
+      )
+      #expect(again.newPageCount == 0)
+      for name in ["s", "again"] {
+        let output = directory.file("\(name)-\(threadCount)")
+        _ = try store.restore(
+          RestoreRequest(reference: SnapshotReference(name), output: .file(path: output))
+        )
+        #expect(try readFile(output) == image)
+      }
+      contents.append(try storedContents(storePath))
+    }
+    #expect(contents[0] == contents[1] && contents[0] == contents[2])
+    #expect(newPageCount > 512)
+  }
+
   @Test(arguments: [1, 2, 5])
   func streamAndFileGiveTheSameSnapshot(threadCount: Int) throws {
     let directory = try TemporaryDirectory()

@@ -42,7 +42,9 @@ private struct StoreRun {
     generator = TestGenerator(seed: seed)
     directory = try TemporaryDirectory()
     store = try Store.openOrCreate(at: directory.file("store.db"))
-    control = OperationControl(threadCount: [1, 2, 5][Int(seed % 3)])
+    var control = OperationControl(threadCount: [1, 2, 5][Int(seed % 3)])
+    if seed % 4 == 0 { control.newPageCapacity = 32 }
+    self.control = control
   }
 
   // MARK: Steps

@@ -188,7 +188,7 @@ struct ChunkRepacker {
         }
         writer.add(pfn: use.extent.firstPFN + UInt64(index), at: location)
       }
-      _ = try writer.write(lastWrittenChunkID: .max, isEnd: true)
+      _ = try writer.write(ChunkNumbers(nextChunkID), isEnd: true)
     }
   }
 

@@ -14,9 +14,9 @@ struct PageCopier {
   private let copied: PageTable
 
   private var job: ChunkJob?
-  private var nextChunkID: Int64
+  private var numbers: ChunkNumbers
+  private var packer = RowPacker<ChunkJob>()
   private var uncommittedByteCount = 0
-  private var droppedChunkIDs = Set<Int64>()
 
   private(set) var moves: PageMoves
   /// New chunks, and their compressed bytes.
@@ -46,7 +46,7 @@ struct PageCopier {
     index = looksForCopies ? try PageIndex(database) : nil
     fingerprinter = try PageFingerprinter(database)
     copied = PageTable(capacity: OptimizePlan.maximumPageCount)
-    nextChunkID = try ChunkWriter.nextChunkID(database)
+    numbers = ChunkNumbers(try ChunkWriter.nextChunkID(database))
     moves = PageMoves(of: plan)
   }
 
@@ -72,14 +72,12 @@ struct PageCopier {
       }
       if let last = job { line.submit(last) }
       job = nil
-      while let done = line.takeDone(waits: true) { try write(done, line) }
+      while let done = line.takeDone(waits: true) { try pack(done, line) }
+      try writePacked(line, isEnd: true)
     }
     try commit()
-    moves.removeTargets(inChunks: droppedChunkIDs)
-    var entries = copied.removeAllSorted()
-    if !droppedChunkIDs.isEmpty {
-      entries.removeAll { droppedChunkIDs.contains($0.location.chunkID) }
-    }
+    moves.settleTargets(numbers)
+    let entries = copied.removeAllSorted(numbers)
     try database.inTransaction(.immediate) {
       try PageIndex.append(entries, to: database)
       return .commit
@@ -109,7 +107,7 @@ struct PageCopier {
     }
     self.job = nil
     line.submit(job)
-    while let done = line.takeDone(waits: false) { try write(done, line) }
+    while let done = line.takeDone(waits: false) { try pack(done, line) }
   }
 
   /// Where the page is that this round, or an optimize that was killed, has copied already.
@@ -129,27 +127,38 @@ struct PageCopier {
   private mutating func beginJob(_ line: CompressionLine) throws -> ChunkJob {
     while true {
       if let job = line.takeFree() {
-        job.chunk.begin(chunkID: nextChunkID)
+        job.chunk.begin(chunkID: numbers.makeProvisional())
         job.chunk.isOptimized = true
         job.sources.removeAll(keepingCapacity: true)
-        nextChunkID += 1
         return job
       }
       guard let done = line.takeDone(waits: true) else {
         throw VMCheckpointError(.inputOutput, "chunk buffers were lost")
       }
-      try write(done, line)
+      try pack(done, line)
     }
   }
 
-  private mutating func write(_ job: ChunkJob, _ line: CompressionLine) throws {
-    defer { line.giveBack(job) }
-    let chunk = job.chunk
+  /// Takes the next compressed chunk, and writes the one that fits best.
+  private mutating func pack(_ job: ChunkJob, _ line: CompressionLine) throws {
     guard job.damagedSlots == 0 else {
       // Its pages stay where they are, the good ones as well: one has bytes that nobody saved.
-      droppedChunkIDs.insert(chunk.chunkID)
+      line.giveBack(job)
       return
     }
+    packer.add(job, storedByteCount: job.chunk.storedByteCount)
+    try writePacked(line, isEnd: false)
+  }
+
+  private mutating func writePacked(_ line: CompressionLine, isEnd: Bool) throws {
+    while let job = packer.next(isEnd: isEnd) {
+      job.chunk.chunkID = numbers.assign(to: job.chunk.chunkID)
+      try write(job.chunk)
+      line.giveBack(job)
+    }
+  }
+
+  private mutating func write(_ chunk: ChunkBuffer) throws {
     if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
     try chunkWriter.insert(chunk)
     chunkCount += 1

@@ -30,10 +30,12 @@ struct PageMoves {
     targets[index * StoreFormat.chunkPageCapacity + location.slot] = target?.packed ?? 0
   }
 
-  /// Forgets moves into chunks that were not written after all.
-  mutating func removeTargets(inChunks chunkIDs: Set<Int64>) {
+  /// Turns provisional numbers of chunks into theirs, and forgets moves into chunks that have none: they
+  /// were not written after all.
+  mutating func settleTargets(_ numbers: ChunkNumbers) {
     for index in targets.indices where targets[index] != 0 {
-      if chunkIDs.contains(PageLocation(packed: targets[index]).chunkID) { targets[index] = 0 }
+      let location = PageLocation(packed: targets[index])
+      targets[index] = numbers.location(of: location)?.packed ?? 0
     }
   }
 

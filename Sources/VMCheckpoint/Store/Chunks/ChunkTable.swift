@@ -21,9 +21,11 @@ struct ChunkWriter {
   }
 
   /// The id for the next chunk. Stays right for as long as the caller holds the writer's lock.
+  ///
+  /// - Throws: ``VMCheckpointError`` when no save's chunks could stay below the provisional numbers.
   static func nextChunkID(_ database: Database) throws -> Int64 {
     let last = try Int64.fetchOne(database, sql: "SELECT max(id) FROM chunk") ?? 0
-    guard last >= 0, last < 1 << 58 else {
+    guard last >= 0, last < ChunkNumbers.firstProvisional / 2 else {
       throw VMCheckpointError(.corrupt, "chunk \(last) has an impossible number")
     }
     return last + 1

@@ -66,14 +66,14 @@ final class PageTable {
     buckets.update(repeating: 0, count: bucketMask + 1)
   }
 
-  /// Hands out the entries as index entries in their order, and empties the table.
-  func removeAllSorted() -> [IndexEntry] {
+  /// Hands out the entries as index entries in their order, by their chunks' numbers, and empties the
+  /// table. Entries whose chunk has none are left out: it was not written.
+  func removeAllSorted(_ numbers: ChunkNumbers) -> [IndexEntry] {
     var sorted = [IndexEntry]()
     sorted.reserveCapacity(count)
     for index in 0..<count {
-      sorted.append(
-        IndexEntry(prefix: entries[index].digest.prefix, location: entries[index].location)
-      )
+      guard let location = numbers.location(of: entries[index].location) else { continue }
+      sorted.append(IndexEntry(prefix: entries[index].digest.prefix, location: location))
     }
     sorted.sort()
     removeAll()
