@@ -79,6 +79,12 @@ struct FunctionHelp {
       "what one LZ4 frame holds, its checksums found right"
     ),
     FunctionHelp(
+      "chunk_pages",
+      ["encoding", "data"],
+      returns: "BLOB",
+      "the pages of a chunk, in slot order, from its encoding and data; no digest is compared"
+    ),
+    FunctionHelp(
       "overlay_contents",
       ["kind", "parameters"],
       optional: ["contents_chunk_id", "contents_slot"],

@@ -5,12 +5,22 @@ import CSQLiteExtension
 enum LZ4FrameReader {
   private static let stepByteCount = 256 << 10
 
-  /// Decodes the one frame that is all of `source`.
+  private static let skippableHeaderByteCount = 8
+
+  /// Decodes the one frame that is all of `source`, but for skippable frames behind it.
   ///
   /// Memory grows with what is really decoded, so that a frame's header cannot ask for it.
   ///
+  /// - Parameter function: Who asks, for messages.
   /// - Throws: ``SQLError`` when the frame is damaged, or holds more than `byteLimit` bytes.
-  static func decode(_ source: UnsafeRawBufferPointer, byteLimit: Int) throws -> SQLValue {
+  static func decode(
+    _ source: UnsafeRawBufferPointer,
+    byteLimit: Int,
+    for function: String
+  ) throws -> [UInt8] {
+    func damaged(_ problem: String) -> SQLError {
+      .misuse("\(function): the LZ4 frame is damaged (\(problem))")
+    }
     var context: OpaquePointer?
     guard LZ4F_isError(LZ4F_createDecompressionContext(&context, UInt32(LZ4F_VERSION))) == 0 else {
       throw SQLError(code: SQLITE_NOMEM, message: "out of memory")
@@ -43,14 +53,25 @@ enum LZ4FrameReader {
       if sourceCount == 0 && produced == 0 {
         throw consumed == source.count
           ? damaged("it is cut short")
-          : SQLError(code: SQLITE_TOOBIG, message: "lz4_frame_decode: the content is too long")
+          : SQLError(code: SQLITE_TOOBIG, message: "\(function): the content is too long")
       }
     }
-    guard consumed == source.count else { throw damaged("bytes follow it") }
-    return .blob(content)
+    guard areSkippable(source[consumed...]) else { throw damaged("bytes follow it") }
+    return content
   }
 
-  private static func damaged(_ problem: String) -> SQLError {
-    .misuse("lz4_frame_decode: the LZ4 frame is damaged (\(problem))")
+  /// Whether nothing but skippable frames is there, which may be none.
+  private static func areSkippable(_ bytes: Slice<UnsafeRawBufferPointer>) -> Bool {
+    var rest = UnsafeRawBufferPointer(rebasing: bytes)
+    while !rest.isEmpty {
+      guard rest.count >= skippableHeaderByteCount,
+        UInt32(littleEndian: rest.loadUnaligned(as: UInt32.self)) & ~0xf == 0x184D_2A50
+      else { return false }
+      let size = UInt32(littleEndian: rest.loadUnaligned(fromByteOffset: 4, as: UInt32.self))
+      let end = skippableHeaderByteCount + Int(size)
+      guard end <= rest.count else { return false }
+      rest = UnsafeRawBufferPointer(rebasing: rest[end...])
+    }
+    return true
   }
 }

@@ -66,10 +66,12 @@ final class ChunkReader {
         guard chunk.isCompressed else { return try copy(stored, into: chunk) }
         let pageCount = chunk.decodedPageCount == 0 ? slot + 1 : chunk.pageCount
         let pages = chunk.pages(count: pageCount)
+        let (frame, shuffled) = try split(stored, chunk)
         guard
-          ChunkFrame(stored, contentByteCount: chunk.pages(count: chunk.pageCount).count)?
+          ChunkFrame(frame, contentByteCount: chunk.pages(count: chunk.pageCount).count)?
             .decodeBeginning(into: pages) == true
         else { return try decode(stored, into: chunk) }
+        shuffled.unshuffle(pages)
         chunk.decodedPageCount = pageCount
       }
     }
@@ -122,12 +124,27 @@ final class ChunkReader {
   /// Decodes a whole frame, its checksum found right.
   private func decode(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {
     let pages = chunk.pages(count: chunk.pageCount)
-    if ChunkFrame(stored, contentByteCount: pages.count)?.decode(into: pages) != true,
-      let problem = decoder.decompress(stored, into: pages)
+    let (frame, shuffled) = try split(stored, chunk)
+    if ChunkFrame(frame, contentByteCount: pages.count)?.decode(into: pages) != true,
+      let problem = decoder.decompress(frame, into: pages)
     {
       throw SQLError.corrupt("chunk \(chunk.id): its LZ4 frame is damaged (\(problem))")
     }
+    shuffled.unshuffle(pages)
     chunk.decodedPageCount = chunk.pageCount
+  }
+
+  private func split(
+    _ stored: UnsafeRawBufferPointer,
+    _ chunk: DecodedChunk
+  ) throws -> (frame: UnsafeRawBufferPointer, shuffled: ShuffledSlots) {
+    let (frame, shuffled) = ShuffledSlots.split(stored)
+    guard shuffled.areValid(pageCount: chunk.pageCount) else {
+      throw SQLError.corrupt(
+        "chunk \(chunk.id): it says that slots are shuffled which it does not have"
+      )
+    }
+    return (frame, shuffled)
   }
 
   private func copy(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {

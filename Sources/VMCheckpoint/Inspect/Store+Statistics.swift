@@ -26,7 +26,7 @@ extension Store {
       }
       return try StoreStatistics(
         path: path,
-        formatVersion: Int(StoreFormat.version),
+        formatVersion: Int(StoreFormat.version(of: database)),
         uuid: try row.value("uuid"),
         createdAt: try row.value("created_at"),
         snapshotCount: count("snapshots"),

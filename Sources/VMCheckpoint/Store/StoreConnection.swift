@@ -27,7 +27,7 @@ enum StoreConnection {
     return try body()
   }
 
-  /// Opens the file at `location`, which must exist, and checks that it is a store of this version.
+  /// Opens the file at `location`, which must exist, and checks that it is a store of a version that this program knows.
   ///
   /// Falls back to reading only when the file, or its directory, may not be written.
   ///
@@ -173,8 +173,7 @@ enum StoreConnection {
   ) throws {
     for migration in migrations {
       try queue.write { database in
-        let version = try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
-        guard version == migration.version - 1 else { return }
+        guard try StoreFormat.version(of: database) == migration.version - 1 else { return }
         try database.execute(sql: migration.sql)
         if migration.version == 1 {
           try database.execute(
@@ -211,7 +210,7 @@ enum StoreConnection {
         try queue.read { database in
           (
             try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
-            try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0,
+            try StoreFormat.version(of: database),
             try Row.fetchAll(
               database,
               // A virtual table, which has no root page, is no table of a store either.
@@ -243,15 +242,15 @@ enum StoreConnection {
     let store = quotedName(location.given)
     let (applicationID, version, objects) = try readFormat(queue, location: location)
     guard applicationID == StoreFormat.applicationID else { throw foreignDatabase(location) }
-    guard version <= StoreFormat.version else {
+    guard version <= StoreFormat.versions.upperBound else {
       throw VMCheckpointError(
         .corrupt,
         "store \(store) has format version \(version), and this vmckpt knows up to "
-          + "\(StoreFormat.version)",
+          + "\(StoreFormat.versions.upperBound)",
         hint: "use the vmckpt that wrote it, or a newer one"
       )
     }
-    guard version == StoreFormat.version else {
+    guard StoreFormat.versions.contains(version) else {
       throw VMCheckpointError(.corrupt, "store \(store) has the unknown format version \(version)")
     }
     // A trigger would run a stranger's SQL inside our transactions.

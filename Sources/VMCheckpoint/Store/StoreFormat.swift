@@ -1,12 +1,22 @@
+import GRDB
 import VMCheckpointSchema
 
-/// The numbers of store format version 1; the DocC article "Format" draws them.
+/// The numbers of the store's format; the DocC article "Format" draws them.
 enum StoreFormat {
   /// `VMCK`, in SQLite's header at offset 68: tells a store from any other SQLite file.
   static let applicationID: Int32 = 0x564D_434B
 
-  /// In SQLite's header at offset 60. Independent of the program's version.
-  static let version: Int32 = 1
+  /// In SQLite's header at offset 60; independent of the program's version. Both have the same tables.
+  /// A new store is of version 1, and of 2 from the transaction on that brings its first chunk with
+  /// ``ShuffledSlots``.
+  static let versions: ClosedRange<Int32> = 1...shuffledPagesVersion
+
+  static let shuffledPagesVersion: Int32 = 2
+
+  /// The version that the store's header states.
+  static func version(of database: Database) throws -> Int32 {
+    try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
+  }
 
   /// SQLite's page. A compressed chunk leaves a quarter of one unused on average, whatever its size:
   /// with pages of 16 KiB that was 15 % of a store. An index block takes one.

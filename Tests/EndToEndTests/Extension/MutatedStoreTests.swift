@@ -43,6 +43,7 @@ import VMCheckpointTestSupport
     "SELECT count(*) FROM page_owners((SELECT digest FROM stored_page LIMIT 1))",
     "SELECT length(overlay_contents(kind, parameters, contents_chunk_id, contents_slot)) FROM overlay",
     "SELECT lz4_frame_decode(data) FROM chunk_data",
+    "SELECT chunk_pages(encoding, data) FROM chunk_data JOIN chunk ON id = chunk_id",
   ]
 
   private func expectSurvival(

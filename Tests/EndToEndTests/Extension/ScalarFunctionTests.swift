@@ -196,7 +196,7 @@ import VMCheckpointTestSupport
     let wrong = try shell.run(
       """
       SELECT count(*) > 0,
-             sum(page_sha256(substr(lz4_frame_decode(data), 1, 4096))
+             sum(page_sha256(substr(chunk_pages(encoding, data), 1, 4096))
                  <> lower(hex(substr(digests, 1, 32))))
         FROM chunk JOIN chunk_data ON chunk_id = id WHERE encoding = 'lz4';
       """
@@ -212,6 +212,49 @@ import VMCheckpointTestSupport
         "\(damaged)"
       )
     }
+  }
+
+  /// Every reader must know of pages whose bytes are stored in another order.
+  @Test(arguments: ["default", "high"])
+  func shuffledPagesAreReadInEveryOrder(compression: String) throws {
+    var generator = TestGenerator(seed: 12)
+    let pages = (0..<64).map { index in
+      index % 5 == 4 ? generator.compressiblePage() : generator.pointerPage()
+    }
+    let ram = pages.flatMap { $0 }
+    try bench.save("a", ram, "--compression", compression)
+    #expect(try bench.sql.integer("PRAGMA user_version") == 2)
+    let order = (0..<64).shuffled(using: &generator)
+    let sql = order.map { "SELECT hex(page_data('a', \($0)));" }.joined(separator: "\n")
+    #expect(try shell.run(sql) == order.map { hexText(pages[$0]) }.joined(separator: "\n"))
+    #expect(try shell.run("SELECT hex(ram_read('a', 100, 200000));") == hexText(ram[100..<200100]))
+    #expect(
+      try shell.run(
+        "SELECT hex(chunk_pages(encoding, data)) FROM chunk JOIN chunk_data ON chunk_id = id ORDER BY id;"
+      ).split(separator: "\n").joined().count == ram.count * 2
+    )
+    let needle = pages[33][1000..<1016]
+    let found = try shell.run("SELECT gpa FROM ram_search('a', x'\(hexText(needle))');")
+    #expect(found.split(separator: "\n").contains("\(33 * 4096 + 1000)"), "\(found)")
+  }
+
+  @Test func chunkPagesRefusesWhatIsNoChunk() throws {
+    var generator = TestGenerator(seed: 13)
+    try bench.save("a", (0..<16).flatMap { _ in generator.pointerPage() })
+    let data = "(SELECT data FROM chunk_data)"
+    let cases = [
+      ("'raw', zeroblob(4095)", "no chunk"), ("'raw', zeroblob(17 * 4096)", "no chunk"),
+      ("'raw', x''", "no chunk"), ("'zstd', zeroblob(4096)", "must be 'lz4' or 'raw'"),
+      ("'lz4', substr(\(data), 1, length(\(data)) - 1)", "frame is damaged"),
+      ("'lz4', zeroblob(4096)", "frame is damaged"),
+    ]
+    for (arguments, message) in cases {
+      let failure = try shell.failure("SELECT chunk_pages(\(arguments));")
+      #expect(failure.contains(message), "\(arguments): \(failure)")
+    }
+    #expect(try shell.run("SELECT chunk_pages('lz4', NULL) IS NULL;") == "1")
+    // The mark is a skippable frame, which the tools of LZ4 pass over as well.
+    #expect(try shell.run("SELECT length(lz4_frame_decode(\(data)));") == "65536")
   }
 
   @Test func damagedPagesAreErrorsAndNotData() throws {

@@ -39,6 +39,7 @@ struct StoreTarget: FuzzTarget {
     "SELECT * FROM page_owners((SELECT substr(digests, 1, 32) FROM chunk LIMIT 1))",
     "SELECT overlay_contents(kind, parameters, contents_chunk_id, contents_slot) FROM overlay",
     "SELECT lz4_frame_decode(data) FROM chunk_data",
+    "SELECT chunk_pages(encoding, data) FROM chunk JOIN chunk_data ON chunk_id = id",
     "SELECT * FROM stored_page LIMIT 10", "SELECT * FROM snapshot_sharing",
   ]
 

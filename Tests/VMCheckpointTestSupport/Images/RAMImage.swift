@@ -11,6 +11,7 @@ package enum RAMPattern: CaseIterable, Sendable {
   case lastPageOnly
   case pool
   case incompressible
+  case pointers
 
   /// RAM of this sort. Pages that other images have too come from `pool`, which grows.
   package func image(
@@ -46,6 +47,10 @@ package enum RAMPattern: CaseIterable, Sendable {
     case .lastPageOnly: put(generator.incompressiblePage(), at: pageCount - 1)
     case .pool:
       for index in 0..<pageCount { put(generator.page(pool: &pool), at: index) }
+    case .pointers:
+      for index in 0..<pageCount {
+        put(generator.oneIn(3) ? generator.compressiblePage() : generator.pointerPage(), at: index)
+      }
     case .incompressible:
       for index in 0..<pageCount { put(generator.incompressiblePage(), at: index) }
     }
@@ -63,6 +68,7 @@ extension TestGenerator {
       switch int(0...8) {
       case 0...2: image += [UInt8](repeating: 0, count: Page.byteCount)
       case 3: image += incompressiblePage()
+      case 4: image += pointerPage()
       default: image += compressiblePage()
       }
     }

@@ -1,6 +1,6 @@
 /// How a chunk's data is stored.
 enum ChunkEncoding: Sendable {
-  /// A standard LZ4 frame with a content checksum.
+  /// A standard LZ4 frame with a content checksum, and the mark of ``ShuffledSlots`` where it has any.
   case lz4
   /// The pages themselves, because they do not compress.
   case raw
@@ -24,6 +24,8 @@ final class ChunkBuffer: @unchecked Sendable {
   var pageCount = 0
   var encoding = ChunkEncoding.raw
   var storedByteCount = 0
+  /// Whether pages are shuffled in the stored form that ``compress(with:_:)`` has made.
+  private(set) var hasShuffledPages = false
   /// Whether `optimize` makes it, and need not make it again.
   var isOptimized = false
 
@@ -38,7 +40,8 @@ final class ChunkBuffer: @unchecked Sendable {
       alignment: 64
     )
     stored = .allocate(
-      byteCount: ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity),
+      byteCount: ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity)
+        + ShuffledSlots.markByteCount,
       alignment: 64
     )
   }
@@ -73,6 +76,7 @@ final class ChunkBuffer: @unchecked Sendable {
     self.chunkID = chunkID
     pageCount = 0
     storedByteCount = 0
+    hasShuffledPages = false
   }
 
   /// Makes this a chunk without pages, which decompresses to nothing.
@@ -109,16 +113,26 @@ final class ChunkBuffer: @unchecked Sendable {
     }
 
     let raw = UnsafeRawBufferPointer(validPages)
-    let frameByteCount =
-      compressor.isActive ? ChunkFrame.compress(raw, into: stored, with: compressor) : raw.count
-    if frameByteCount < raw.count {
-      encoding = .lz4
-      storedByteCount = frameByteCount
-    } else {
+    encoding = .lz4
+    storedByteCount = compressor.isActive ? makeFrame(of: raw, with: compressor) : raw.count
+    if storedByteCount >= raw.count {
       encoding = .raw
       storedByteCount = raw.count
+      hasShuffledPages = false
       stored.copyMemory(from: raw)
     }
+  }
+
+  private func makeFrame(
+    of raw: UnsafeRawBufferPointer,
+    with compressor: ChunkCompressor
+  ) -> Int {
+    let (content, shuffled) = compressor.arrange(raw)
+    hasShuffledPages = shuffled.bits != 0
+    let byteCount = ChunkFrame.compress(content, into: stored, with: compressor)
+    guard hasShuffledPages else { return byteCount }
+    shuffled.writeMark(to: stored.baseAddress! + byteCount)
+    return byteCount + ShuffledSlots.markByteCount
   }
 
   /// What is wrong with the fingerprints of the pages, if anything is.
@@ -157,12 +171,17 @@ final class ChunkBuffer: @unchecked Sendable {
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
     switch encoding {
     case .lz4:
+      let (frame, shuffled) = ShuffledSlots.split(source)
+      guard shuffled.areValid(pageCount: pageCount) else {
+        return "it says that slots are shuffled which it does not have"
+      }
       // Frames that others have put there may have any other shape, and damage is told by liblz4.
-      if ChunkFrame(source, contentByteCount: destination.count)?.decode(into: destination) != true,
-        let problem = decoder.decompress(source, into: destination)
+      if ChunkFrame(frame, contentByteCount: destination.count)?.decode(into: destination) != true,
+        let problem = decoder.decompress(frame, into: destination)
       {
         return "its LZ4 frame is damaged (\(problem))"
       }
+      shuffled.unshuffle(destination)
     case .raw:
       guard source.count == destination.count else { return "its length is wrong" }
       destination.copyMemory(from: source)

@@ -47,6 +47,11 @@ final class ChunkCompressor {
   private let effort: Effort
   /// LZ4-HC's tables, 256 KiB; LZ4's own are on the stack.
   private let state: UnsafeMutableRawPointer?
+  /// For pages that are shuffled: 64 KiB.
+  private let arranged = UnsafeMutableRawBufferPointer.allocate(
+    byteCount: StoreFormat.chunkByteCapacity,
+    alignment: Page.byteCount
+  )
 
   init(_ effort: Effort) {
     self.effort = effort
@@ -59,16 +64,65 @@ final class ChunkCompressor {
 
   deinit {
     state?.deallocate()
+    arranged.deallocate()
   }
 
   /// Whether blocks are compressed at all.
   var isActive: Bool { effort != .none }
+
+  /// Arranges a chunk's pages so that they compress best: shuffles those that gain by it.
+  ///
+  /// LZ4-HC works so long that LZ4 is asked first whether what seems best is best; less than a 32nd is
+  /// not worth a change.
+  ///
+  /// - Returns: The bytes to compress, valid until the next call: `pages` themselves when none gains.
+  func arrange(
+    _ pages: UnsafeRawBufferPointer
+  ) -> (content: UnsafeRawBufferPointer, shuffled: ShuffledSlots) {
+    let pageCount = pages.count / Page.byteCount
+    var bits: UInt16 = 0
+    for slot in 0..<pageCount
+    where PageShuffle.isWorthwhile(pages.baseAddress! + slot * Page.byteCount) {
+      bits |= 1 << UInt16(slot)
+    }
+    if case .lz4HC = effort {
+      let all = UInt16(truncatingIfNeeded: 1 << pageCount - 1)
+      var best = quickByteCount(arranged(pages, bits))
+      for other in [0, all] where other != bits {
+        let byteCount = quickByteCount(arranged(pages, other))
+        if byteCount < best - best / 32 { (best, bits) = (byteCount, other) }
+      }
+    }
+    return (arranged(pages, bits), ShuffledSlots(bits: bits))
+  }
+
+  private func arranged(_ pages: UnsafeRawBufferPointer, _ bits: UInt16) -> UnsafeRawBufferPointer {
+    guard bits != 0 else { return pages }
+    ShuffledSlots(bits: bits).shuffle(pages, into: arranged.baseAddress!)
+    return UnsafeRawBufferPointer(rebasing: arranged[..<pages.count])
+  }
+
+  /// What LZ4 makes of the bytes.
+  private func quickByteCount(_ content: UnsafeRawBufferPointer) -> Int {
+    withUnsafeTemporaryAllocation(byteCount: content.count, alignment: 64) { block in
+      let byteCount = compress(content, into: block.baseAddress!, .lz4(acceleration: 1))
+      return byteCount == 0 ? content.count : byteCount
+    }
+  }
 
   /// Compresses `source` into one LZ4 block that is shorter.
   ///
   /// - Parameter block: Room for one byte less than `source` has.
   /// - Returns: The block's size; 0 when it would not be shorter, and `block` holds anything then.
   func compress(_ source: UnsafeRawBufferPointer, into block: UnsafeMutableRawPointer) -> Int {
+    compress(source, into: block, effort)
+  }
+
+  private func compress(
+    _ source: UnsafeRawBufferPointer,
+    into block: UnsafeMutableRawPointer,
+    _ effort: Effort
+  ) -> Int {
     let input = source.baseAddress!.assumingMemoryBound(to: CChar.self)
     let output = block.assumingMemoryBound(to: CChar.self)
     let (byteCount, room) = (Int32(source.count), Int32(source.count - 1))

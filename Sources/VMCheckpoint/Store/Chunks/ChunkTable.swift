@@ -1,11 +1,17 @@
 import GRDB
 
 /// Adds chunks; the caller's transaction holds a chunk's row and its data together.
-struct ChunkWriter {
+///
+/// Whoever rolls a transaction back makes a new writer: this one takes what it wrote for written.
+final class ChunkWriter {
+  private let database: Database
   private let insertChunk: HotStatement
   private let insertData: HotStatement
+  private var version: Int32
 
   init(_ database: Database) throws {
+    self.database = database
+    version = try StoreFormat.version(of: database)
     insertChunk = try HotStatement(
       database,
       """
@@ -31,8 +37,14 @@ struct ChunkWriter {
     return last + 1
   }
 
-  /// Inserts a compressed chunk.
+  /// Inserts a compressed chunk. The first with shuffled pages makes a store of version 1 one of
+  /// version 2.
   func insert(_ chunk: ChunkBuffer) throws {
+    if chunk.hasShuffledPages, version < StoreFormat.shuffledPagesVersion {
+      // Who could not read the chunk must not take the store for one that they can read.
+      version = StoreFormat.shuffledPagesVersion
+      try database.execute(sql: "PRAGMA user_version = \(version)")
+    }
     insertChunk.bind(chunk.chunkID, at: 1)
     insertChunk.bind(Int64(chunk.pageCount), at: 2)
     insertChunk.bind(Int64(chunk.storedByteCount), at: 3)
