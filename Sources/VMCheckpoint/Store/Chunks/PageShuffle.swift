@@ -49,7 +49,9 @@ enum PageShuffle {
     for word in stride(from: 0, to: wordCount, by: 8) {
       var block = Block { page.loadUnaligned(fromByteOffset: (word + $0) * 8, as: UInt64.self) }
       block.transpose()
-      block.forEach { target.storeBytes(of: $1, toByteOffset: $0 * wordCount + word, as: UInt64.self) }
+      block.forEach {
+        target.storeBytes(of: $1, toByteOffset: $0 * wordCount + word, as: UInt64.self)
+      }
     }
   }
 
