@@ -159,7 +159,10 @@ enum StoreConnection {
       )
     }
     return try translatingDatabaseErrors(storePath: location.given) {
-      try DatabaseQueue(path: location.file, configuration: configuration)
+      try DatabaseQueue(
+        path: readOnly ? location.file : WriteCombiningVFS.name(forPath: location.file),
+        configuration: configuration
+      )
     }
   }
 

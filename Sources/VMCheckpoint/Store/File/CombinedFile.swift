@@ -1,0 +1,165 @@
+import GRDBSQLite
+
+/// A database's file whose writes ``WriteCombiningVFS`` combines: what SQLite knows of it, what is held,
+/// and the base VFS's own file, one behind the other in memory of SQLite's.
+struct CombinedFile {
+  /// What is held at most. Folios are aligned to their size, and so are the ends of what is written.
+  private static let capacity = 64 << 10
+
+  /// SQLite's part; must be the first.
+  private var file: sqlite3_file
+  private var held: UnsafeMutableRawPointer?
+  private var heldOffset: Int64 = 0
+  private var heldByteCount = 0
+
+  /// What comes before the base's file, which needs the alignment of a pointer.
+  static let byteCount = (MemoryLayout<CombinedFile>.size + 15) & ~15
+
+  // Nothing writes to it.
+  private nonisolated(unsafe) static let methods: UnsafePointer<sqlite3_io_methods> = {
+    let methods = UnsafeMutablePointer<sqlite3_io_methods>.allocate(capacity: 1)
+    methods.initialize(to: makeMethods())
+    return UnsafePointer(methods)
+  }()
+
+  /// The base's file behind that of SQLite.
+  static func base(
+    of file: UnsafeMutablePointer<sqlite3_file>
+  ) -> UnsafeMutablePointer<sqlite3_file> {
+    (UnsafeMutableRawPointer(file) + byteCount).assumingMemoryBound(to: sqlite3_file.self)
+  }
+
+  /// Takes `file` into use, whose base is open.
+  static func begin(_ file: UnsafeMutablePointer<sqlite3_file>) {
+    UnsafeMutableRawPointer(file).initializeMemory(
+      as: CombinedFile.self,
+      to: CombinedFile(file: sqlite3_file(pMethods: methods), held: nil)
+    )
+  }
+
+  private typealias Handle = UnsafeMutablePointer<sqlite3_file>
+
+  private static func state(_ file: Handle) -> UnsafeMutablePointer<CombinedFile> {
+    UnsafeMutableRawPointer(file).assumingMemoryBound(to: CombinedFile.self)
+  }
+
+  // MARK: Writing
+
+  /// Holds the bytes if they follow what is held; else writes that first.
+  private static func write(
+    _ file: Handle,
+    _ bytes: UnsafeRawPointer,
+    _ byteCount: Int,
+    _ offset: Int64
+  ) -> Int32 {
+    let state = state(file)
+    if state.pointee.heldByteCount > 0,
+      state.pointee.heldOffset + Int64(state.pointee.heldByteCount) != offset
+        || state.pointee.heldByteCount + byteCount > capacity
+    {
+      let code = flush(file)
+      guard code == SQLITE_OK else { return code }
+    }
+    guard byteCount <= capacity else {
+      let base = base(of: file)
+      return base.pointee.pMethods.pointee.xWrite(base, bytes, Int32(byteCount), offset)
+    }
+    let held =
+      state.pointee.held ?? .allocate(byteCount: capacity, alignment: MemoryLayout<UInt64>.alignment)
+    state.pointee.held = held
+    if state.pointee.heldByteCount == 0 { state.pointee.heldOffset = offset }
+    (held + state.pointee.heldByteCount).copyMemory(from: bytes, byteCount: byteCount)
+    state.pointee.heldByteCount += byteCount
+    return (offset + Int64(byteCount)) % Int64(capacity) == 0 ? flush(file) : SQLITE_OK
+  }
+
+  /// Writes what is held. After an error it is gone: SQLite rolls back then.
+  private static func flush(_ file: Handle) -> Int32 {
+    let state = state(file)
+    let byteCount = state.pointee.heldByteCount
+    guard byteCount > 0, let held = state.pointee.held else { return SQLITE_OK }
+    state.pointee.heldByteCount = 0
+    let base = base(of: file)
+    return base.pointee.pMethods.pointee
+      .xWrite(base, held, Int32(byteCount), state.pointee.heldOffset)
+  }
+
+  /// Calls the base's method when all is written.
+  private static func afterFlush(
+    _ file: Handle?,
+    _ body: (Handle, sqlite3_io_methods) -> Int32
+  ) -> Int32 {
+    let code = flush(file!)
+    guard code == SQLITE_OK else { return code }
+    return forward(file, body)
+  }
+
+  /// Calls the base's method, which cannot tell what is held.
+  private static func forward<Result>(
+    _ file: Handle?,
+    _ body: (Handle, sqlite3_io_methods) -> Result
+  ) -> Result {
+    let base = base(of: file!)
+    return body(base, base.pointee.pMethods.pointee)
+  }
+
+  private static func close(_ file: Handle) -> Int32 {
+    let flushed = flush(file)
+    state(file).pointee.held?.deallocate()
+    state(file).pointee.held = nil
+    let closed = forward(file) { $1.xClose($0) }
+    return flushed == SQLITE_OK ? closed : flushed
+  }
+
+  // MARK: What SQLite calls
+
+  /// Without memory mapping, which would show what the file has and not what is held; and shared
+  /// memory, because a store that somebody has put into WAL mode must be opened to be taken out of it.
+  private static func makeMethods() -> sqlite3_io_methods {
+    var methods = sqlite3_io_methods()
+    methods.iVersion = 2
+    methods.xClose = { CombinedFile.close($0!) }
+    methods.xWrite = { CombinedFile.write($0!, $1!, Int($2), $3) }
+    methods.xRead = { file, bytes, count, offset in
+      CombinedFile.afterFlush(file) { $1.xRead($0, bytes, count, offset) }
+    }
+    methods.xTruncate = { file, size in
+      CombinedFile.afterFlush(file) { $1.xTruncate($0, size) }
+    }
+    methods.xSync = { file, flags in CombinedFile.afterFlush(file) { $1.xSync($0, flags) } }
+    methods.xFileSize = { file, size in CombinedFile.afterFlush(file) { $1.xFileSize($0, size) } }
+    methods.xLock = { file, level in CombinedFile.afterFlush(file) { $1.xLock($0, level) } }
+    methods.xUnlock = { file, level in CombinedFile.unlock(file!, level) }
+    methods.xCheckReservedLock = { file, result in
+      CombinedFile.forward(file) { $1.xCheckReservedLock($0, result) }
+    }
+    methods.xFileControl = { file, operation, argument in
+      // A hint of the size comes between the writes of a commit, and is none about them.
+      operation == SQLITE_FCNTL_SIZE_HINT
+        ? CombinedFile.forward(file) { $1.xFileControl($0, operation, argument) }
+        : CombinedFile.afterFlush(file) { $1.xFileControl($0, operation, argument) }
+    }
+    methods.xSectorSize = { file in CombinedFile.forward(file) { $1.xSectorSize($0) } }
+    methods.xDeviceCharacteristics = { file in
+      CombinedFile.forward(file) { $1.xDeviceCharacteristics($0) }
+    }
+    methods.xShmMap = { file, region, size, extends, memory in
+      CombinedFile.forward(file) { $1.xShmMap($0, region, size, extends, memory) }
+    }
+    methods.xShmLock = { file, offset, count, flags in
+      CombinedFile.forward(file) { $1.xShmLock($0, offset, count, flags) }
+    }
+    methods.xShmBarrier = { file in CombinedFile.forward(file) { $1.xShmBarrier($0) } }
+    methods.xShmUnmap = { file, deletes in
+      CombinedFile.forward(file) { $1.xShmUnmap($0, deletes) }
+    }
+    return methods
+  }
+
+  /// Others must find what was written; the lock goes even when that fails.
+  private static func unlock(_ file: Handle, _ level: Int32) -> Int32 {
+    let flushed = flush(file)
+    let unlocked = forward(file) { $1.xUnlock($0, level) }
+    return flushed == SQLITE_OK ? unlocked : flushed
+  }
+}
