@@ -26,7 +26,8 @@ import VMCheckpointTestSupport
         case 2: return "SELECT sum(length(data)) FROM t;"
         default:
           let byteCount = generator.int(0...70_000)
-          return "INSERT INTO t VALUES (\(rowCount), CAST(printf('%.\(byteCount)c', '\(rowCount % 10)') AS BLOB));"
+          return
+            "INSERT INTO t VALUES (\(rowCount), CAST(printf('%.\(byteCount)c', '\(rowCount % 10)') AS BLOB));"
         }
       }
       let maintenance = generator.oneIn(8) ? "PRAGMA incremental_vacuum(20);" : ""
@@ -83,7 +84,9 @@ import VMCheckpointTestSupport
     try queue.write { try $0.execute(sql: "CREATE TABLE t (x); INSERT INTO t VALUES (7)") }
     try queue.close()
     #expect(access(path, F_OK) == 0)
-    #expect(try DatabaseQueue(path: path).read { try Int.fetchOne($0, sql: "SELECT x FROM t") } == 7)
+    #expect(
+      try DatabaseQueue(path: path).read { try Int.fetchOne($0, sql: "SELECT x FROM t") } == 7
+    )
   }
 
   private static func queue(_ path: String) throws -> DatabaseQueue {

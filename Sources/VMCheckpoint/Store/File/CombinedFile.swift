@@ -65,7 +65,8 @@ struct CombinedFile {
       return base.pointee.pMethods.pointee.xWrite(base, bytes, Int32(byteCount), offset)
     }
     let held =
-      state.pointee.held ?? .allocate(byteCount: capacity, alignment: MemoryLayout<UInt64>.alignment)
+      state.pointee.held
+      ?? .allocate(byteCount: capacity, alignment: MemoryLayout<UInt64>.alignment)
     state.pointee.held = held
     if state.pointee.heldByteCount == 0 { state.pointee.heldOffset = offset }
     (held + state.pointee.heldByteCount).copyMemory(from: bytes, byteCount: byteCount)
