@@ -29,7 +29,14 @@ extension ScalarFunction {
     ScalarFunction("lz4_frame_decode", isDeterministic: true) { connection, arguments in
       let limit = Int(vmx_length_limit(connection.database))
       return try arguments[0].withBytes {
-        try .blob(LZ4FrameReader.decode($0, byteLimit: limit, for: "lz4_frame_decode"))
+        try .blob(
+          LZ4FrameReader.decode(
+            $0,
+            byteLimit: limit,
+            allowsSkippableFrames: true,
+            for: "lz4_frame_decode"
+          )
+        )
       }
     }
   }
@@ -51,14 +58,20 @@ extension ScalarFunction {
   }
 
   private static func pages(ofFrame data: UnsafeRawBufferPointer) throws -> [UInt8] {
-    let (frame, shuffled) = ShuffledSlots.split(data)
+    guard
+      let (frame, shuffled) = ShuffledSlots.split(
+        data,
+        pageCount: ChunkReader.byteCapacity / Page.byteCount
+      )
+    else { throw SQLError.misuse("chunk_pages: the mark of shuffled pages is damaged") }
     var pages = try LZ4FrameReader.decode(
       frame,
       byteLimit: ChunkReader.byteCapacity,
+      allowsSkippableFrames: false,
       for: "chunk_pages"
     )
     guard !pages.isEmpty, pages.count % Page.byteCount == 0,
-      shuffled.areValid(pageCount: pages.count / Page.byteCount)
+      Int(shuffled.bits) >> (pages.count / Page.byteCount) == 0
     else { throw noChunk }
     pages.withUnsafeMutableBytes { shuffled.unshuffle($0) }
     return pages

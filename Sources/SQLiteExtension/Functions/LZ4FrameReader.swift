@@ -7,7 +7,8 @@ enum LZ4FrameReader {
 
   private static let skippableHeaderByteCount = 8
 
-  /// Decodes the one frame that is all of `source`, but for skippable frames behind it.
+  /// Decodes the one frame that is all of `source`, but for skippable frames behind it if they may be
+  /// there.
   ///
   /// Memory grows with what is really decoded, so that a frame's header cannot ask for it.
   ///
@@ -16,6 +17,7 @@ enum LZ4FrameReader {
   static func decode(
     _ source: UnsafeRawBufferPointer,
     byteLimit: Int,
+    allowsSkippableFrames: Bool,
     for function: String
   ) throws -> [UInt8] {
     func damaged(_ problem: String) -> SQLError {
@@ -56,7 +58,8 @@ enum LZ4FrameReader {
           : SQLError(code: SQLITE_TOOBIG, message: "\(function): the content is too long")
       }
     }
-    guard areSkippable(source[consumed...]) else { throw damaged("bytes follow it") }
+    guard consumed == source.count || allowsSkippableFrames && areSkippable(source[consumed...])
+    else { throw damaged("bytes follow it") }
     return content
   }
 

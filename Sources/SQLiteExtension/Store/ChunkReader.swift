@@ -137,14 +137,11 @@ final class ChunkReader {
   private func split(
     _ stored: UnsafeRawBufferPointer,
     _ chunk: DecodedChunk
-  ) throws -> (frame: UnsafeRawBufferPointer, shuffled: ShuffledSlots) {
-    let (frame, shuffled) = ShuffledSlots.split(stored)
-    guard shuffled.areValid(pageCount: chunk.pageCount) else {
-      throw SQLError.corrupt(
-        "chunk \(chunk.id): it says that slots are shuffled which it does not have"
-      )
+  ) throws -> (frame: UnsafeRawBufferPointer, slots: ShuffledSlots) {
+    guard let parts = ShuffledSlots.split(stored, pageCount: chunk.pageCount) else {
+      throw SQLError.corrupt("chunk \(chunk.id): its mark of shuffled pages is damaged")
     }
-    return (frame, shuffled)
+    return parts
   }
 
   private func copy(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {

@@ -71,6 +71,33 @@ import VMCheckpointTestSupport
     #expect(try bench.problems(expecting: [("a", plain), ("b", pointers)]) == [])
   }
 
+  /// An older vmckpt would be let near it.
+  @Test func verifyTellsOfShuffledPagesInAStoreOfVersion1() throws {
+    var generator = TestGenerator(seed: 8)
+    try bench.save("a", (0..<40).flatMap { _ in generator.pointerPage() })
+    try bench.sql.run("PRAGMA user_version = 1")
+    let outcome = try bench.tool.run("verify")
+    #expect(outcome.ending == .exit(65))
+    #expect("\(outcome)".contains("format version 1 does not have"), "\(outcome)")
+  }
+
+  /// A plain restore compares no digests.
+  @Test func aDamagedMarkIsNoticedByARestore() throws {
+    var generator = TestGenerator(seed: 9)
+    try bench.save("a", (0..<16).flatMap { _ in generator.pointerPage() })
+    try bench.sql.run(
+      """
+      UPDATE chunk_data SET data =
+        CAST(substr(data, 1, length(data) - 6) || x'0001' || substr(data, -4) AS BLOB)
+      """
+    )
+    let output = bench.directory.file("out")
+    let outcome = try bench.tool.run("restore", "a", "-o", output)
+    #expect(outcome.ending == .exit(65))
+    #expect("\(outcome)".contains("its mark of shuffled pages is damaged"), "\(outcome)")
+    #expect(!exists(output))
+  }
+
   @Test func optimizeAndGCBringTheVersionWithShuffledPages() throws {
     var generator = TestGenerator(seed: 7)
     let pointers = (0..<400).map { _ in generator.pointerPage() }

@@ -4,7 +4,7 @@ import VMCheckpointTestSupport
 
 /// Pages whose bytes are stored in another order.
 @Suite struct PageShuffleTests {
-  private static let mark: [UInt8] = [0x58, 0x2a, 0x4d, 0x18, 2, 0, 0, 0]
+  private static let mark: [UInt8] = [0x58, 0x2a, 0x4d, 0x18, 6, 0, 0, 0]
 
   /// Whoever has only the file and the lz4 tool must get the pages out.
   @Test(arguments: [1, 5, 16], [ChunkCompression.fast, .default, .high])
@@ -62,29 +62,46 @@ import VMCheckpointTestSupport
     let pages = (0..<5).flatMap { _ in generator.pointerPage() }
     let chunk = try ChunkProbe(pages: pages)
     try #require(shuffledBits(chunk) == 0b11111)
-    for bits in [UInt16(0), 1, 0b11110, 0b111111, 0x8000, 0xffff] {
+    // Without digests: a plain restore relies on checksums.
+    for bit in 0..<(14 * 8) {
       var damaged = chunk
-      damaged.stored.replaceSubrange(
-        (chunk.stored.count - 2)...,
-        with: [UInt8(bits & 0xff), UInt8(bits >> 8)]
-      )
-      #expect(throws: ChunkProbe.ChunkProblem.self, "\(bits)") {
-        try damaged.pages(verifyingDigests: true).get()
+      damaged.stored[chunk.stored.count - 14 + bit / 8] ^= 1 << UInt8(bit % 8)
+      #expect(throws: ChunkProbe.ChunkProblem.self, "bit \(bit)") {
+        try damaged.pages(verifyingDigests: false).get()
       }
     }
-    for length in (chunk.stored.count - 12)..<chunk.stored.count {
+    for length in (chunk.stored.count - 20)..<chunk.stored.count
+    where length != chunk.stored.count - 14 {
       var damaged = chunk
       damaged.stored = Array(chunk.stored.prefix(length))
       #expect(throws: ChunkProbe.ChunkProblem.self, "\(length) bytes") {
-        try damaged.pages(verifyingDigests: true).get()
+        try damaged.pages(verifyingDigests: false).get()
       }
+    }
+    // The mark of another chunk; none, which only digests tell; and one that is not needed.
+    let other = try ChunkProbe(pages: (0..<5).flatMap { _ in generator.pointerPage() })
+    let text = try ChunkProbe(pages: (0..<5).flatMap { _ in textPage(&generator) })
+    for stored in [
+      chunk.stored.dropLast(14) + other.stored.suffix(14),
+      chunk.stored + chunk.stored.suffix(14), text.stored + chunk.stored.suffix(14),
+    ] {
+      var damaged = chunk
+      damaged.stored = Array(stored)
+      #expect(throws: ChunkProbe.ChunkProblem.self) {
+        try damaged.pages(verifyingDigests: false).get()
+      }
+    }
+    var unmarked = chunk
+    unmarked.stored.removeLast(14)
+    #expect(throws: ChunkProbe.ChunkProblem.self) {
+      try unmarked.pages(verifyingDigests: true).get()
     }
   }
 
   private func shuffledBits(_ chunk: ChunkProbe) -> Int {
-    let end = chunk.stored.suffix(10)
+    let end = Array(chunk.stored.suffix(14))
     guard Array(end.prefix(8)) == Self.mark else { return 0 }
-    return Int(end[end.endIndex - 2]) | Int(end[end.endIndex - 1]) << 8
+    return Int(end[8]) | Int(end[9]) << 8
   }
 
   /// By the format's article: byte j of word i stands at 512 j + i.

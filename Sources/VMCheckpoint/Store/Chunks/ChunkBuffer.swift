@@ -24,7 +24,7 @@ final class ChunkBuffer: @unchecked Sendable {
   var pageCount = 0
   var encoding = ChunkEncoding.raw
   var storedByteCount = 0
-  /// Whether pages are shuffled in the stored form that ``compress(with:_:)`` has made.
+  /// Whether pages are shuffled in the stored form that was made, or that pages were made of.
   private(set) var hasShuffledPages = false
   /// Whether `optimize` makes it, and need not make it again.
   var isOptimized = false
@@ -131,7 +131,7 @@ final class ChunkBuffer: @unchecked Sendable {
     hasShuffledPages = shuffled.bits != 0
     let byteCount = ChunkFrame.compress(content, into: stored, with: compressor)
     guard hasShuffledPages else { return byteCount }
-    shuffled.writeMark(to: stored.baseAddress! + byteCount)
+    shuffled.writeMark(behindFrameAt: stored.baseAddress! + byteCount)
     return byteCount + ShuffledSlots.markByteCount
   }
 
@@ -171,10 +171,10 @@ final class ChunkBuffer: @unchecked Sendable {
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
     switch encoding {
     case .lz4:
-      let (frame, shuffled) = ShuffledSlots.split(source)
-      guard shuffled.areValid(pageCount: pageCount) else {
-        return "it says that slots are shuffled which it does not have"
+      guard let (frame, shuffled) = ShuffledSlots.split(source, pageCount: pageCount) else {
+        return "its mark of shuffled pages is damaged"
       }
+      hasShuffledPages = shuffled.bits != 0
       // Frames that others have put there may have any other shape, and damage is told by liblz4.
       if ChunkFrame(frame, contentByteCount: destination.count)?.decode(into: destination) != true,
         let problem = decoder.decompress(frame, into: destination)

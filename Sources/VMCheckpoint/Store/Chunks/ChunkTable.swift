@@ -7,11 +7,10 @@ final class ChunkWriter {
   private let database: Database
   private let insertChunk: HotStatement
   private let insertData: HotStatement
-  private var version: Int32
+  private var isShuffledPagesVersion = false
 
   init(_ database: Database) throws {
     self.database = database
-    version = try StoreFormat.version(of: database)
     insertChunk = try HotStatement(
       database,
       """
@@ -40,10 +39,10 @@ final class ChunkWriter {
   /// Inserts a compressed chunk. The first with shuffled pages makes a store of version 1 one of
   /// version 2.
   func insert(_ chunk: ChunkBuffer) throws {
-    if chunk.hasShuffledPages, version < StoreFormat.shuffledPagesVersion {
+    if chunk.hasShuffledPages, !isShuffledPagesVersion {
       // Who could not read the chunk must not take the store for one that they can read.
-      version = StoreFormat.shuffledPagesVersion
-      try database.execute(sql: "PRAGMA user_version = \(version)")
+      try StoreFormat.raiseVersion(of: database, to: StoreFormat.shuffledPagesVersion)
+      isShuffledPagesVersion = true
     }
     insertChunk.bind(chunk.chunkID, at: 1)
     insertChunk.bind(Int64(chunk.pageCount), at: 2)

@@ -1,3 +1,5 @@
+import CXXHash
+
 /// Another order of a page's bytes: the lowest bytes of its 512 words of 8 bytes, then their second
 /// bytes, and so on. HDF5 and Blosc know it as the shuffle filter.
 ///
@@ -128,38 +130,52 @@ enum PageShuffle {
 ///
 ///     OFFSET  SIZE  DESCRIPTION
 ///          0     4  magic number of a skippable frame
-///          4     4  2: the size of what follows
+///          4     4  6: the size of what follows
 ///          8     2  bit n: the page in slot n is shuffled; at least one is
+///         10     4  XXH32 of these two bytes, its seed the frame's checksum of its content
+///
+/// The checksum is there because the frame's own tells nothing of the order: a mark with a wrong bit, or of
+/// another chunk, would make wrong pages of a sound frame.
 ///
 /// Source: the LZ4 frame format, "Skippable Frames".
 struct ShuffledSlots {
-  static let markByteCount = 10
+  static let markByteCount = 14
   private static let magic: UInt32 = 0x184D_2A58
+  private static let contentByteCount: UInt32 = 6
 
   /// Bit n stands for slot n.
   let bits: UInt16
 
-  /// Takes a chunk's data apart. An LZ4 frame cannot end like a mark: it ends with an end mark of four
-  /// zeros, or with that and a checksum.
+  /// Takes a chunk's data apart. What is no mark is the frame's, which then says that bytes follow it.
+  ///
+  /// - Returns: `nil` when there is a mark that is damaged, or of a chunk of more pages.
   static func split(
-    _ stored: UnsafeRawBufferPointer
-  ) -> (frame: UnsafeRawBufferPointer, slots: ShuffledSlots) {
+    _ stored: UnsafeRawBufferPointer,
+    pageCount: Int
+  ) -> (frame: UnsafeRawBufferPointer, slots: ShuffledSlots)? {
     let start = stored.count - markByteCount
-    guard start > 0, number(stored, start, UInt32.self) == magic,
-      number(stored, start + 4, UInt32.self) == 2
+    guard start >= 4, number(stored, start, UInt32.self) == magic,
+      number(stored, start + 4, UInt32.self) == contentByteCount
     else { return (stored, ShuffledSlots(bits: 0)) }
     let slots = ShuffledSlots(bits: number(stored, start + 8, UInt16.self))
+    guard slots.bits != 0, Int(slots.bits) >> pageCount == 0,
+      number(stored, start + 10, UInt32.self)
+        == slots.checksum(seed: number(stored, start - 4, UInt32.self))
+    else { return nil }
     return (UnsafeRawBufferPointer(rebasing: stored[..<start]), slots)
   }
 
-  /// Whether a chunk of so many pages can have these.
-  func areValid(pageCount: Int) -> Bool { Int(bits) >> pageCount == 0 }
+  /// Writes the mark of ``markByteCount`` bytes behind a frame, which ends with its content's checksum.
+  func writeMark(behindFrameAt frameEnd: UnsafeMutableRawPointer) {
+    let seed = UInt32(littleEndian: (frameEnd - 4).loadUnaligned(as: UInt32.self))
+    frameEnd.storeBytes(of: Self.magic.littleEndian, as: UInt32.self)
+    frameEnd.storeBytes(of: Self.contentByteCount.littleEndian, toByteOffset: 4, as: UInt32.self)
+    frameEnd.storeBytes(of: bits.littleEndian, toByteOffset: 8, as: UInt16.self)
+    frameEnd.storeBytes(of: checksum(seed: seed).littleEndian, toByteOffset: 10, as: UInt32.self)
+  }
 
-  /// Writes the mark of ``markByteCount`` bytes.
-  func writeMark(to target: UnsafeMutableRawPointer) {
-    target.storeBytes(of: Self.magic.littleEndian, as: UInt32.self)
-    target.storeBytes(of: UInt32(2).littleEndian, toByteOffset: 4, as: UInt32.self)
-    target.storeBytes(of: bits.littleEndian, toByteOffset: 8, as: UInt16.self)
+  private func checksum(seed: UInt32) -> UInt32 {
+    withUnsafeBytes(of: bits.littleEndian) { XXH32($0.baseAddress, $0.count, seed) }
   }
 
   /// Copies pages, and shuffles those in these slots.
