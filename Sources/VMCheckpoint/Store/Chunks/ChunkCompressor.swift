@@ -14,7 +14,7 @@ public enum ChunkCompression: String, Sendable, Hashable, Codable, CaseIterable 
   /// LZ4 as its own tool compresses by default.
   case `default`
 
-  /// LZ4-HC: a tenth smaller than ``default``, and a seventh as fast.
+  /// LZ4-HC: a sixth smaller than ``default``, and a seventh as fast.
   case high
 }
 
