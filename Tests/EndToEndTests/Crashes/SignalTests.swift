@@ -66,6 +66,12 @@ import VMCheckpointTestSupport
       let counts = try bench.sql.run(
         "SELECT count(*), sum(state = 'complete') FROM snapshot"
       )
+      if counts == "2|2", outcome.standardError.isEmpty {
+        // Nor is anything said when it had ended: the snapshot is there, and the process was about to go.
+        try bench.tool.succeed("delete", "victim")
+        try bench.tool.succeed("gc")
+        continue
+      }
       #expect(counts == "1|1", "round \(round)")
       let (stored, named) = try bench.sql.pageCounts()
       #expect(stored == named, "round \(round): \(stored) pages are stored, \(named) named")
