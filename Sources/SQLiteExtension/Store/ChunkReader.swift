@@ -66,12 +66,10 @@ final class ChunkReader {
         guard chunk.isCompressed else { return try copy(stored, into: chunk) }
         let pageCount = chunk.decodedPageCount == 0 ? slot + 1 : chunk.pageCount
         let pages = chunk.pages(count: pageCount)
-        let (frame, shuffled) = try split(stored, chunk)
-        guard
-          ChunkFrame(frame, contentByteCount: chunk.pages(count: chunk.pageCount).count)?
-            .decodeBeginning(into: pages) == true
-        else { return try decode(stored, into: chunk) }
-        shuffled.unshuffle(pages)
+        let isDecoded = try telling(chunk) { () throws(ChunkDamage) in
+          try CompressedChunk(stored, pageCount: chunk.pageCount).decodeBeginning(into: pages)
+        }
+        guard isDecoded else { return try decode(stored, into: chunk) }
         chunk.decodedPageCount = pageCount
       }
     }
@@ -123,25 +121,23 @@ final class ChunkReader {
 
   /// Decodes a whole frame, its checksum found right.
   private func decode(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {
-    let pages = chunk.pages(count: chunk.pageCount)
-    let (frame, shuffled) = try split(stored, chunk)
-    if ChunkFrame(frame, contentByteCount: pages.count)?.decode(into: pages) != true,
-      let problem = decoder.decompress(frame, into: pages)
-    {
-      throw SQLError.corrupt("chunk \(chunk.id): its LZ4 frame is damaged (\(problem))")
+    try telling(chunk) { () throws(ChunkDamage) in
+      try CompressedChunk(stored, pageCount: chunk.pageCount)
+        .decode(into: chunk.pages(count: chunk.pageCount), with: decoder)
     }
-    shuffled.unshuffle(pages)
     chunk.decodedPageCount = chunk.pageCount
   }
 
-  private func split(
-    _ stored: UnsafeRawBufferPointer,
-    _ chunk: DecodedChunk
-  ) throws -> (frame: UnsafeRawBufferPointer, slots: ShuffledSlots) {
-    guard let parts = ShuffledSlots.split(stored, pageCount: chunk.pageCount) else {
-      throw SQLError.corrupt("chunk \(chunk.id): its mark of shuffled pages is damaged")
+  /// Runs `body`, and tells which chunk is damaged when it finds one.
+  private func telling<Result>(
+    _ chunk: DecodedChunk,
+    _ body: () throws(ChunkDamage) -> Result
+  ) throws -> Result {
+    do throws(ChunkDamage) {
+      return try body()
+    } catch {
+      throw SQLError.corrupt("chunk \(chunk.id): \(error)")
     }
-    return parts
   }
 
   private func copy(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {

@@ -171,17 +171,13 @@ final class ChunkBuffer: @unchecked Sendable {
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
     switch encoding {
     case .lz4:
-      guard let (frame, shuffled) = ShuffledSlots.split(source, pageCount: pageCount) else {
-        return "its mark of shuffled pages is damaged"
+      do throws(ChunkDamage) {
+        let data = try CompressedChunk(source, pageCount: pageCount)
+        hasShuffledPages = data.hasShuffledPages
+        try data.decode(into: destination, with: decoder)
+      } catch {
+        return error.description
       }
-      hasShuffledPages = shuffled.bits != 0
-      // Frames that others have put there may have any other shape, and damage is told by liblz4.
-      if ChunkFrame(frame, contentByteCount: destination.count)?.decode(into: destination) != true,
-        let problem = decoder.decompress(frame, into: destination)
-      {
-        return "its LZ4 frame is damaged (\(problem))"
-      }
-      shuffled.unshuffle(destination)
     case .raw:
       guard source.count == destination.count else { return "its length is wrong" }
       destination.copyMemory(from: source)

@@ -70,57 +70,35 @@ enum PageShuffle {
 
   /// Eight rows of eight bytes, in registers.
   private struct Block {
-    private var rows: (UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64, UInt64)
+    /// Little-endian numbers whatever the machine is.
+    private var rows = SIMD8<UInt64>()
 
-    /// Rows are little-endian numbers whatever the machine is.
     @inline(__always)
     init(_ row: (Int) -> UInt64) {
-      rows = (
-        row(0).littleEndian, row(1).littleEndian, row(2).littleEndian, row(3).littleEndian,
-        row(4).littleEndian, row(5).littleEndian, row(6).littleEndian, row(7).littleEndian
-      )
+      for index in 0..<8 { rows[index] = row(index).littleEndian }
     }
 
     @inline(__always)
     func forEach(_ body: (Int, UInt64) -> Void) {
-      body(0, rows.0.littleEndian)
-      body(1, rows.1.littleEndian)
-      body(2, rows.2.littleEndian)
-      body(3, rows.3.littleEndian)
-      body(4, rows.4.littleEndian)
-      body(5, rows.5.littleEndian)
-      body(6, rows.6.littleEndian)
-      body(7, rows.7.littleEndian)
+      for index in 0..<8 { body(index, rows[index].littleEndian) }
     }
 
-    /// Makes columns of the rows: in blocks of 1, 2 and 4 bytes.
+    /// Makes columns of the rows.
     @inline(__always)
     mutating func transpose() {
-      Self.swap(&rows.0, &rows.1, 8, 0x00ff_00ff_00ff_00ff)
-      Self.swap(&rows.2, &rows.3, 8, 0x00ff_00ff_00ff_00ff)
-      Self.swap(&rows.4, &rows.5, 8, 0x00ff_00ff_00ff_00ff)
-      Self.swap(&rows.6, &rows.7, 8, 0x00ff_00ff_00ff_00ff)
-      Self.swap(&rows.0, &rows.2, 16, 0x0000_ffff_0000_ffff)
-      Self.swap(&rows.1, &rows.3, 16, 0x0000_ffff_0000_ffff)
-      Self.swap(&rows.4, &rows.6, 16, 0x0000_ffff_0000_ffff)
-      Self.swap(&rows.5, &rows.7, 16, 0x0000_ffff_0000_ffff)
-      Self.swap(&rows.0, &rows.4, 32, 0x0000_0000_ffff_ffff)
-      Self.swap(&rows.1, &rows.5, 32, 0x0000_0000_ffff_ffff)
-      Self.swap(&rows.2, &rows.6, 32, 0x0000_0000_ffff_ffff)
-      Self.swap(&rows.3, &rows.7, 32, 0x0000_0000_ffff_ffff)
+      swapBlocks(bitCount: 32, lower: 0x0000_0000_ffff_ffff)
+      swapBlocks(bitCount: 16, lower: 0x0000_ffff_0000_ffff)
+      swapBlocks(bitCount: 8, lower: 0x00ff_00ff_00ff_00ff)
     }
 
-    /// Swaps the upper blocks of one row with the lower of another.
+    /// Swaps the upper blocks of the first four rows with the lower ones of the last four, and
+    /// interleaves the rows: after three steps they have all been swapped and are in order again.
     @inline(__always)
-    private static func swap(
-      _ upper: inout UInt64,
-      _ lower: inout UInt64,
-      _ bitCount: UInt64,
-      _ mask: UInt64
-    ) {
-      let difference = ((upper &>> bitCount) ^ lower) & mask
-      lower ^= difference
-      upper ^= difference &<< bitCount
+    private mutating func swapBlocks(bitCount: UInt64, lower mask: UInt64) {
+      let (first, last) = (rows.lowHalf, rows.highHalf)
+      let difference = ((first &>> bitCount) ^ last) & mask
+      rows.evenHalf = first ^ (difference &<< bitCount)
+      rows.oddHalf = last ^ difference
     }
   }
 }

@@ -1,0 +1,1 @@
+../../VMCheckpoint/Store/Chunks/CompressedChunk.swift
