@@ -342,22 +342,25 @@ struct SaveOperation {
         locations[contents] = numbers.location(of: location)
         continue
       }
-      if storer.mustFlush { try flushNewPages() }
+      if storer.mustFlush {
+        try writeOverlayChunk(chunk)
+        try flushNewPages()
+      }
       let location = contents.withUnsafeBytes { chunk.append($0.baseAddress!, digest: digest) }
       storer.note(digest, at: location)
       locations[contents] = location
-      if chunk.isFull {
-        try writeOverlayChunk(chunk)
-        chunk.begin(chunkID: numbers.next)
-      }
+      if chunk.isFull { try writeOverlayChunk(chunk) }
     }
-    if chunk.pageCount > 0 { try writeOverlayChunk(chunk) }
+    try writeOverlayChunk(chunk)
     return locations
   }
 
+  /// Writes the chunk if it has pages, and begins the next.
   private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
+    guard chunk.pageCount > 0 else { return }
     chunk.compress(with: ChunkCompressor(prepared.request.compression.effort), fingerprinter)
     chunk.chunkID = numbers.takeNext()
     try write(chunk)
+    chunk.begin(chunkID: numbers.next)
   }
 }
