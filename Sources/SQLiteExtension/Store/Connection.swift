@@ -88,6 +88,7 @@ final class Connection {
     guard try check.integer(1) == 0 else {
       throw SQLError.corrupt("the store has a table or view with the name of a function")
     }
+    try checkVersion()
     // Connects vmckpt_help, whose end tells when the connection closes.
     var help: OpaquePointer?
     let code = vmx_prepare(database, "SELECT name FROM vmckpt_help", 0, &help)
@@ -97,6 +98,19 @@ final class Connection {
       throw SQLError.misuse("a table or view hides the function vmckpt_help")
     }
     hasCheckedTables = true
+  }
+
+  /// What a newer version's chunks and overlays mean is not known here.
+  private func checkVersion() throws {
+    let header = try Statement(database, "PRAGMA main.user_version")
+    guard try header.step() else { throw SQLError.corrupt("the store states no format version") }
+    let version = try header.integer(0)
+    guard version <= Int64(StoreVersion.known.upperBound) else {
+      throw SQLError.misuse(
+        "the store has format version \(version), and this extension knows up to "
+          + "\(StoreVersion.known.upperBound): use a newer one"
+      )
+    }
   }
 }
 

@@ -27,7 +27,8 @@ enum StoreConnection {
     return try body()
   }
 
-  /// Opens the file at `location`, which must exist, and checks that it is a store of a version that this program knows.
+  /// Opens the file at `location`, which must exist, and checks that it is a store of a version that
+  /// this program knows.
   ///
   /// Falls back to reading only when the file, or its directory, may not be written.
   ///
@@ -245,15 +246,15 @@ enum StoreConnection {
     let store = quotedName(location.given)
     let (applicationID, version, objects) = try readFormat(queue, location: location)
     guard applicationID == StoreFormat.applicationID else { throw foreignDatabase(location) }
-    guard version <= StoreFormat.versions.upperBound else {
+    guard version <= StoreVersion.known.upperBound else {
       throw VMCheckpointError(
         .corrupt,
         "store \(store) has format version \(version), and this vmckpt knows up to "
-          + "\(StoreFormat.versions.upperBound)",
+          + "\(StoreVersion.known.upperBound)",
         hint: "use the vmckpt that wrote it, or a newer one"
       )
     }
-    guard StoreFormat.versions.contains(version) else {
+    guard StoreVersion.known.contains(version) else {
       throw VMCheckpointError(.corrupt, "store \(store) has the unknown format version \(version)")
     }
     // A trigger would run a stranger's SQL inside our transactions.

@@ -6,13 +6,6 @@ enum StoreFormat {
   /// `VMCK`, in SQLite's header at offset 68: tells a store from any other SQLite file.
   static let applicationID: Int32 = 0x564D_434B
 
-  /// In SQLite's header at offset 60; independent of the program's version. Both have the same tables.
-  /// A new store is of version 1, and of 2 from the transaction on that brings its first chunk with
-  /// ``ShuffledSlots``.
-  static let versions: ClosedRange<Int32> = 1...shuffledPagesVersion
-
-  static let shuffledPagesVersion: Int32 = 2
-
   /// The version that the store's header states.
   static func version(of database: Database) throws -> Int32 {
     try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
@@ -24,11 +17,11 @@ enum StoreFormat {
   ///   not know, since it was opened.
   static func raiseVersion(of database: Database, to version: Int32) throws {
     let current = try Self.version(of: database)
-    guard versions.contains(current) else {
+    guard StoreVersion.known.contains(current) else {
       throw VMCheckpointError(
         .corrupt,
         "the store has become one of format version \(current), and this vmckpt knows up to "
-          + "\(versions.upperBound)",
+          + "\(StoreVersion.known.upperBound)",
         hint: "use a newer vmckpt"
       )
     }

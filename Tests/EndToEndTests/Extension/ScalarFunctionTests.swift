@@ -214,6 +214,17 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// What it would tell of a newer version's chunks might be wrong.
+  @Test func aStoreOfANewerFormatIsNotRead() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run("PRAGMA user_version = 3")
+    let message = try shell.failure("SELECT hex(page_data('a', 0));")
+    #expect(
+      message.contains("has format version 3, and this extension knows up to 2"),
+      "\(message)"
+    )
+  }
+
   /// Every reader must know of pages whose bytes are stored in another order.
   @Test(arguments: ["default", "high"])
   func shuffledPagesAreReadInEveryOrder(compression: String) throws {

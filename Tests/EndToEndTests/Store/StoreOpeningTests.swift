@@ -71,6 +71,33 @@ import VMCheckpointTestSupport
     #expect(try bench.problems(expecting: [("a", plain), ("b", pointers)]) == [])
   }
 
+  /// Its shuffled pages would make version 2 of a store that a newer vmckpt has made more of meanwhile.
+  @Test func aSaveDoesNotLowerAVersionThatHasRisenMeanwhile() throws {
+    var generator = TestGenerator(seed: 10)
+    try bench.save("a", sampleRAM(40))
+    let pipe = try ChildPipe()
+    let save = try bench.tool.start(
+      ["save", "-", "--name", "b", "--no-parent"],
+      input: .descriptor(pipe.reader)
+    )
+    // More than a pipe holds: the save has opened the store when this returns.
+    try pipe.write((0..<2000).flatMap { _ in generator.compressiblePage() })
+    // Whoever has the file open otherwise waits for what is under way.
+    try bench.sql.run("PRAGMA busy_timeout = 60000; PRAGMA user_version = 3")
+    // No more than the pipe holds: nobody takes the rest from it once the save has ended.
+    try pipe.write((0..<15).flatMap { _ in generator.pointerPage() })
+    pipe.closeWriter()
+    expectFailure(
+      try save.wait(),
+      65,
+      "the store has become one of format version 3, and this vmckpt knows up to 2; "
+        + "use a newer vmckpt"
+    )
+    #expect(try bench.sql.integer("PRAGMA user_version") == 3)
+    try bench.sql.run("PRAGMA user_version = 2")
+    #expect(try bench.problems(expecting: [("a", sampleRAM(40))]) == [])
+  }
+
   /// An older vmckpt would be let near it.
   @Test func verifyTellsOfShuffledPagesInAStoreOfVersion1() throws {
     var generator = TestGenerator(seed: 8)

@@ -38,7 +38,7 @@ struct ChunkVerifier {
             found.add(chunk.chunkID, problem)
           } else if let problem = fingerprinter.flatMap({ chunk.fingerprintProblem($0) }) {
             rowProblems.add(chunk.chunkID, problem)
-          } else if chunk.hasShuffledPages, version < StoreFormat.shuffledPagesVersion {
+          } else if chunk.hasShuffledPages, version < StoreVersion.shuffledPages {
             // An older vmckpt may be let near it.
             rowProblems.add(
               chunk.chunkID,

@@ -41,7 +41,7 @@ final class ChunkWriter {
   func insert(_ chunk: ChunkBuffer) throws {
     if chunk.hasShuffledPages, !isShuffledPagesVersion {
       // Who could not read the chunk must not take the store for one that they can read.
-      try StoreFormat.raiseVersion(of: database, to: StoreFormat.shuffledPagesVersion)
+      try StoreFormat.raiseVersion(of: database, to: StoreVersion.shuffledPages)
       isShuffledPagesVersion = true
     }
     insertChunk.bind(chunk.chunkID, at: 1)
