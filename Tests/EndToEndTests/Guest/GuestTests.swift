@@ -82,17 +82,24 @@ import VMCheckpointTestSupport
     )
   }
 
-  /// Chunks in the order of their making would leave 3 % of the store's pages empty.
+  /// Chunks in the order of their making would leave 2.5 % of the table's bytes unused; 1 % is usual, and
+  /// it depends on what the guest happened to hold.
   @Test func chunksFillThePagesOfTheDatabase() throws {
     for (moment, name) in zip(guest.moments, ["one", "two"]) {
       try bench.tool.succeed("save", moment, "--vm", "guest", "--name", name)
     }
-    let emptyPermille = """
-      SELECT 1000 * sum(unused) / sum(pgsize) FROM dbstat WHERE name = 'chunk_data'
-      """
-    #expect(try bench.sql.integer(emptyPermille) < 15)
-    try bench.tool.succeed("optimize")
-    #expect(try bench.sql.integer(emptyPermille) < 22)
+    for command in ["stats", "optimize"] {
+      try bench.tool.succeed(command)
+      let unusedPermille = try bench.sql.integer(
+        "SELECT 1000 * sum(unused) / sum(pgsize) FROM dbstat WHERE name = 'chunk_data'"
+      )
+      let pages = try bench.sql.run(
+        """
+        SELECT pagetype, count(*), sum(unused) FROM dbstat WHERE name = 'chunk_data' GROUP BY 1
+        """
+      )
+      #expect(unusedPermille < 20, "after \(command): \(unusedPermille) of 1000; \(pages)")
+    }
   }
 
   @Test func savingTheSameMomentTwiceAddsNothing() throws {
