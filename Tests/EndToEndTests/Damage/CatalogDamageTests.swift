@@ -34,6 +34,23 @@ import VMCheckpointTestSupport
     ("UPDATE snapshot SET completed_at = 'never'", "its column completed_at is no time"),
     ("UPDATE snapshot SET source = char(7)", "its column source holds control characters"),
     ("UPDATE snapshot_tag SET value = char(27)", "invalid value for tag \\\"k\\\""),
+    ("DELETE FROM page_index_block WHERE id / 16777216 = 2", "run 2: its block 0 is missing"),
+    (
+      "UPDATE page_index_block SET entries = substr(entries, 1, length(entries) - 16)",
+      "run 1: its block 0 is damaged"
+    ),
+    (
+      """
+      UPDATE page_index_block SET entries =
+        CAST(substr(entries, 1, 16) || substr(entries, 33, 16) || substr(entries, 17, 16)
+          || substr(entries, 49) AS BLOB)
+      """, "run 1: its block 0 is damaged"
+    ),
+    (
+      "INSERT INTO page_index_block SELECT id + 1, entries FROM page_index_block",
+      "run 1: it has more blocks than it should"
+    ),
+    ("UPDATE page_index_run SET fences = zeroblob(8)", "run 1: its block 0 is damaged"),
   ])
   func isNamed(sql: String, message: String) throws {
     try bench.sql.run("PRAGMA foreign_keys = OFF; \(sql)")

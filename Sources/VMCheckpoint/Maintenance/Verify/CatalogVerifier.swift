@@ -1,14 +1,17 @@
 import GRDB
 
-/// Checks the rows that describe snapshots and the store, as far as no digest covers them: names,
-/// times, parents, tags, and the tables that are the same in every store.
+/// Checks the rows that no digest covers: those that describe snapshots and the store (names, times,
+/// parents, tags), the tables that are the same in every store, and the page index.
 enum CatalogVerifier {
   private static let maximumProblemCount = 100
 
   /// What is wrong, by subject.
   static func problems(_ database: Database) throws -> [(subject: String, message: String)] {
     var problems: [(subject: String, message: String)] = []
-    for check in [storeProblems, overlayKindProblems, snapshotProblems, tagProblems] {
+    let checks = [
+      storeProblems, overlayKindProblems, snapshotProblems, tagProblems, IndexVerifier.problems,
+    ]
+    for check in checks {
       do {
         problems += try check(database)
       } catch let error as DatabaseError where error.resultCode.isDamage {

@@ -2,9 +2,9 @@ import Algorithms
 import GRDB
 
 extension Store {
-  /// Recomputes everything: SQLite's integrity check, every chunk's checksum, every page's SHA-256,
-  /// every snapshot's extents, overlays, device state and digest. With `references`, only these
-  /// snapshots and their chunks.
+  /// Recomputes everything: SQLite's integrity check, the page index, every chunk's checksum, every
+  /// page's SHA-256, every snapshot's extents, overlays, device state and digest. With `references`,
+  /// only these snapshots and their chunks.
   ///
   /// Restores and verifies may run at the same time; saves may too, and a snapshot that is deleted
   /// in the meantime is left out.
