@@ -18,12 +18,6 @@ let strict: [SwiftSetting] =
   ] + (warningsAsErrors ? [.treatAllWarnings(as: .error)] : [])
   + (isFuzzing ? [.unsafeFlags(["-sanitize=fuzzer", "-enable-testing"])] : [])
 
-// What puts Swift's libraries into a product: it runs where there is no toolchain, and starts in half the
-// time. The toolchain forgets what FoundationEssentials, which Crypto uses, and Foundation need in turn.
-let staticStdlib = ["-static-stdlib", "-l_FoundationCollections", "-l_FoundationCShims"]
-let staticFoundation =
-  ["-lFoundationInternationalization", "-lCoreFoundation", "-l_FoundationICU"] + staticStdlib
-
 // The example guest is x86-64 machine code, and so is its hypervisor interface.
 #if arch(x86_64)
   let exampleTargets: [Target] = [
@@ -146,8 +140,7 @@ let package = Package(
     .executableTarget(
       name: "vmckpt",
       dependencies: ["VMCheckpointCommands"],
-      swiftSettings: strict,
-      linkerSettings: [.unsafeFlags(staticFoundation)]
+      swiftSettings: strict
     ),
 
     // Micro-benchmarks of the library's inside; Scripts/bench runs them.
@@ -186,14 +179,15 @@ let package = Package(
       exclude: ["exports.map"],
       swiftSettings: strict,
       linkerSettings: [
-        .unsafeFlags(
-          staticStdlib + [
-            // An undefined symbol fails here, not on the user's machine.
-            "-Xlinker", "-z", "-Xlinker", "defs",
-            "-Xlinker",
-            "--version-script=\(Context.packageDirectory)/Sources/SQLiteExtensionEntry/exports.map",
-          ]
-        )
+        .unsafeFlags([
+          "-static-stdlib",
+          // The toolchain forgets what FoundationEssentials, which Crypto uses, needs in turn.
+          "-l_FoundationCollections", "-l_FoundationCShims",
+          // An undefined symbol fails here, not on the user's machine.
+          "-Xlinker", "-z", "-Xlinker", "defs",
+          "-Xlinker",
+          "--version-script=\(Context.packageDirectory)/Sources/SQLiteExtensionEntry/exports.map",
+        ])
       ]
     ),
 
