@@ -6,8 +6,6 @@ import GRDB
 /// lost, and nothing else would tell. Filters are not checked, nor where entries say that pages are:
 /// entries of chunks that are gone are there until a gc.
 enum IndexVerifier {
-  private typealias Problem = (subject: String, message: String)
-
   /// What is wrong, by subject: the first of each run.
   ///
   /// - Complexity: Reads all blocks, 16 bytes for each page of the store, one at a time.
@@ -20,7 +18,7 @@ enum IndexVerifier {
         FROM page_index_block WHERE id >= ? AND id < ? ORDER BY id
       """
     )
-    var problems: [Problem] = []
+    var problems: [(subject: String, message: String)] = []
     for run in try IndexRun.fetchActive(database) {
       guard let message = try problem(of: run, select) else { continue }
       // A save may have merged the run with others meanwhile, and removed it.
