@@ -63,6 +63,7 @@ struct FileRestore {
     ) { parts, pages throws(VMCheckpointError) in
       try write(parts, pages, writeback)
     }
+    let check = PageCheck(database, verifyingDigests: verifiesPages)
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
       items: (0..<(control.threadCount + 3)).map { _ in Job() },
@@ -73,7 +74,7 @@ struct FileRestore {
           do throws(VMCheckpointError) {
             for index in 0..<job.chunkCount {
               let (chunk, uses) = (job.chunks[index], job.uses[index])
-              try place(chunk, uses, in: windows, scratch, decoder, writeback)
+              try place(chunk, uses, in: windows, scratch, decoder, check, writeback)
             }
           } catch {
             windows.fail(error)
@@ -170,6 +171,7 @@ struct FileRestore {
     in windows: RAMWindows,
     _ scratch: ChunkBuffer,
     _ decoder: LZ4FrameDecoder,
+    _ check: PageCheck,
     _ writeback: BackgroundWriteback
   ) throws(VMCheckpointError) {
     for (extent, _) in uses where extent.endSlot > chunk.pageCount {
@@ -183,14 +185,14 @@ struct FileRestore {
       case .window(let number, let firstPage) = uses[0].place
     {
       let pages = windows.pages(number, from: firstPage, count: chunk.pageCount)
-      try decode(chunk, uses, into: pages, decoder)
+      try decode(chunk, uses, into: pages, decoder, check)
       try windows.add(pageCount: chunk.pageCount, to: number)
       return
     }
     let pages = UnsafeMutableRawBufferPointer(
       rebasing: scratch.pages[..<(chunk.pageCount * Page.byteCount)]
     )
-    try decode(chunk, uses, into: pages, decoder)
+    try decode(chunk, uses, into: pages, decoder, check)
     for (extent, place) in uses {
       let slots = (Int(extent.firstSlot) * Page.byteCount)..<(extent.endSlot * Page.byteCount)
       let source = UnsafeRawBufferPointer(rebasing: pages[slots])
@@ -209,10 +211,11 @@ struct FileRestore {
     _ chunk: ChunkBuffer,
     _ uses: [RestoreSchedule.Use],
     into pages: UnsafeMutableRawBufferPointer,
-    _ decoder: LZ4FrameDecoder
+    _ decoder: LZ4FrameDecoder,
+    _ check: PageCheck
   ) throws(VMCheckpointError) {
     let problem = clock.measure(.decompress, byteCount: pages.count) {
-      chunk.decompress(with: decoder, into: pages, verifyingDigests: verifiesPages)
+      chunk.decompress(with: decoder, into: pages, check: check)
     }
     if let problem { throw damaged(uses, problem) }
   }

@@ -98,7 +98,7 @@ struct StreamRestore {
 private struct WindowLoader {
   private let database: Database
   private let snapshot: SnapshotRow
-  private let verifiesPages: Bool
+  private let check: PageCheck
   private let clock: StageClock<RestoreStage>
   private let reader: ChunkReader
   private let decoder: LZ4FrameDecoder
@@ -116,7 +116,7 @@ private struct WindowLoader {
     self.clock = clock
     self.database = database
     self.snapshot = snapshot
-    self.verifiesPages = verifiesPages
+    check = PageCheck(database, verifyingDigests: verifiesPages)
     reader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
     extentReader = try ExtentReader(database, snapshotID: snapshot.id)
@@ -155,7 +155,7 @@ private struct WindowLoader {
     )
     if let problem { return problem }
     return clock.measure(.decompress, byteCount: chunk.validPages.count) {
-      chunk.decompress(with: decoder, verifyingDigests: verifiesPages)
+      chunk.decompress(with: decoder, check: check)
     }
   }
 

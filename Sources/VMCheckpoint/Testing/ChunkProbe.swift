@@ -4,6 +4,8 @@ package struct ChunkProbe: Sendable {
   package var encoding: String
   package var stored: [UInt8]
   package var digests: [UInt8]
+  /// With the seed 0; none, or one for each page.
+  package var fingerprints: [UInt8] = []
 
   package init(encoding: String, stored: [UInt8], digests: [UInt8]) {
     self.encoding = encoding
@@ -25,10 +27,22 @@ package struct ChunkProbe: Sendable {
     encoding = buffer.encoding == .lz4 ? "lz4" : "raw"
     stored = Array(buffer.stored[..<buffer.storedByteCount])
     digests = Array(buffer.digests[..<(buffer.pageCount * PageDigest.byteCount)])
+    fingerprints = Array(
+      buffer.fingerprints[..<(buffer.pageCount * PageFingerprinter.byteCount)]
+    )
   }
 
   /// The pages, or what is wrong with the chunk.
   package func pages(verifyingDigests: Bool) throws -> Result<[UInt8], ChunkProblem> {
+    try pages(check: verifyingDigests ? .digests : .quick(nil))
+  }
+
+  /// As a restore makes them, which asks the fingerprints first.
+  package func restoredPages() throws -> Result<[UInt8], ChunkProblem> {
+    try pages(check: .quick(PageFingerprinter(seed: 0)))
+  }
+
+  private func pages(check: PageCheck) throws -> Result<[UInt8], ChunkProblem> {
     let buffer = ChunkBuffer()
     buffer.begin(chunkID: 1)
     buffer.pageCount = digests.count / PageDigest.byteCount
@@ -36,10 +50,10 @@ package struct ChunkProbe: Sendable {
     buffer.storedByteCount = stored.count
     stored.withUnsafeBytes { buffer.stored.copyMemory(from: $0) }
     digests.withUnsafeBytes { buffer.digests.copyMemory(from: $0) }
-    if let text = buffer.decompress(
-      with: try LZ4FrameDecoder(),
-      verifyingDigests: verifyingDigests
-    ) {
+    fingerprints.withUnsafeBytes { buffer.fingerprints.copyMemory(from: $0) }
+    buffer.hasFingerprints =
+      fingerprints.count == buffer.pageCount * PageFingerprinter.byteCount
+    if let text = buffer.decompress(with: try LZ4FrameDecoder(), check: check) {
       return .failure(ChunkProblem(text: text))
     }
     return .success(Array(buffer.validPages))

@@ -93,7 +93,7 @@ package final class KernelProbe {
           to: chunk.digests.baseAddress! + slot * PageDigest.byteCount
         )
       }
-      if let problem = chunk.decompress(with: decoder, verifyingDigests: false) {
+      if let problem = chunk.decompress(with: decoder, check: .quick(nil)) {
         throw VMCheckpointError(.corrupt, "a chunk that was just made cannot be read: \(problem)")
       }
     }

@@ -157,6 +157,52 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// A restore asks the fingerprints before any checksum, and then must notice as much.
+  @Test(arguments: ["lz4", "shuffled", "raw"])
+  func restoresNeverGiveWrongPages(form: String) throws {
+    var generator = TestGenerator(seed: 33)
+    let pages =
+      form == "shuffled"
+      ? generator.pointerPage() + generator.pointerPage()
+      : generator.pages(2, compressible: form == "lz4")
+    let chunk = try ChunkProbe(pages: pages)
+    #expect(chunk.encoding == (form == "raw" ? "raw" : "lz4"))
+    #expect(try chunk.restoredPages().get() == pages)
+    var refusedCount = 0
+    for bit in 0..<(chunk.stored.count * 8) where form != "raw" || bit % 61 == 0 {
+      var damaged = chunk
+      damaged.stored[bit / 8] ^= 1 << (bit % 8)
+      switch try damaged.restoredPages() {
+      case .success(let read): #expect(read == pages, "bit \(bit)")
+      case .failure: refusedCount += 1
+      }
+    }
+    #expect(refusedCount > 100)
+  }
+
+  /// Fingerprints are hints: pages that are whole are read whatever they say.
+  @Test(arguments: [true, false])
+  func wrongFingerprintsLoseNoPage(isCompressible: Bool) throws {
+    var generator = TestGenerator(seed: 34)
+    let pages = generator.pages(3, compressible: isCompressible)
+    let chunk = try ChunkProbe(pages: pages)
+    for fingerprints in [[], Array(chunk.fingerprints.dropLast(8)), Array(repeating: 0, count: 24)]
+    {
+      var other = chunk
+      other.fingerprints = fingerprints
+      #expect(try other.restoredPages().get() == pages)
+    }
+  }
+
+  @Test func verificationDoesNotRelyOnFingerprints() throws {
+    var generator = TestGenerator(seed: 35)
+    var chunk = try ChunkProbe(pages: generator.pages(2, compressible: true))
+    chunk.digests[40] ^= 1
+    #expect(throws: ChunkProbe.ChunkProblem.self) {
+      try chunk.pages(verifyingDigests: true).get()
+    }
+  }
+
   @Test func framesOfAnotherLengthAreErrors() throws {
     var generator = TestGenerator(seed: 13)
     let pages = generator.pages(6, compressible: true)

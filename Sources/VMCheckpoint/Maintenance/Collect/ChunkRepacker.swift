@@ -129,7 +129,7 @@ struct ChunkRepacker {
     for (chunkID, liveSlots) in group {
       let problem =
         try chunkReader.load(chunkID, into: source)
-        ?? source.decompress(with: decoder, verifyingDigests: true)
+        ?? source.decompress(with: decoder, check: .digests)
       // What is damaged is left for verify to tell, and never stored anew.
       guard problem == nil, liveSlots >> source.pageCount == 0, !unmovable.contains(chunkID)
       else { continue }

@@ -7,6 +7,7 @@ struct DecodedChunks {
 
   private let reader: ChunkReader
   private let decoder: LZ4FrameDecoder
+  private let check: PageCheck
   private let buffers = (0..<capacity).map { _ in ChunkBuffer() }
   private var places: [Int64: Int] = [:]
   /// Whether a buffer was asked for since the hand passed it.
@@ -17,6 +18,7 @@ struct DecodedChunks {
   init(_ database: Database) throws {
     reader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
+    check = PageCheck(database, verifyingDigests: false)
   }
 
   /// The chunk with its pages and digests, which are not compared with each other; `nil` when it
@@ -39,7 +41,7 @@ struct DecodedChunks {
     if places[buffer.chunkID] == place { places[buffer.chunkID] = nil }
     let problem =
       try reader.load(chunkID, into: buffer)
-      ?? buffer.decompress(with: decoder, verifyingDigests: false)
+      ?? buffer.decompress(with: decoder, check: check)
     guard problem == nil else {
       buffer.begin(chunkID: 0)
       return nil

@@ -34,7 +34,7 @@ struct ChunkVerifier {
       makeWorker: { () throws(VMCheckpointError) in
         let decoder = try LZ4FrameDecoder()
         return { chunk throws(VMCheckpointError) in
-          if let problem = chunk.decompress(with: decoder, verifyingDigests: true) {
+          if let problem = chunk.decompress(with: decoder, check: .digests) {
             found.add(chunk.chunkID, problem)
           } else if let problem = fingerprinter.flatMap({ chunk.fingerprintProblem($0) }) {
             rowProblems.add(chunk.chunkID, problem)
@@ -113,8 +113,13 @@ struct ChunkVerifier {
   ) throws -> String? {
     do {
       if let problem = try reader.load(chunkID, into: chunk) { return problem }
-      if let problem = try reader.loadRest(chunkID, into: chunk) {
-        rowProblems.add(chunkID, problem)
+      if chunk.statedByteCount != Int64(chunk.storedByteCount) {
+        rowProblems.add(
+          chunkID,
+          """
+          its row says \(chunk.statedByteCount) stored bytes, and there are \(chunk.storedByteCount)
+          """
+        )
       }
       return nil
     } catch let error as DatabaseError where error.resultCode.isDamage {

@@ -1,9 +1,27 @@
+import GRDB
+
 /// How a chunk's data is stored.
 enum ChunkEncoding: Sendable {
   /// A standard LZ4 frame with a content checksum, and the mark of ``ShuffledSlots`` where it has any.
   case lz4
   /// The pages themselves, because they do not compress.
   case raw
+}
+
+/// What pages that were read are compared with.
+enum PageCheck: Sendable {
+  /// Their SHA-256s, and a frame with its checksum.
+  case digests
+  /// Their fingerprints: 64 bits for each page, at ten times the speed. Where these do not agree they
+  /// may be wrong themselves, being hints, or of another seed: then a frame's checksum decides, or the
+  /// SHA-256s of a raw chunk, which has no checksum. `nil` leaves it to those at once.
+  case quick(PageFingerprinter?)
+
+  /// - Parameter verifyingDigests: Whether it must be the SHA-256s.
+  init(_ database: Database, verifyingDigests: Bool) {
+    // A store without its row in `store`, where the seed is, is told by `verify`; pages are pages.
+    self = verifyingDigests ? .digests : .quick(try? PageFingerprinter(database))
+  }
 }
 
 /// A chunk being made or being read: its pages, their digests and its stored form, in memory that
@@ -15,7 +33,7 @@ final class ChunkBuffer: @unchecked Sendable {
   let pages: UnsafeMutableRawBufferPointer
   /// 32 bytes a slot.
   let digests: UnsafeMutableRawBufferPointer
-  /// 8 bytes a slot, made by ``compress(_:)``.
+  /// 8 bytes a slot.
   let fingerprints: UnsafeMutableRawBufferPointer
   /// The stored form; its first `storedByteCount` bytes are valid.
   let stored: UnsafeMutableRawBufferPointer
@@ -24,6 +42,10 @@ final class ChunkBuffer: @unchecked Sendable {
   var pageCount = 0
   var encoding = ChunkEncoding.raw
   var storedByteCount = 0
+  /// What the chunk's row says of `storedByteCount`, which space counts rely on.
+  var statedByteCount: Int64 = 0
+  /// Whether `fingerprints` are those of the chunk's row.
+  var hasFingerprints = false
   /// Whether pages are shuffled in the stored form that was made, or that pages were made of.
   private(set) var hasShuffledPages = false
   /// Whether `optimize` makes it, and need not make it again.
@@ -76,6 +98,7 @@ final class ChunkBuffer: @unchecked Sendable {
     self.chunkID = chunkID
     pageCount = 0
     storedByteCount = 0
+    hasFingerprints = false
     hasShuffledPages = false
   }
 
@@ -137,35 +160,43 @@ final class ChunkBuffer: @unchecked Sendable {
 
   /// What is wrong with the fingerprints of the pages, if anything is.
   func fingerprintProblem(_ fingerprinter: PageFingerprinter) -> String? {
+    guard hasFingerprints else { return "its row has a wrong number of fingerprints" }
+    return slotWithoutFingerprint(UnsafeRawBufferPointer(validPages), fingerprinter).map {
+      "its row has a wrong fingerprint for slot \($0)"
+    }
+  }
+
+  /// The first slot whose page in `pages` does not have its fingerprint.
+  private func slotWithoutFingerprint(
+    _ pages: UnsafeRawBufferPointer,
+    _ fingerprinter: PageFingerprinter
+  ) -> Int? {
     for slot in 0..<pageCount {
       let stored = fingerprints.loadUnaligned(
         fromByteOffset: slot * PageFingerprinter.byteCount,
         as: UInt64.self
       )
-      if UInt64(littleEndian: stored) != fingerprinter.fingerprint(of: page(slot).baseAddress!) {
-        return "its row has a wrong fingerprint for slot \(slot)"
-      }
+      let page = pages.baseAddress! + slot * Page.byteCount
+      if UInt64(littleEndian: stored) != fingerprinter.fingerprint(of: page) { return slot }
     }
     return nil
   }
 
   /// Makes the pages from the stored form.
   ///
-  /// - Parameter verifyingDigests: Whether to compare every page with its digest. Raw chunks are
-  ///   compared always: they have no checksum of their own.
   /// - Returns: `nil` when that went well, else what is wrong with the chunk.
-  func decompress(with decoder: LZ4FrameDecoder, verifyingDigests: Bool) -> String? {
-    decompress(with: decoder, into: validPages, verifyingDigests: verifyingDigests)
+  func decompress(with decoder: LZ4FrameDecoder, check: PageCheck) -> String? {
+    decompress(with: decoder, into: validPages, check: check)
   }
 
-  /// As ``decompress(with:verifyingDigests:)``, with the pages in memory of the caller's.
+  /// As ``decompress(with:check:)``, with the pages in memory of the caller's.
   ///
   /// - Precondition: `destination` has room for exactly `pageCount` pages. It holds anything when
   ///   the chunk is damaged.
   func decompress(
     with decoder: LZ4FrameDecoder,
     into destination: UnsafeMutableRawBufferPointer,
-    verifyingDigests: Bool
+    check: PageCheck
   ) -> String? {
     precondition(destination.count == pageCount * Page.byteCount)
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
@@ -174,24 +205,43 @@ final class ChunkBuffer: @unchecked Sendable {
       do throws(ChunkDamage) {
         let data = try CompressedChunk(source, pageCount: pageCount)
         hasShuffledPages = data.hasShuffledPages
+        if case .quick(let fingerprinter?) = check, hasFingerprints,
+          data.decodeUnchecked(into: destination), agrees(destination, fingerprinter)
+        {
+          return nil
+        }
         try data.decode(into: destination, with: decoder)
       } catch {
         return error.description
       }
+      if case .quick = check { return nil }
     case .raw:
       guard source.count == destination.count else { return "its length is wrong" }
       destination.copyMemory(from: source)
-    }
-    guard verifyingDigests || encoding == .raw else { return nil }
-    for slot in 0..<pageCount {
-      let start = slot * Page.byteCount
-      let page = UnsafeRawBufferPointer(
-        rebasing: destination[start..<(start + Page.byteCount)]
-      )
-      guard PageDigest(of: page) == digest(slot) else {
-        return "the page in slot \(slot) does not have its SHA-256"
+      if case .quick(let fingerprinter?) = check, hasFingerprints,
+        agrees(destination, fingerprinter)
+      {
+        return nil
       }
     }
-    return nil
+    return slotWithoutDigest(UnsafeRawBufferPointer(destination)).map {
+      "the page in slot \($0) does not have its SHA-256"
+    }
+  }
+
+  private func agrees(
+    _ pages: UnsafeMutableRawBufferPointer,
+    _ fingerprinter: PageFingerprinter
+  ) -> Bool {
+    slotWithoutFingerprint(UnsafeRawBufferPointer(pages), fingerprinter) == nil
+  }
+
+  /// The first slot whose page in `pages` does not have its digest.
+  private func slotWithoutDigest(_ pages: UnsafeRawBufferPointer) -> Int? {
+    (0..<pageCount).first { slot in
+      let start = slot * Page.byteCount
+      let page = UnsafeRawBufferPointer(rebasing: pages[start..<(start + Page.byteCount)])
+      return PageDigest(of: page) != digest(slot)
+    }
   }
 }

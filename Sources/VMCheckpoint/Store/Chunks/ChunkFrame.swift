@@ -74,6 +74,12 @@ struct ChunkFrame {
   ///
   /// - Returns: Whether the frame is sound. `destination` holds anything if not.
   func decode(into destination: UnsafeMutableRawBufferPointer) -> Bool {
+    decodeUnchecked(into: destination)
+      && Self.checksum(of: UnsafeRawBufferPointer(destination)) == contentChecksum
+  }
+
+  /// As ``decode(into:)``, without the checksum, for callers that have a better one.
+  func decodeUnchecked(into destination: UnsafeMutableRawBufferPointer) -> Bool {
     if isCompressed {
       let count = LZ4_decompress_safe(
         block.baseAddress?.assumingMemoryBound(to: CChar.self),
@@ -81,12 +87,11 @@ struct ChunkFrame {
         CInt(block.count),
         CInt(destination.count)
       )
-      guard Int(count) == destination.count else { return false }
-    } else {
-      guard block.count == destination.count else { return false }
-      destination.copyMemory(from: block)
+      return Int(count) == destination.count
     }
-    return Self.checksum(of: UnsafeRawBufferPointer(destination)) == contentChecksum
+    guard block.count == destination.count else { return false }
+    destination.copyMemory(from: block)
+    return true
   }
 
   /// Fills `destination` with the beginning of the content. The checksum is that of all of it, and

@@ -85,27 +85,8 @@ struct ChunkReader {
     )
   }
 
-  /// Loads what reading a chunk does not need into `buffer`, which the chunk was loaded into: the
-  /// fingerprints, which saves rely on.
-  ///
-  /// - Returns: What is wrong with these, or with the length that the row states, which space counts
-  ///   rely on.
-  /// - Throws: `DatabaseError`.
-  func loadRest(_ chunkID: Int64, into buffer: ChunkBuffer) throws -> String? {
-    select.bind(chunkID, at: 1)
-    defer { select.reset() }
-    guard try select.step() else { return nil }
-    let hasFingerprints = select.withBlob(5) { blob in
-      guard blob.count == buffer.pageCount * PageFingerprinter.byteCount else { return false }
-      buffer.fingerprints.copyMemory(from: blob)
-      return true
-    }
-    guard hasFingerprints else { return "its row has a wrong number of fingerprints" }
-    guard select.int64(4) != Int64(buffer.storedByteCount) else { return nil }
-    return "its row says \(select.int64(4)) stored bytes, and there are \(buffer.storedByteCount)"
-  }
-
-  /// Loads the stored form and the digests of a chunk into `buffer`.
+  /// Loads the stored form of a chunk, its digests and its fingerprints into `buffer`. Of
+  /// fingerprints, which are hints, a wrong number counts as none.
   ///
   /// - Returns: `nil` when that went well, else what is wrong with the chunk.
   /// - Throws: `DatabaseError`.
@@ -132,6 +113,12 @@ struct ChunkReader {
       return true
     }
     guard hasDigests else { return "it has a wrong number of digests" }
+    buffer.statedByteCount = select.int64(4)
+    buffer.hasFingerprints = select.withBlob(5) { blob in
+      guard blob.count == buffer.pageCount * PageFingerprinter.byteCount else { return false }
+      buffer.fingerprints.copyMemory(from: blob)
+      return true
+    }
     let hasData = select.withBlob(3) { blob in
       guard !blob.isEmpty, blob.count <= StoreFormat.maximumStoredChunkByteCount else {
         return false

@@ -39,6 +39,17 @@ struct CompressedChunk {
     shuffled.unshuffle(pages)
   }
 
+  /// Fills `pages` with all of the chunk's pages, which nothing has checked then.
+  ///
+  /// - Returns: Whether that could be done; what is wrong, or that nothing is,
+  ///   ``decode(into:with:)`` tells.
+  func decodeUnchecked(into pages: UnsafeMutableRawBufferPointer) -> Bool {
+    guard ChunkFrame(frame, contentByteCount: pages.count)?.decodeUnchecked(into: pages) == true
+    else { return false }
+    shuffled.unshuffle(pages)
+    return true
+  }
+
   /// Fills `pages` with the first of the chunk's pages, which nothing has checked then.
   ///
   /// - Returns: Whether that could be done; what is wrong, or that nothing is,

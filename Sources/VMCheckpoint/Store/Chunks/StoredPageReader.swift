@@ -17,7 +17,7 @@ struct StoredPageReader {
     if state.buffer.chunkID != location.chunkID {
       let problem =
         try state.reader.load(location.chunkID, into: state.buffer)
-        ?? state.buffer.decompress(with: state.decoder, verifyingDigests: true)
+        ?? state.buffer.decompress(with: state.decoder, check: .digests)
       if let problem {
         state.buffer.begin(chunkID: 0)
         throw VMCheckpointError(.corrupt, "chunk \(location.chunkID): \(problem)")
