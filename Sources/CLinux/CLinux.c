@@ -59,3 +59,8 @@ int clinux_rename_noreplace(const char *from, const char *to) {
 }
 
 void clinux_start_writeback(int fd) { (void)sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE); }
+
+void clinux_widen_pipe(int fd) {
+  enum { byte_count = 256 << 10 };
+  if (fcntl(fd, F_GETPIPE_SZ) < byte_count) (void)fcntl(fd, F_SETPIPE_SZ, byte_count);
+}

@@ -41,3 +41,7 @@ int clinux_rename_noreplace(const char *from, const char *to);
 /* sync_file_range of <fcntl.h>: lets the kernel begin to write all that is dirty of a file, and does
  * not wait for it. A hint: nothing is on disk for sure before an fsync. */
 void clinux_start_writeback(int fd);
+
+/* F_SETPIPE_SZ of <fcntl.h>: lets a pipe hold 256 KiB, so that the processes at its ends wait for each
+ * other less often. Does nothing to what is no pipe, or where the user's pipes hold too much already. */
+void clinux_widen_pipe(int fd);

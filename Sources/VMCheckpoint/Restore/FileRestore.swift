@@ -5,14 +5,7 @@ import GRDB
 /// it has pages for, and write windows that are complete.
 struct FileRestore {
   /// Chunks and where their pages go.
-  private final class Job: @unchecked Sendable {
-    /// Chunks that are read in one transaction, which no writer can commit in: about a millisecond.
-    static let chunkCapacity = 16
-
-    let chunks = (0..<chunkCapacity).map { _ in ChunkBuffer() }
-    var uses = Array(repeating: [RestoreSchedule.Use](), count: chunkCapacity)
-    var chunkCount = 0
-  }
+  private typealias Job = ChunkBatch<RestoreSchedule.Use>
 
   /// How much RAM is put together at once.
   struct Window {
@@ -71,17 +64,13 @@ struct FileRestore {
         let decoder = try LZ4FrameDecoder()
         let scratch = ChunkBuffer()
         return { job throws(VMCheckpointError) in
-          do throws(VMCheckpointError) {
-            for index in 0..<job.chunkCount {
-              let (chunk, uses) = (job.chunks[index], job.uses[index])
-              try place(chunk, uses, in: windows, scratch, decoder, check, writeback)
-            }
-          } catch {
-            windows.fail(error)
-            throw error
+          for index in 0..<job.count {
+            let (chunk, uses) = (job.chunks[index], job.uses[index])
+            try place(chunk, uses, in: windows, scratch, decoder, check, writeback)
           }
         }
       },
+      onFailure: windows.fail,
       produce: { pool in
         try StoreConnection.readingChunks(database) {
           try readChunks(database, into: pool, windows)
@@ -140,22 +129,15 @@ struct FileRestore {
     _ database: Database
   ) throws -> UInt64 {
     var pageCount: UInt64 = 0
-    job.chunkCount = 0
+    job.removeAll()
     try database.inTransaction(.deferred) {
-      while job.chunkCount < Job.chunkCapacity, !schedule.isAtEnd, !schedule.needsWindow {
-        let index = job.chunkCount
+      while !job.isFull, !schedule.isAtEnd, !schedule.needsWindow {
+        let index = job.count
         let chunkID = schedule.nextChunk(&job.uses[index])
-        let chunk = job.chunks[index]
-        let start = MonotonicClock.nowSeconds
-        let problem = try reader.load(chunkID, into: chunk)
-        clock.add(
-          .read,
-          seconds: MonotonicClock.nowSeconds - start,
-          byteCount: chunk.storedByteCount
-        )
-        if let problem { throw damaged(job.uses[index], problem) }
+        if let problem = try job.load(chunkID, with: reader, clock) {
+          throw damaged(job.uses[index], problem)
+        }
         pageCount += job.uses[index].reduce(0) { $0 + UInt64($1.extent.pageCount) }
-        job.chunkCount += 1
       }
       return .commit
     }

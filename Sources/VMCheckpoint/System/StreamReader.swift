@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import SystemPackage
 
@@ -12,6 +13,13 @@ struct StreamReader: Sendable {
   /// For messages.
   let name: String
   let cancellation: CancellationFlag
+
+  init(descriptor: Int32, name: String, cancellation: CancellationFlag) {
+    self.descriptor = descriptor
+    self.name = name
+    self.cancellation = cancellation
+    clinux_widen_pipe(descriptor)
+  }
 
   /// One read, waiting for input.
   ///

@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import SystemPackage
 
@@ -21,6 +22,7 @@ final class StreamWriter {
     self.cancellation = cancellation
     ownDescriptor = Self.reopenedPipe(fileDescriptor)
     descriptor = ownDescriptor ?? fileDescriptor
+    clinux_widen_pipe(descriptor)
   }
 
   deinit {

@@ -24,7 +24,9 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   /// Runs `produce` on this thread with a pool whose items `work` gets on `threadCount` threads,
   /// and returns when all submitted items are worked on.
   ///
-  /// - Parameter makeWorker: Called once on each thread; what it returns works on one item.
+  /// - Parameters:
+  ///   - makeWorker: Called once on each thread; what it returns works on one item.
+  ///   - onFailure: Called on a thread that ends with an error, to wake whoever waits for its work.
   /// - Throws: The first error of `produce` or of a worker. All threads have ended then.
   static func run<Result>(
     threadCount: Int,
@@ -33,6 +35,7 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
       @escaping @Sendable () throws(VMCheckpointError) -> (
         (Item) throws(VMCheckpointError) -> Void
       ),
+    onFailure: @escaping @Sendable (VMCheckpointError) -> Void = { _ in },
     produce: (WorkerPool<Item>) throws -> Result
   ) throws -> Result {
     let pool = WorkerPool(items: items)
@@ -45,6 +48,7 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
         }
       } catch {
         pool.fail(error)
+        onFailure(error)
       }
     }
     do {

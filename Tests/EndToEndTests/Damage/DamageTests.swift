@@ -260,4 +260,29 @@ import VMCheckpointTestSupport
     expectSuccess(try bench.tool.run("verify", "b"))
     #expect(try bench.tool.run("verify", "a").ending == .exit(65))
   }
+
+  /// Workers decode for a stream while it is written: what one of them finds must end the restore, with
+  /// nothing wrong written before.
+  @Test(arguments: ["1", "4"], [UInt64(100), 9_000, 13_990])
+  func aDamagedChunkEndsAStreamBeforeItsPages(threads: String, pfn: UInt64) throws {
+    var generator = TestGenerator(seed: 2)
+    let pages = (0..<64).map { _ in generator.compressiblePage() }
+    var ram = (0..<14_000).flatMap { pages[$0 % pages.count] }
+    // Every page is another.
+    for page in 0..<14_000 {
+      withUnsafeBytes(of: UInt64(page)) {
+        ram.replaceSubrange((page * 4096)..<(page * 4096 + 8), with: $0)
+      }
+    }
+    try bench.save("c", ram)
+    try flip(chunk: try chunk(ofPFN: Int(pfn), in: "c"))
+    let outcome = try bench.tool.run("restore", "c", "-o", "-", "--threads", threads)
+    #expect(outcome.ending == .exit(65))
+    #expect(outcome.standardError.contains("is damaged at PFN"))
+    let written = outcome.standardOutput
+    #expect(written.count <= Int(pfn) * 4096)
+    // Not in #expect: it would describe megabytes.
+    let isSame = ram.starts(with: written)
+    #expect(isSame)
+  }
 }
