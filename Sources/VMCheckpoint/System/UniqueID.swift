@@ -5,14 +5,10 @@ enum UniqueID {
   /// Not Foundation's, which are all zeros where `/dev/urandom` cannot be read: Swift's generator asks the
   /// kernel.
   static func make() -> String {
-    let high = UInt64.random(in: .min ... .max) & ~0xf000 | 0x4000
-    let low = UInt64.random(in: .min ... .max) >> 2 | 1 << 63
-    let digits = [high, low].map { half in
-      let text = String(half, radix: 16)
-      return String(repeating: "0", count: 16 - text.count) + text
-    }
-    .joined()
-    var rest = digits[...]
+    var bytes = (0..<16).map { _ in UInt8.random(in: .min ... .max) }
+    bytes[6] = bytes[6] & 0x0f | 0x40
+    bytes[8] = bytes[8] & 0x3f | 0x80
+    var rest = hexadecimal(bytes)[...]
     return [8, 4, 4, 4, 12].map { count in
       defer { rest = rest.dropFirst(count) }
       return String(rest.prefix(count))

@@ -106,9 +106,31 @@ struct IndexRun: Sendable {
     guard validIDs.contains(id) else { throw damaged(id) }
   }
 
-  private static func damaged(_ id: Int64) -> VMCheckpointError {
-    VMCheckpointError(.corrupt, "run \(id) of the page index is damaged")
+  /// Checks that the next run gets an id that lookups take: SQLite counts on from the highest ever, which
+  /// a store that was tampered with may have put anywhere.
+  fileprivate static func requireFreeID(_ database: Database) throws {
+    let last = try Int64.fetchOne(
+      database,
+      sql: """
+        SELECT max(id) FROM (
+          SELECT max(id) AS id FROM page_index_run UNION ALL
+          SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'page_index_run')
+        """
+    )
+    guard last ?? 0 < validIDs.upperBound - 1 else {
+      throw VMCheckpointError(
+        .corrupt,
+        "the page index has no number left for another run",
+        hint: hint
+      )
+    }
   }
+
+  private static func damaged(_ id: Int64) -> VMCheckpointError {
+    VMCheckpointError(.corrupt, "run \(id) of the page index is damaged", hint: hint)
+  }
+
+  private static let hint = "no snapshot needs the index; Recovery.md tells how to give it up"
 }
 
 /// Writes one new run, entry by entry in ascending order.
@@ -128,6 +150,7 @@ struct IndexRunWriter {
   /// - Parameter maximumEntryCount: No more entries may be appended.
   init(_ database: Database, maximumEntryCount: UInt64) throws {
     self.database = database
+    try IndexRun.requireFreeID(database)
     try database.execute(
       sql: """
         INSERT INTO page_index_run (state, entry_count, filter_lines, fences)
@@ -140,7 +163,6 @@ struct IndexRunWriter {
       fences: [],
       filterLineCount: 0
     )
-    try IndexRun.requireValid(run.id)
     filter = try IndexFilterWriter(
       database,
       firstID: run.firstBlockID,
