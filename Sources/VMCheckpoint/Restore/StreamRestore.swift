@@ -87,7 +87,13 @@ struct StreamRestore {
         let count = min(Self.windowPageCount, piece.pageCount - pageIndex)
         let window = windows.open(firstPFN: piece.firstPFN + pageIndex, pageCount: Int(count))
         pageIndex += count
-        try load(window)
+        do {
+          try load(window)
+        } catch {
+          // Whoever saves what can be saved gets what is whole.
+          try? writeLoaded()
+          throw error
+        }
         try writeLoaded()
         loaded = (window, piece.fileOffset + pageIndex << UInt64(Page.shift))
       }

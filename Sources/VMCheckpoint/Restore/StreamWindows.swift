@@ -1,7 +1,7 @@
 /// The buffers in which a ``StreamRestore`` puts consecutive pages together. One thread opens them in
 /// order, and writes them; workers fill them meanwhile.
 ///
-/// The first error of any worker stops the thread that waits for them.
+/// The first error of any worker stops the thread that waits for what that worker had.
 final class StreamWindows: @unchecked Sendable {
   /// One buffer and what it is for. Its numbers are set while no worker has it.
   final class Window: @unchecked Sendable {
@@ -75,11 +75,13 @@ final class StreamWindows: @unchecked Sendable {
 
   /// Waits until the window has all pages of its batches.
   ///
-  /// - Throws: A worker's error.
+  /// - Throws: A worker's error, when the window lacks pages.
   func awaitFilled(_ window: Window) throws(VMCheckpointError) {
     try monitor.withLock { () throws(VMCheckpointError) in
-      while window.batchCount > 0, failure == nil { monitor.wait(for: Self.batchDone) }
-      if let failure { throw failure }
+      while window.batchCount > 0 {
+        if let failure { throw failure }
+        monitor.wait(for: Self.batchDone)
+      }
     }
   }
 

@@ -279,10 +279,28 @@ import VMCheckpointTestSupport
     let outcome = try bench.tool.run("restore", "c", "-o", "-", "--threads", threads)
     #expect(outcome.ending == .exit(65))
     #expect(outcome.standardError.contains("is damaged at PFN"))
-    let written = outcome.standardOutput
-    #expect(written.count <= Int(pfn) * 4096)
+    #expect(outcome.standardOutput.count <= Int(pfn) * 4096)
     // Not in #expect: it would describe megabytes.
-    let isSame = ram.starts(with: written)
+    let isSame = ram.starts(with: outcome.standardOutput)
     #expect(isSame)
+    // Of a chunk that is not there, all windows before its own are whole.
+    try bench.sql.run(
+      "DELETE FROM chunk_data WHERE chunk_id = \(try chunk(ofPFN: Int(pfn), in: "c"))"
+    )
+    let other = try bench.tool.run("restore", "c", "-o", "-", "--threads", threads)
+    #expect(other.ending == .exit(65))
+    #expect(other.standardOutput.count == Int(pfn) / 4096 * 4096 * 4096)
+    let isSameWithoutChunk = ram.starts(with: other.standardOutput)
+    #expect(isSameWithoutChunk)
+  }
+
+  @Test func aChunkThatIsMissingIsOneProblem() throws {
+    let id = try chunk(ofPFN: 50, in: "a")
+    try bench.sql.run("DELETE FROM chunk_data WHERE chunk_id = \(id)")
+    let report = try bench.tool.run("verify", "--json").jsonObject()
+    let problems = report["problems"] as? [[String: Any]] ?? []
+    let messages = problems.filter { $0["subject"] as? String == "chunk \(id)" }
+      .compactMap { $0["message"] as? String }
+    #expect(messages.count == 1 && messages[0].contains("it is missing"), "\(messages)")
   }
 }

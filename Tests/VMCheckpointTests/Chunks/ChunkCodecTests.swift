@@ -194,6 +194,17 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// Its frame is whole, and so no checksum tells.
+  @Test func anotherChunksDataIsNotTakenForAChunks() throws {
+    var generator = TestGenerator(seed: 36)
+    for isCompressible in [true, false] {
+      var chunk = try ChunkProbe(pages: generator.pages(4, compressible: isCompressible))
+      let other = try ChunkProbe(pages: generator.pages(4, compressible: isCompressible))
+      chunk.stored = other.stored
+      #expect(throws: ChunkProbe.ChunkProblem.self) { try chunk.restoredPages().get() }
+    }
+  }
+
   @Test func verificationDoesNotRelyOnFingerprints() throws {
     var generator = TestGenerator(seed: 35)
     var chunk = try ChunkProbe(pages: generator.pages(2, compressible: true))
