@@ -14,6 +14,7 @@ struct StreamReader: Sendable {
   let name: String
   let cancellation: CancellationFlag
 
+  /// Lets a pipe hold more, so that whoever writes to it waits less often.
   init(descriptor: Int32, name: String, cancellation: CancellationFlag) {
     self.descriptor = descriptor
     self.name = name

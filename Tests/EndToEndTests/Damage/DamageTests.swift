@@ -263,8 +263,8 @@ import VMCheckpointTestSupport
 
   /// Workers decode for a stream while it is written: what one of them finds must end the restore, with
   /// nothing wrong written before.
-  @Test(arguments: ["1", "4"], [UInt64(100), 9_000, 13_990])
-  func aDamagedChunkEndsAStreamBeforeItsPages(threads: String, pfn: UInt64) throws {
+  @Test(arguments: ["1", "4"], [100, 9_000, 13_990])
+  func aDamagedChunkEndsAStreamBeforeItsPages(threads: String, pfn: Int) throws {
     var generator = TestGenerator(seed: 2)
     let pages = (0..<64).map { _ in generator.compressiblePage() }
     var ram = (0..<14_000).flatMap { pages[$0 % pages.count] }
@@ -275,21 +275,21 @@ import VMCheckpointTestSupport
       }
     }
     try bench.save("c", ram)
-    try flip(chunk: try chunk(ofPFN: Int(pfn), in: "c"))
+    try flip(chunk: try chunk(ofPFN: pfn, in: "c"))
     let outcome = try bench.tool.run("restore", "c", "-o", "-", "--threads", threads)
     #expect(outcome.ending == .exit(65))
     #expect(outcome.standardError.contains("is damaged at PFN"))
-    #expect(outcome.standardOutput.count <= Int(pfn) * 4096)
+    #expect(outcome.standardOutput.count <= pfn * 4096)
     // Not in #expect: it would describe megabytes.
     let isSame = ram.starts(with: outcome.standardOutput)
     #expect(isSame)
     // Of a chunk that is not there, all windows before its own are whole.
     try bench.sql.run(
-      "DELETE FROM chunk_data WHERE chunk_id = \(try chunk(ofPFN: Int(pfn), in: "c"))"
+      "DELETE FROM chunk_data WHERE chunk_id = \(try chunk(ofPFN: pfn, in: "c"))"
     )
     let other = try bench.tool.run("restore", "c", "-o", "-", "--threads", threads)
     #expect(other.ending == .exit(65))
-    #expect(other.standardOutput.count == Int(pfn) / 4096 * 4096 * 4096)
+    #expect(other.standardOutput.count == pfn / 4096 * 4096 * 4096)
     let isSameWithoutChunk = ram.starts(with: other.standardOutput)
     #expect(isSameWithoutChunk)
   }

@@ -4,8 +4,7 @@ import CLZ4
 ///
 /// Whatever is chosen, restores decode the same format. A chunk that does not get shorter is kept raw.
 public enum ChunkCompression: String, Sendable, Hashable, Codable, CaseIterable {
-  /// None: chunks hold their pages as they are. A restore compares each with its SHA-256, because raw
-  /// chunks have no checksum.
+  /// None: chunks hold their pages as they are.
   case none
 
   /// LZ4 that looks less hard for matches: a third faster than ``default`` and a tenth larger.

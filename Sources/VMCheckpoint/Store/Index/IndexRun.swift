@@ -163,6 +163,7 @@ struct IndexRunWriter {
       fences: [],
       filterLineCount: 0
     )
+    try IndexRun.requireValid(run.id)
     filter = try IndexFilterWriter(
       database,
       firstID: run.firstBlockID,
