@@ -28,12 +28,14 @@ CREATE TABLE snapshot (
   tsc_frequency_hz   INTEGER CHECK (tsc_frequency_hz > 0),
   ram_bytes          INTEGER NOT NULL CHECK (ram_bytes > 0 AND ram_bytes % 4096 = 0),
   stored_pages       INTEGER NOT NULL DEFAULT 0 CHECK (stored_pages >= 0),
+  ram_checksum       INTEGER,
   new_pages          INTEGER NOT NULL DEFAULT 0 CHECK (new_pages >= 0),
   new_stored_bytes   INTEGER NOT NULL DEFAULT 0 CHECK (new_stored_bytes >= 0),
   ram_digest         BLOB    CHECK (length(ram_digest) = 32),
   digest             BLOB    CHECK (length(digest) = 32),
   CHECK (state = 'writing'
-         OR (completed_at IS NOT NULL AND ram_digest IS NOT NULL AND digest IS NOT NULL))
+         OR (completed_at IS NOT NULL AND ram_checksum IS NOT NULL
+             AND ram_digest IS NOT NULL AND digest IS NOT NULL))
 ) STRICT;
 
 CREATE INDEX snapshot_parent ON snapshot (parent_id);
@@ -55,8 +57,10 @@ CREATE TABLE memory_region (
   PRIMARY KEY (snapshot_id, gpa)
 ) STRICT, WITHOUT ROWID;
 
+-- AUTOINCREMENT: a number is never given twice in the life of a store, so that whoever holds one
+-- whose chunk is gone finds nothing.
 CREATE TABLE chunk (
-  id           INTEGER NOT NULL PRIMARY KEY,
+  id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   page_count   INTEGER NOT NULL CHECK (page_count BETWEEN 1 AND 16),
   stored_bytes INTEGER NOT NULL CHECK (stored_bytes > 0),
   encoding     TEXT    NOT NULL CHECK (encoding IN ('lz4', 'raw')),
@@ -70,12 +74,15 @@ CREATE TABLE chunk_data (
   data     BLOB    NOT NULL
 ) STRICT;
 
+-- checksum ties the extent to the pages that it was written for; the sum over a snapshot's extents
+-- is snapshot.ram_checksum.
 CREATE TABLE ram_extent (
   snapshot_id INTEGER NOT NULL REFERENCES snapshot (id) ON DELETE CASCADE,
   first_pfn   INTEGER NOT NULL CHECK (first_pfn >= 0),
   page_count  INTEGER NOT NULL CHECK (page_count BETWEEN 1 AND 16),
   chunk_id    INTEGER NOT NULL REFERENCES chunk (id),
   first_slot  INTEGER NOT NULL CHECK (first_slot BETWEEN 0 AND 15),
+  checksum    INTEGER NOT NULL,
   PRIMARY KEY (snapshot_id, first_pfn)
 ) STRICT, WITHOUT ROWID;
 

@@ -9,6 +9,7 @@ final class ChunkReader {
   /// A chunk's pages, uncompressed.
   static let byteCapacity = 16 * Page.byteCount
 
+  private let connection: Connection
   private let decoder: LZ4FrameDecoder
   private let data: Statement
   private var chunks: [DecodedChunk] = []
@@ -19,6 +20,7 @@ final class ChunkReader {
 
   /// - Parameter capacity: How many chunks of 64 KiB to keep.
   init(_ connection: Connection, capacity: Int) throws {
+    self.connection = connection
     self.capacity = capacity
     decoder = try LZ4FrameDecoder()
     // A longer BLOB than any chunk has is not even loaded.
@@ -32,8 +34,8 @@ final class ChunkReader {
     )
   }
 
-  /// All of the chunk's pages. The frame's checksum has been found right, or the digests of a raw
-  /// chunk.
+  /// All of the chunk's pages. They have their fingerprints, or, where these do not agree or are missing,
+  /// their SHA-256s.
   ///
   /// - Throws: ``SQLError`` when the chunk's data is missing or damaged.
   func chunk(_ row: ChunkRow) throws -> DecodedChunk {
@@ -44,7 +46,8 @@ final class ChunkReader {
         try decode(stored, into: chunk)
       } else {
         try copy(stored, into: chunk)
-        // Raw pages have no checksum but this.
+      }
+      if try !chunk.hasFingerprints(row.fingerprints, connection.seed().fingerprinter) {
         for slot in 0..<chunk.pageCount { _ = try chunk.checkedPage(slot) }
       }
     }
@@ -166,7 +169,7 @@ final class DecodedChunk {
   fileprivate private(set) var storedByteCount = 0
   /// Pages from slot 0 on that are there.
   fileprivate var decodedPageCount = 0
-  /// Whether all pages are there and a checksum or their digests have been found right.
+  /// Whether all pages are there and have been found right.
   fileprivate var isChecked = false
   fileprivate var lastUse: UInt64 = 0
   private var checkedSlots: UInt16 = 0
@@ -220,6 +223,16 @@ final class DecodedChunk {
     }
     let start = slot * Page.byteCount
     return UnsafeRawBufferPointer(rebasing: allPages[start..<(start + count * Page.byteCount)])
+  }
+
+  /// Whether all pages are there and have these fingerprints.
+  fileprivate func hasFingerprints(
+    _ fingerprints: UnsafeRawBufferPointer?,
+    _ fingerprinter: PageFingerprinter
+  ) -> Bool {
+    guard let fingerprints, decodedPageCount == pageCount else { return false }
+    let pages = UnsafeRawBufferPointer(pages(count: pageCount))
+    return fingerprinter.firstMismatch(pages, fingerprints) == nil
   }
 
   /// The page in `slot`, its SHA-256 compared with its digest; valid until another chunk is read.

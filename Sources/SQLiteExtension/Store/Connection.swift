@@ -15,7 +15,7 @@ final class Connection {
   /// Statements that are kept between calls.
   enum StatementKey: CaseIterable {
     case snapshotByID, snapshotByName, newestSnapshot, snapshotsByUUID
-    case region, regions, extent, overlays, chunk
+    case region, regions, extent, overlays, chunk, seed
   }
 
   init(_ database: OpaquePointer) {
@@ -52,6 +52,17 @@ final class Connection {
     return statement
   }
 
+  /// The store's secret, read anew each time: another store may have come to the file's place.
+  func seed() throws -> StoreSeed {
+    let statement = try statement(.seed)
+    statement.reset()
+    defer { statement.reset() }
+    guard try statement.step() else {
+      throw SQLError.corrupt("the store is damaged: its row in store is missing")
+    }
+    return StoreSeed(value: UInt64(bitPattern: try statement.integer(0)))
+  }
+
   /// A statement of the caller's own on the store's tables.
   func makeStatement(_ sql: String) throws -> Statement {
     try prepareForUse()
@@ -73,7 +84,9 @@ final class Connection {
     func list(_ names: [String]) -> String {
       names.map { "'\($0)'" }.joined(separator: ", ")
     }
-    let tables = ["chunk", "chunk_data", "memory_region", "overlay", "ram_extent", "snapshot"]
+    let tables = [
+      "chunk", "chunk_data", "memory_region", "overlay", "ram_extent", "snapshot", "store",
+    ]
     let check = try Statement(
       database,
       """
@@ -100,8 +113,19 @@ final class Connection {
     hasCheckedTables = true
   }
 
-  /// What a newer version's chunks and overlays mean is not known here.
+  /// What a newer version's chunks and overlays mean is not known here, and what a development version's
+  /// extents name is not proved.
   private func checkVersion() throws {
+    let columns = try Statement(database, "PRAGMA main.table_info(ram_extent)")
+    var hasChecksums = false
+    while try columns.step() {
+      if try columns.text(1) == "checksum" { hasChecksums = true }
+    }
+    guard hasChecksums else {
+      throw SQLError.misuse(
+        "a development version of vmckpt made the store: its extents have no checksums"
+      )
+    }
     let header = try Statement(database, "PRAGMA main.user_version")
     guard try header.step() else { throw SQLError.corrupt("the store states no format version") }
     let version = try header.integer(0)
@@ -116,7 +140,7 @@ final class Connection {
 
 extension Connection.StatementKey {
   fileprivate var sql: String {
-    let snapshot = "SELECT id, name, parent_id, guest_os_id FROM main.snapshot"
+    let snapshot = "SELECT \(SnapshotRow.columns) FROM main.snapshot"
     return switch self {
     case .snapshotByID: snapshot + " WHERE id = ?1 AND state = 'complete'"
     case .snapshotByName: snapshot + " WHERE name = ?1 AND state = 'complete'"
@@ -148,8 +172,9 @@ extension Connection.StatementKey {
       """
     case .chunk:
       """
-      SELECT page_count, encoding, stored_bytes, digests FROM main.chunk WHERE id = ?1
+      SELECT \(ChunkRow.columns) FROM main.chunk c WHERE c.id = ?1
       """
+    case .seed: "SELECT fingerprint_seed FROM main.store WHERE id = 1"
     }
   }
 }

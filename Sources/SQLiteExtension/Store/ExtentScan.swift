@@ -6,6 +6,10 @@ import CSQLiteExtension
 final class ExtentScan {
   private let statement: Statement
   private let layout: RAMLayout
+  private let snapshot: SnapshotRow
+  private let checksums: ExtentChecksum
+  /// What the extents add up to; `nil` when only some are read.
+  private var sum: (pageCount: Int64, checksum: UInt64)?
   private var end: UInt64 = 0
 
   /// - Parameter range: Extents that reach into it are found.
@@ -16,6 +20,9 @@ final class ExtentScan {
     range: ClosedRange<UInt64>
   ) throws {
     self.layout = layout
+    self.snapshot = snapshot
+    checksums = try connection.seed().extentChecksum
+    if range.lowerBound == 0, range.upperBound >= layout.endPFN { sum = (0, 0) }
     statement = try connection.makeStatement(
       """
       SELECT \(ExtentRow.columns)
@@ -30,9 +37,13 @@ final class ExtentScan {
   }
 
   /// - Throws: ``SQLError`` when an extent is impossible, overlaps the one before, or lies outside
-  ///   of RAM; with `SQLITE_INTERRUPT` when the host interrupts.
+  ///   of RAM, or, at the end of a whole snapshot, when one is lost; with `SQLITE_INTERRUPT` when the
+  ///   host interrupts.
   func next() throws -> ExtentRow? {
-    guard try statement.step() else { return nil }
+    guard try statement.step() else {
+      try checkSum()
+      return nil
+    }
     let extent = try ExtentRow(statement)
     guard extent.firstPFN >= end,
       layout.isRAM(
@@ -45,19 +56,26 @@ final class ExtentScan {
       )
     }
     end = extent.endPFN
+    sum?.pageCount += Int64(extent.pageCount)
+    sum?.checksum &+= extent.checksum
     return extent
   }
 
-  /// The chunk of the extent that ``next()`` returned last.
+  /// The chunk of the extent that ``next()`` returned last, its checksum compared.
   func chunk(of extent: ExtentRow) throws -> ChunkRow {
     let chunk = try ChunkRow(statement, id: extent.chunkID, at: ExtentRow.chunkColumn)
-    guard extent.firstSlot + extent.pageCount <= chunk.pageCount else {
+    try extent.check(chunk, of: snapshot, checksums)
+    return chunk
+  }
+
+  private func checkSum() throws {
+    guard let sum else { return }
+    guard sum.pageCount == snapshot.storedPageCount, sum.checksum == snapshot.ramChecksum else {
       throw SQLError.corrupt(
-        "chunk \(chunk.id) lacks slots that the extent at PFN "
-          + "\(hexString(extent.firstPFN)) names"
+        "\(snapshot.title) is damaged: an extent is lost, or not the one that was written"
       )
     }
-    return chunk
+    self.sum = nil
   }
 }
 
@@ -86,6 +104,11 @@ struct StoredPages {
 
   /// Where the page is stored. The chunk's digests are valid until ``advance()``.
   var location: (chunk: ChunkRow, slot: Int) { (chunk!, extent!.firstSlot + index) }
+
+  /// Reads what is left, which finds extents that are lost or lie behind the RAM.
+  mutating func finish() throws {
+    while pfn != nil { try advance() }
+  }
 
   mutating func advance() throws {
     index += 1

@@ -33,6 +33,7 @@ extension Connection {
     guard try statement.step() else { return try body(nil) }
     let extent = try ExtentRow(statement)
     let row = try ChunkRow(statement, id: extent.chunkID, at: ExtentRow.chunkColumn)
+    try extent.check(row, of: snapshot, seed().extentChecksum)
     let slot = extent.firstSlot + Int(pfn.rawValue - extent.firstPFN)
     return try body(try chunks().page(row, slot: slot))
   }

@@ -5,6 +5,12 @@ struct SnapshotRow {
   var id: Int64
   var name: String
   var parentID: Int64?
+  var storedPageCount: Int64
+  /// The sum of the extents' checksums.
+  var ramChecksum: UInt64
+
+  /// What ``init(_:)`` reads.
+  static let columns = "id, name, parent_id, stored_pages, ram_checksum"
 
   /// For messages.
   var title: String { "snapshot \(quotedName(name))" }
@@ -13,6 +19,8 @@ struct SnapshotRow {
     id = try statement.integer(0)
     name = try statement.text(1)
     parentID = try statement.optionalInteger(2)
+    storedPageCount = try statement.integer(3)
+    ramChecksum = UInt64(bitPattern: try statement.integer(4))
   }
 }
 

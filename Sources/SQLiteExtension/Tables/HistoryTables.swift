@@ -63,7 +63,7 @@ private final class PageHistoryCursor: TableCursor {
     self.pfn = pfn
     snapshots = try connection.makeStatement(
       """
-      SELECT id, name, parent_id, completed_at FROM main.snapshot
+      SELECT \(SnapshotRow.columns), completed_at FROM main.snapshot
        WHERE vm = ?1 AND state = 'complete' AND id BETWEEN ?2 AND ?3 ORDER BY id
       """
     )
@@ -90,7 +90,7 @@ private final class PageHistoryCursor: TableCursor {
     switch index {
     case 0: .integer(try snapshots.integer(0))
     case 1: .text(try snapshots.text(1))
-    case 2: .text(try snapshots.text(3))
+    case 2: .text(try snapshots.text(5))
     case 3:
       switch state {
       case .absent: .text("absent")
@@ -114,6 +114,7 @@ extension Connection {
     guard try statement.step() else { return nil }
     let extent = try ExtentRow(statement)
     let row = try ChunkRow(statement, id: extent.chunkID, at: ExtentRow.chunkColumn)
+    try extent.check(row, of: snapshot, seed().extentChecksum)
     return try row.digest(extent.firstSlot + Int(pfn.rawValue - extent.firstPFN))
   }
 }

@@ -53,12 +53,13 @@ private final class RAMPageCursor: TableCursor {
         regionIndex += 1
         continue
       }
-      guard first <= range.upperBound else { return false }
+      guard first <= range.upperBound else { break }
       while let page = stored.pfn, page < first { try stored.advance() }
       pfn = first
       nextPFN = first + 1
       return true
     }
+    try stored.finish()
     return false
   }
 

@@ -41,8 +41,8 @@ struct PageDiff {
     cancellation: CancellationFlag,
     _ visit: (UInt64, PageClass) -> Void
   ) throws {
-    var left = try PageCursor(database, snapshotID: a.id)
-    var right = try PageCursor(database, snapshotID: b.id)
+    var left = try PageCursor(database, a)
+    var right = try PageCursor(database, b)
     var steps = 0
     while true {
       steps += 1
@@ -67,17 +67,26 @@ struct PageDiff {
     }
   }
 
-  /// The stored pages of a snapshot, one by one.
+  /// The stored pages of a snapshot, one by one. At the end it checks that no extent was lost; an extent's
+  /// own checksum, when its digests are asked for.
   private struct PageCursor {
+    private let database: Database
+    private let snapshot: SnapshotRow
+    private let checksums: ExtentChecksum
     private var extents: ExtentReader
     private var digestReader: DigestBlobs
+    private var tally = ExtentTally()
     private var extent: Extent?
     private var index = 0
+    private var isChecked = false
 
-    init(_ database: Database, snapshotID: Int64) throws {
-      extents = try ExtentReader(database, snapshotID: snapshotID)
+    init(_ database: Database, _ snapshot: SnapshotRow) throws {
+      self.database = database
+      self.snapshot = snapshot
+      checksums = try StoreSeed(database).extentChecksum
+      extents = try ExtentReader(database, snapshotID: snapshot.id)
       digestReader = try DigestBlobs(database)
-      extent = try extents.next()
+      try nextExtent()
     }
 
     /// `nil` after the last page.
@@ -86,17 +95,46 @@ struct PageDiff {
     var location: PageLocation? { extent?.location(at: index) }
 
     mutating func digest() throws -> PageDigest? {
-      guard let location else { return nil }
+      guard let extent, let location else { return nil }
+      if !isChecked { try check(extent) }
       return try digestReader.digest(at: location)
     }
 
     mutating func advance() throws {
       guard let current = extent else { return }
       index += 1
-      if index == Int(current.pageCount) {
-        index = 0
-        extent = try extents.next()
+      if index == Int(current.pageCount) { try nextExtent() }
+    }
+
+    private mutating func nextExtent() throws {
+      index = 0
+      isChecked = false
+      extent = try extents.next()
+      if let extent {
+        tally.add(extent)
+      } else {
+        try tally.requireComplete(snapshot, database)
       }
+    }
+
+    private mutating func check(_ extent: Extent) throws {
+      var checksum: UInt64 = 0
+      for index in 0..<Int(extent.pageCount) {
+        checksum &+= checksums.term(
+          snapshotID: snapshot.id,
+          pfn: extent.firstPFN + UInt64(index),
+          digest: try digestReader.digest(at: extent.location(at: index))
+        )
+      }
+      guard checksum == extent.checksum else {
+        throw VMCheckpointError(
+          .corrupt,
+          "\(snapshot.title) is damaged: at PFN \(hexString(extent.firstPFN)) "
+            + Extent.wrongChecksum,
+          hint: "see what is hurt with: vmckpt verify"
+        )
+      }
+      isChecked = true
     }
   }
 }

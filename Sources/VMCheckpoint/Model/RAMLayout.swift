@@ -103,6 +103,9 @@ public struct RAMLayout: Hashable, Sendable {
   /// The size of a flat RAM file that has room for every region.
   public var fileByteCount: UInt64 { regions.reduce(0) { Swift.max($0, $1.endFileOffset) } }
 
+  /// The first PFN beyond all regions.
+  var endPFN: UInt64 { regions.reduce(0) { Swift.max($0, $1.endGPA) } >> UInt64(Page.shift) }
+
   /// Whether `pfn` is RAM.
   ///
   /// - Complexity: O(log *n*) in the number of regions.

@@ -45,15 +45,18 @@ struct RAMDigester {
 /// It is the SHA-256 of a text of one line for each thing, each ending in a newline:
 /// ```
 /// vmckpt snapshot 1
-/// region GPA BYTES FILE_OFFSET
+/// region GPA BYTES FILE_OFFSET NAME
 /// ram SHA256
 /// guest-os-id 0x…
+/// cpu-vendor intel
+/// tsc-frequency HZ
 /// overlay PFN KIND VP BAKED PARAMETERS SHA256
 /// device SHA256 BYTES VERSION FORMAT NAME
 /// ```
 /// Regions stand in order of GPA, overlays of PFN, priority and VP, device states in their own
 /// order. Numbers are decimal. An overlay's last word is the SHA-256 of its stored contents, or
-/// `-` for a derived one. The line `guest-os-id` is left out when it is unknown.
+/// `-` for a derived one. The lines `guest-os-id`, `cpu-vendor` and `tsc-frequency` are left out when
+/// these are unknown.
 struct SnapshotDigester {
   private var hasher = SHA256()
 
@@ -62,15 +65,18 @@ struct SnapshotDigester {
   }
 
   mutating func add(_ region: MemoryRegion) {
-    line("region \(region.gpa) \(region.byteCount) \(region.fileOffset)")
+    line("region \(region.gpa) \(region.byteCount) \(region.fileOffset) \(region.name)")
   }
 
   mutating func add(ramDigest: [UInt8]) {
     line("ram \(hexadecimal(ramDigest))")
   }
 
-  mutating func add(guestOSID: String?) {
+  /// Adds what is known of the machine; `nil` for what is not.
+  mutating func add(guestOSID: String?, cpuVendor: String?, tscFrequencyHz: Int64?) {
     if let guestOSID { line("guest-os-id \(guestOSID)") }
+    if let cpuVendor { line("cpu-vendor \(cpuVendor)") }
+    if let tscFrequencyHz { line("tsc-frequency \(tscFrequencyHz)") }
   }
 
   mutating func add(

@@ -6,23 +6,26 @@ import GRDB
 /// Only a snapshot with more extents than a batch holds takes several batches, and may decode a
 /// chunk more than once.
 struct ExtentBatches {
-  /// Two million extents: 48 MiB, and 18 more for a ``RestoreSchedule``.
+  /// Two million extents: 64 MiB, and 18 more for a ``RestoreSchedule``.
   static let capacity = 2 << 20
 
   private let snapshot: SnapshotRow
   private let capacity: Int
+  private let comparesChecksums: Bool
   private var nextPFN: UInt64? = 0
-  private(set) var pageCount: UInt64 = 0
+  private var tally = ExtentTally()
 
-  init(snapshot: SnapshotRow, capacity: Int = Self.capacity) {
+  /// - Parameter comparesChecksums: As ``ExtentTally/requireComplete(_:comparesChecksums:_:)``.
+  init(snapshot: SnapshotRow, comparesChecksums: Bool = true, capacity: Int = Self.capacity) {
     self.snapshot = snapshot
+    self.comparesChecksums = comparesChecksums
     self.capacity = capacity
   }
 
   /// The next batch, or `nil` at the end. Reads in one short transaction.
   ///
-  /// - Throws: ``VMCheckpointError``: `corrupt` for damaged extents, `notFound` when the snapshot
-  ///   was deleted in the meantime.
+  /// - Throws: ``VMCheckpointError``: `corrupt` for damaged extents, and at the end for lost ones;
+  ///   `notFound` when the snapshot was deleted in the meantime.
   mutating func next(_ database: Database) throws -> [Extent]? {
     guard let firstPFN = nextPFN else { return nil }
     var extents: [Extent] = []
@@ -34,21 +37,10 @@ struct ExtentBatches {
       return .commit
     }
     nextPFN = extents.count == capacity ? extents.last.map(\.endPFN) : nil
-    pageCount += extents.reduce(0) { $0 + UInt64($1.pageCount) }
-    if nextPFN == nil { try checkEnd(database) }
-    return extents
-  }
-
-  private func checkEnd(_ database: Database) throws {
-    guard pageCount != snapshot.storedPageCount else { return }
-    guard try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil else {
-      throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
+    for extent in extents { tally.add(extent) }
+    if nextPFN == nil {
+      try tally.requireComplete(snapshot, comparesChecksums: comparesChecksums, database)
     }
-    throw VMCheckpointError(
-      .corrupt,
-      "\(snapshot.title) is damaged: it has \(pageCount) pages instead of "
-        + "\(snapshot.storedPageCount)",
-      hint: "see what is hurt with: vmckpt verify"
-    )
+    return extents
   }
 }

@@ -56,7 +56,7 @@ struct FileRestore {
     ) { parts, pages throws(VMCheckpointError) in
       try write(parts, pages, writeback)
     }
-    let check = PageCheck(database, verifyingDigests: verifiesPages)
+    let check = try PageCheck(database, verifyingDigests: verifiesPages)
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
       items: (0..<(control.threadCount + 3)).map { _ in Job() },
@@ -87,7 +87,7 @@ struct FileRestore {
     _ windows: RAMWindows
   ) throws {
     let reader = try ChunkReader(database)
-    var batches = ExtentBatches(snapshot: plan.snapshot)
+    var batches = ExtentBatches(snapshot: plan.snapshot, comparesChecksums: !verifiesPages)
     var progress = ProgressReporter(
       control,
       phase: "restoring",
@@ -156,11 +156,10 @@ struct FileRestore {
     _ check: PageCheck,
     _ writeback: BackgroundWriteback
   ) throws(VMCheckpointError) {
-    for (extent, _) in uses where extent.endSlot > chunk.pageCount {
-      throw damaged(
-        uses,
-        "it has \(chunk.pageCount) pages, and the extent names \(extent.endSlot)"
-      )
+    for use in uses {
+      if let problem = check.problem(of: use.extent, snapshotID: plan.snapshot.id, in: chunk) {
+        throw damaged([use], problem)
+      }
     }
     // A chunk whose pages stay together needs no copy.
     if uses.count == 1, Int(uses[0].extent.pageCount) == chunk.pageCount,

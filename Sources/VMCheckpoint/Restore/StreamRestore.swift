@@ -20,8 +20,8 @@ struct StreamRestore {
     let windows = StreamWindows(count: 2, pageCapacity: Int(Self.windowPageCount))
     let decoding = WindowDecoding(
       windows: windows,
-      title: plan.snapshot.title,
-      check: PageCheck(database, verifyingDigests: verifiesPages),
+      snapshot: plan.snapshot,
+      check: try PageCheck(database, verifyingDigests: verifiesPages),
       clock: clock
     )
     try WorkerPool<WindowJob>.run(
@@ -40,7 +40,7 @@ struct StreamRestore {
             cancellation: control.cancellation
           )
           try write(patches, windows) { try loader.load($0) }
-          try loader.checkComplete()
+          try loader.checkComplete(comparesChecksums: !verifiesPages)
         }
       }
     )

@@ -1,8 +1,7 @@
 /// The workers' half of a ``StreamRestore``: decodes chunks into windows.
 struct WindowDecoding: Sendable {
   let windows: StreamWindows
-  /// The snapshot's, for errors.
-  let title: String
+  let snapshot: SnapshotRow
   let check: PageCheck
   let clock: StageClock<RestoreStage>
 
@@ -27,8 +26,10 @@ struct WindowDecoding: Sendable {
     _ scratch: ChunkBuffer,
     _ decoder: LZ4FrameDecoder
   ) throws(VMCheckpointError) {
-    for extent in extents where extent.endSlot > chunk.pageCount {
-      throw FileRestore.damaged([extent], title, "it has too few pages")
+    for extent in extents {
+      if let problem = check.problem(of: extent, snapshotID: snapshot.id, in: chunk) {
+        throw FileRestore.damaged([extent], snapshot.title, problem)
+      }
     }
     // A chunk whose pages stay together needs no copy.
     if extents.count == 1, extents[0].pfns(in: window).count == chunk.pageCount {
@@ -56,6 +57,6 @@ struct WindowDecoding: Sendable {
     let problem = clock.measure(.decompress, byteCount: pages.count) {
       chunk.decompress(with: decoder, into: pages, check: check)
     }
-    if let problem { throw FileRestore.damaged(extents, title, problem) }
+    if let problem { throw FileRestore.damaged(extents, snapshot.title, problem) }
   }
 }

@@ -17,6 +17,9 @@ struct WindowLoader {
   private let reader: ChunkReader
   private var extentReader: ExtentReader
   private var extents: [Extent] = []
+  /// The extents that begin in windows.
+  private var tally = ExtentTally()
+  /// The pages that windows have got.
   private var pageCount: UInt64 = 0
 
   init(
@@ -59,15 +62,16 @@ struct WindowLoader {
     }
   }
 
-  /// - Throws: ``VMCheckpointError`` when not all of the snapshot's pages came by.
-  func checkComplete() throws {
+  /// Checks that all of the snapshot's pages came by.
+  ///
+  /// - Throws: ``VMCheckpointError``: `corrupt` when they did not, `notFound` when the snapshot was
+  ///   deleted in the meantime; or `DatabaseError`.
+  func checkComplete(comparesChecksums: Bool) throws {
+    try tally.requireComplete(snapshot, comparesChecksums: comparesChecksums, database)
     guard pageCount != snapshot.storedPageCount else { return }
-    guard try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil else {
-      throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
-    }
     throw VMCheckpointError(
       .corrupt,
-      "\(snapshot.title) is damaged: it has pages that are no RAM, or lacks some",
+      "\(snapshot.title) is damaged: it has pages outside its memory regions",
       hint: "see what is hurt with: vmckpt verify"
     )
   }
@@ -97,6 +101,7 @@ struct WindowLoader {
       clear(upTo: pfns.lowerBound)
       next = pfns.upperBound
       pageCount += UInt64(pfns.count)
+      if extent.firstPFN >= window.firstPFN { tally.add(extent) }
     }
     clear(upTo: window.endPFN)
   }

@@ -7,49 +7,58 @@ struct ExtentWriter {
 
   private let insert: HotStatement
   private let snapshotID: Int64
+  private let checksums: ExtentChecksum
   private var current: Extent?
   private var pending: [Extent] = []
+  /// The extents that no page can be added to any more.
+  private(set) var tally = ExtentTally()
+  /// Pages added so far.
   private(set) var storedPageCount: UInt64 = 0
 
-  init(_ database: Database, snapshotID: Int64) throws {
+  init(_ database: Database, snapshotID: Int64, checksums: ExtentChecksum) throws {
     self.snapshotID = snapshotID
+    self.checksums = checksums
     insert = try HotStatement(
       database,
       """
-      INSERT INTO ram_extent (snapshot_id, first_pfn, page_count, chunk_id, first_slot)
-      VALUES (?, ?, ?, ?, ?)
+      INSERT INTO ram_extent
+        (snapshot_id, first_pfn, page_count, chunk_id, first_slot, checksum)
+      VALUES (?, ?, ?, ?, ?, ?)
       """
     )
   }
 
   var pendingCount: Int { pending.count }
 
-  /// Adds a page; PFNs must ascend.
-  mutating func add(pfn: UInt64, at location: PageLocation) {
+  /// Adds a page with its SHA-256; PFNs must ascend.
+  mutating func add(pfn: UInt64, at location: PageLocation, digest: PageDigest) {
     storedPageCount += 1
+    let term = checksums.term(snapshotID: snapshotID, pfn: pfn, digest: digest)
     if let extent = current {
       if extent.isContinued(by: pfn, at: location) {
         current?.pageCount += 1
+        current?.checksum &+= term
         return
       }
-      pending.append(extent)
+      finish(extent)
     }
     current = Extent(
       firstPFN: pfn,
       chunkID: location.chunkID,
       firstSlot: UInt8(location.slot),
-      pageCount: 1
+      pageCount: 1,
+      checksum: term
     )
   }
 
   /// Inserts, in the caller's transaction, the extents whose chunks are written, which are those with a
   /// number. The others stay; there are no more of them than chunks under way have pages.
   ///
-  /// - Parameter isEnd: Whether no page will be added any more.
+  /// - Parameter isEnd: Whether no page will be added any more; ``tally`` has all extents then.
   /// - Returns: How many were inserted.
   mutating func write(_ numbers: ChunkNumbers, isEnd: Bool) throws -> Int {
     if isEnd, let extent = current {
-      pending.append(extent)
+      finish(extent)
       current = nil
     }
     var kept = 0
@@ -65,6 +74,7 @@ struct ExtentWriter {
       insert.bind(Int64(extent.pageCount), at: 3)
       insert.bind(chunkID, at: 4)
       insert.bind(Int64(extent.firstSlot), at: 5)
+      insert.bind(Int64(bitPattern: extent.checksum), at: 6)
       try insert.run()
     }
     let written = pending.count - kept
@@ -76,5 +86,10 @@ struct ExtentWriter {
   mutating func settle(_ numbers: ChunkNumbers) {
     guard let chunkID = current?.chunkID else { return }
     current?.chunkID = numbers.number(of: chunkID) ?? chunkID
+  }
+
+  private mutating func finish(_ extent: Extent) {
+    tally.add(extent)
+    pending.append(extent)
   }
 }

@@ -44,7 +44,8 @@ final class ParentPages: @unchecked Sendable {
     select = try HotStatement(
       database,
       """
-      SELECT e.first_pfn, e.page_count, e.chunk_id, e.first_slot, c.digests, c.fingerprints
+      SELECT e.first_pfn, e.page_count, e.chunk_id, e.first_slot, e.checksum,
+             c.digests, c.fingerprints
         FROM ram_extent e JOIN chunk c ON c.id = e.chunk_id
        WHERE e.snapshot_id = ?1 AND e.first_pfn >= ?2
              AND EXISTS (SELECT 1 FROM chunk_data d WHERE d.chunk_id = e.chunk_id)
@@ -188,8 +189,8 @@ final class ParentPages: @unchecked Sendable {
   ///
   /// - Returns: The PFN up to which all is loaded, when there was no room for the rest.
   private func load(_ extent: Extent, from first: UInt64, into loading: inout Ring) -> UInt64? {
-    select.withBlob(4) { digestBlob in
-      select.withBlob(5) { fingerprintBlob in
+    select.withBlob(5) { digestBlob in
+      select.withBlob(6) { fingerprintBlob in
         for index in 0..<Int(extent.pageCount) {
           let pfn = extent.firstPFN + UInt64(index)
           guard pfn >= first else { continue }

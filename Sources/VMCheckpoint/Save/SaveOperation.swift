@@ -34,6 +34,7 @@ struct SaveOperation {
   private var freeingSeconds = 0.0
   private var openChunk: ChunkBuffer?
   private var numbers: ChunkNumbers
+  private let firstChunkID: Int64
   private var packer = RowPacker<ChunkBuffer>()
   private var newStoredByteCount: UInt64 = 0
 
@@ -50,12 +51,18 @@ struct SaveOperation {
     self.prepared = prepared
     self.control = control
     self.snapshotID = snapshotID
-    numbers = ChunkNumbers(try ChunkWriter.nextChunkID(database))
+    firstChunkID = try ChunkWriter.nextChunkID(database)
+    numbers = ChunkNumbers(firstChunkID)
     chunkWriter = try ChunkWriter(database)
     storer = try PageStorer(database, newPageCapacity: control.newPageCapacity)
-    fingerprinter = try PageFingerprinter(database)
+    let seed = try StoreSeed(database)
+    fingerprinter = seed.fingerprinter
     parent = try parentID.map { try ParentPages(database, snapshotID: $0) }
-    extents = try ExtentWriter(database, snapshotID: snapshotID)
+    extents = try ExtentWriter(
+      database,
+      snapshotID: snapshotID,
+      checksums: seed.extentChecksum
+    )
     exchange = SaveExchange(
       windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
       chunkCount: min(control.threadCount * 64 + 128, Self.maximumChunkCount),
@@ -71,12 +78,16 @@ struct SaveOperation {
     )
   }
 
+  /// The chunks that have numbers, ascending: all that may be in the file.
+  var newChunkIDs: [Int64] { Array(firstChunkID..<numbers.next) }
+
   /// What the snapshot's row is completed with.
   struct Totals {
     var layout: RAMLayout
     var plan: OverlayPlan
-    var guestOSID: UInt64?
-    var storedPageCount: UInt64
+    var facts: MachineFacts
+    /// Of all extents.
+    var tally: ExtentTally
     var newPageCount: UInt64
     var newStoredByteCount: UInt64
     var digest: [UInt8]
@@ -103,19 +114,16 @@ struct SaveOperation {
     let ramDigest = ramDigester.finalize()
     try rows.insert(layout, digester: &digester)
     digester.add(ramDigest: ramDigest)
-    try rows.insert(
-      plan,
-      guestOSID: prepared.request.overlays.guestOSID,
-      contents: contents,
-      digester: &digester
-    )
+    let facts = MachineFacts(plan, guestOSID: prepared.request.overlays.guestOSID)
+    facts.add(to: &digester)
+    try rows.insert(plan, contents: contents, digester: &digester)
     try rows.insert(prepared.request.deviceStates, digester: &digester)
     let digest = digester.finalize()
     let totals = Totals(
       layout: layout,
       plan: plan,
-      guestOSID: prepared.request.overlays.guestOSID,
-      storedPageCount: extents.storedPageCount,
+      facts: facts,
+      tally: extents.tally,
       newPageCount: storer.newPageCount,
       newStoredByteCount: newStoredByteCount,
       digest: digest,
@@ -185,7 +193,7 @@ struct SaveOperation {
           try storedLocation(of: digest)
           ?? add(UnsafeRawPointer(window.page(index).baseAddress!), digest)
       }
-      extents.add(pfn: pfn, at: location)
+      extents.add(pfn: pfn, at: location, digest: digest)
       ramDigester.add(pfn: pfn, digest: digest)
     }
     clock.add(

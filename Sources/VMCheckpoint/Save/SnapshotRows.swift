@@ -60,11 +60,9 @@ struct SnapshotRows {
   /// - Parameter contents: Where each stored contents page is; a zero page is nowhere.
   func insert(
     _ plan: OverlayPlan,
-    guestOSID: UInt64?,
     contents: [PageContents: PageLocation],
     digester: inout SnapshotDigester
   ) throws {
-    digester.add(guestOSID: guestOSID.map(fixedWidthHexString))
     for stack in plan.stacks {
       let baked = stack.underlay == .unknown
       for overlay in stack.overlays {
@@ -120,19 +118,19 @@ struct SnapshotRows {
 
   /// The last write of a save: what makes the snapshot exist.
   func complete(_ totals: SaveOperation.Totals, ramDigest: [UInt8]) throws {
-    let facts = MachineFacts(totals.plan)
+    let facts = totals.facts
     try database.execute(
       sql: """
         UPDATE snapshot SET
           state = 'complete', completed_at = ?, guest_os_id = ?, cpu_vendor = ?,
-          tsc_frequency_hz = ?, ram_bytes = ?, stored_pages = ?, new_pages = ?,
+          tsc_frequency_hz = ?, ram_bytes = ?, stored_pages = ?, ram_checksum = ?, new_pages = ?,
           new_stored_bytes = ?, ram_digest = ?, digest = ?
         WHERE id = ? AND state = 'writing'
         """,
       arguments: [
-        UTCTime.now, totals.guestOSID.map(fixedWidthHexString), facts.cpuVendor?.rawValue,
-        facts.tscFrequencyHz.map { Int64($0) }, Int64(totals.layout.byteCount),
-        Int64(totals.storedPageCount), Int64(totals.newPageCount),
+        UTCTime.now, facts.guestOSID, facts.cpuVendor, facts.tscFrequencyHz,
+        Int64(totals.layout.byteCount), Int64(totals.tally.pageCount),
+        Int64(bitPattern: totals.tally.checksum), Int64(totals.newPageCount),
         Int64(totals.newStoredByteCount), Data(ramDigest), Data(totals.digest), snapshotID,
       ]
     )
@@ -164,22 +162,6 @@ struct SnapshotRows {
         """,
       arguments: [snapshotID]
     ) ?? false
-  }
-
-  /// What the overlays tell about the machine that the guest ran on.
-  private struct MachineFacts {
-    var cpuVendor: CPUVendor?
-    var tscFrequencyHz: UInt64?
-
-    init(_ plan: OverlayPlan) {
-      for overlay in plan.stacks.lazy.flatMap(\.overlays) {
-        switch overlay.parameters {
-        case .hypercall(let variant): cpuVendor = cpuVendor ?? variant.cpuVendor
-        case .referenceTSC(.frequency(let hz)): tscFrequencyHz = tscFrequencyHz ?? hz
-        default: break
-        }
-      }
-    }
   }
 }
 

@@ -78,9 +78,10 @@ extension Store {
       try UnfinishedSnapshots.remove(database)
       let begun = try begin(prepared, database)
       let clock = StageClock<SaveStage>()
-      let lastChunkID = try ChunkWriter.nextChunkID(database) - 1
+      var operation: SaveOperation?
+      var totals: SaveOperation.Totals?
       do {
-        var operation = try SaveOperation(
+        operation = try SaveOperation(
           database,
           prepared: prepared,
           snapshotID: begun.id,
@@ -88,33 +89,91 @@ extension Store {
           clock: clock,
           control: control
         )
-        let totals = try operation.run()
+        totals = try operation?.run()
         try control.cancellation.check()
         try writerLock?.requireInPlace()
         try chunkLock?.requireInPlace()
-        try clock.measure(.sync, byteCount: totals.uncommittedByteCount) { try database.commit() }
-        mergeIndex(database, control)
-        return SaveResult(
-          name: begun.name,
-          uuid: begun.uuid,
-          vm: prepared.vm,
-          parent: begun.parent?.name,
-          ramByteCount: totals.layout.byteCount,
-          storedPageCount: totals.storedPageCount,
-          newPageCount: totals.newPageCount,
-          newStoredByteCount: totals.newStoredByteCount,
-          overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },
-          deviceStateCount: prepared.request.deviceStates.count,
-          compression: prepared.request.compression,
-          digest: hexadecimal(totals.digest),
-          durationSeconds: MonotonicClock.nowSeconds - start,
-          stages: clock.times
-        )
+        try clock.measure(.sync, byteCount: totals?.uncommittedByteCount ?? 0) {
+          try database.commit()
+        }
       } catch {
         busy.observe(nil)
-        removeRemains(chunksAfter: lastChunkID, database)
-        throw error
+        if database.isInsideTransaction { try? database.rollback() }
+        guard totals != nil, isComplete(begun, database) else {
+          removeRemains(operation?.newChunkIDs ?? [], database) {
+            try writerLock?.requireInPlace()
+            try chunkLock?.requireInPlace()
+          }
+          throw error
+        }
+        try makeLast(begun, after: error, database, control)
       }
+      mergeIndex(database, control)
+      return result(of: begun, prepared, totals!, clock, startSeconds: start)
+    }
+  }
+
+  private func result(
+    of begun: Begun,
+    _ prepared: PreparedSave,
+    _ totals: SaveOperation.Totals,
+    _ clock: StageClock<SaveStage>,
+    startSeconds: Double
+  ) -> SaveResult {
+    SaveResult(
+      name: begun.name,
+      uuid: begun.uuid,
+      vm: prepared.vm,
+      parent: begun.parent?.name,
+      ramByteCount: totals.layout.byteCount,
+      storedPageCount: totals.tally.pageCount,
+      newPageCount: totals.newPageCount,
+      newStoredByteCount: totals.newStoredByteCount,
+      overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },
+      deviceStateCount: prepared.request.deviceStates.count,
+      compression: prepared.request.compression,
+      digest: hexadecimal(totals.digest),
+      durationSeconds: MonotonicClock.nowSeconds - startSeconds,
+      stages: clock.times
+    )
+  }
+
+  /// Whether the snapshot is complete in the store, whatever the commit that made it so has returned:
+  /// SQLite reports an error also when it has given up the journal, which makes the commit count, and
+  /// cannot sync that.
+  private func isComplete(_ begun: Begun, _ database: Database) -> Bool {
+    let found = try? Bool.fetchOne(
+      database,
+      sql: """
+        SELECT EXISTS (SELECT 1 FROM snapshot WHERE id = ? AND uuid = ? AND state = 'complete')
+        """,
+      arguments: [begun.id, begun.uuid]
+    )
+    return found ?? false
+  }
+
+  /// Sees to it that a snapshot whose commit returned an error, but counts, outlives a power failure
+  /// too: by one more commit, which syncs the same files. Where that fails as well, a warning says so.
+  private func makeLast(
+    _ begun: Begun,
+    after error: any Error,
+    _ database: Database,
+    _ control: OperationControl
+  ) throws {
+    do {
+      try database.inTransaction(.immediate) {
+        try database.execute(
+          sql: "UPDATE snapshot SET completed_at = completed_at WHERE id = ?",
+          arguments: [begun.id]
+        )
+        return .commit
+      }
+    } catch let second {
+      let reason = (second as? DatabaseError)?.message ?? "\(second)"
+      control.onWarning?(
+        "the snapshot is saved, but a power failure may undo it, because the disk reported an error: "
+          + reason
+      )
     }
   }
 
@@ -192,13 +251,24 @@ extension Store {
   }
 
   /// Removes what a failed save has written. What cannot be removed now, gc removes later.
+  ///
+  /// - Parameters:
+  ///   - chunkIDs: The chunks that it has made, ascending.
+  ///   - requireLocks: Throws when the locks of the save do not keep others out any more.
   private func removeRemains(
-    chunksAfter lastChunkID: Int64,
-    _ database: Database
+    _ chunkIDs: [Int64],
+    _ database: Database,
+    requireLocks: () throws -> Void
   ) {
-    if database.isInsideTransaction { try? database.rollback() }
+    // With another writer about, any row that is not complete may be its.
+    guard (try? requireLocks()) != nil else { return }
     // Chunks go only when no row names them any more.
     guard (try? UnfinishedSnapshots.remove(database)) != nil else { return }
-    try? ChunkRemover.removeChunks(after: lastChunkID, database)
+    try? ChunkRemover.remove(
+      chunkIDs,
+      database,
+      control: OperationControl(),
+      requireLocks: requireLocks
+    )
   }
 }

@@ -201,9 +201,18 @@ enum StoreConnection {
     }
   }
 
-  private typealias Format = (
-    applicationID: Int32, version: Int32, objects: [(type: String, name: String)]
-  )
+  private struct Format {
+    var applicationID: Int32
+    var version: Int32
+    var objects: [(type: String, name: String)]
+    /// The columns of `ram_extent`; none where that is missing.
+    var extentColumns: [String]
+
+    /// Whether a vmckpt before the first release has made it, whose tables no release reads.
+    var isOfDevelopment: Bool {
+      !extentColumns.isEmpty && !extentColumns.contains("checksum")
+    }
+  }
 
   private static func readFormat(
     _ queue: DatabaseQueue,
@@ -212,17 +221,19 @@ enum StoreConnection {
     do {
       return try translatingDatabaseErrors(storePath: location.given) {
         try queue.read { database in
-          (
-            try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
-            try StoreFormat.version(of: database),
-            try Row.fetchAll(
+          Format(
+            applicationID: try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
+            version: try StoreFormat.version(of: database),
+            objects: try Row.fetchAll(
               database,
               // A virtual table, which has no root page, is no table of a store either.
               sql: """
                 SELECT type, name FROM sqlite_schema
                  WHERE type = 'table' AND rootpage > 0 OR type = 'trigger'
                 """
-            ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) }
+            ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) },
+            extentColumns: try Row.fetchAll(database, sql: "PRAGMA table_info(ram_extent)")
+              .map { try $0.value("name") as String }
           )
         }
       }
@@ -244,8 +255,16 @@ enum StoreConnection {
     location: StoreLocation
   ) throws(VMCheckpointError) {
     let store = quotedName(location.given)
-    let (applicationID, version, objects) = try readFormat(queue, location: location)
-    guard applicationID == StoreFormat.applicationID else { throw foreignDatabase(location) }
+    let format = try readFormat(queue, location: location)
+    let (version, objects) = (format.version, format.objects)
+    guard format.applicationID == StoreFormat.applicationID else { throw foreignDatabase(location) }
+    guard !format.isOfDevelopment else {
+      throw VMCheckpointError(
+        .corrupt,
+        "store \(store) was made by a development version of vmckpt: its extents have no checksums",
+        hint: "restore its snapshots with the vmckpt that made it, and save them again with this one"
+      )
+    }
     guard version <= StoreVersion.known.upperBound else {
       throw VMCheckpointError(
         .corrupt,

@@ -11,23 +11,6 @@ enum StoreFormat {
     try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
   }
 
-  /// Makes the store one of at least `version`, in the caller's transaction.
-  ///
-  /// - Throws: ``VMCheckpointError`` when a newer vmckpt has made it one of a version that this one does
-  ///   not know, since it was opened.
-  static func raiseVersion(of database: Database, to version: Int32) throws {
-    let current = try Self.version(of: database)
-    guard StoreVersion.known.contains(current) else {
-      throw VMCheckpointError(
-        .corrupt,
-        "the store has become one of format version \(current), and this vmckpt knows up to "
-          + "\(StoreVersion.known.upperBound)",
-        hint: "use a newer vmckpt"
-      )
-    }
-    if current < version { try database.execute(sql: "PRAGMA user_version = \(version)") }
-  }
-
   /// SQLite's page. A compressed chunk leaves a quarter of one unused on average, whatever its size:
   /// with pages of 16 KiB that was 15 % of a store. An index block takes one.
   static let databasePageByteCount = 4096

@@ -34,12 +34,12 @@ package struct ChunkProbe: Sendable {
 
   /// The pages, or what is wrong with the chunk.
   package func pages(verifyingDigests: Bool) throws -> Result<[UInt8], ChunkProblem> {
-    try pages(check: verifyingDigests ? .digests : .quick(nil))
+    try pages(check: verifyingDigests ? .digests : .quick(StoreSeed(value: 0)))
   }
 
   /// As a restore makes them, which asks the fingerprints first.
   package func restoredPages() throws -> Result<[UInt8], ChunkProblem> {
-    try pages(check: .quick(PageFingerprinter(seed: 0)))
+    try pages(check: .quick(StoreSeed(value: 0)))
   }
 
   private func pages(check: PageCheck) throws -> Result<[UInt8], ChunkProblem> {

@@ -11,7 +11,13 @@ package final class KernelProbe {
   private let decoder: LZ4FrameDecoder
   private let digests: [PageDigest]
   private let fingerprinter = PageFingerprinter(seed: 1)
-  private var stored: [(encoding: ChunkEncoding, bytes: [UInt8])] = []
+  private var stored: [StoredChunk] = []
+
+  private struct StoredChunk {
+    var encoding: ChunkEncoding
+    var bytes: [UInt8]
+    var fingerprints: [UInt8]
+  }
 
   package init(ram: UnsafeRawBufferPointer) throws {
     self.ram = ram
@@ -23,7 +29,13 @@ package final class KernelProbe {
     forEachChunk { pageRange in
       pack(pageRange)
       chunk.compress(with: compressor, fingerprinter)
-      stored.append((chunk.encoding, Array(chunk.stored[..<chunk.storedByteCount])))
+      stored.append(
+        StoredChunk(
+          encoding: chunk.encoding,
+          bytes: Array(chunk.stored[..<chunk.storedByteCount]),
+          fingerprints: Array(chunk.fingerprints)
+        )
+      )
     }
   }
 
@@ -79,21 +91,23 @@ package final class KernelProbe {
     return byteCount
   }
 
-  /// Decodes all chunks from their stored form, checksums compared.
+  /// Decodes all chunks from their stored form, fingerprints compared, as a restore does.
   package func decode() throws {
-    for (index, (encoding, bytes)) in stored.enumerated() {
+    for (index, stored) in stored.enumerated() {
       chunk.begin(chunkID: 1)
       let first = index * StoreFormat.chunkPageCapacity
       chunk.pageCount = min(StoreFormat.chunkPageCapacity, dataPageIndices.count - first)
-      chunk.encoding = encoding
-      chunk.storedByteCount = bytes.count
-      bytes.withUnsafeBytes { chunk.stored.copyMemory(from: $0) }
+      chunk.encoding = stored.encoding
+      chunk.storedByteCount = stored.bytes.count
+      stored.bytes.withUnsafeBytes { chunk.stored.copyMemory(from: $0) }
+      stored.fingerprints.withUnsafeBytes { chunk.fingerprints.copyMemory(from: $0) }
+      chunk.hasFingerprints = true
       for slot in 0..<chunk.pageCount {
         digests[first + slot].store(
           to: chunk.digests.baseAddress! + slot * PageDigest.byteCount
         )
       }
-      if let problem = chunk.decompress(with: decoder, check: .quick(nil)) {
+      if let problem = chunk.decompress(with: decoder, check: .quick(StoreSeed(value: 1))) {
         throw VMCheckpointError(.corrupt, "a chunk that was just made cannot be read: \(problem)")
       }
     }

@@ -143,7 +143,7 @@ import VMCheckpointTestSupport
       """
       PRAGMA ignore_check_constraints = ON; PRAGMA foreign_keys = OFF;
       DELETE FROM ram_extent;
-      INSERT INTO ram_extent SELECT s.id, p.value, 9223372036854775807, 1, 0
+      INSERT INTO ram_extent SELECT s.id, p.value, 9223372036854775807, 1, 0, 0
         FROM (SELECT id FROM snapshot WHERE state = 'complete' ORDER BY id DESC LIMIT 2) s,
              generate_series(0, \(pageCount - 1)) p
       """

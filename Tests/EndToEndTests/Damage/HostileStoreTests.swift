@@ -54,20 +54,23 @@ import VMCheckpointTestSupport
   }
 
   private static let columns: [(table: String, columns: [String])] = [
-    ("store", ["uuid", "created_at", "created_by"]),
+    ("store", ["uuid", "created_at", "created_by", "fingerprint_seed"]),
     (
       "snapshot",
       [
         "id", "uuid", "name", "vm", "parent_id", "state", "started_at", "completed_at", "source",
         "producer", "guest_os_id", "cpu_vendor", "tsc_frequency_hz", "ram_bytes", "stored_pages",
-        "new_pages", "new_stored_bytes", "ram_digest", "digest",
+        "ram_checksum", "new_pages", "new_stored_bytes", "ram_digest", "digest",
       ]
     ),
     ("snapshot_tag", ["snapshot_id", "key", "value"]),
     ("memory_region", ["snapshot_id", "gpa", "bytes", "file_offset", "name"]),
     ("chunk", ["id", "page_count", "stored_bytes", "encoding", "digests", "fingerprints"]),
     ("chunk_data", ["chunk_id", "data"]),
-    ("ram_extent", ["snapshot_id", "first_pfn", "page_count", "chunk_id", "first_slot"]),
+    (
+      "ram_extent",
+      ["snapshot_id", "first_pfn", "page_count", "chunk_id", "first_slot", "checksum"]
+    ),
     ("page_index_run", ["id", "state", "entry_count", "filter_lines", "fences"]),
     ("page_index_block", ["id", "entries"]),
     ("page_index_filter", ["id", "bits"]),

@@ -75,11 +75,15 @@ import VMCheckpointTestSupport
   }
 
   private static let columns: [(table: String, columns: [String])] = [
-    ("snapshot", ["id", "name", "vm", "parent_id", "uuid", "completed_at", "ram_bytes"]),
+    ("snapshot", ["id", "name", "vm", "parent_id", "uuid", "completed_at", "ram_bytes", "ram_checksum"]),
     ("memory_region", ["gpa", "bytes", "file_offset", "name"]),
-    ("chunk", ["id", "page_count", "stored_bytes", "encoding", "digests"]),
+    ("chunk", ["id", "page_count", "stored_bytes", "encoding", "digests", "fingerprints"]),
     ("chunk_data", ["chunk_id", "data"]),
-    ("ram_extent", ["snapshot_id", "first_pfn", "page_count", "chunk_id", "first_slot"]),
+    (
+      "ram_extent",
+      ["snapshot_id", "first_pfn", "page_count", "chunk_id", "first_slot", "checksum"]
+    ),
+    ("store", ["fingerprint_seed"]),
     (
       "overlay", ["pfn", "kind", "vp", "parameters", "contents_chunk_id", "contents_slot", "baked"]
     ),
@@ -116,7 +120,7 @@ import VMCheckpointTestSupport
     let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT"
     for mutation in [
       "DROP TABLE chunk_data; CREATE VIEW chunk_data AS \(endless) i AS chunk_id, x'00' AS data FROM n",
-      "DROP TABLE ram_extent; CREATE VIEW ram_extent AS \(endless) 1 AS snapshot_id, i AS first_pfn, 1 AS page_count, 1 AS chunk_id, 0 AS first_slot FROM n",
+      "DROP TABLE ram_extent; CREATE VIEW ram_extent AS \(endless) 1 AS snapshot_id, i AS first_pfn, 1 AS page_count, 1 AS chunk_id, 0 AS first_slot, 0 AS checksum FROM n",
       "UPDATE snapshot SET parent_id = 2",
       "DROP VIEW stored_page; CREATE VIEW stored_page AS SELECT hex(page_data('a', 1)) AS digest",
     ] {

@@ -216,15 +216,22 @@ import VMCheckpointTestSupport
        WHERE name = 'high' AND snapshot_id = 1;
       DELETE FROM ram_extent WHERE snapshot_id = 1 AND first_pfn >= 65536;
       INSERT INTO ram_extent
-        SELECT 1, (1 << 39) + (1 << 38), 1, chunk_id, first_slot FROM ram_extent LIMIT 1;
+        SELECT 1, (1 << 39) + (1 << 38), 1, chunk_id, first_slot, 0 FROM ram_extent LIMIT 1;
+      UPDATE ram_extent SET checksum = 0 WHERE snapshot_id = 1;
+      UPDATE snapshot SET ram_checksum = 0, ram_bytes = (
+          SELECT sum(bytes) FROM memory_region WHERE snapshot_id = 1),
+        stored_pages = (SELECT sum(page_count) FROM ram_extent WHERE snapshot_id = 1)
+       WHERE id = 1;
       """
     )
-    for arguments in [["web/1"], ["web/2", "web/1"]] {
-      let outcome = try bench.tool.start(["map"] + arguments + ["--json"]).wait(timeoutSeconds: 60)
-      expectSuccess(outcome)
-      #expect(outcome.maximumResidentByteCount < 100 << 20)
-      #expect((try outcome.jsonObject()["cells"] as? [Any])?.count ?? 9999 <= 2048)
-    }
+    let outcome = try bench.tool.start(["map", "web/1", "--json"]).wait(timeoutSeconds: 60)
+    expectSuccess(outcome)
+    #expect(outcome.maximumResidentByteCount < 100 << 20)
+    #expect((try outcome.jsonObject()["cells"] as? [Any])?.count ?? 9999 <= 2048)
+    // What is different is told by digests, and then extents must be those that were written.
+    let other = try bench.tool.start(["map", "web/2", "web/1"]).wait(timeoutSeconds: 60)
+    #expect(other.ending == .exit(65), "\(other)")
+    #expect(other.maximumResidentByteCount < 100 << 20)
     try bench.sql.run("UPDATE overlay SET pfn = 1 << 51 WHERE snapshot_id = 1 AND pfn = 1280")
     expectSuccess(try bench.tool.run("map", "web/1"))
   }

@@ -16,14 +16,14 @@ import VMCheckpointTestSupport
       INSERT INTO chunk (id, page_count, stored_bytes, encoding, digests, fingerprints)
         SELECT 1000 + i, 16, 20000, 'lz4', randomblob(512), randomblob(128) FROM n;
       INSERT INTO snapshot (uuid, name, vm, parent_id, state, started_at, completed_at, source,
-        producer, ram_bytes, stored_pages, ram_digest, digest)
+        producer, ram_bytes, stored_pages, ram_checksum, ram_digest, digest)
       SELECT '0000000' || v.n || substr(s.uuid, 9), 'big/' || v.n, 'big', s.id, 'complete', s.started_at,
-             s.completed_at, s.source, s.producer, 4294967296, 400000, s.ram_digest, s.digest
+             s.completed_at, s.source, s.producer, 4294967296, 400000, 0, s.ram_digest, s.digest
         FROM snapshot s, (SELECT 1 AS n UNION ALL SELECT 2) v WHERE s.name = 'seed' ORDER BY v.n;
       INSERT INTO memory_region SELECT id, 0, 4294967296, 0, 'ram' FROM snapshot WHERE vm = 'big';
       WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 99999)
       INSERT INTO ram_extent
-      SELECT s.id, i * 5, 4, 1001 + (i / 4 + (s.name = 'big/2' AND i % 9 = 0) * 7) % 50000, i % 4 * 4
+      SELECT s.id, i * 5, 4, 1001 + (i / 4 + (s.name = 'big/2' AND i % 9 = 0) * 7) % 50000, i % 4 * 4, 0
         FROM snapshot s, n WHERE s.vm = 'big' AND NOT (s.name = 'big/2' AND i % 11 = 0);
       """
     )

@@ -10,7 +10,8 @@ enum StoreMutation {
       "snapshot", "id",
       [
         "id", "uuid", "name", "vm", "parent_id", "state", "completed_at", "guest_os_id",
-        "cpu_vendor", "tsc_frequency_hz", "ram_bytes", "stored_pages", "ram_digest", "digest",
+        "cpu_vendor", "tsc_frequency_hz", "ram_bytes", "stored_pages", "ram_checksum", "ram_digest",
+        "digest",
       ]
     ),
     ("memory_region", "gpa", ["snapshot_id", "gpa", "bytes", "file_offset", "name"]),
@@ -18,7 +19,7 @@ enum StoreMutation {
     ("chunk_data", "chunk_id", ["chunk_id", "data"]),
     (
       "ram_extent", "first_pfn",
-      ["snapshot_id", "first_pfn", "page_count", "chunk_id", "first_slot"]
+      ["snapshot_id", "first_pfn", "page_count", "chunk_id", "first_slot", "checksum"]
     ),
     (
       "overlay", "pfn",
@@ -35,7 +36,7 @@ enum StoreMutation {
     ),
     ("page_index_run", "id", ["id", "state", "entry_count", "fences"]),
     ("page_index_block", "id", ["id", "entries"]),
-    ("store", "id", ["uuid", "created_at", "created_by"]),
+    ("store", "id", ["uuid", "created_at", "created_by", "fingerprint_seed"]),
   ]
 
   private static let endless =
@@ -44,7 +45,7 @@ enum StoreMutation {
   /// Objects that a store should not have, or not so.
   private static let smuggled = [
     "DROP TABLE chunk_data; CREATE VIEW chunk_data AS \(endless) i AS chunk_id, x'00' AS data FROM n",
-    "DROP TABLE ram_extent; CREATE VIEW ram_extent AS \(endless) 1 AS snapshot_id, i AS first_pfn, 1 AS page_count, 1 AS chunk_id, 0 AS first_slot FROM n",
+    "DROP TABLE ram_extent; CREATE VIEW ram_extent AS \(endless) 1 AS snapshot_id, i AS first_pfn, 1 AS page_count, 1 AS chunk_id, 0 AS first_slot, 0 AS checksum FROM n",
     "DROP TABLE memory_region; CREATE VIEW memory_region AS \(endless) 1 AS snapshot_id, i * 4096 AS gpa, 4096 AS bytes, i * 4096 AS file_offset, '' AS name FROM n",
     "DROP VIEW chunk_slot; CREATE VIEW chunk_slot (slot) AS \(endless) i FROM n",
     "DROP VIEW chunk_slot; CREATE VIEW chunk_slot (slot) AS VALUES (0), (0), (5)",

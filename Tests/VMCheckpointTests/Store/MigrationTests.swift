@@ -48,10 +48,10 @@ import VMCheckpointTestSupport
 
   @Test func aStoreOfANewerVersionIsRefused() throws {
     _ = try Store.openOrCreate(at: path)
-    try StoreProbe.migrate(path: path, steps: [(2, "SELECT 1"), (3, "SELECT 1")])
+    try StoreProbe.migrate(path: path, steps: [(2, "SELECT 1")])
     let error = #expect(throws: VMCheckpointError.self) { try Store.open(at: path) }
     #expect(
-      error?.message == "store \"\(path)\" has format version 3, and this vmckpt knows up to 2"
+      error?.message == "store \"\(path)\" has format version 2, and this vmckpt knows up to 1"
     )
   }
 

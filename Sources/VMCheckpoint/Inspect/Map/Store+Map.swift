@@ -22,7 +22,9 @@ extension Store {
       )
       let sharing = try ContentSharing(database, snapshot, cancellation: control.cancellation)
       let indexes = Self.indexes(of: classes)
+      var tally = ExtentTally()
       try ContentSharing.forEachExtent(database, snapshot.id, control.cancellation) { extent in
+        tally.add(extent)
         let isRAM = [extent.firstPFN, extent.endPFN - 1].allSatisfy {
           layout.contains(PFN(unchecked: $0))
         }
@@ -31,6 +33,7 @@ extension Store {
           grid.add(pfn: pfn, classIndex: indexes[pageClass]!)
         }
       }
+      try tally.requireComplete(snapshot, database)
       let parent = try snapshot.parentID.flatMap { try SnapshotCatalog.fetch(id: $0, in: database) }
       return try Self.map(
         database,

@@ -15,12 +15,19 @@ struct ChunkRepacker {
     var extent: Extent
   }
 
+  private struct MovedPage {
+    var location: PageLocation
+    var digest: PageDigest
+  }
+
   private let database: Database
   private let control: OperationControl
   private let chunkWriter: ChunkWriter
   private let chunkReader: ChunkReader
   private let decoder: LZ4FrameDecoder
   private let fingerprinter: PageFingerprinter
+  private let check: PageCheck
+  private let checksums: ExtentChecksum
   private let source = ChunkBuffer()
   private let target = ChunkBuffer()
   private let compressor = ChunkCompressor(ChunkCompression.default.effort)
@@ -43,7 +50,10 @@ struct ChunkRepacker {
     chunkWriter = try ChunkWriter(database)
     chunkReader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
-    fingerprinter = try PageFingerprinter(database)
+    let seed = try StoreSeed(database)
+    fingerprinter = seed.fingerprinter
+    check = .quick(seed)
+    checksums = seed.extentChecksum
     nextChunkID = try ChunkWriter.nextChunkID(database)
   }
 
@@ -74,7 +84,7 @@ struct ChunkRepacker {
     let select = try HotStatement(
       database,
       """
-      SELECT e.snapshot_id, e.first_pfn, e.page_count, e.chunk_id, e.first_slot
+      SELECT e.snapshot_id, e.first_pfn, e.page_count, e.chunk_id, e.first_slot, e.checksum
         FROM ram_extent e
       """
     )
@@ -123,7 +133,7 @@ struct ChunkRepacker {
     _ uses: [Int64: [Use]]
   ) throws {
     newEntries.removeAll(keepingCapacity: true)
-    var moved: [PageLocation: PageLocation] = [:]
+    var moved: [PageLocation: MovedPage] = [:]
     var movedChunkIDs: [Int64] = []
     target.begin(chunkID: nextChunkID)
     for (chunkID, liveSlots) in group {
@@ -133,10 +143,18 @@ struct ChunkRepacker {
       // What is damaged is left for verify to tell, and never stored anew.
       guard problem == nil, liveSlots >> source.pageCount == 0, !unmovable.contains(chunkID)
       else { continue }
+      // An extent that was written for other pages must not get a checksum for these.
+      let isRight = (uses[chunkID] ?? []).allSatisfy {
+        check.problem(of: $0.extent, snapshotID: $0.snapshotID, in: source) == nil
+      }
+      guard isRight else { continue }
       movedChunkIDs.append(chunkID)
       oldStoredByteCount += UInt64(source.storedByteCount)
       for slot in 0..<source.pageCount where liveSlots & (1 << slot) != 0 {
-        moved[PageLocation(chunkID: chunkID, slot: slot)] = try append(slot)
+        moved[PageLocation(chunkID: chunkID, slot: slot)] = MovedPage(
+          location: try append(slot),
+          digest: source.digest(slot)
+        )
       }
     }
     if target.pageCount > 0 { try writeTarget() }
@@ -169,7 +187,7 @@ struct ChunkRepacker {
     target.begin(chunkID: nextChunkID)
   }
 
-  private func move(_ uses: [Use], _ moved: [PageLocation: PageLocation]) throws {
+  private func move(_ uses: [Use], _ moved: [PageLocation: MovedPage]) throws {
     for use in uses {
       try database.execute(
         sql: "DELETE FROM ram_extent WHERE snapshot_id = ? AND first_pfn = ?",
@@ -177,16 +195,24 @@ struct ChunkRepacker {
       )
       // A delete needs no lock to hide a snapshot and to remove its extents.
       guard database.changesCount == 1 else { continue }
-      var writer = try ExtentWriter(database, snapshotID: use.snapshotID)
+      var writer = try ExtentWriter(
+        database,
+        snapshotID: use.snapshotID,
+        checksums: checksums
+      )
       for index in 0..<Int(use.extent.pageCount) {
-        guard let location = moved[use.extent.location(at: index)] else {
+        guard let page = moved[use.extent.location(at: index)] else {
           throw VMCheckpointError(
             .corrupt,
             "an extent names slots that chunk \(use.extent.chunkID) does not have",
             hint: "see what is hurt with: vmckpt verify"
           )
         }
-        writer.add(pfn: use.extent.firstPFN + UInt64(index), at: location)
+        writer.add(
+          pfn: use.extent.firstPFN + UInt64(index),
+          at: page.location,
+          digest: page.digest
+        )
       }
       _ = try writer.write(ChunkNumbers(nextChunkID), isEnd: true)
     }
@@ -194,12 +220,12 @@ struct ChunkRepacker {
 
   private func moveOverlays(
     _ chunkIDs: Set<Int64>,
-    _ moved: [PageLocation: PageLocation]
+    _ moved: [PageLocation: MovedPage]
   ) throws {
     try OverlayContentsMover.run(database) { chunkID, slot in
       guard chunkIDs.contains(chunkID) else { return nil }
       guard (0..<16).contains(slot),
-        let location = moved[PageLocation(chunkID: chunkID, slot: Int(slot))]
+        let location = moved[PageLocation(chunkID: chunkID, slot: Int(slot))]?.location
       else {
         throw VMCheckpointError(.corrupt, "the contents of an overlay are nowhere")
       }

@@ -9,13 +9,23 @@ struct GarbageCollector {
 
   private let database: Database
   private let control: OperationControl
+  private let requireLocks: () throws -> Void
   private var result: CollectResult
   /// Whether the page index has stale entries because of this collection.
   private var hasDeletedChunks = false
 
-  init(_ database: Database, control: OperationControl, dryRun: Bool = false) {
+  /// - Parameters:
+  ///   - dryRun: Change nothing.
+  ///   - requireLocks: Throws when the locks that the caller has taken do not keep others out any more.
+  init(
+    _ database: Database,
+    control: OperationControl,
+    dryRun: Bool = false,
+    requireLocks: @escaping () throws -> Void
+  ) {
     self.database = database
     self.control = control
+    self.requireLocks = requireLocks
     result = CollectResult(
       dryRun: dryRun,
       unfinishedSnapshotCount: 0,
@@ -51,13 +61,14 @@ struct GarbageCollector {
       result.repackedChunkCount = UInt64(usage.mostlyDead.count)
       return
     }
-    try ChunkRemover.remove(dead, database, control: control)
+    try ChunkRemover.remove(dead, database, control: control, requireLocks: requireLocks)
     hasDeletedChunks = hasDeletedChunks || !dead.isEmpty
   }
 
   /// Packs the live pages of chunks that are mostly dead into new chunks.
   mutating func repack() throws {
     guard !result.dryRun else { return }
+    try requireLocks()
     let usage = try ChunkUsage(database, cancellation: control.cancellation)
     var repacker = try ChunkRepacker(database, control: control)
     try repacker.repack(usage.mostlyDead)

@@ -14,7 +14,7 @@ extension Store {
   ) throws(VMCheckpointError) -> CollectResult {
     if dryRun {
       return try withSharedChunks(control: control) { database in
-        var collector = GarbageCollector(database, control: control, dryRun: true)
+        var collector = GarbageCollector(database, control: control, dryRun: true) {}
         try collector.removeUnfinishedSnapshots()
         try collector.freeDeadChunks()
         return try collector.finish()
@@ -24,7 +24,7 @@ extension Store {
     let locks = try GarbageLocks(at: location, cancellation: control.cancellation)
     defer { locks.release() }
     return try withConnection(control: control) { database in
-      var collector = GarbageCollector(database, control: control)
+      var collector = GarbageCollector(database, control: control) { try locks.requireInPlace() }
       try collector.removeUnfinishedSnapshots()
       try collector.freeDeadChunks()
       try collector.repack()

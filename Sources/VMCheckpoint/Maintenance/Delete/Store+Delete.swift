@@ -48,7 +48,7 @@ extension Store {
   ) throws -> CollectResult? {
     guard let locks = try GarbageLocks.ifFree(at: location, control) else { return nil }
     defer { locks.release() }
-    var collector = GarbageCollector(database, control: control)
+    var collector = GarbageCollector(database, control: control) { try locks.requireInPlace() }
     // What a killed save or delete left names chunks that are freed now, and must go before them.
     try collector.removeUnfinishedSnapshots()
     try collector.freeDeadChunks()
@@ -97,6 +97,14 @@ struct GarbageLocks {
       guard error.code == .locked else { throw error }
       return nil
     }
+  }
+
+  /// Checks that the locks still keep others out.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `locked` when the lock file was removed.
+  func requireInPlace() throws(VMCheckpointError) {
+    try writer?.requireInPlace()
+    try chunks?.requireInPlace()
   }
 
   /// Keeps the locks until here.

@@ -18,7 +18,7 @@ struct DecodedChunks {
   init(_ database: Database) throws {
     reader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
-    check = PageCheck(database, verifyingDigests: false)
+    check = try PageCheck(database, verifyingDigests: false)
   }
 
   /// The chunk with its pages and digests, which are not compared with each other; `nil` when it

@@ -18,24 +18,29 @@ struct ExtentMover {
   private let select: HotStatement
   private let insert: HotStatement
   private let delete: HotStatement
+  private let digests: DigestReader
+  private let checksums: ExtentChecksum
   private(set) var moves: PageMoves
 
   init(_ database: Database, moves: PageMoves, control: OperationControl) throws {
     self.database = database
     self.moves = moves
     self.control = control
+    digests = try DigestReader(database)
+    checksums = try StoreSeed(database).extentChecksum
     select = try HotStatement(
       database,
       """
-      SELECT snapshot_id, first_pfn, page_count, chunk_id, first_slot FROM ram_extent
+      SELECT snapshot_id, first_pfn, page_count, chunk_id, first_slot, checksum FROM ram_extent
        WHERE (snapshot_id, first_pfn) > (?, ?) ORDER BY snapshot_id, first_pfn LIMIT ?
       """
     )
     insert = try HotStatement(
       database,
       """
-      INSERT OR REPLACE INTO ram_extent (snapshot_id, first_pfn, page_count, chunk_id, first_slot)
-      VALUES (?, ?, ?, ?, ?)
+      INSERT OR REPLACE INTO ram_extent
+        (snapshot_id, first_pfn, page_count, chunk_id, first_slot, checksum)
+      VALUES (?, ?, ?, ?, ?, ?)
       """
     )
     delete = try HotStatement(
@@ -77,7 +82,7 @@ struct ExtentMover {
       let row = Row(snapshotID: select.int64(0), extent: extent)
       old.append(row)
       if moves.contains(extent.chunkID) {
-        for index in 0..<Int(extent.pageCount) { appendPage(index, of: row, to: &new) }
+        try append(row, to: &new)
       } else {
         new.append(row)
       }
@@ -87,8 +92,33 @@ struct ExtentMover {
     return last
   }
 
+  /// Appends the pages of `row` at their new places. One that was written for other pages than it names
+  /// stays as it is, and so does its chunk: with a new checksum its damage would be hidden.
+  private mutating func append(_ row: Row, to rows: inout [Row]) throws {
+    let extent = row.extent
+    let terms = try digests.all(extent.chunkID).dropFirst(Int(extent.firstSlot))
+      .prefix(Int(extent.pageCount)).enumerated().map { index, digest in
+        checksums.term(
+          snapshotID: row.snapshotID,
+          pfn: extent.firstPFN + UInt64(index),
+          digest: digest
+        )
+      }
+    guard terms.count == Int(extent.pageCount), terms.reduce(0, &+) == extent.checksum else {
+      moves.keep(extent.chunkID)
+      rows.append(row)
+      return
+    }
+    for (index, term) in terms.enumerated() { appendPage(index, term, of: row, to: &rows) }
+  }
+
   /// Appends one page of `row`, at its new place if it has one, to the last extent if it continues it.
-  private mutating func appendPage(_ index: Int, of row: Row, to rows: inout [Row]) {
+  private mutating func appendPage(
+    _ index: Int,
+    _ term: UInt64,
+    of row: Row,
+    to rows: inout [Row]
+  ) {
     let old = row.extent.location(at: index)
     let location = moves.target(of: old) ?? old
     let pfn = row.extent.firstPFN + UInt64(index)
@@ -96,13 +126,15 @@ struct ExtentMover {
       rows[last].extent.isContinued(by: pfn, at: location)
     {
       rows[last].extent.pageCount += 1
+      rows[last].extent.checksum &+= term
       return
     }
     let extent = Extent(
       firstPFN: pfn,
       chunkID: location.chunkID,
       firstSlot: UInt8(location.slot),
-      pageCount: 1
+      pageCount: 1,
+      checksum: term
     )
     rows.append(Row(snapshotID: row.snapshotID, extent: extent))
   }
@@ -124,6 +156,7 @@ struct ExtentMover {
       insert.bind(Int64(row.extent.pageCount), at: 3)
       insert.bind(row.extent.chunkID, at: 4)
       insert.bind(Int64(row.extent.firstSlot), at: 5)
+      insert.bind(Int64(bitPattern: row.extent.checksum), at: 6)
       try insert.run()
     }
     for row in old[oldIndex...] { try remove(row) }

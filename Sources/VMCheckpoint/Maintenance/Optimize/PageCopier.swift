@@ -15,8 +15,12 @@ struct PageCopier {
 
   private var job: ChunkJob?
   private var numbers: ChunkNumbers
+  private let firstChunkID: Int64
   private var packer = RowPacker<ChunkJob>()
   private var uncommittedByteCount = 0
+
+  /// The new chunks that have numbers, ascending.
+  var newChunkIDs: [Int64] { Array(firstChunkID..<numbers.next) }
 
   private(set) var moves: PageMoves
   /// New chunks, and their compressed bytes.
@@ -46,7 +50,8 @@ struct PageCopier {
     index = looksForCopies ? try PageIndex(database) : nil
     fingerprinter = try PageFingerprinter(database)
     copied = PageTable(capacity: OptimizePlan.maximumPageCount)
-    numbers = ChunkNumbers(try ChunkWriter.nextChunkID(database))
+    firstChunkID = try ChunkWriter.nextChunkID(database)
+    numbers = ChunkNumbers(firstChunkID)
     moves = PageMoves(of: plan)
   }
 

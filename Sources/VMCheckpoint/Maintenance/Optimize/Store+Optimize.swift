@@ -125,7 +125,7 @@ private struct OptimizeOperation {
       result.storedByteCountBefore = sizes.storedByteCount
       result.extentCountBefore = sizes.extentCount
       result.fileByteCountBefore = sizes.fileByteCount
-      var collector = GarbageCollector(database, control: control)
+      var collector = GarbageCollector(database, control: control) { try locks.requireInPlace() }
       try collector.removeUnfinishedSnapshots()
       try collector.freeDeadChunks()
       return try Bool.fetchOne(
@@ -141,7 +141,7 @@ private struct OptimizeOperation {
     defer { lock?.release() }
     var result = result
     try store.withConnection(control: control) { database in
-      var collector = GarbageCollector(database, control: control)
+      var collector = GarbageCollector(database, control: control) { try lock?.requireInPlace() }
       try collector.compactIndex()
       try collector.returnSpace()
       let sizes = try Sizes(database)
@@ -169,8 +169,8 @@ private struct OptimizeOperation {
 
   private struct CopiedPages {
     var moves: PageMoves
-    /// What was there before.
-    var lastOldChunkID: Int64
+    /// Ascending.
+    var newChunkIDs: [Int64]
     /// Whether all pages of the round were copied that can be.
     var isWhole: Bool
     /// By chunk.
@@ -181,7 +181,7 @@ private struct OptimizeOperation {
   private mutating func runRound() throws(VMCheckpointError) -> Bool {
     let writerLock = try acquire(.writer)
     defer { writerLock?.release() }
-    guard let copied = try copyPages() else { return false }
+    guard let copied = try copyPages(writerLock) else { return false }
     // From here on old chunks are not named any more, and then go: nobody may be about to read them.
     let chunkLock: StoreLock?
     do {
@@ -189,7 +189,9 @@ private struct OptimizeOperation {
       chunkLock = try acquire(.chunks, timeoutSeconds: StoreLock.defaultTimeoutSeconds)
     } catch {
       try? store.withConnection(control: OperationControl()) { database in
-        try ChunkRemover.removeChunks(after: copied.lastOldChunkID, database)
+        try ChunkRemover.remove(copied.newChunkIDs, database, control: OperationControl()) {
+          try writerLock?.requireInPlace()
+        }
       }
       throw error
     }
@@ -197,12 +199,15 @@ private struct OptimizeOperation {
     let control = control
     let (moved, kept) = try store.withConnection(control: control) {
       (database) -> ([Int64], Set<Int64>) in
+      try writerLock?.requireInPlace()
+      try chunkLock?.requireInPlace()
       var mover = try ExtentMover(database, moves: copied.moves, control: control)
       try mover.run()
       let outcome = mover.moves.outcome
-      try writerLock?.requireInPlace()
-      try chunkLock?.requireInPlace()
-      try ChunkRemover.remove(outcome.movedChunkIDs, database, control: control)
+      try ChunkRemover.remove(outcome.movedChunkIDs, database, control: control) {
+        try writerLock?.requireInPlace()
+        try chunkLock?.requireInPlace()
+      }
       try IndexMerge.mergeRunsOfLikeSize(database)
       return (outcome.movedChunkIDs, Set(outcome.keptChunkIDs))
     }
@@ -222,14 +227,15 @@ private struct OptimizeOperation {
   ///
   /// - Returns: `nil` when there are none.
   /// - Throws: What was copied is removed, if possible; else the next gc or optimize does it.
-  private mutating func copyPages() throws(VMCheckpointError) -> CopiedPages? {
+  private mutating func copyPages(
+    _ writerLock: StoreLock?
+  ) throws(VMCheckpointError) -> CopiedPages? {
     let (control, unreadable, startStage) = (control, unreadable, stage)
     let (looksForCopies, donePageCount) = (looksForCopies, donePageCount)
     let (location, path) = (store.location, store.path)
     var totalPageCount = totalPageCount
     var stage = startStage
     var copied: (plan: OptimizePlan, copier: PageCopier)?
-    var lastOldChunkID: Int64 = 0
     try store.withConnection(control: control) { database in
       let usage = try ChunkUsage(database, cancellation: control.cancellation)
       func plan(_ stage: OptimizePlan.Stage) throws -> OptimizePlan {
@@ -249,15 +255,14 @@ private struct OptimizeOperation {
       }
       guard !next.pages.isEmpty else { return }
       totalPageCount = max(totalPageCount, donePageCount + next.candidatePageCount)
-      lastOldChunkID = try ChunkWriter.nextChunkID(database) - 1
+      var copier = try PageCopier(
+        database,
+        plan: next,
+        usage: usage,
+        looksForCopies: looksForCopies && stage == .new,
+        control: control
+      )
       do {
-        var copier = try PageCopier(
-          database,
-          plan: next,
-          usage: usage,
-          looksForCopies: looksForCopies && stage == .new,
-          control: control
-        )
         var progress = ProgressReporter(
           control,
           phase: "optimizing",
@@ -271,7 +276,9 @@ private struct OptimizeOperation {
         copied = (next, copier)
       } catch {
         if database.isInsideTransaction { try? database.rollback() }
-        try? ChunkRemover.removeChunks(after: lastOldChunkID, database)
+        try? ChunkRemover.remove(copier.newChunkIDs, database, control: OperationControl()) {
+          try writerLock?.requireInPlace()
+        }
         throw error
       }
     }
@@ -286,7 +293,7 @@ private struct OptimizeOperation {
     ).merging(self.deadPageCounts) { _, before in before }
     return CopiedPages(
       moves: copied.copier.moves,
-      lastOldChunkID: lastOldChunkID,
+      newChunkIDs: copied.copier.newChunkIDs,
       isWhole: copied.copier.reachedCount == copied.plan.pages.count,
       deadPageCounts: deadPageCounts
     )

@@ -27,7 +27,6 @@ struct ChunkVerifier {
     let rowProblems = ProblemTable()
     // A store without its row in `store` is told elsewhere; its pages can be checked all the same.
     let fingerprinter = try? PageFingerprinter(database)
-    let version = try StoreFormat.version(of: database)
     try WorkerPool<ChunkBuffer>.run(
       threadCount: control.threadCount,
       items: (0..<(control.threadCount * 8 + 16)).map { _ in ChunkBuffer() },
@@ -38,12 +37,6 @@ struct ChunkVerifier {
             found.add(chunk.chunkID, problem)
           } else if let problem = fingerprinter.flatMap({ chunk.fingerprintProblem($0) }) {
             rowProblems.add(chunk.chunkID, problem)
-          } else if chunk.hasShuffledPages, version < StoreVersion.shuffledPages {
-            // An older vmckpt may be let near it.
-            rowProblems.add(
-              chunk.chunkID,
-              "it has shuffled pages, which the store's format version \(version) does not have"
-            )
           }
         }
       },

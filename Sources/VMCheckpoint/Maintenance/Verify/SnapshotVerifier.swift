@@ -7,6 +7,9 @@ struct SnapshotVerifier {
   struct Findings {
     /// What is wrong with the snapshot itself.
     var problems: [String] = []
+    /// What is wrong with its extents' checksums, although its pages have their digest: a restore
+    /// without `--verify` refuses it.
+    var checksumProblems: [String] = []
     /// The pages that are held by damaged chunks, by chunk.
     var damagedPages: [Int64: PageRangeCollector] = [:]
   }
@@ -36,24 +39,26 @@ struct SnapshotVerifier {
     _ cancellation: CancellationFlag
   ) throws {
     let layout = try snapshot.layout(database)
-    if layout.byteCount != snapshot.ramByteCount {
-      findings.problems.append(
-        "its regions hold \(layout.byteCount) bytes, and its row says \(snapshot.ramByteCount)"
-      )
-    }
-    var digester = SnapshotDigester()
-    for region in layout.regions { digester.add(region) }
     let ramDigest = try checkRAM(snapshot, layout, &findings, cancellation)
-    digester.add(ramDigest: ramDigest)
-    if let guestOSID = snapshot.guestOSID { digester.add(guestOSID: guestOSID) }
-    try checkOverlays(snapshot, layout, &findings, &digester)
-    try checkDeviceStates(snapshot, &findings, &digester)
+    let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
+    do throws(VMCheckpointError) {
+      _ = try overlays.bareDocument().validated(in: layout)
+    } catch {
+      note("its overlays break a rule: \(error.message)", &findings)
+    }
+    try checkDeviceStates(snapshot, &findings)
     // With a problem found above, the digest cannot be right, and says nothing more.
     guard findings.problems.isEmpty, findings.damagedPages.isEmpty else { return }
     if Data(ramDigest) != snapshot.ramDigest {
       findings.problems.append("its RAM does not have its digest")
-    } else if Data(digester.finalize()) != snapshot.digest {
-      findings.problems.append("its regions, overlays or device state do not have its digest")
+    } else if try SnapshotDigester.digest(
+      of: snapshot,
+      layout: layout,
+      ramDigest: ramDigest,
+      overlays: overlays,
+      database
+    ) != snapshot.digest {
+      findings.problems.append(SnapshotRow.wrongDigest)
     }
   }
 
@@ -67,12 +72,14 @@ struct SnapshotVerifier {
     let placement = RAMPlacement(flat: layout)
     var digests = try DigestBlobs(database)
     var digester = RAMDigester()
-    var pageCount: UInt64 = 0
+    // A store without its seed is told elsewhere.
+    let checksums = try? StoreSeed(database).extentChecksum
+    var tally = ExtentTally()
     var extentCount = 0
     while let extent = try extents.next() {
       extentCount += 1
       if extentCount % 4096 == 0 { try cancellation.check() }
-      pageCount += UInt64(extent.pageCount)
+      tally.add(extent)
       if !placement.forEachRun(of: extent, { _ in }) {
         note("the extent at PFN \(hexString(extent.firstPFN)) is no RAM", &findings)
       }
@@ -83,79 +90,58 @@ struct SnapshotVerifier {
         }
         continue
       }
+      var checksum: UInt64 = 0
       for index in 0..<Int(extent.pageCount) {
-        digester.add(
-          pfn: extent.firstPFN + UInt64(index),
-          digest: try digests.digest(at: extent.location(at: index))
+        let pfn = extent.firstPFN + UInt64(index)
+        let digest = try digests.digest(at: extent.location(at: index))
+        digester.add(pfn: pfn, digest: digest)
+        checksum &+= checksums?.term(snapshotID: snapshot.id, pfn: pfn, digest: digest) ?? 0
+      }
+      if checksums != nil, checksum != extent.checksum {
+        noteChecksum(
+          "at PFN \(hexString(extent.firstPFN)) \(Extent.wrongChecksum)",
+          &findings
         )
       }
     }
-    if pageCount != snapshot.storedPageCount {
-      note("it has \(pageCount) pages instead of \(snapshot.storedPageCount)", &findings)
+    if tally.pageCount != snapshot.storedPageCount {
+      note(tally.problem(snapshot), &findings)
+    } else if !tally.isComplete(snapshot) {
+      noteChecksum(tally.problem(snapshot), &findings)
     }
     return digester.finalize()
   }
 
-  private func checkOverlays(
-    _ snapshot: SnapshotRow,
-    _ layout: RAMLayout,
-    _ findings: inout Findings,
-    _ digester: inout SnapshotDigester
-  ) throws {
-    let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-    do throws(VMCheckpointError) {
-      _ = try overlays.bareDocument().validated(in: layout)
-    } catch {
-      note("its overlays break a rule: \(error.message)", &findings)
-    }
-    for entry in overlays.entries {
-      let overlay = entry.overlay
-      let contents = overlay.kind.storesContents ? overlay.contents() : nil
-      digester.add(
-        pfn: overlay.pfn.rawValue,
-        kind: overlay.kind.rawValue,
-        vp: overlay.vp,
-        baked: entry.isBaked,
-        parametersJSON: overlay.parametersJSON,
-        contents: contents.map { $0.withUnsafeBytes { PageDigest(of: $0) } }
-      )
-    }
-  }
-
   private func checkDeviceStates(
     _ snapshot: SnapshotRow,
-    _ findings: inout Findings,
-    _ digester: inout SnapshotDigester
+    _ findings: inout Findings
   ) throws {
     let rows = try Row.fetchCursor(
       database,
       sql: """
-        SELECT name, format, version, bytes, sha256, encoding, data
+        SELECT name, bytes, sha256, encoding, data
           FROM device_state WHERE snapshot_id = ? ORDER BY position
         """,
       arguments: [snapshot.id]
     )
     while let row = try rows.next() {
-      let sha256: Data = try row.value("sha256")
       do throws(VMCheckpointError) {
         _ = try DeviceStateCodec.decode(
           try row.value("data"),
           encoding: try row.value("encoding"),
           byteCount: try row.value("bytes"),
-          sha256: sha256,
+          sha256: try row.value("sha256"),
           name: try row.value("name")
         )
       } catch {
         note(error.message, &findings)
       }
-      digester.add(
-        deviceStateNamed: try row.value("name"),
-        format: try row.value("format"),
-        version: UInt32(clamping: try row.value("version") as Int64),
-        byteCount: UInt64(clamping: try row.value("bytes") as Int64),
-        sha256: Array(sha256)
-      )
     }
+  }
+
+  private func noteChecksum(_ problem: String, _ findings: inout Findings) {
+    guard findings.checksumProblems.count < Self.maximumProblemCount else { return }
+    findings.checksumProblems.append(problem)
   }
 
   private func note(_ problem: String, _ findings: inout Findings) {

@@ -141,7 +141,7 @@ private struct Verification {
   }
 
   mutating func add(_ snapshot: SnapshotRow, _ findings: SnapshotVerifier.Findings) {
-    for problem in findings.problems {
+    for problem in findings.problems + findings.checksumProblems {
       add(
         subject: snapshot.title,
         problem,
@@ -153,7 +153,9 @@ private struct Verification {
         VerifyReport.Victim(snapshot: snapshot.name, pages: pages.finish().ranges)
       )
     }
-    if !findings.problems.isEmpty || !findings.damagedPages.isEmpty {
+    if !findings.problems.isEmpty || !findings.checksumProblems.isEmpty
+      || !findings.damagedPages.isEmpty
+    {
       damagedSnapshots.append(snapshot.name)
     }
   }

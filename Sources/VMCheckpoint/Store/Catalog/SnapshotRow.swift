@@ -2,7 +2,7 @@ import Foundation
 import GRDB
 
 /// A complete snapshot's own row, as far as operations on it need.
-struct SnapshotRow: FetchableRecord {
+struct SnapshotRow: FetchableRecord, Sendable {
   var id: Int64
   var uuid: String
   var name: String
@@ -10,14 +10,18 @@ struct SnapshotRow: FetchableRecord {
   var parentID: Int64?
   var ramByteCount: UInt64
   var storedPageCount: UInt64
+  /// The sum of the extents' checksums.
+  var ramChecksum: UInt64?
   var guestOSID: String?
+  var cpuVendor: String?
+  var tscFrequencyHz: Int64?
   var ramDigest: Data
   var digest: Data
 
   /// The columns that ``init(row:)`` reads, of a snapshot table called `s`.
   static let columns = """
-    s.id, s.uuid, s.name, s.vm, s.parent_id, s.ram_bytes, s.stored_pages, s.guest_os_id,
-    s.ram_digest, s.digest
+    s.id, s.uuid, s.name, s.vm, s.parent_id, s.ram_bytes, s.stored_pages, s.ram_checksum,
+    s.guest_os_id, s.cpu_vendor, s.tsc_frequency_hz, s.ram_digest, s.digest
     """
 
   init(row: Row) throws {
@@ -28,17 +32,24 @@ struct SnapshotRow: FetchableRecord {
     parentID = try row.value("parent_id")
     ramByteCount = UInt64(clamping: try row.value("ram_bytes") as Int64)
     storedPageCount = UInt64(clamping: try row.value("stored_pages") as Int64)
+    ramChecksum = (try row.value("ram_checksum") as Int64?).map { UInt64(bitPattern: $0) }
     guestOSID = try row.value("guest_os_id")
+    cpuVendor = try row.value("cpu_vendor")
+    tscFrequencyHz = try row.value("tsc_frequency_hz")
     ramDigest = try row.value("ram_digest") as Data? ?? Data()
     digest = try row.value("digest") as Data? ?? Data()
   }
+
+  /// What is wrong with a snapshot whose rows do not have its digest.
+  static let wrongDigest =
+    "its regions, overlays, device state or description of the machine do not have its digest"
 
   /// For messages.
   var title: String { "snapshot \(quotedName(name))" }
 
   /// The snapshot's memory regions.
   ///
-  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they make no sense.
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they make no sense, or are not all.
   func layout(_ database: Database) throws -> RAMLayout {
     let regions = try Row.fetchAll(
       database,
@@ -56,7 +67,14 @@ struct SnapshotRow: FetchableRecord {
       )
     }
     do throws(VMCheckpointError) {
-      return try RAMLayout(regions: regions)
+      let layout = try RAMLayout(regions: regions)
+      guard layout.byteCount == ramByteCount else {
+        throw VMCheckpointError(
+          .corrupt,
+          "its regions hold \(layout.byteCount) bytes, and its row says \(ramByteCount)"
+        )
+      }
+      return layout
     } catch {
       throw VMCheckpointError(.corrupt, "\(title) is damaged: \(error.message)")
     }

@@ -28,8 +28,6 @@ final class ChunkBuffer: @unchecked Sendable {
   var statedByteCount: Int64 = 0
   /// Whether `fingerprints` are those of the chunk's row.
   var hasFingerprints = false
-  /// Whether pages are shuffled in the stored form that was made, or that pages were made of.
-  private(set) var hasShuffledPages = false
   /// Whether `optimize` makes it, and need not make it again.
   var isOptimized = false
 
@@ -81,7 +79,6 @@ final class ChunkBuffer: @unchecked Sendable {
     pageCount = 0
     storedByteCount = 0
     hasFingerprints = false
-    hasShuffledPages = false
   }
 
   /// Makes this a chunk without pages, which decompresses to nothing.
@@ -123,7 +120,6 @@ final class ChunkBuffer: @unchecked Sendable {
     if storedByteCount >= raw.count {
       encoding = .raw
       storedByteCount = raw.count
-      hasShuffledPages = false
       stored.copyMemory(from: raw)
     }
   }
@@ -133,9 +129,8 @@ final class ChunkBuffer: @unchecked Sendable {
     with compressor: ChunkCompressor
   ) -> Int {
     let (content, shuffled) = compressor.arrange(raw)
-    hasShuffledPages = shuffled.bits != 0
     let byteCount = ChunkFrame.compress(content, into: stored, with: compressor)
-    guard hasShuffledPages else { return byteCount }
+    guard shuffled.bits != 0 else { return byteCount }
     shuffled.writeMark(behindFrameAt: stored.baseAddress! + byteCount)
     return byteCount + ShuffledSlots.markByteCount
   }
@@ -144,25 +139,10 @@ final class ChunkBuffer: @unchecked Sendable {
   func fingerprintProblem(_ fingerprinter: PageFingerprinter) -> String? {
     guard pageCount > 0 else { return nil }
     guard hasFingerprints else { return "its row has a wrong number of fingerprints" }
-    return slotWithoutFingerprint(UnsafeRawBufferPointer(validPages), fingerprinter).map {
-      "its row has a wrong fingerprint for slot \($0)"
-    }
-  }
-
-  /// The first slot whose page in `pages` does not have its fingerprint.
-  private func slotWithoutFingerprint(
-    _ pages: UnsafeRawBufferPointer,
-    _ fingerprinter: PageFingerprinter
-  ) -> Int? {
-    for slot in 0..<pageCount {
-      let stored = fingerprints.loadUnaligned(
-        fromByteOffset: slot * PageFingerprinter.byteCount,
-        as: UInt64.self
-      )
-      let page = pages.baseAddress! + slot * Page.byteCount
-      if UInt64(littleEndian: stored) != fingerprinter.fingerprint(of: page) { return slot }
-    }
-    return nil
+    return fingerprinter.firstMismatch(
+      UnsafeRawBufferPointer(validPages),
+      UnsafeRawBufferPointer(fingerprints)
+    ).map { "its row has a wrong fingerprint for slot \($0)" }
   }
 
   /// Makes the pages from the stored form.
@@ -184,16 +164,11 @@ final class ChunkBuffer: @unchecked Sendable {
     precondition(destination.count == pageCount * Page.byteCount)
     let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
     var fingerprinter: PageFingerprinter?
-    var needsDigests = true
-    if case .quick(let given) = check {
-      fingerprinter = hasFingerprints ? given : nil
-      needsDigests = fingerprinter != nil || encoding == .raw
-    }
+    if case .quick(let seed) = check, hasFingerprints { fingerprinter = seed.fingerprinter }
     switch encoding {
     case .lz4:
       do throws(ChunkDamage) {
         let data = try CompressedChunk(source, pageCount: pageCount)
-        hasShuffledPages = data.hasShuffledPages
         if let fingerprinter, data.decodeUnchecked(into: destination),
           agrees(destination, fingerprinter)
         {
@@ -208,7 +183,6 @@ final class ChunkBuffer: @unchecked Sendable {
       destination.copyMemory(from: source)
       if let fingerprinter, agrees(destination, fingerprinter) { return nil }
     }
-    guard needsDigests else { return nil }
     return slotWithoutDigest(UnsafeRawBufferPointer(destination)).map {
       "the page in slot \($0) does not have its SHA-256"
     }
@@ -218,7 +192,10 @@ final class ChunkBuffer: @unchecked Sendable {
     _ pages: UnsafeMutableRawBufferPointer,
     _ fingerprinter: PageFingerprinter
   ) -> Bool {
-    slotWithoutFingerprint(UnsafeRawBufferPointer(pages), fingerprinter) == nil
+    fingerprinter.firstMismatch(
+      UnsafeRawBufferPointer(pages),
+      UnsafeRawBufferPointer(fingerprints)
+    ) == nil
   }
 
   /// The first slot whose page in `pages` does not have its digest.

@@ -1,16 +1,11 @@
 import GRDB
 
 /// Adds chunks; the caller's transaction holds a chunk's row and its data together.
-///
-/// Whoever rolls a transaction back makes a new writer: this one takes what it wrote for written.
-final class ChunkWriter {
-  private let database: Database
+struct ChunkWriter {
   private let insertChunk: HotStatement
   private let insertData: HotStatement
-  private var isShuffledPagesVersion = false
 
   init(_ database: Database) throws {
-    self.database = database
     insertChunk = try HotStatement(
       database,
       """
@@ -25,25 +20,30 @@ final class ChunkWriter {
     )
   }
 
-  /// The id for the next chunk. Stays right for as long as the caller holds the writer's lock.
+  /// The number for the next chunk: one more than the highest that the store ever gave, whose row may
+  /// be gone. Stays right for as long as the caller holds the writer's lock.
   ///
-  /// - Throws: ``VMCheckpointError`` when no save's chunks could stay below the provisional numbers.
+  /// - Throws: ``VMCheckpointError`` when no save's chunks could stay below the provisional numbers, or
+  ///   `DatabaseError`.
   static func nextChunkID(_ database: Database) throws -> Int64 {
-    let last = try Int64.fetchOne(database, sql: "SELECT max(id) FROM chunk") ?? 0
+    // SQLite keeps the highest number in sqlite_sequence. A rescued store may have lost that row, and
+    // an edited one may have any value in it.
+    let last = try Int64.fetchOne(
+      database,
+      sql: """
+        SELECT max(id) FROM (
+          SELECT max(id) AS id FROM chunk UNION ALL
+          SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'chunk')
+        """
+    ) ?? 0
     guard last >= 0, last < ChunkNumbers.firstProvisional / 2 else {
       throw VMCheckpointError(.corrupt, "chunk \(last) has an impossible number")
     }
     return last + 1
   }
 
-  /// Inserts a compressed chunk. The first with shuffled pages makes a store of version 1 one of
-  /// version 2.
+  /// Inserts a compressed chunk.
   func insert(_ chunk: ChunkBuffer) throws {
-    if chunk.hasShuffledPages, !isShuffledPagesVersion {
-      // Who could not read the chunk must not take the store for one that they can read.
-      try StoreFormat.raiseVersion(of: database, to: StoreVersion.shuffledPages)
-      isShuffledPagesVersion = true
-    }
     insertChunk.bind(chunk.chunkID, at: 1)
     insertChunk.bind(Int64(chunk.pageCount), at: 2)
     insertChunk.bind(Int64(chunk.storedByteCount), at: 3)

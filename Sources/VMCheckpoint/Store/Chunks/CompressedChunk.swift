@@ -19,8 +19,6 @@ struct CompressedChunk {
     self.pageCount = pageCount
   }
 
-  var hasShuffledPages: Bool { shuffled.bits != 0 }
-
   /// Fills `pages` with all of the chunk's pages, the frame's checksum found right.
   ///
   /// - Precondition: `pages` has room for exactly as many as the chunk has.

@@ -6,6 +6,8 @@ struct Extent: Hashable, Sendable {
   var chunkID: Int64
   var firstSlot: UInt8
   var pageCount: UInt8
+  /// As ``ExtentChecksum`` makes it.
+  var checksum: UInt64
 
   var endPFN: UInt64 { firstPFN + UInt64(pageCount) }
   var endSlot: Int { Int(firstSlot) + Int(pageCount) }
@@ -25,7 +27,13 @@ struct Extent: Hashable, Sendable {
 
 extension Extent {
   /// An extent from a row's columns; `nil` when they are impossible.
-  init?(firstPFN: Int64, pageCount: Int64, chunkID: Int64, firstSlot: Int64) {
+  init?(
+    firstPFN: Int64,
+    pageCount: Int64,
+    chunkID: Int64,
+    firstSlot: Int64,
+    checksum: Int64
+  ) {
     let capacity = Int64(StoreFormat.chunkPageCapacity)
     guard firstPFN >= 0, UInt64(firstPFN) <= PFN.max.rawValue - UInt64(capacity),
       PageLocation.validChunkIDs.contains(chunkID), (1...capacity).contains(pageCount),
@@ -35,17 +43,19 @@ extension Extent {
       firstPFN: UInt64(firstPFN),
       chunkID: chunkID,
       firstSlot: UInt8(firstSlot),
-      pageCount: UInt8(pageCount)
+      pageCount: UInt8(pageCount),
+      checksum: UInt64(bitPattern: checksum)
     )
   }
 
-  /// An extent from four columns of a row: first PFN, page count, chunk and first slot.
+  /// An extent from five columns of a row: first PFN, page count, chunk, first slot and checksum.
   init?(_ statement: HotStatement, from column: Int32 = 0) {
     self.init(
       firstPFN: statement.int64(column),
       pageCount: statement.int64(column + 1),
       chunkID: statement.int64(column + 2),
-      firstSlot: statement.int64(column + 3)
+      firstSlot: statement.int64(column + 3),
+      checksum: statement.int64(column + 4)
     )
   }
 
@@ -65,7 +75,7 @@ struct ExtentReader {
   private let lastPFN: UInt64
   private var nextFreePFN: UInt64 = 0
 
-  private static let columns = "first_pfn, page_count, chunk_id, first_slot"
+  private static let columns = "first_pfn, page_count, chunk_id, first_slot, checksum"
 
   /// Prepares the reading of the extents that begin in `firstPFN...lastPFN`.
   init(

@@ -1,5 +1,4 @@
 import CXXHash
-import GRDB
 
 /// Tells cheaply whether a page is still what its snapshot's parent has at the same PFN: a seeded
 /// 64-bit XXH3, 15 times as fast as SHA-256. ``PageCheck`` checks with it as well what was read.
@@ -21,20 +20,25 @@ struct PageFingerprinter: Sendable {
     self.seed = seed
   }
 
-  /// With the store's seed.
-  ///
-  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the store has none, or
-  ///   `DatabaseError`.
-  init(_ database: Database) throws {
-    let sql = "SELECT fingerprint_seed FROM store WHERE id = 1"
-    guard let seed = try Int64.fetchOne(database, sql: sql) else {
-      throw VMCheckpointError(.corrupt, "the store is damaged: its row in store is missing")
-    }
-    self.init(seed: UInt64(bitPattern: seed))
-  }
-
   /// The fingerprint of the 4096 bytes at `page`, which needs no alignment.
   func fingerprint(of page: UnsafeRawPointer) -> UInt64 {
     XXH3_64bits_withSeed(page, Page.byteCount, seed)
+  }
+
+  /// The first of the pages in `pages` that does not have its fingerprint in `fingerprints`, which has
+  /// at least as many.
+  func firstMismatch(
+    _ pages: UnsafeRawBufferPointer,
+    _ fingerprints: UnsafeRawBufferPointer
+  ) -> Int? {
+    for slot in 0..<(pages.count / Page.byteCount) {
+      let stored = fingerprints.loadUnaligned(
+        fromByteOffset: slot * Self.byteCount,
+        as: UInt64.self
+      )
+      let page = pages.baseAddress! + slot * Page.byteCount
+      if UInt64(littleEndian: stored) != fingerprint(of: page) { return slot }
+    }
+    return nil
   }
 }

@@ -3,7 +3,15 @@ import GRDB
 /// Reads single stored pages; keeps the chunk that it read last.
 struct StoredPageReader {
   private let database: Database
-  private var state: (reader: ChunkReader, decoder: LZ4FrameDecoder, buffer: ChunkBuffer)?
+  private var state: State?
+
+  private struct State {
+    let reader: ChunkReader
+    let decoder: LZ4FrameDecoder
+    let buffer: ChunkBuffer
+    /// How extents are checked. A store without its seed is told by whoever reads all of them.
+    let extentCheck: PageCheck
+  }
 
   init(_ database: Database) {
     self.database = database
@@ -34,7 +42,8 @@ struct StoredPageReader {
     return contents
   }
 
-  /// The page of a snapshot at `pfn` as bare RAM; zero where nothing is stored.
+  /// The page of a snapshot at `pfn` as bare RAM, its extent's checksum compared as well; zero where
+  /// nothing is stored.
   mutating func page(of snapshotID: Int64, at pfn: PFN) throws -> PageContents {
     let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
     var extents = try ExtentReader(
@@ -45,17 +54,35 @@ struct StoredPageReader {
     )
     while let extent = try extents.next() {
       if extent.endPFN > pfn.rawValue {
-        return try page(at: extent.location(at: Int(pfn.rawValue - extent.firstPFN)))
+        let page = try page(at: extent.location(at: Int(pfn.rawValue - extent.firstPFN)))
+        try check(extent, of: snapshotID)
+        return page
       }
     }
     return .zero
   }
 
-  private mutating func loadedState() throws -> (
-    reader: ChunkReader, decoder: LZ4FrameDecoder, buffer: ChunkBuffer
-  ) {
+  /// Checks an extent of whose chunk a page was just read.
+  private mutating func check(_ extent: Extent, of snapshotID: Int64) throws {
+    let state = try loadedState()
+    let problem = state.extentCheck.problem(of: extent, snapshotID: snapshotID, in: state.buffer)
+    guard let problem else { return }
+    throw VMCheckpointError(
+      .corrupt,
+      "chunk \(extent.chunkID), at PFN \(hexString(extent.firstPFN)): \(problem)",
+      hint: "see what is hurt with: vmckpt verify"
+    )
+  }
+
+  private mutating func loadedState() throws -> State {
     if let state { return state }
-    let made = (try ChunkReader(database), try LZ4FrameDecoder(), ChunkBuffer())
+    let seed = try? StoreSeed(database)
+    let made = State(
+      reader: try ChunkReader(database),
+      decoder: try LZ4FrameDecoder(),
+      buffer: ChunkBuffer(),
+      extentCheck: seed.map { .quick($0) } ?? .digests
+    )
     state = made
     return made
   }

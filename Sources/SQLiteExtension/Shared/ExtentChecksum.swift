@@ -1,0 +1,1 @@
+../../VMCheckpoint/Store/Chunks/ExtentChecksum.swift

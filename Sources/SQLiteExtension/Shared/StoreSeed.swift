@@ -1,0 +1,1 @@
+../../VMCheckpoint/Store/StoreSeed.swift

@@ -1,0 +1,64 @@
+import Foundation
+import GRDB
+
+extension SnapshotDigester {
+  /// The digest of a snapshot as the store has it: of all that a restore uses.
+  ///
+  /// - Parameters:
+  ///   - ramDigest: The snapshot's own, or one that was computed anew.
+  ///   - overlays: As they are stored, not retargeted.
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` for impossible rows, or `DatabaseError`.
+  static func digest(
+    of snapshot: SnapshotRow,
+    layout: RAMLayout,
+    ramDigest: [UInt8],
+    overlays: StoredOverlays,
+    _ database: Database
+  ) throws -> Data {
+    var digester = SnapshotDigester()
+    for region in layout.regions { digester.add(region) }
+    digester.add(ramDigest: ramDigest)
+    digester.add(
+      guestOSID: snapshot.guestOSID,
+      cpuVendor: snapshot.cpuVendor,
+      tscFrequencyHz: snapshot.tscFrequencyHz
+    )
+    for entry in overlays.entries { digester.add(entry) }
+    try digester.addDeviceStates(of: snapshot, database)
+    return Data(digester.finalize())
+  }
+
+  private mutating func add(_ entry: StoredOverlays.Entry) {
+    let overlay = entry.overlay
+    let contents = overlay.kind.storesContents ? overlay.contents() : nil
+    add(
+      pfn: overlay.pfn.rawValue,
+      kind: overlay.kind.rawValue,
+      vp: overlay.vp,
+      baked: entry.isBaked,
+      parametersJSON: overlay.parametersJSON,
+      contents: contents.map { $0.withUnsafeBytes { PageDigest(of: $0) } }
+    )
+  }
+
+  /// By the SHA-256s in their rows; that the data has these, whoever reads it checks.
+  private mutating func addDeviceStates(of snapshot: SnapshotRow, _ database: Database) throws {
+    let rows = try Row.fetchCursor(
+      database,
+      sql: """
+        SELECT name, format, version, bytes, sha256
+          FROM device_state WHERE snapshot_id = ? ORDER BY position
+        """,
+      arguments: [snapshot.id]
+    )
+    while let row = try rows.next() {
+      add(
+        deviceStateNamed: try row.value("name"),
+        format: try row.value("format"),
+        version: UInt32(clamping: try row.value("version") as Int64),
+        byteCount: UInt64(clamping: try row.value("bytes") as Int64),
+        sha256: Array(try row.value("sha256") as Data)
+      )
+    }
+  }
+}

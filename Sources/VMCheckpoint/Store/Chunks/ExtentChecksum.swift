@@ -1,0 +1,67 @@
+import CXXHash
+
+/// Ties stored pages to the place that they were written for: what `ram_extent.checksum` holds, and,
+/// summed over a snapshot's extents, `snapshot.ram_checksum`.
+///
+/// Each page has a term: a 64-bit XXH3, keyed by the store's seed, of these 48 bytes.
+///
+///     OFFSET  SIZE  DESCRIPTION
+///          0     8  the snapshot's id, little-endian
+///          8     8  the page's PFN, little-endian
+///         16    32  the SHA-256 of the page
+///
+/// A checksum is the sum of its pages' terms modulo 2^64. So an extent's changes when it names
+/// another chunk, slot, PFN or snapshot; a lost extent is missing in the snapshot's sum; and the sum
+/// stays as it is when extents are split or joined, or their pages move to other chunks.
+///
+/// It finds damage, and numbers that mean another chunk by now. It is no defence against somebody who
+/// can write the store, where the seed is. A guest does not know the seed, and so cannot look for
+/// pages whose terms agree.
+struct ExtentChecksum: Sendable {
+  private let seed: UInt64
+
+  init(seed: UInt64) {
+    self.seed = seed
+  }
+
+  /// The term of one page, whose SHA-256 is at `digest`, which needs no alignment.
+  @inline(__always)
+  func term(snapshotID: Int64, pfn: UInt64, digest: UnsafeRawPointer) -> UInt64 {
+    func word(_ index: Int) -> UInt64 {
+      digest.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self)
+    }
+    var input = (
+      snapshotID.littleEndian, pfn.littleEndian, word(0), word(1), word(2), word(3)
+    )
+    return withUnsafeBytes(of: &input) {
+      XXH3_64bits_withSeed($0.baseAddress, $0.count, seed)
+    }
+  }
+
+  /// The term of one page.
+  func term(snapshotID: Int64, pfn: UInt64, digest: PageDigest) -> UInt64 {
+    withUnsafeTemporaryAllocation(byteCount: PageDigest.byteCount, alignment: 8) { bytes in
+      digest.store(to: bytes.baseAddress!)
+      return term(snapshotID: snapshotID, pfn: pfn, digest: bytes.baseAddress!)
+    }
+  }
+
+  /// The checksum of `pageCount` pages from `firstPFN` on, whose SHA-256s follow each other at
+  /// `digests`.
+  func checksum(
+    snapshotID: Int64,
+    firstPFN: UInt64,
+    pageCount: Int,
+    digests: UnsafeRawPointer
+  ) -> UInt64 {
+    var sum: UInt64 = 0
+    for index in 0..<pageCount {
+      sum &+= term(
+        snapshotID: snapshotID,
+        pfn: firstPFN + UInt64(index),
+        digest: digests + index * PageDigest.byteCount
+      )
+    }
+    return sum
+  }
+}
