@@ -32,8 +32,9 @@ struct PageDiff {
   /// Calls `visit` for each page that is not zero in both, in ascending order, with `added`,
   /// `zeroed`, `changed` or `unchanged`.
   ///
-  /// - Complexity: O(*n*) in the pages of both, and where both have one and not in the same place,
-  ///   a row of digests for each.
+  /// - Throws: ``VMCheckpointError``: `corrupt` for extents that are not those that were written, or are
+  ///   lost; `cancelled`.
+  /// - Complexity: O(*n*) in the pages of both, and a row of digests for each extent.
   static func walk(
     _ database: Database,
     _ a: SnapshotRow,
@@ -67,8 +68,7 @@ struct PageDiff {
     }
   }
 
-  /// The stored pages of a snapshot, one by one. At the end it checks that no extent was lost; an extent's
-  /// own checksum, when its digests are asked for.
+  /// The stored pages of a snapshot, one by one, each extent's checksum compared, and at the end their sum.
   private struct PageCursor {
     private let database: Database
     private let snapshot: SnapshotRow
@@ -78,7 +78,6 @@ struct PageDiff {
     private var tally = ExtentTally()
     private var extent: Extent?
     private var index = 0
-    private var isChecked = false
 
     init(_ database: Database, _ snapshot: SnapshotRow) throws {
       self.database = database
@@ -95,8 +94,7 @@ struct PageDiff {
     var location: PageLocation? { extent?.location(at: index) }
 
     mutating func digest() throws -> PageDigest? {
-      guard let extent, let location else { return nil }
-      if !isChecked { try check(extent) }
+      guard let location else { return nil }
       return try digestReader.digest(at: location)
     }
 
@@ -108,10 +106,10 @@ struct PageDiff {
 
     private mutating func nextExtent() throws {
       index = 0
-      isChecked = false
       extent = try extents.next()
       if let extent {
         tally.add(extent)
+        try check(extent)
       } else {
         try tally.requireComplete(snapshot, database)
       }
@@ -134,7 +132,6 @@ struct PageDiff {
           hint: "see what is hurt with: vmckpt verify"
         )
       }
-      isChecked = true
     }
   }
 }

@@ -101,14 +101,16 @@ extension Store {
 
   /// A snapshot's device states with their data, in the VMM's order.
   static func deviceStates(of snapshot: SnapshotRow, _ database: Database) throws -> [DeviceState] {
-    try Row.fetchAll(
-      database,
-      sql: """
-        SELECT name, format, version, bytes, sha256, encoding, data
-          FROM device_state WHERE snapshot_id = ? ORDER BY position
-        """,
-      arguments: [snapshot.id]
-    ).map { row in
+    try ValueLimit.allowingLargeValues(database) {
+      try Row.fetchAll(
+        database,
+        sql: """
+          SELECT name, format, version, bytes, sha256, encoding, data
+            FROM device_state WHERE snapshot_id = ? ORDER BY position
+          """,
+        arguments: [snapshot.id]
+      )
+    }.map { row in
       DeviceState(
         name: try row.value("name"),
         format: try row.value("format"),

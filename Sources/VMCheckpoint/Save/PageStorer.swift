@@ -80,8 +80,8 @@ struct PageStorer {
 
   /// Merges runs of like size, in transactions of its own: a save of very many new pages makes one
   /// run after another, and each costs every lookup.
-  mutating func mergeIndex(_ database: Database) throws {
-    try IndexMerge.mergeRunsOfLikeSize(database)
+  mutating func mergeIndex(_ database: Database, _ cancellation: CancellationFlag) throws {
+    try IndexMerge.mergeRunsOfLikeSize(database, cancellation)
     index = try PageIndex(database)
   }
 }

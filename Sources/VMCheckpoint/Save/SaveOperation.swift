@@ -282,7 +282,7 @@ struct SaveOperation {
     numbers.forget()
     try batch.startCommit()
     try batch.awaitCommit()
-    try storer.mergeIndex(database)
+    try storer.mergeIndex(database, control.cancellation)
   }
 
   // MARK: Writing

@@ -95,17 +95,19 @@ struct SnapshotRows {
   func insert(_ states: [DeviceState], digester: inout SnapshotDigester) throws {
     for (position, state) in states.enumerated() {
       let encoded = try DeviceStateCodec.encode(state.data)
-      try database.execute(
-        sql: """
-          INSERT INTO device_state
-            (snapshot_id, position, name, format, version, bytes, sha256, encoding, data)
-          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-          """,
-        arguments: [
-          snapshotID, position, state.name, state.format, Int64(state.version), state.data.count,
-          encoded.sha256, encoded.encoding, encoded.data,
-        ]
-      )
+      try ValueLimit.allowingLargeValues(database) {
+        try database.execute(
+          sql: """
+            INSERT INTO device_state
+              (snapshot_id, position, name, format, version, bytes, sha256, encoding, data)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+            """,
+          arguments: [
+            snapshotID, position, state.name, state.format, Int64(state.version), state.data.count,
+            encoded.sha256, encoded.encoding, encoded.data,
+          ]
+        )
+      }
       digester.add(
         deviceStateNamed: state.name,
         format: state.format,

@@ -39,7 +39,7 @@ extension Store {
   /// Does and checks what of a save needs no source. The caller has the writer's lock.
   func prepare(for request: SaveRequest, control: OperationControl) throws(VMCheckpointError) {
     try withConnection(control: control) { database in
-      try UnfinishedSnapshots.remove(database)
+      try UnfinishedSnapshots.remove(database, control.cancellation)
       if let name = request.name { try requireUnused(name, database) }
       if case .snapshot(let reference) = request.parent {
         _ = try SnapshotCatalog.resolve(reference, in: database)
@@ -75,7 +75,7 @@ extension Store {
       writerLock?.release()
     }
     return try withConnection(control: control) { database in
-      try UnfinishedSnapshots.remove(database)
+      try UnfinishedSnapshots.remove(database, control.cancellation)
       let begun = try begin(prepared, database)
       let clock = StageClock<SaveStage>()
       var operation: SaveOperation?
@@ -97,7 +97,7 @@ extension Store {
           try database.commit()
         }
       } catch {
-        busy.observe(nil)
+        ignoreCancellation(database)
         if database.isInsideTransaction { try? database.rollback() }
         guard totals != nil, isComplete(begun, database) else {
           removeRemains(operation?.newChunkIDs ?? [], database) {
@@ -180,7 +180,7 @@ extension Store {
   /// The snapshot is complete by now. A merge that fails loses nothing: a later save does it.
   private func mergeIndex(_ database: Database, _ control: OperationControl) {
     do {
-      try IndexMerge.mergeRunsOfLikeSize(database)
+      try IndexMerge.mergeRunsOfLikeSize(database, control.cancellation)
     } catch {
       control.onWarning?(
         "the snapshot is saved, but the page index could not be tidied up: \(error)"
@@ -263,7 +263,7 @@ extension Store {
     // With another writer about, any row that is not complete may be its.
     guard (try? requireLocks()) != nil else { return }
     // Chunks go only when no row names them any more.
-    guard (try? UnfinishedSnapshots.remove(database)) != nil else { return }
+    guard (try? UnfinishedSnapshots.remove(database, CancellationFlag())) != nil else { return }
     try? ChunkRemover.remove(
       chunkIDs,
       database,

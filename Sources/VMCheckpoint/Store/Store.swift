@@ -71,8 +71,8 @@ public final class Store: Sendable {
     return try translatingDatabaseErrors(storePath: path) { try queue.write(body) }
   }
 
-  /// Gives `body` the connection for work that begins and ends transactions itself. Waits for
-  /// other processes' transactions end early when `control` is cancelled.
+  /// Gives `body` the connection for work that begins and ends transactions itself. Statements, and
+  /// waits for other processes' transactions, end early when `control` is cancelled.
   func withConnection<Result>(
     control: OperationControl,
     _ body: (Database) throws -> Result
@@ -81,13 +81,24 @@ public final class Store: Sendable {
     defer { busy.observe(nil) }
     do {
       return try translatingDatabaseErrors(storePath: path) {
-        try queue.writeWithoutTransaction(body)
+        try queue.writeWithoutTransaction { database in
+          StatementInterruption.begin(database, control.cancellation)
+          defer { StatementInterruption.end(database) }
+          return try withExtendedLifetime(control.cancellation) { try body(database) }
+        }
       }
     } catch {
       // A wait that the user interrupted ends as SQLITE_BUSY.
       guard control.cancellation.isCancelled, error.code != .cancelled else { throw error }
       throw VMCheckpointError(.cancelled, "interrupted")
     }
+  }
+
+  /// Lets statements run to their ends from here on, whatever was cancelled: for the clean-up after an
+  /// error, within ``withConnection(control:_:)``.
+  func ignoreCancellation(_ database: Database) {
+    busy.observe(nil)
+    StatementInterruption.end(database)
   }
 
   /// As ``withConnection(control:_:)``, for reading chunks over several transactions: none of them

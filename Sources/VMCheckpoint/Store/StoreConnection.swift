@@ -139,6 +139,7 @@ enum StoreConnection {
       // queue. There are no observers here, and a save commits on a thread of its own.
       sqlite3_commit_hook(database.sqliteConnection, nil, nil)
       sqlite3_rollback_hook(database.sqliteConnection, nil, nil)
+      ValueLimit.set(database)
       try database.execute(
         sql: """
           PRAGMA cell_size_check = ON;

@@ -59,6 +59,12 @@ extension VMCheckpointError {
         "store \(store) does not hold together: \(detail)",
         hint: "see what is hurt with: vmckpt verify"
       )
+    case .SQLITE_TOOBIG:
+      self.init(
+        .corrupt,
+        "store \(store) is damaged: it has a value that is longer than any of the format",
+        hint: "see what is hurt with: vmckpt verify"
+      )
     case .SQLITE_NOMEM:
       self.init(.inputOutput, "out of memory while using store \(store)")
     case .SQLITE_INTERRUPT:

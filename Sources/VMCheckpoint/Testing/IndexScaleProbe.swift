@@ -35,7 +35,9 @@ package final class IndexScaleProbe {
 
   /// Merges runs of like size.
   package func merge() throws {
-    try queue.writeWithoutTransaction { try IndexMerge.mergeRunsOfLikeSize($0) }
+    try queue.writeWithoutTransaction {
+      try IndexMerge.mergeRunsOfLikeSize($0, CancellationFlag())
+    }
   }
 
   /// Looks up `count` pages, spread over all that are there, or as many that are not.

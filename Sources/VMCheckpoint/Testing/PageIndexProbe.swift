@@ -100,17 +100,17 @@ package final class PageIndexProbe {
   package static var fanIn: Int { IndexMerge.fanIn }
 
   package func mergeRunsOfLikeSize() throws {
-    try queue.writeWithoutTransaction { try IndexMerge.mergeRunsOfLikeSize($0) }
+    try queue.writeWithoutTransaction { try IndexMerge.mergeRunsOfLikeSize($0, CancellationFlag()) }
   }
 
   package func compact(droppingChunks dead: Set<Int64>) throws {
     try queue.writeWithoutTransaction { database in
-      try IndexMerge.compact(database) { !dead.contains($0.chunkID) }
+      try IndexMerge.compact(database, CancellationFlag()) { !dead.contains($0.chunkID) }
     }
   }
 
   package func removeUnfinishedRuns() throws {
-    try queue.writeWithoutTransaction { try PageIndex.removeUnfinishedRuns($0) }
+    try queue.writeWithoutTransaction { try PageIndex.removeUnfinishedRuns($0, CancellationFlag()) }
   }
 
   /// Stores pages by their digests alone, as a save does whose table of new pages holds

@@ -252,7 +252,6 @@ import VMCheckpointTestSupport
       "UPDATE device_state SET format = 'x' WHERE name = 'devices/vcpu-0.json'",
       "lacks its member \"devices/vcpu-0.json\""
     ),
-    ("UPDATE memory_region SET bytes = bytes * 2", "has other RAM than the snapshot"),
   ])
   func aDamagedStoreGivesNoArchive(sql: String, message: String) throws {
     let bench = try Workbench()

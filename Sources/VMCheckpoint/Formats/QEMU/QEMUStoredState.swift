@@ -53,13 +53,18 @@ struct QEMUStoredState {
     _ database: Database
   ) throws -> [UInt8]? {
     guard
-      let row = try Row.fetchOne(
+      let row = try ValueLimit.allowingLargeValues(
         database,
-        sql: """
-          SELECT name, version, bytes, sha256, encoding, data FROM device_state
-           WHERE snapshot_id = ? AND format = ? ORDER BY position LIMIT 1
-          """,
-        arguments: [snapshot.id, format]
+        {
+          try Row.fetchOne(
+            database,
+            sql: """
+              SELECT name, version, bytes, sha256, encoding, data FROM device_state
+               WHERE snapshot_id = ? AND format = ? ORDER BY position LIMIT 1
+              """,
+            arguments: [snapshot.id, format]
+          )
+        }
       )
     else { return nil }
     let name: String = try row.value("name")

@@ -1,5 +1,4 @@
 import GRDB
-import GRDBSQLite
 
 extension Store {
   /// Asks `query`, in one read transaction.
@@ -79,24 +78,13 @@ extension Store {
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {
     try withConnection(control: control) { database in
-      let connection = database.sqliteConnection
-      // Called every some 100,000 instructions of SQLite's machine: a few milliseconds.
-      sqlite3_progress_handler(
-        connection,
-        100_000,
-        { Unmanaged<CancellationFlag>.fromOpaque($0!).takeUnretainedValue().isCancelled ? 1 : 0 },
-        Unmanaged.passUnretained(control.cancellation).toOpaque()
-      )
-      defer { sqlite3_progress_handler(connection, 0, nil, nil) }
-      return try withExtendedLifetime(control.cancellation) {
-        try database.readOnly {
-          var result: Result?
-          try database.inTransaction(.deferred) {
-            result = try body(database)
-            return .commit
-          }
-          return result!
+      try database.readOnly {
+        var result: Result?
+        try database.inTransaction(.deferred) {
+          result = try body(database)
+          return .commit
         }
+        return result!
       }
     }
   }

@@ -44,7 +44,7 @@ struct GarbageCollector {
     result.unfinishedSnapshotCount =
       result.dryRun
       ? UInt64(try UnfinishedSnapshots.ids(database).count)
-      : try UnfinishedSnapshots.remove(database)
+      : try UnfinishedSnapshots.remove(database, control.cancellation)
   }
 
   /// Deletes chunks that nothing names; in a dry run counts them. Unfinished snapshots must have been
@@ -84,7 +84,7 @@ struct GarbageCollector {
     let pageCount = try UInt64.fetchOne(database, sql: "SELECT sum(page_count) FROM chunk") ?? 0
     guard entryCount != pageCount || hasDeletedChunks else { return }
     let chunkIDs = try Int64.fetchAll(database, sql: "SELECT id FROM chunk ORDER BY id")
-    try IndexMerge.compact(database) { location in
+    try IndexMerge.compact(database, control.cancellation) { location in
       let index = chunkIDs.partitioningIndex { $0 >= location.chunkID }
       return index < chunkIDs.count && chunkIDs[index] == location.chunkID
     }

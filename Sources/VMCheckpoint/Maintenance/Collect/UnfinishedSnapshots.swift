@@ -6,11 +6,15 @@ enum UnfinishedSnapshots {
   /// writer's lock: then no save is running, and they are dead.
   ///
   /// - Returns: How many snapshots there were.
+  /// - Throws: ``VMCheckpointError`` when cancelled; what was removed until then is.
   @discardableResult
-  static func remove(_ database: Database) throws -> UInt64 {
-    try PageIndex.removeUnfinishedRuns(database)
+  static func remove(
+    _ database: Database,
+    _ cancellation: CancellationFlag
+  ) throws -> UInt64 {
+    try PageIndex.removeUnfinishedRuns(database, cancellation)
     let ids = try ids(database)
-    try SnapshotRemover.remove(ids, database)
+    try SnapshotRemover.remove(ids, database, cancellation)
     return UInt64(ids.count)
   }
 

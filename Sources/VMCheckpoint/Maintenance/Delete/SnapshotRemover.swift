@@ -5,6 +5,9 @@ enum SnapshotRemover {
   /// Extents deleted in one transaction.
   private static let extentBatchCount = 100_000
 
+  /// Snapshots deleted in one transaction: whoever has planted very many must not get a sync for each.
+  private static let snapshotBatchCount = 256
+
   /// Makes complete snapshots disappear, all in the caller's transaction. Children descend from
   /// their grandparent then.
   static func hide(_ ids: [Int64], _ database: Database) throws {
@@ -24,31 +27,44 @@ enum SnapshotRemover {
   }
 
   /// Deletes all rows of snapshots that nobody sees, in short transactions.
-  static func remove(_ ids: [Int64], _ database: Database) throws {
-    for id in ids {
-      var deleted = 0
-      repeat {
-        try database.inTransaction(.immediate) {
-          try database.execute(
-            sql: """
-              DELETE FROM ram_extent WHERE snapshot_id = ?1 AND first_pfn <= (
-                SELECT max(first_pfn) FROM (
-                  SELECT first_pfn FROM ram_extent WHERE snapshot_id = ?1
-                   ORDER BY first_pfn LIMIT \(extentBatchCount)))
-              """,
-            arguments: [id]
-          )
-          deleted = database.changesCount
-          return .commit
-        }
-      } while deleted > 0
+  ///
+  /// - Throws: ``VMCheckpointError`` when cancelled; what was deleted until then is.
+  static func remove(
+    _ ids: [Int64],
+    _ database: Database,
+    _ cancellation: CancellationFlag
+  ) throws {
+    var rest = ids[...]
+    while !rest.isEmpty {
+      try cancellation.check()
       try database.inTransaction(.immediate) {
-        try database.execute(
-          sql: "DELETE FROM snapshot WHERE id = ? AND state = 'writing'",
-          arguments: [id]
-        )
+        rest = rest.dropFirst(try removeBatch(rest.prefix(snapshotBatchCount), database))
         return .commit
       }
     }
+  }
+
+  /// - Returns: How many of the snapshots are gone; the next may have lost some of its extents.
+  private static func removeBatch(_ ids: ArraySlice<Int64>, _ database: Database) throws -> Int {
+    var extentRoom = extentBatchCount
+    for (index, id) in ids.enumerated() {
+      try database.execute(
+        sql: """
+          DELETE FROM ram_extent WHERE snapshot_id = ?1 AND first_pfn <= (
+            SELECT max(first_pfn) FROM (
+              SELECT first_pfn FROM ram_extent WHERE snapshot_id = ?1
+               ORDER BY first_pfn LIMIT ?2))
+          """,
+        arguments: [id, extentRoom]
+      )
+      extentRoom -= database.changesCount
+      // Perhaps there are more.
+      guard extentRoom > 0 else { return index }
+      try database.execute(
+        sql: "DELETE FROM snapshot WHERE id = ? AND state = 'writing'",
+        arguments: [id]
+      )
+    }
+    return ids.count
   }
 }

@@ -25,7 +25,7 @@ extension Store {
         return .commit
       }
       do {
-        try SnapshotRemover.remove(snapshots.map(\.id), database)
+        try SnapshotRemover.remove(snapshots.map(\.id), database, control.cancellation)
         return DeleteResult(
           deleted: snapshots.map(\.name),
           collected: try freeDeadChunks(database, control)

@@ -208,7 +208,7 @@ private struct OptimizeOperation {
         try writerLock?.requireInPlace()
         try chunkLock?.requireInPlace()
       }
-      try IndexMerge.mergeRunsOfLikeSize(database)
+      try IndexMerge.mergeRunsOfLikeSize(database, control.cancellation)
       return (outcome.movedChunkIDs, Set(outcome.keptChunkIDs))
     }
     result.rewrittenChunkCount += UInt64(moved.count)
@@ -232,7 +232,7 @@ private struct OptimizeOperation {
   ) throws(VMCheckpointError) -> CopiedPages? {
     let (control, unreadable, startStage) = (control, unreadable, stage)
     let (looksForCopies, donePageCount) = (looksForCopies, donePageCount)
-    let (location, path) = (store.location, store.path)
+    let (store, location, path) = (store, store.location, store.path)
     var totalPageCount = totalPageCount
     var stage = startStage
     var copied: (plan: OptimizePlan, copier: PageCopier)?
@@ -275,6 +275,7 @@ private struct OptimizeOperation {
         }
         copied = (next, copier)
       } catch {
+        store.ignoreCancellation(database)
         if database.isInsideTransaction { try? database.rollback() }
         try? ChunkRemover.remove(copier.newChunkIDs, database, control: OperationControl()) {
           try writerLock?.requireInPlace()

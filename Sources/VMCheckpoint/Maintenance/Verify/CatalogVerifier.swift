@@ -14,6 +14,8 @@ enum CatalogVerifier {
     for check in checks {
       do {
         problems += try check(database)
+      } catch let error as DatabaseError where error.resultCode == .SQLITE_TOOBIG {
+        problems.append(("database", "a row has a value that is longer than any of the format"))
       } catch let error as DatabaseError where error.resultCode.isDamage {
         problems.append(("database", error.message ?? "\(error.resultCode)"))
       } catch let error as VMCheckpointError {

@@ -8,10 +8,12 @@ enum DatabaseVerifier {
   static func problems(_ database: Database) throws -> [String] {
     var problems: [String] = []
     do {
-      problems = try String.fetchAll(
-        database,
-        sql: "PRAGMA integrity_check(\(maximumMessageCount))"
-      ).filter { $0 != "ok" }
+      problems = try ValueLimit.allowingLargeValues(database) {
+        try String.fetchAll(
+          database,
+          sql: "PRAGMA integrity_check(\(maximumMessageCount))"
+        )
+      }.filter { $0 != "ok" }
       problems += try StoreSchema.problems(database)
     } catch let error as DatabaseError where error.resultCode.isDamage {
       problems.append(error.message ?? "\(error.resultCode)")

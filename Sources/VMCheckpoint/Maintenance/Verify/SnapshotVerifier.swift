@@ -27,6 +27,8 @@ struct SnapshotVerifier {
       try check(snapshot, &findings, cancellation)
     } catch let error as VMCheckpointError where error.code != .cancelled {
       findings.problems.append(error.message)
+    } catch let error as DatabaseError where error.resultCode == .SQLITE_TOOBIG {
+      findings.problems.append("it has a value that is longer than any of the format")
     } catch let error as DatabaseError where error.resultCode.isDamage {
       findings.problems.append("it cannot be read: \(error.message ?? "\(error.resultCode)")")
     }
@@ -116,25 +118,27 @@ struct SnapshotVerifier {
     _ snapshot: SnapshotRow,
     _ findings: inout Findings
   ) throws {
-    let rows = try Row.fetchCursor(
-      database,
-      sql: """
-        SELECT name, bytes, sha256, encoding, data
-          FROM device_state WHERE snapshot_id = ? ORDER BY position
-        """,
-      arguments: [snapshot.id]
-    )
-    while let row = try rows.next() {
-      do throws(VMCheckpointError) {
-        _ = try DeviceStateCodec.decode(
-          try row.value("data"),
-          encoding: try row.value("encoding"),
-          byteCount: try row.value("bytes"),
-          sha256: try row.value("sha256"),
-          name: try row.value("name")
-        )
-      } catch {
-        note(error.message, &findings)
+    try ValueLimit.allowingLargeValues(database) {
+      let rows = try Row.fetchCursor(
+        database,
+        sql: """
+          SELECT name, bytes, sha256, encoding, data
+            FROM device_state WHERE snapshot_id = ? ORDER BY position
+          """,
+        arguments: [snapshot.id]
+      )
+      while let row = try rows.next() {
+        do throws(VMCheckpointError) {
+          _ = try DeviceStateCodec.decode(
+            try row.value("data"),
+            encoding: try row.value("encoding"),
+            byteCount: try row.value("bytes"),
+            sha256: try row.value("sha256"),
+            name: try row.value("name")
+          )
+        } catch {
+          note(error.message, &findings)
+        }
       }
     }
   }

@@ -52,6 +52,7 @@ extension Store {
       let chunks = try ChunkVerifier(control: control).run(database, chunkIDs: chunkIDs)
       let verifier = SnapshotVerifier(database: database, chunkProblems: chunks.problems)
       for snapshot in snapshots {
+        try control.cancellation.check()
         let findings = try verifier.run(snapshot, cancellation: control.cancellation)
         guard try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil else { continue }
         verification.add(snapshot, findings)
@@ -89,7 +90,8 @@ extension Store {
   ) throws -> [SnapshotRow] {
     do {
       return try SnapshotCatalog.all(in: database)
-    } catch let error as DatabaseError where error.resultCode.isDamage {
+    } catch let error as DatabaseError
+    where error.resultCode.isDamage || error.resultCode == .SQLITE_TOOBIG {
       verification.add(subject: "database", "the table of snapshots cannot be read")
       return []
     }

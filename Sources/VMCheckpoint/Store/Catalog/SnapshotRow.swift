@@ -76,7 +76,11 @@ struct SnapshotRow: FetchableRecord, Sendable {
       }
       return layout
     } catch {
-      throw VMCheckpointError(.corrupt, "\(title) is damaged: \(error.message)")
+      throw VMCheckpointError(
+        .corrupt,
+        "\(title) is damaged: \(error.message)",
+        hint: "see what else is hurt with: vmckpt verify"
+      )
     }
   }
 }

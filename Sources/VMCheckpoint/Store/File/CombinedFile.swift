@@ -6,6 +6,11 @@ struct CombinedFile {
   /// What is held at most. Folios are aligned to their size, and so are the ends of what is written.
   private static let capacity = 64 << 10
 
+  /// `SQLITE_IOERR_CORRUPTFS`: what the base calls EIO on reading.
+  private static let corruptFileSystem: Int32 = SQLITE_IOERR | 33 << 8
+  /// `SQLITE_IOERR_READ`.
+  private static let readFailure: Int32 = SQLITE_IOERR | 1 << 8
+
   /// SQLite's part; must be the first.
   private var file: sqlite3_file
   private var held: UnsafeMutableRawPointer?
@@ -122,7 +127,9 @@ struct CombinedFile {
     methods.xClose = { CombinedFile.close($0!) }
     methods.xWrite = { CombinedFile.write($0!, $1!, Int($2), $3) }
     methods.xRead = { file, bytes, count, offset in
-      CombinedFile.afterFlush(file) { $1.xRead($0, bytes, count, offset) }
+      let code = CombinedFile.afterFlush(file) { $1.xRead($0, bytes, count, offset) }
+      // SQLite would call the database malformed: a device that fails once has damaged nothing.
+      return code == CombinedFile.corruptFileSystem ? CombinedFile.readFailure : code
     }
     methods.xTruncate = { file, size in
       CombinedFile.afterFlush(file) { $1.xTruncate($0, size) }

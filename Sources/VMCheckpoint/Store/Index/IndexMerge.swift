@@ -19,7 +19,12 @@ enum IndexMerge {
 
   /// Merges runs of like size where there are ``fanIn`` of them, and the smaller ones with them. So
   /// there are O(log *n*) runs, and an entry is rewritten O(log *n*) times.
-  static func mergeRunsOfLikeSize(_ database: Database) throws {
+  ///
+  /// - Throws: ``VMCheckpointError`` when cancelled, or `DatabaseError`; lookups are right as before.
+  static func mergeRunsOfLikeSize(
+    _ database: Database,
+    _ cancellation: CancellationFlag
+  ) throws {
     let runs = try IndexRun.fetchActive(database)
     let byLevel = Dictionary(grouping: runs) { level(entryCount: $0.entryCount) }
     var merged: [IndexRun] = []
@@ -34,12 +39,12 @@ enum IndexMerge {
       waiting = []
     }
     guard merged.count > 1 else { return }
-    try replace(merged, in: database) { _ in true }
+    try replace(merged, in: database, cancellation) { _ in true }
     // All that the replaced runs held stands in the new one: their pages in the file need no
     // overwriting, as what is deleted for good does.
     try database.execute(sql: "PRAGMA secure_delete = FAST")
     defer { try? database.execute(sql: "PRAGMA secure_delete = ON") }
-    try PageIndex.removeUnfinishedRuns(database)
+    try PageIndex.removeUnfinishedRuns(database, cancellation)
   }
 
   /// Runs of one level have like sizes: up to one block, up to 4, 16, 64 and so on.
@@ -50,15 +55,20 @@ enum IndexMerge {
   }
 
   /// Rewrites all runs as one, with only the entries that `isLive` wants.
-  static func compact(_ database: Database, isLive: (PageLocation) -> Bool) throws {
-    try replace(IndexRun.fetchActive(database), in: database, keeping: isLive)
-    try PageIndex.removeUnfinishedRuns(database)
+  static func compact(
+    _ database: Database,
+    _ cancellation: CancellationFlag,
+    isLive: (PageLocation) -> Bool
+  ) throws {
+    try replace(IndexRun.fetchActive(database), in: database, cancellation, keeping: isLive)
+    try PageIndex.removeUnfinishedRuns(database, cancellation)
   }
 
   /// Writes one run in place of `runs`, which become unfinished ones: invisible, and to be removed.
   private static func replace(
     _ runs: [IndexRun],
     in database: Database,
+    _ cancellation: CancellationFlag,
     keeping isLive: (PageLocation) -> Bool
   ) throws {
     guard !runs.isEmpty else { return }
@@ -74,6 +84,7 @@ enum IndexMerge {
         if isLive(next.location) { try writer.append(next) }
         if writer.writtenByteCount - transactionStart >= batchByteCount {
           transactionStart = writer.writtenByteCount
+          try cancellation.check()
           try database.commit()
           try database.beginTransaction(.immediate)
         }

@@ -23,15 +23,23 @@ struct IndexRun: Sendable {
 
   /// The runs that lookups use, in the order in which they were made.
   ///
-  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when a run's numbers are impossible.
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when a run's numbers are impossible, or there
+  ///   are too many.
   static func fetchActive(_ database: Database) throws -> [IndexRun] {
-    try Row.fetchAll(
+    try ValueLimit.allowingLargeValues(database) { try fetchRows(database) }
+  }
+
+  private static func fetchRows(_ database: Database) throws -> [IndexRun] {
+    let rows = try Row.fetchAll(
       database,
       sql: """
-        SELECT id, entry_count, filter_lines, fences
-          FROM page_index_run WHERE state = 'active' ORDER BY id
+        SELECT id, entry_count, filter_lines,
+               CASE WHEN length(fences) <= \(blocksPerRun * 8) THEN fences END AS fences
+          FROM page_index_run WHERE state = 'active' ORDER BY id LIMIT \(maximumCount + 1)
         """
-    ).map { row in
+    )
+    guard rows.count <= maximumCount else { throw tooMany() }
+    return try rows.map { row in
       let id: Int64 = try row.value("id")
       let entryCount: Int64 = try row.value("entry_count")
       let filterLineCount: Int64 = try row.value("filter_lines")
@@ -60,10 +68,15 @@ struct IndexRun: Sendable {
   /// readers wait briefly and memory stays bounded. A crash leaves the rest, to be deleted likewise.
   ///
   /// - Precondition: The run is not active.
-  static func deleteInBatches(_ database: Database, id: Int64) throws {
+  static func deleteInBatches(
+    _ database: Database,
+    id: Int64,
+    _ cancellation: CancellationFlag
+  ) throws {
     try requireValid(id)
     let ids = [id * blocksPerRun, (id + 1) * blocksPerRun]
     while true {
+      try cancellation.check()
       var isEmpty = false
       try database.inTransaction(.immediate) {
         let last = try Int64.fetchOne(
@@ -124,6 +137,18 @@ struct IndexRun: Sendable {
         hint: hint
       )
     }
+  }
+
+  /// More runs than a store has: a save adds one and merges four of like size, and a merge that died
+  /// leaves as many as it replaced.
+  static let maximumCount = 1024
+
+  static func tooMany() -> VMCheckpointError {
+    VMCheckpointError(
+      .corrupt,
+      "the page index has more than \(maximumCount) runs",
+      hint: hint
+    )
   }
 
   private static func damaged(_ id: Int64) -> VMCheckpointError {
@@ -220,9 +245,11 @@ struct IndexRunWriter {
     update.bind(Int64(run.entryCount), at: 1)
     update.bind(Int64(run.filterLineCount), at: 3)
     update.bind(run.id, at: 4)
-    try fences.withUnsafeBytes { bytes in
-      update.bind(bytes, at: 2)
-      try update.run()
+    try ValueLimit.allowingLargeValues(database) {
+      try fences.withUnsafeBytes { bytes in
+        update.bind(bytes, at: 2)
+        try update.run()
+      }
     }
     return run
   }

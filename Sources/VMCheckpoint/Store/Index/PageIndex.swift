@@ -91,11 +91,20 @@ struct PageIndex {
 
   /// Removes runs that a merge has replaced, and what a merge that died has left. Only for the
   /// holder of the writer's lock.
-  static func removeUnfinishedRuns(_ database: Database) throws {
+  ///
+  /// - Throws: ``VMCheckpointError`` when cancelled, and with the code `corrupt` for more runs than any
+  ///   crash leaves; or `DatabaseError`. What was removed until then is.
+  static func removeUnfinishedRuns(
+    _ database: Database,
+    _ cancellation: CancellationFlag
+  ) throws {
     let ids = try Int64.fetchAll(
       database,
-      sql: "SELECT id FROM page_index_run WHERE state = 'building'"
+      sql: """
+        SELECT id FROM page_index_run WHERE state = 'building' LIMIT \(IndexRun.maximumCount + 1)
+        """
     )
-    for id in ids { try IndexRun.deleteInBatches(database, id: id) }
+    guard ids.count <= IndexRun.maximumCount else { throw IndexRun.tooMany() }
+    for id in ids { try IndexRun.deleteInBatches(database, id: id, cancellation) }
   }
 }
