@@ -71,7 +71,8 @@ final class NewStore {
   ///
   /// - Parameter replacingEmptyFile: An empty file is no hindrance. The caller has the writer's lock,
   ///   and has found one under it.
-  /// - Throws: ``VMCheckpointError``; the store is not there then.
+  /// - Throws: ``VMCheckpointError``; the store is not there then. But where its name could not be
+  ///   made to last it stays, and is empty: another process may be about to use it.
   func commit(replacingEmptyFile: Bool = false) throws(VMCheckpointError) {
     if replacingEmptyFile {
       guard rename(hidden.file, location.file) == 0 else {
@@ -89,7 +90,15 @@ final class NewStore {
       // Two names would be refused.
       unlink(hidden.file)
     }
-    DirectorySync.sync(directoryOf: location.file)
+    do throws(Errno) {
+      try DirectorySync.sync(directoryOf: location.file)
+    } catch {
+      throw VMCheckpointError(
+        .inputOutput,
+        "cannot sync the directory of store \(quotedName(location.given)) to disk: \(error)",
+        hint: "the new store is there and empty; look at the disk, and try again"
+      )
+    }
   }
 
   private static func cannotCreate(_ location: StoreLocation, _ error: Errno) -> VMCheckpointError {
