@@ -55,6 +55,8 @@ extension Store {
   ) throws(VMCheckpointError) -> SaveResult {
     let start = MonotonicClock.nowSeconds
     try requireWritable()
+    try location.requireNotPlanted()
+    for warning in location.secrecyWarnings { control.onWarning?(warning) }
     var writerLock = writerLock
     if writerLock == nil {
       writerLock = try StoreLock.acquire(
@@ -71,7 +73,7 @@ extension Store {
       cancellation: control.cancellation
     )
     defer {
-      chunkLock?.release()
+      chunkLock.release()
       writerLock?.release()
     }
     return try withConnection(control: control) { database in
@@ -91,7 +93,7 @@ extension Store {
         let totals = try operation.run()
         try control.cancellation.check()
         try writerLock?.requireInPlace()
-        try chunkLock?.requireInPlace()
+        try chunkLock.requireInPlace()
         try clock.measure(.sync, byteCount: totals.uncommittedByteCount) { try database.commit() }
         mergeIndex(database, control)
         return SaveResult(

@@ -25,6 +25,8 @@ final class NewStore {
   /// - Throws: ``VMCheckpointError``: `cannotCreate`, `permissionDenied` or `inputOutput`; nothing
   ///   is left.
   init(_ location: StoreLocation) throws(VMCheckpointError) {
+    try location.requireTrusted()
+    try Self.requireNoOldJournal(location)
     self.location = location
     hidden = location.forMaking()
     do {
@@ -58,6 +60,23 @@ final class NewStore {
   deinit {
     unlink(hidden.file)
     unlink(hidden.journal)
+  }
+
+  /// A journal that outlived its store would be written into the new one, and damage it.
+  private static func requireNoOldJournal(_ location: StoreLocation) throws(VMCheckpointError) {
+    for suffix in ["-journal", "-wal"] {
+      let path = location.file + suffix
+      var status = stat()
+      // The order matters: a store that another process has just made may have its first journal.
+      guard lstat(path, &status) == 0, status.st_size > 0, place(location) != .taken
+      else { continue }
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot create store \(quotedName(location.given)): \(quotedName(path)) belongs to a store "
+          + "that is not there any more",
+        hint: "put that store back beside it, or remove it"
+      )
+    }
   }
 
   static func place(_ location: StoreLocation) -> Place {

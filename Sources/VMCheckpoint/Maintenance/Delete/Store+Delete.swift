@@ -58,8 +58,8 @@ extension Store {
 
 /// The locks under which chunks are freed: nobody reads or adds chunks.
 struct GarbageLocks {
-  private let writer: StoreLock?
-  private let chunks: StoreLock?
+  private let writer: StoreLock
+  private let chunks: StoreLock
 
   init(
     at location: StoreLocation,
@@ -101,7 +101,7 @@ struct GarbageLocks {
 
   /// Keeps the locks until here.
   func release() {
-    chunks?.release()
-    writer?.release()
+    chunks.release()
+    writer.release()
   }
 }

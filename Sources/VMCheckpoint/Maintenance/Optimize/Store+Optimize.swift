@@ -138,7 +138,7 @@ private struct OptimizeOperation {
 
   private mutating func finish() throws(VMCheckpointError) {
     let lock = try acquire(.writer)
-    defer { lock?.release() }
+    defer { lock.release() }
     var result = result
     try store.withConnection(control: control) { database in
       var collector = GarbageCollector(database, control: control)
@@ -155,7 +155,7 @@ private struct OptimizeOperation {
   private func acquire(
     _ resource: StoreLock.Resource,
     timeoutSeconds: Double = patienceSeconds
-  ) throws(VMCheckpointError) -> StoreLock? {
+  ) throws(VMCheckpointError) -> StoreLock {
     try StoreLock.acquire(
       resource,
       .exclusive,
@@ -180,10 +180,10 @@ private struct OptimizeOperation {
   /// - Returns: `false` when there was nothing left to do.
   private mutating func runRound() throws(VMCheckpointError) -> Bool {
     let writerLock = try acquire(.writer)
-    defer { writerLock?.release() }
+    defer { writerLock.release() }
     guard let copied = try copyPages() else { return false }
     // From here on old chunks are not named any more, and then go: nobody may be about to read them.
-    let chunkLock: StoreLock?
+    let chunkLock: StoreLock
     do {
       // No longer than a save waits, which this keeps from writing.
       chunkLock = try acquire(.chunks, timeoutSeconds: StoreLock.defaultTimeoutSeconds)
@@ -193,15 +193,15 @@ private struct OptimizeOperation {
       }
       throw error
     }
-    defer { chunkLock?.release() }
+    defer { chunkLock.release() }
     let control = control
     let (moved, kept) = try store.withConnection(control: control) {
       (database) -> ([Int64], Set<Int64>) in
       var mover = try ExtentMover(database, moves: copied.moves, control: control)
       try mover.run()
       let outcome = mover.moves.outcome
-      try writerLock?.requireInPlace()
-      try chunkLock?.requireInPlace()
+      try writerLock.requireInPlace()
+      try chunkLock.requireInPlace()
       try ChunkRemover.remove(outcome.movedChunkIDs, database, control: control)
       try IndexMerge.mergeRunsOfLikeSize(database)
       return (outcome.movedChunkIDs, Set(outcome.keptChunkIDs))
