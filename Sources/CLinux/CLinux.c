@@ -2,11 +2,14 @@
 #include "CLinux.h"
 
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 const int clinux_seek_data = SEEK_DATA;
@@ -63,4 +66,20 @@ void clinux_start_writeback(int fd) { (void)sync_file_range(fd, 0, 0, SYNC_FILE_
 void clinux_widen_pipe(int fd) {
   enum { byte_count = 256 << 10 };
   if (fcntl(fd, F_GETPIPE_SZ) < byte_count) (void)fcntl(fd, F_SETPIPE_SZ, byte_count);
+}
+
+int clinux_is_mount_root(const char *path) {
+#ifdef STATX_ATTR_MOUNT_ROOT
+  struct statx status;
+  if (statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, 0, &status) != 0) return 0;
+  return (status.stx_attributes & status.stx_attributes_mask & STATX_ATTR_MOUNT_ROOT) != 0;
+#else
+  (void)path;
+  return 0;
+#endif
+}
+
+int clinux_is_in_proc(const char *path) {
+  struct statfs status;
+  return statfs(path, &status) == 0 && status.f_type == PROC_SUPER_MAGIC;
 }

@@ -78,16 +78,10 @@ final class FileRAMReader: RAMReader {
     noun: String = "RAM file"
   ) throws(VMCheckpointError) -> (descriptor: FileDescriptor, byteCount: UInt64) {
     let name = "\(noun) \(quotedName(path))"
-    let descriptor: FileDescriptor
-    do {
-      descriptor = try FileDescriptor.open(
-        FilePath(path),
-        .readOnly,
-        options: [.closeOnExec, .nonBlocking]
-      )
-    } catch {
-      throw openingError(error as? Errno ?? .ioError, name: name)
+    guard let opened = try ResolvedPath.open(source: path, flags: O_NONBLOCK) else {
+      throw openingError(Errno(rawValue: errno), name: name)
     }
+    let descriptor = FileDescriptor(rawValue: opened)
     do throws(VMCheckpointError) {
       return (descriptor, try size(of: descriptor, name: name))
     } catch {

@@ -48,6 +48,7 @@ final class SaveTurn {
   /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
   func take() throws(VMCheckpointError) {
     let location = try StoreLocation(path)
+    try location.requireNotPlanted()
     if store == nil, NewStore.place(location) == .taken { store = try Store.open(at: path) }
     try store?.requireWritable()
     // A place where none can be made is told at once.

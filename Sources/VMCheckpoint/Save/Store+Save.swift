@@ -55,6 +55,8 @@ extension Store {
   ) throws(VMCheckpointError) -> SaveResult {
     let start = MonotonicClock.nowSeconds
     try requireWritable()
+    try location.requireNotPlanted()
+    for warning in location.secrecyWarnings { control.onWarning?(warning) }
     var writerLock = writerLock
     if writerLock == nil {
       writerLock = try StoreLock.acquire(
@@ -71,7 +73,7 @@ extension Store {
       cancellation: control.cancellation
     )
     defer {
-      chunkLock?.release()
+      chunkLock.release()
       writerLock?.release()
     }
     return try withConnection(control: control) { database in
@@ -92,7 +94,7 @@ extension Store {
         totals = try operation?.run()
         try control.cancellation.check()
         try writerLock?.requireInPlace()
-        try chunkLock?.requireInPlace()
+        try chunkLock.requireInPlace()
         try clock.measure(.sync, byteCount: totals?.uncommittedByteCount ?? 0) {
           try database.commit()
         }
@@ -102,7 +104,7 @@ extension Store {
         guard totals != nil, isComplete(begun, database) else {
           removeRemains(operation?.newChunkIDs ?? [], database) {
             try writerLock?.requireInPlace()
-            try chunkLock?.requireInPlace()
+            try chunkLock.requireInPlace()
           }
           throw error
         }

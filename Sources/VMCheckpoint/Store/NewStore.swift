@@ -25,6 +25,8 @@ final class NewStore {
   /// - Throws: ``VMCheckpointError``: `cannotCreate`, `permissionDenied` or `inputOutput`; nothing
   ///   is left.
   init(_ location: StoreLocation) throws(VMCheckpointError) {
+    try location.requireTrusted()
+    try Self.requireNoOldJournal(location)
     self.location = location
     hidden = location.forMaking()
     do {
@@ -60,6 +62,23 @@ final class NewStore {
     unlink(hidden.journal)
   }
 
+  /// A journal that outlived its store would be written into the new one, and damage it.
+  private static func requireNoOldJournal(_ location: StoreLocation) throws(VMCheckpointError) {
+    for suffix in ["-journal", "-wal"] {
+      let path = location.file + suffix
+      var status = stat()
+      // The order matters: a store that another process has just made may have its first journal.
+      guard lstat(path, &status) == 0, status.st_size > 0, place(location) != .taken
+      else { continue }
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot create store \(quotedName(location.given)): \(quotedName(path)) belongs to a store "
+          + "that is not there any more",
+        hint: "put that store back beside it, or remove it"
+      )
+    }
+  }
+
   static func place(_ location: StoreLocation) -> Place {
     var status = stat()
     guard stat(location.file, &status) == 0 else { return errno == ENOENT ? .free : .taken }
@@ -71,7 +90,8 @@ final class NewStore {
   ///
   /// - Parameter replacingEmptyFile: An empty file is no hindrance. The caller has the writer's lock,
   ///   and has found one under it.
-  /// - Throws: ``VMCheckpointError``; the store is not there then.
+  /// - Throws: ``VMCheckpointError``; the store is not there then. But where its name could not be
+  ///   made to last it stays, and is empty: another process may be about to use it.
   func commit(replacingEmptyFile: Bool = false) throws(VMCheckpointError) {
     if replacingEmptyFile {
       guard rename(hidden.file, location.file) == 0 else {
@@ -89,7 +109,15 @@ final class NewStore {
       // Two names would be refused.
       unlink(hidden.file)
     }
-    DirectorySync.sync(directoryOf: location.file)
+    do throws(Errno) {
+      try DirectorySync.sync(directoryOf: location.file)
+    } catch {
+      throw VMCheckpointError(
+        .inputOutput,
+        "cannot sync the directory of store \(quotedName(location.given)) to disk: \(error)",
+        hint: "the new store is there and empty; look at the disk, and try again"
+      )
+    }
   }
 
   private static func cannotCreate(_ location: StoreLocation, _ error: Errno) -> VMCheckpointError {

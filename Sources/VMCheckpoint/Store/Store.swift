@@ -113,7 +113,7 @@ public final class Store: Sendable {
       at: location,
       cancellation: control.cancellation
     )
-    defer { lock?.release() }
+    defer { lock.release() }
     return try withConnection(control: control, body)
   }
 

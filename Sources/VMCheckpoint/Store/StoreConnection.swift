@@ -37,8 +37,13 @@ enum StoreConnection {
     location: StoreLocation,
     busy: BusyPolicy
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
-    try checkFile(location)
+    let isStore = try checkFile(location)
     let isReadOnly = access(location.file, W_OK) != 0
+    if isStore, !isReadOnly {
+      location.makeJournal()
+      // Somebody may have made one just before.
+      try location.requireTrusted()
+    }
     let queue = try connect(location, readOnly: isReadOnly, busy: busy)
     try checkFormat(queue, location: location)
     return (queue, isReadOnly)
@@ -55,6 +60,7 @@ enum StoreConnection {
     case .taken: break
     case .free: try NewStore(location).commit()
     case .emptyFile:
+      try location.requireTrusted()
       // Of processes that replace it together, the second would replace a store.
       let lock = try StoreLock.acquire(
         .writer,
@@ -65,14 +71,15 @@ enum StoreConnection {
       if NewStore.place(location) == .emptyFile {
         try NewStore(location).commit(replacingEmptyFile: true)
       }
-      lock?.release()
+      lock.release()
     }
     return try open(location: location, busy: busy)
   }
 
   // MARK: The file
 
-  private static func checkFile(_ location: StoreLocation) throws(VMCheckpointError) {
+  /// - Returns: Whether the file's header could be read and is that of a store.
+  private static func checkFile(_ location: StoreLocation) throws(VMCheckpointError) -> Bool {
     var status = stat()
     guard stat(location.file, &status) == 0 else {
       let code = Errno(rawValue: errno)
@@ -103,6 +110,7 @@ enum StoreConnection {
       )
     }
     try location.requireSingleName(status)
+    try location.requireTrusted()
     guard status.st_size > 0 else {
       throw VMCheckpointError(
         .corrupt,
@@ -110,9 +118,9 @@ enum StoreConnection {
         hint: "give the path of a store with --store, or create one with: vmckpt save"
       )
     }
-    if let header = DatabaseHeader(path: location.file), !header.isStore {
-      throw foreignDatabase(location)
-    }
+    guard let header = DatabaseHeader(path: location.file) else { return false }
+    guard header.isStore else { throw foreignDatabase(location) }
+    return true
   }
 
   private static func foreignDatabase(_ location: StoreLocation) -> VMCheckpointError {
@@ -162,7 +170,7 @@ enum StoreConnection {
     }
     return try translatingDatabaseErrors(storePath: location.given) {
       try DatabaseQueue(
-        path: readOnly ? location.file : WriteCombiningVFS.name(forPath: location.file),
+        path: WriteCombiningVFS.name(forPath: location.file),
         configuration: configuration
       )
     }

@@ -41,7 +41,13 @@ extension VMCheckpointError {
         "the disk is full: cannot write to store \(store)",
         hint: "free some space and try again; vmckpt gc returns what deleted snapshots held"
       )
-    case .SQLITE_READONLY, .SQLITE_PERM, .SQLITE_AUTH:
+    case .SQLITE_PERM:
+      self.init(
+        .permissionDenied,
+        "a file beside store \(store) may not be used, or not be locked",
+        hint: "see who owns the files whose names begin with the store's"
+      )
+    case .SQLITE_READONLY, .SQLITE_AUTH:
       self.init(
         .permissionDenied,
         "store \(store) is read-only",

@@ -6,7 +6,7 @@ import SystemPackage
 ///
 /// SQLite's journal and the ``StoreLock`` are found by name, beside the file. Two names for one file
 /// would be two journals and two locks, and neither would guard the store: so symbolic links are
-/// followed before anything is opened, and a file with several names is refused. (SQLite, "How To
+/// followed before anything is opened, by ``LinkRule``, and a file with several names is refused. (SQLite, "How To
 /// Corrupt An SQLite Database File", 2.5: multiple links to the same file.)
 struct StoreLocation: Sendable {
   /// As the user gave it, for messages.
@@ -17,11 +17,12 @@ struct StoreLocation: Sendable {
   let file: String
 
   /// What SQLite and vmckpt append to the file's name for files of their own.
-  private static let suffixes = ["-journal", "-lock", "-wal", "-shm"]
+  static let suffixes = ["-journal", "-lock", "-wal", "-shm"]
 
   /// Resolves `path`, at which there may be nothing yet.
   ///
-  /// - Throws: ``VMCheckpointError``: `invalidArgument`, `cannotCreate` or `notFound`.
+  /// - Throws: ``VMCheckpointError``: `invalidArgument`, `cannotCreate`, `notFound`, or
+  ///   `permissionDenied` for somebody else's link.
   init(_ path: String) throws(VMCheckpointError) {
     given = path
     guard !path.isEmpty, !path.utf8.contains(0) else {

@@ -6,9 +6,11 @@ import SystemPackage
 /// locks, which guard single transactions.
 ///
 /// They are open-file-description locks on bytes of a file beside the store, `PATH-lock`, which
-/// is empty and stays; PATH is that of ``StoreLocation``, one for each store. (Locks on the store's own file would not do: closing any descriptor of it
-/// drops SQLite's locks, which belong to the process.) The kernel drops them when their holder
-/// dies, however it dies.
+/// is empty and stays; PATH is that of ``StoreLocation``, one for each store. (Locks on the store's own
+/// file would not do: closing any descriptor of it drops SQLite's locks, which belong to the process.)
+/// The kernel drops them when their holder dies, however it dies. Whoever may read the store may read
+/// the file, and so take a shared lock; on a file system that is mounted read-only and has no such file,
+/// a ``StoreReadTransaction`` is the shared lock.
 ///
 /// | byte | held shared by | held exclusively by |
 /// |---|---|---|
@@ -30,17 +32,23 @@ final class StoreLock: Sendable {
     case exclusive
   }
 
-  /// Owned; closing it drops the lock.
-  private let descriptor: FileDescriptor
+  /// What is locked.
+  enum Holder {
+    /// The lock's file. Owned; closing it drops the lock.
+    case file(FileDescriptor)
+    case transaction(StoreReadTransaction)
+  }
+
+  private let holder: Holder
   private let path: String
 
-  private init(_ descriptor: FileDescriptor, path: String) {
-    self.descriptor = descriptor
-    self.path = path
+  private init(at location: StoreLocation, _ mode: Mode) throws(VMCheckpointError) {
+    path = location.lock
+    holder = try StoreLockFile(location, mode).open()
   }
 
   deinit {
-    try? descriptor.close()
+    if case .file(let descriptor) = holder { try? descriptor.close() }
   }
 
   /// Keeps the lock until here.
@@ -55,25 +63,22 @@ final class StoreLock: Sendable {
   /// object goes away.
   ///
   /// - Throws: ``VMCheckpointError``: `locked` when time is up, `cancelled`, or what opening the
-  ///   lock file gave. For a store that this process may not write to, a shared lock whose file
-  ///   does not exist is `nil`: nobody without write permission can free chunks, and a chunk
-  ///   that goes missing all the same is an error that names it.
+  ///   lock file gave, mostly `permissionDenied`. There is no operation without its lock.
   static func acquire(
     _ resource: Resource,
     _ mode: Mode,
     at location: StoreLocation,
     timeoutSeconds: Double = defaultTimeoutSeconds,
     cancellation: CancellationFlag
-  ) throws(VMCheckpointError) -> StoreLock? {
+  ) throws(VMCheckpointError) -> StoreLock {
     let deadline = MonotonicClock.nowSeconds + timeoutSeconds
-    guard var lock = try open(location, mode) else { return nil }
+    var lock = try StoreLock(at: location, mode)
     while true {
       try cancellation.check()
       if try lock.attempt(resource, mode) {
         if lock.isInPlace { return lock }
         // Somebody removed the file before it was locked: others lock the one that came after it.
-        guard let next = try open(location, mode) else { return nil }
-        lock = next
+        lock = try StoreLock(at: location, mode)
         continue
       }
       guard MonotonicClock.nowSeconds < deadline else {
@@ -89,6 +94,7 @@ final class StoreLock: Sendable {
 
   /// Whether the locked file still is the one that others find beside the store.
   private var isInPlace: Bool {
+    guard case .file(let descriptor) = holder else { return true }
     var own = stat()
     var found = stat()
     return fstat(descriptor.rawValue, &own) == 0 && lstat(path, &found) == 0
@@ -115,6 +121,11 @@ final class StoreLock: Sendable {
     _ resource: Resource,
     _ mode: Mode
   ) throws(VMCheckpointError) -> Bool {
+    let descriptor: FileDescriptor
+    switch holder {
+    case .transaction(let transaction): return try transaction.attempt()
+    case .file(let opened): descriptor = opened
+    }
     var request = flock()
     request.l_type = Int16(mode == .shared ? F_RDLCK : F_WRLCK)
     request.l_whence = Int16(SEEK_SET)
@@ -132,43 +143,5 @@ final class StoreLock: Sendable {
       }
     }
     return true
-  }
-
-  private static func open(
-    _ location: StoreLocation,
-    _ mode: Mode
-  ) throws(VMCheckpointError) -> StoreLock? {
-    let path = location.lock
-    do {
-      let descriptor = try FileDescriptor.open(
-        FilePath(path),
-        .readWrite,
-        options: [.create, .closeOnExec, .noFollow],
-        permissions: [.ownerReadWrite]
-      )
-      return StoreLock(descriptor, path: path)
-    } catch let writeError as Errno {
-      guard mode == .shared else { throw cannotOpen(path, writeError) }
-      do {
-        let descriptor = try FileDescriptor.open(
-          FilePath(path),
-          .readOnly,
-          options: [.closeOnExec, .noFollow]
-        )
-        return StoreLock(descriptor, path: path)
-      } catch let readError as Errno {
-        if readError == .noSuchFileOrDirectory || readError == .permissionDenied { return nil }
-        throw cannotOpen(path, readError)
-      } catch { throw VMCheckpointError(.inputOutput, "\(error)") }
-    } catch { throw VMCheckpointError(.inputOutput, "\(error)") }
-  }
-
-  private static func cannotOpen(_ path: String, _ error: Errno) -> VMCheckpointError {
-    let denied = [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error)
-    return VMCheckpointError(
-      denied ? .permissionDenied : .inputOutput,
-      "cannot open the store's lock file \(quotedName(path)): \(error)",
-      hint: "writing needs write permission for the store and for its directory"
-    )
   }
 }

@@ -19,6 +19,9 @@ enum FileIO {
       )
       if count > 0 {
         done += count
+      } else if count == 0 {
+        // Nothing written and no reason: `errno` is an older call's, and it would be so for ever.
+        throw .ioError
       } else if errno != EINTR {
         throw Errno(rawValue: errno)
       }

@@ -1,10 +1,12 @@
+import CLinux
 import Glibc
 import SystemPackage
 
 /// A file that appears under its name only when it is complete: written beside its target with
 /// mode 0600, synced, and renamed.
 ///
-/// If ``commit()`` is not called, the temporary file is removed when the object goes away.
+/// A symbolic link is followed, so that what it leads to is replaced and not the link; whose links are
+/// followed is ``LinkRule``'s to say. If ``commit()`` is not called, the temporary file is removed when the object goes away.
 final class OutputFile: Sendable {
   /// What the user asked for, for messages.
   let path: String
@@ -13,15 +15,19 @@ final class OutputFile: Sendable {
   private let temporaryPath: String
   private let overwriting: Bool
   let descriptor: FileDescriptor
-  private let isCommitted = CommitState()
+  private let state = CommitState()
 
-  private final class CommitState: @unchecked Sendable { var value = false }
+  private final class CommitState: @unchecked Sendable {
+    var isCommitted = false
+    /// There was no file of this name before.
+    var isNew = false
+  }
 
   /// Creates the temporary file.
   ///
   /// - Parameter shownPath: What messages call the file, if not by its path.
   /// - Throws: ``VMCheckpointError``: `cannotCreate` when the target exists and may not be
-  ///   overwritten, or cannot be created.
+  ///   overwritten, or cannot be created; `permissionDenied` for a link that ``LinkRule`` refuses.
   init(
     path: String,
     overwriting: Bool,
@@ -29,7 +35,7 @@ final class OutputFile: Sendable {
   ) throws(VMCheckpointError) {
     self.path = shownPath ?? path
     self.overwriting = overwriting
-    targetPath = Self.resolvingLinks(path)
+    targetPath = try Self.resolvingLinks(path)
     try Self.check(targetPath, overwriting: overwriting)
     let target = FilePath(targetPath)
     guard let name = target.lastComponent, name.kind == .regular else {
@@ -56,7 +62,7 @@ final class OutputFile: Sendable {
 
   deinit {
     try? descriptor.close()
-    if !isCommitted.value { unlink(temporaryPath) }
+    if !state.isCommitted { unlink(temporaryPath) }
   }
 
   /// Sets the file's size; what is not written reads as zeros and takes no space.
@@ -109,7 +115,8 @@ final class OutputFile: Sendable {
 
   /// Syncs the file to disk and puts it in its place.
   ///
-  /// - Throws: ``VMCheckpointError``; the target is as it was then.
+  /// - Throws: ``VMCheckpointError``; the target is as it was then. But where a name was given and
+  ///   could not be made to last, a file that was replaced stays so, and the error says it.
   func commit() throws(VMCheckpointError) {
     guard fsync(descriptor.rawValue) == 0 else {
       throw VMCheckpointError(
@@ -118,24 +125,45 @@ final class OutputFile: Sendable {
       )
     }
     try rename()
-    isCommitted.value = true
-    DirectorySync.sync(directoryOf: targetPath)
+    state.isCommitted = true
+    do throws(Errno) {
+      try DirectorySync.sync(directoryOf: targetPath)
+    } catch {
+      withdraw()
+      throw VMCheckpointError(
+        .inputOutput,
+        "cannot sync the directory of \(quotedName(path)) to disk: \(error)",
+        hint: state.isNew
+          ? "the new file was removed; look at the disk, and try again"
+          : "the file was replaced, and may be the old one again after a power failure"
+      )
+    }
   }
 
   /// Takes back a ``commit()``: removes the file, unless it replaced another one.
   func withdraw() {
-    guard isCommitted.value, !overwriting else { return }
+    guard state.isCommitted, state.isNew else { return }
+    var (own, found) = (stat(), stat())
+    // Never somebody else's file that has come in its place.
+    guard fstat(descriptor.rawValue, &own) == 0, lstat(targetPath, &found) == 0,
+      own.st_dev == found.st_dev, own.st_ino == found.st_ino
+    else { return }
     unlink(targetPath)
   }
 
   private func rename() throws(VMCheckpointError) {
     if overwriting {
       try Self.check(targetPath, overwriting: true)
+      if clinux_rename_noreplace(temporaryPath, targetPath) == 0 {
+        state.isNew = true
+        return
+      }
       guard Glibc.rename(temporaryPath, targetPath) == 0 else {
         throw Self.cannotCreate(path, Errno(rawValue: errno))
       }
       return
     }
+    state.isNew = true
     // A link, unlike a rename, never replaces a file that has come in the meantime.
     if link(temporaryPath, targetPath) == 0 {
       unlink(temporaryPath)
@@ -149,10 +177,13 @@ final class OutputFile: Sendable {
     }
   }
 
-  private static func resolvingLinks(_ path: String) -> String {
-    guard let resolved = realpath(path, nil) else { return path }
-    defer { free(resolved) }
-    return String(cString: resolved)
+  private static func resolvingLinks(_ path: String) throws(VMCheckpointError) -> String {
+    let resolved = try ResolvedPath.of(path)
+    var status = stat()
+    // A link to nothing is no name for a new file.
+    let leadsToNothing =
+      lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK && stat(path, &status) != 0
+    return leadsToNothing ? path : resolved
   }
 
   private static func check(_ path: String, overwriting: Bool) throws(VMCheckpointError) {

@@ -58,10 +58,12 @@ final class StreamWriter {
       )
       if result > 0 {
         done += result
-      } else if errno != EINTR && errno != EAGAIN {
+      } else if result == 0 || errno != EINTR && errno != EAGAIN {
+        // Nothing written and no reason: `errno` is an older call's.
+        let code = result == 0 ? .ioError : Errno(rawValue: errno)
         throw VMCheckpointError(
           .inputOutput,
-          "cannot write RAM to the stream: \(Errno(rawValue: errno))"
+          "cannot write RAM to the stream: \(code)"
         )
       }
     }

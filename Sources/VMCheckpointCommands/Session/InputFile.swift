@@ -14,8 +14,9 @@ package struct InputFile {
 
   /// Reads the file at `path`: a regular file or a pipe, as the shell's `<(…)` gives.
   package func read(path: String) throws(VMCheckpointError) -> [UInt8] {
-    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw failure("open", errno) }
+    guard let descriptor = try ResolvedPath.open(source: path) else {
+      throw failure("open", errno)
+    }
     defer { close(descriptor) }
     return try read(descriptor: descriptor)
   }

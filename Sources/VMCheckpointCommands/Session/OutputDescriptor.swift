@@ -25,6 +25,8 @@ struct OutputDescriptor: Sendable {
           if errno == EINTR { continue }
           return errno
         }
+        // Nothing written and no reason: it would be so for ever.
+        if count == 0 { return EIO }
         rest = UnsafeRawBufferPointer(rebasing: rest.dropFirst(count))
       }
       return nil

@@ -15,7 +15,6 @@ import VMCheckpointTestSupport
   init() throws {
     bench = try Workbench()
     try bench.save("a", ram)
-    unlink(path + "-lock")
   }
 
   private func runUnprivileged(_ arguments: String...) throws -> ProcessOutcome {
@@ -42,7 +41,8 @@ import VMCheckpointTestSupport
       }
       expectSuccess(try runUnprivileged("show", "a"))
       let restored = try runUnprivileged("restore", "a", "-o", "-")
-      #expect(restored.standardOutput == ram)
+      let isSame = restored.standardOutput == ram
+      #expect(isSame)
       for arguments in [["gc"], ["optimize"], ["delete", "a"], ["tag", "a", "k=v"]] {
         let outcome = try runUnprivileged(arguments)
         expectFailure(outcome, 77, "store \"\(path)\" is read-only; \(Self.readOnly)")
@@ -71,10 +71,10 @@ import VMCheckpointTestSupport
     try withReadOnlyDirectory {
       expectSuccess(try runUnprivileged("list"))
       expectSuccess(try runUnprivileged("verify"))
-      #expect(try runUnprivileged("restore", "a", "-o", "-").standardOutput == ram)
-      for arguments in [
-        ["gc"], ["optimize"], ["delete", "a"], ["tag", "a", "k=v"], ["save", source],
-      ] {
+      let isSame = try runUnprivileged("restore", "a", "-o", "-").standardOutput == ram
+      #expect(isSame)
+      // A gc that finds nothing to free needs no more than the lock.
+      for arguments in [["optimize"], ["delete", "a"], ["tag", "a", "k=v"], ["save", source]] {
         let outcome = try runUnprivileged(arguments)
         #expect(outcome.ending == .exit(77), "\(outcome)")
         #expect(outcome.standardError.hasSuffix("; \(Self.readOnly)\n"))

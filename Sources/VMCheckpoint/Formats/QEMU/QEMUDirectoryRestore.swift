@@ -44,8 +44,8 @@ struct QEMUDirectoryRestore {
   ///
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; nothing is left then.
   func run(_ database: Database, patches: [RAMPatch], beforeCommit: () throws -> Void) throws {
-    let target = FilePath(path)
-    guard let name = target.lastComponent, name.kind == .regular else {
+    let given = FilePath(path)
+    guard let name = given.lastComponent, name.kind == .regular else {
       throw Self.cannotCreate(path, "it names no directory")
     }
     var status = stat()
@@ -57,6 +57,7 @@ struct QEMUDirectoryRestore {
           "give another path, or remove it; a directory is not replaced, not with --force either"
       )
     }
+    let target = FilePath(try ResolvedPath.of(path))
     let state = try QEMUStoredState(plan.snapshot, layout: plan.layout, database)
     let stem = String(decoding: name.string.utf8.prefix(200), as: UTF8.self)
     let temporary = target.removingLastComponent()
@@ -76,7 +77,7 @@ struct QEMUDirectoryRestore {
       try OutputFile(
         path: temporary.appending(name).string,
         overwriting: false,
-        shownAs: target.appending(name).string
+        shownAs: given.appending(name).string
       )
     }
     let ram = try ramNames.map { try file($0) }
@@ -96,10 +97,33 @@ struct QEMUDirectoryRestore {
     try script.write(QEMURunScript(state.record).text)
     try script.commit()
     try beforeCommit()
-    guard chmod(scriptPath, 0o700) == 0, rename(temporary.string, path) == 0 else {
+    guard chmod(scriptPath, 0o700) == 0 else {
+      throw Self.cannotCreate(path, "\(Errno(rawValue: errno))")
+    }
+    // The files' names must be on disk before the directory's is.
+    try sync(temporary.string)
+    guard rename(temporary.string, target.string) == 0 else {
       throw Self.cannotCreate(path, "\(Errno(rawValue: errno))")
     }
     isComplete = true
+    do {
+      try sync(target.removingLastComponent().string)
+    } catch {
+      Self.remove(target, ramNames + [Self.stateName, Self.scriptName])
+      throw error
+    }
+  }
+
+  private func sync(_ directory: String) throws(VMCheckpointError) {
+    do throws(Errno) {
+      try DirectorySync.sync(directory)
+    } catch {
+      throw VMCheckpointError(
+        .inputOutput,
+        "cannot sync the directory of \(quotedName(path)) to disk: \(error)",
+        hint: "what was written was removed; look at the disk, and try again"
+      )
+    }
   }
 
   private static func remove(_ directory: FilePath, _ names: [String]) {

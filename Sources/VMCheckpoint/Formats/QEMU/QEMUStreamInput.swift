@@ -31,8 +31,9 @@ final class QEMUStreamInput {
       descriptor = given
       ownsDescriptor = false
     case .file(let path):
-      let opened = open(path, O_RDONLY | O_CLOEXEC)
-      guard opened >= 0 else { throw Self.openingError(Errno(rawValue: errno), name: name) }
+      guard let opened = try ResolvedPath.open(source: path) else {
+        throw Self.openingError(Errno(rawValue: errno), name: name)
+      }
       descriptor = opened
       ownsDescriptor = true
     }

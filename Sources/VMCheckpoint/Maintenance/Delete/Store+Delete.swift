@@ -58,8 +58,8 @@ extension Store {
 
 /// The locks under which chunks are freed: nobody reads or adds chunks.
 struct GarbageLocks {
-  private let writer: StoreLock?
-  private let chunks: StoreLock?
+  private let writer: StoreLock
+  private let chunks: StoreLock
 
   init(
     at location: StoreLocation,
@@ -103,13 +103,13 @@ struct GarbageLocks {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `locked` when the lock file was removed.
   func requireInPlace() throws(VMCheckpointError) {
-    try writer?.requireInPlace()
-    try chunks?.requireInPlace()
+    try writer.requireInPlace()
+    try chunks.requireInPlace()
   }
 
   /// Keeps the locks until here.
   func release() {
-    chunks?.release()
-    writer?.release()
+    chunks.release()
+    writer.release()
   }
 }

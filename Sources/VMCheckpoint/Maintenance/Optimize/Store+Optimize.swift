@@ -138,10 +138,10 @@ private struct OptimizeOperation {
 
   private mutating func finish() throws(VMCheckpointError) {
     let lock = try acquire(.writer)
-    defer { lock?.release() }
+    defer { lock.release() }
     var result = result
     try store.withConnection(control: control) { database in
-      var collector = GarbageCollector(database, control: control) { try lock?.requireInPlace() }
+      var collector = GarbageCollector(database, control: control) { try lock.requireInPlace() }
       try collector.compactIndex()
       try collector.returnSpace()
       let sizes = try Sizes(database)
@@ -155,7 +155,7 @@ private struct OptimizeOperation {
   private func acquire(
     _ resource: StoreLock.Resource,
     timeoutSeconds: Double = patienceSeconds
-  ) throws(VMCheckpointError) -> StoreLock? {
+  ) throws(VMCheckpointError) -> StoreLock {
     try StoreLock.acquire(
       resource,
       .exclusive,
@@ -180,33 +180,33 @@ private struct OptimizeOperation {
   /// - Returns: `false` when there was nothing left to do.
   private mutating func runRound() throws(VMCheckpointError) -> Bool {
     let writerLock = try acquire(.writer)
-    defer { writerLock?.release() }
+    defer { writerLock.release() }
     guard let copied = try copyPages(writerLock) else { return false }
     // From here on old chunks are not named any more, and then go: nobody may be about to read them.
-    let chunkLock: StoreLock?
+    let chunkLock: StoreLock
     do {
       // No longer than a save waits, which this keeps from writing.
       chunkLock = try acquire(.chunks, timeoutSeconds: StoreLock.defaultTimeoutSeconds)
     } catch {
       try? store.withConnection(control: OperationControl()) { database in
         try ChunkRemover.remove(copied.newChunkIDs, database, control: OperationControl()) {
-          try writerLock?.requireInPlace()
+          try writerLock.requireInPlace()
         }
       }
       throw error
     }
-    defer { chunkLock?.release() }
+    defer { chunkLock.release() }
     let control = control
     let (moved, kept) = try store.withConnection(control: control) {
       (database) -> ([Int64], Set<Int64>) in
-      try writerLock?.requireInPlace()
-      try chunkLock?.requireInPlace()
+      try writerLock.requireInPlace()
+      try chunkLock.requireInPlace()
       var mover = try ExtentMover(database, moves: copied.moves, control: control)
       try mover.run()
       let outcome = mover.moves.outcome
       try ChunkRemover.remove(outcome.movedChunkIDs, database, control: control) {
-        try writerLock?.requireInPlace()
-        try chunkLock?.requireInPlace()
+        try writerLock.requireInPlace()
+        try chunkLock.requireInPlace()
       }
       try IndexMerge.mergeRunsOfLikeSize(database, control.cancellation)
       return (outcome.movedChunkIDs, Set(outcome.keptChunkIDs))
@@ -228,7 +228,7 @@ private struct OptimizeOperation {
   /// - Returns: `nil` when there are none.
   /// - Throws: What was copied is removed, if possible; else the next gc or optimize does it.
   private mutating func copyPages(
-    _ writerLock: StoreLock?
+    _ writerLock: StoreLock
   ) throws(VMCheckpointError) -> CopiedPages? {
     let (control, unreadable, startStage) = (control, unreadable, stage)
     let (looksForCopies, donePageCount) = (looksForCopies, donePageCount)
@@ -278,7 +278,7 @@ private struct OptimizeOperation {
         store.ignoreCancellation(database)
         if database.isInsideTransaction { try? database.rollback() }
         try? ChunkRemover.remove(copier.newChunkIDs, database, control: OperationControl()) {
-          try writerLock?.requireInPlace()
+          try writerLock.requireInPlace()
         }
         throw error
       }

@@ -70,8 +70,16 @@ package enum WriteCombiningVFS {
   ) -> Int32 {
     guard let file, let baseOpen else { return SQLITE_CANTOPEN }
     // Journals and temporary files are the base's own, in the same memory.
-    guard flags & SQLITE_OPEN_MAIN_DB != 0, flags & SQLITE_OPEN_READWRITE != 0 else {
-      return baseOpen(baseVFS, name, file, flags, outFlags)
+    guard flags & SQLITE_OPEN_MAIN_DB != 0 else {
+      let isJournal = flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL) != 0
+      let path = isJournal ? name.map { String(cString: $0) } : nil
+      // Before as well: as root, SQLite gives a journal that it opens to the store's owner.
+      if let path, isPlanted(path) { return SQLITE_PERM }
+      let code = baseOpen(baseVFS, name, file, flags, outFlags)
+      guard code == SQLITE_OK, let path, isPlanted(path) else { return code }
+      if file.pointee.pMethods != nil { _ = file.pointee.pMethods.pointee.xClose(file) }
+      file.pointee.pMethods = nil
+      return SQLITE_PERM
     }
     file.pointee.pMethods = nil
     let base = CombinedFile.base(of: file)
@@ -84,5 +92,11 @@ package enum WriteCombiningVFS {
     }
     CombinedFile.begin(file)
     return SQLITE_OK
+  }
+
+  /// Whether a journal is not to be believed: somebody else may have made it after the store was opened.
+  private static func isPlanted(_ path: String) -> Bool {
+    guard let suffix = ["-journal", "-wal"].first(where: path.hasSuffix) else { return false }
+    return StoreLocation.distrust(path, of: String(path.dropLast(suffix.utf8.count))) != nil
   }
 }

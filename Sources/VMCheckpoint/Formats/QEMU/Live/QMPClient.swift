@@ -60,6 +60,7 @@ final class QMPClient {
   deinit { close(descriptor) }
 
   private static func connect(_ path: String, name: String) throws(VMCheckpointError) -> Int32 {
+    try ResolvedPath.checkLinks(of: path)
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
     let bytes = Array(path.utf8)

@@ -1,0 +1,124 @@
+/// A library that is loaded before libc's and lets single calls of a program fail.
+package final class FaultLibrary {
+  private let directory: TemporaryDirectory
+  private let log: String
+
+  /// Compiles it, with the C compiler that Swift itself needs.
+  package init() throws {
+    directory = try TemporaryDirectory()
+    log = directory.file("log")
+    try writeFile(directory.file("faults.c"), Self.source)
+    let outcome = try run([
+      "/usr/bin/env", "clang", "-shared", "-fPIC", "-o", directory.file("faults.so"),
+      directory.file("faults.c"),
+    ])
+    guard outcome.succeeded else { throw TestSetupError("cannot compile: \(outcome)") }
+  }
+
+  /// What an environment needs for it.
+  ///
+  /// - Parameters:
+  ///   - directorySyncError: What `fsync` of a directory gives; 0: nothing fails.
+  ///   - directoryPart: A directory's sync fails only if this is in its path.
+  ///   - emptyWrites: The part of a file's path to which `write` and `pwrite` write nothing, and say so.
+  package func environment(
+    directorySyncError: Int32 = 0,
+    directoryPart: String = "",
+    emptyWrites: String = ""
+  ) -> [String: String] {
+    [
+      "LD_PRELOAD": directory.file("faults.so"), "FAULT_LOG": log,
+      "FAULT_DIRECTORY_SYNC": "\(directorySyncError)", "FAULT_DIRECTORY_PART": directoryPart,
+      "FAULT_EMPTY_WRITES": emptyWrites,
+    ]
+  }
+
+  /// `sync PATH` of each directory and `rename FROM TO`, in order.
+  package var calls: [String] {
+    (try? readFile(log)).map {
+      String(decoding: $0, as: UTF8.self).split(separator: "\n").map(String.init)
+    } ?? []
+  }
+
+  private static let source = #"""
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <stdio.h>
+    #include <stdlib.h>
+    #include <string.h>
+    #include <sys/stat.h>
+    #include <unistd.h>
+
+    static const char *setting(const char *name) {
+      const char *value = getenv(name);
+      return value ? value : "";
+    }
+
+    static void note(const char *text) {
+      int fd = open(setting("FAULT_LOG"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+      if (fd < 0) return;
+      dprintf(fd, "%s\n", text);
+      close(fd);
+    }
+
+    static void path_of(int fd, char *path, size_t size) {
+      char link[64];
+      snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+      ssize_t count = readlink(link, path, size - 1);
+      path[count > 0 ? count : 0] = 0;
+    }
+
+    int fsync(int fd) {
+      int (*real)(int) = dlsym(RTLD_NEXT, "fsync");
+      struct stat status;
+      char path[4096], line[4200];
+      if (fstat(fd, &status) == 0 && S_ISDIR(status.st_mode)) {
+        path_of(fd, path, sizeof path);
+        snprintf(line, sizeof line, "sync %s", path);
+        note(line);
+        int code = atoi(setting("FAULT_DIRECTORY_SYNC"));
+        if (code && strstr(path, setting("FAULT_DIRECTORY_PART"))) {
+          errno = code;
+          return -1;
+        }
+      }
+      return real(fd);
+    }
+
+    int rename(const char *from, const char *to) {
+      int (*real)(const char *, const char *) = dlsym(RTLD_NEXT, "rename");
+      char line[9000];
+      snprintf(line, sizeof line, "rename %s %s", from, to);
+      note(line);
+      return real(from, to);
+    }
+
+    static int is_empty(int fd, size_t count) {
+      char path[4096];
+      const char *part = setting("FAULT_EMPTY_WRITES");
+      if (!*part || !count) return 0;
+      path_of(fd, path, sizeof path);
+      if (!strstr(path, part)) return 0;
+      /* What an older call has left. */
+      errno = EINTR;
+      return 1;
+    }
+
+    ssize_t write(int fd, const void *bytes, size_t count) {
+      ssize_t (*real)(int, const void *, size_t) = dlsym(RTLD_NEXT, "write");
+      return is_empty(fd, count) ? 0 : real(fd, bytes, count);
+    }
+
+    ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
+      ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
+      return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
+    }
+
+    ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
+      ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
+      return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
+    }
+    """#
+}
