@@ -58,6 +58,7 @@ struct QEMUDirectoryRestore {
       )
     }
     let state = try QEMUStoredState(plan.snapshot, layout: plan.layout, database)
+    let scriptText = try QEMURunScript(state.record).text()
     let stem = String(decoding: name.string.utf8.prefix(200), as: UTF8.self)
     let temporary = target.removingLastComponent()
       .appending(".\(stem).\(UniqueID.make().prefix(8)).tmp")
@@ -93,7 +94,7 @@ struct QEMUDirectoryRestore {
     try stateFile.commit()
     let scriptPath = temporary.appending(Self.scriptName).string
     let script = try file(Self.scriptName)
-    try script.write(QEMURunScript(state.record).text)
+    try script.write(scriptText)
     try script.commit()
     try beforeCommit()
     guard chmod(scriptPath, 0o700) == 0, rename(temporary.string, path) == 0 else {
