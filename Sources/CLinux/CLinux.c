@@ -64,3 +64,16 @@ void clinux_widen_pipe(int fd) {
   enum { byte_count = 256 << 10 };
   if (fcntl(fd, F_GETPIPE_SZ) < byte_count) (void)fcntl(fd, F_SETPIPE_SZ, byte_count);
 }
+
+static int argument_count;
+static char **argument_values;
+
+/* glibc calls the functions of .init_array with main's parameters. */
+__attribute__((constructor)) static void keep_arguments(int count, char **values) {
+  argument_count = count;
+  argument_values = values;
+}
+
+int clinux_argument_count(void) { return argument_count; }
+
+const char *clinux_argument(int index) { return argument_values[index]; }

@@ -74,7 +74,7 @@ public struct VMCheckpointTool: ParsableCommand {
   /// Runs the command that this process was started with, and ends the process.
   public static func main() -> Never {
     CrashSecrecy.enforce()
-    if GuardCommand.runIfAsked(CommandLine.arguments) { Glibc.exit(0) }
+    if GuardCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
     StandardDescriptors.reserve()
     let session = CommandSession.ofThisProcess()
     CommandRunner.run(session).endProcess()

@@ -45,3 +45,8 @@ void clinux_start_writeback(int fd);
 /* F_SETPIPE_SZ of <fcntl.h>: lets a pipe hold 256 KiB, so that the processes at its ends wait for each
  * other less often. Does nothing to what is no pipe, or where the user's pipes hold too much already. */
 void clinux_widen_pipe(int fd);
+
+/* The arguments of this process as glibc was started with them, and one of them: without /proc, which
+ * Swift's CommandLine reads. */
+int clinux_argument_count(void);
+const char *clinux_argument(int index);

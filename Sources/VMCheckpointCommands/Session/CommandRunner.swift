@@ -67,7 +67,12 @@ package enum CommandRunner {
         try results.write(output.text)
       }
     } catch {
-      return failDelivery(error, asJSON: command.common.json, in: session)
+      return failDelivery(
+        error,
+        after: command.accomplishment,
+        asJSON: command.common.json,
+        in: session
+      )
     }
     return .exit(output.exitCode)
   }
@@ -95,19 +100,22 @@ package enum CommandRunner {
         .write(VMCheckpointTool.fullMessage(for: error) + "\n")
       return .exit(0)
     } catch {
-      return failDelivery(error, asJSON: false, in: session)
+      return failDelivery(error, after: nil, asJSON: false, in: session)
     }
   }
 
+  /// - Parameter accomplishment: What was done all the same.
   private static func failDelivery(
     _ failure: OutputFailure,
+    after accomplishment: String?,
     asJSON: Bool,
     in session: CommandSession
   ) -> CommandStatus {
     let report = ErrorReport(
       VMCheckpointError(
         .inputOutput,
-        "cannot write the result: \(systemErrorText(failure.errorNumber))"
+        (accomplishment.map { "\($0), but its report cannot be written: " }
+          ?? "cannot write the result: ") + systemErrorText(failure.errorNumber)
       )
     )
     return failure.isBrokenPipe
