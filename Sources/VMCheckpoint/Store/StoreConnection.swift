@@ -1,15 +1,10 @@
 import GRDB
 import GRDBSQLite
 import Glibc
-import Synchronization
 import SystemPackage
 
 /// How a connection to a store is set up, opened and checked.
 enum StoreConnection {
-  /// How long a statement waits for another process's transaction. Writers' transactions take
-  /// tens of milliseconds, but a reader in a SQLite shell may hold one for long.
-  static let busyTimeoutSeconds = 60.0
-
   /// SQLite's cache of clean pages. Small, because every page of guest RAM passes just once.
   private static let cacheKiB = 16 * 1024
 
@@ -269,33 +264,5 @@ enum StoreConnection {
     if let missing = StoreFormat.tables.subtracting(tables).min() {
       throw VMCheckpointError(.corrupt, "store \(store) is damaged: table \(missing) is missing")
     }
-  }
-}
-
-/// Decides how long a connection waits for another process's transaction.
-final class BusyPolicy: Sendable {
-  private struct State {
-    var cancellation: CancellationFlag?
-    var deadlineSeconds = 0.0
-  }
-
-  private let state = Mutex(State())
-
-  /// Lets `flag` end waits early, until the next call.
-  func observe(_ flag: CancellationFlag?) {
-    state.withLock { $0.cancellation = flag }
-  }
-
-  /// SQLite's busy handler: sleeps and says whether to try again. `attempt` counts from 0 for
-  /// each wait.
-  func wait(attempt: Int) -> Bool {
-    let now = MonotonicClock.nowSeconds
-    let goesOn = state.withLock { state in
-      if attempt == 0 { state.deadlineSeconds = now + StoreConnection.busyTimeoutSeconds }
-      return state.cancellation?.isCancelled != true && now < state.deadlineSeconds
-    }
-    guard goesOn else { return false }
-    usleep(UInt32(min(20_000, 500 << min(attempt, 6))))
-    return true
   }
 }
