@@ -35,6 +35,8 @@ public final class Store: Sendable {
     self.isReadOnly = isReadOnly
   }
 
+  deinit { ConnectionKeeper.retire(queue) }
+
   /// Opens the store at `path`; reads only when the file may not be written.
   ///
   /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt` for what is no store or one of a

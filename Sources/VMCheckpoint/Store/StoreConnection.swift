@@ -35,7 +35,12 @@ enum StoreConnection {
     try checkFile(location)
     let isReadOnly = access(location.file, W_OK) != 0
     let queue = try connect(location, readOnly: isReadOnly, busy: busy)
-    try checkFormat(queue, location: location)
+    do throws(VMCheckpointError) {
+      try checkFormat(queue, location: location)
+    } catch {
+      ConnectionKeeper.retire(queue)
+      throw error
+    }
     return (queue, isReadOnly)
   }
 

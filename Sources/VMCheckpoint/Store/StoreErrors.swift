@@ -1,4 +1,5 @@
 import GRDB
+import SystemPackage
 
 extension VMCheckpointError {
   /// What a SQLite error means to a user of the store at `path`.
@@ -47,6 +48,11 @@ extension VMCheckpointError {
         "store \(store) is read-only",
         hint: "writing needs write permission for the store and for its directory"
       )
+    case .SQLITE_CANTOPEN where FreeDescriptors.areFew:
+      // SQLite does not say why. Its journal and the store's directory are opened besides the store.
+      self = VMCheckpointError(.outOfResources, "cannot open store \(store)")
+        .orOutOfResources(.tooManyOpenFiles)
+      message += ": \(Errno.tooManyOpenFiles)"
     case .SQLITE_CANTOPEN:
       self.init(
         .permissionDenied,
@@ -60,7 +66,9 @@ extension VMCheckpointError {
         hint: "see what is hurt with: vmckpt verify"
       )
     case .SQLITE_NOMEM:
-      self.init(.inputOutput, "out of memory while using store \(store)")
+      self = Self.outOfMemory(using: store)
+    case .SQLITE_IOERR where error.extendedResultCode == .SQLITE_IOERR_NOMEM:
+      self = Self.outOfMemory(using: store)
     case .SQLITE_INTERRUPT:
       self.init(.cancelled, "interrupted")
     case .SQLITE_ERROR where detail.hasPrefix("malformed database schema"):
@@ -75,6 +83,12 @@ extension VMCheckpointError {
     default:
       self.init(.inputOutput, "store \(store): \(detail)")
     }
+  }
+}
+
+extension VMCheckpointError {
+  fileprivate static func outOfMemory(using store: String) -> Self {
+    Self(.outOfResources, "out of memory while using store \(store)", hint: memoryHint)
   }
 }
 

@@ -169,6 +169,6 @@ final class StoreLock: Sendable {
       denied ? .permissionDenied : .inputOutput,
       "cannot open the store's lock file \(quotedName(path)): \(error)",
       hint: "writing needs write permission for the store and for its directory"
-    )
+    ).orOutOfResources(error)
   }
 }

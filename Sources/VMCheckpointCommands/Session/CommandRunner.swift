@@ -45,6 +45,7 @@ package enum CommandRunner {
   ) -> CommandStatus {
     let output: Command.Output
     do {
+      try requireResources(in: session)
       output = try command.perform(in: session)
     } catch {
       return fail(
@@ -77,9 +78,15 @@ package enum CommandRunner {
     return .exit(output.exitCode)
   }
 
+  private static func requireResources(in session: CommandSession) throws(VMCheckpointError) {
+    // Tests that run commands side by side share a process.
+    if session.handlesSignals { try ProcessResources.require() }
+  }
+
   /// Tells which program `command` is to become.
   static func hand(over command: any HandoverCommand, in session: CommandSession) -> CommandStatus {
     do {
+      try requireResources(in: session)
       return .program(try command.program(in: session))
     } catch {
       return fail(ErrorReport(error), asJSON: command.common.json, in: session)

@@ -51,6 +51,6 @@ package struct InputFile {
     return VMCheckpointError(
       code,
       "cannot \(verb) \(name): \(systemErrorText(errorNumber))"
-    )
+    ).orOutOfResources(errorNumber: errorNumber)
   }
 }
