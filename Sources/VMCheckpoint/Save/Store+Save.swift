@@ -90,6 +90,7 @@ extension Store {
         )
         let totals = try operation.run()
         try control.cancellation.check()
+        try prepared.checkBeforeCompletion?()
         try writerLock?.requireInPlace()
         try chunkLock?.requireInPlace()
         try clock.measure(.sync, byteCount: totals.uncommittedByteCount) { try database.commit() }
