@@ -21,9 +21,9 @@ struct ChunkRepacker {
   private let chunkReader: ChunkReader
   private let decoder: LZ4FrameDecoder
   private let fingerprinter: PageFingerprinter
-  private let source = ChunkBuffer()
-  private let target = ChunkBuffer()
-  private let compressor = ChunkCompressor(ChunkCompression.default.effort)
+  private let source: ChunkBuffer
+  private let target: ChunkBuffer
+  private let compressor: ChunkCompressor
   private var nextChunkID: Int64
   private var newEntries: [IndexEntry] = []
   private var newStoredByteCount: UInt64 = 0
@@ -43,6 +43,9 @@ struct ChunkRepacker {
     chunkWriter = try ChunkWriter(database)
     chunkReader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
+    source = try ChunkBuffer()
+    target = try ChunkBuffer()
+    compressor = try ChunkCompressor(ChunkCompression.default.effort)
     fingerprinter = try PageFingerprinter(database)
     nextChunkID = try ChunkWriter.nextChunkID(database)
   }

@@ -45,7 +45,7 @@ struct PageCopier {
     decoded = try DecodedChunks(database)
     index = looksForCopies ? try PageIndex(database) : nil
     fingerprinter = try PageFingerprinter(database)
-    copied = PageTable(capacity: OptimizePlan.maximumPageCount)
+    copied = try PageTable(capacity: OptimizePlan.maximumPageCount)
     numbers = ChunkNumbers(try ChunkWriter.nextChunkID(database))
     moves = PageMoves(of: plan)
   }

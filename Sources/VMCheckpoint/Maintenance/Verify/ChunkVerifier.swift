@@ -30,7 +30,7 @@ struct ChunkVerifier {
     let version = try StoreFormat.version(of: database)
     try WorkerPool<ChunkBuffer>.run(
       threadCount: control.threadCount,
-      items: (0..<(control.threadCount * 8 + 16)).map { _ in ChunkBuffer() },
+      items: try ChunkBuffer.make(control.threadCount * 8 + 16),
       makeWorker: { () throws(VMCheckpointError) in
         let decoder = try LZ4FrameDecoder()
         return { chunk throws(VMCheckpointError) in

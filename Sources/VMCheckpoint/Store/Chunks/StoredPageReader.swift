@@ -55,7 +55,7 @@ struct StoredPageReader {
     reader: ChunkReader, decoder: LZ4FrameDecoder, buffer: ChunkBuffer
   ) {
     if let state { return state }
-    let made = (try ChunkReader(database), try LZ4FrameDecoder(), ChunkBuffer())
+    let made = (try ChunkReader(database), try LZ4FrameDecoder(), try ChunkBuffer())
     state = made
     return made
   }

@@ -13,18 +13,17 @@ enum DeviceStateCodec {
 
   static func encode(_ bytes: [UInt8]) throws(VMCheckpointError) -> Encoded {
     let sha256 = Data(SHA256.hash(data: bytes))
-    var frame = [UInt8](repeating: 0, count: LZ4Frame.bound(byteCount: bytes.count))
+    let frame = try LargeMemory.allocate(byteCount: LZ4Frame.bound(byteCount: bytes.count))
+    defer { LargeMemory.free(frame) }
     // Array's own closures only rethrow untyped errors.
-    let compressed = frame.withUnsafeMutableBytes { destination in
-      bytes.withUnsafeBytes { source in
-        Result { () throws(VMCheckpointError) in try LZ4Frame.compress(source, into: destination) }
-      }
+    let compressed = bytes.withUnsafeBytes { source in
+      Result { () throws(VMCheckpointError) in try LZ4Frame.compress(source, into: frame) }
     }
     let byteCount = try compressed.get()
     guard byteCount < bytes.count else {
       return Encoded(encoding: "raw", data: Data(bytes), sha256: sha256)
     }
-    return Encoded(encoding: "lz4", data: Data(frame[..<byteCount]), sha256: sha256)
+    return Encoded(encoding: "lz4", data: Data(frame.prefix(byteCount)), sha256: sha256)
   }
 
   /// The bytes before compression.
