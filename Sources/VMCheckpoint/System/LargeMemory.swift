@@ -35,7 +35,15 @@ enum LargeMemory {
     return values
   }
 
-  /// Gives back what ``allocate(byteCount:alignment:)`` gave; `nil` is nothing.
+  /// Checks that `byteCount` bytes can be had, for what an array or a `Data` is about to take: these
+  /// end the process where there is no memory. Other threads may take it in between.
+  ///
+  /// - Throws: As ``allocate(byteCount:alignment:)``.
+  static func require(byteCount: Int) throws(VMCheckpointError) {
+    free(try allocate(byteCount: max(1, byteCount)))
+  }
+
+  /// Gives back what ``allocate(byteCount:alignment:)`` gave.
   static func free(_ memory: UnsafeMutableRawBufferPointer) { Glibc.free(memory.baseAddress) }
 
   /// Gives back what ``allocate(_:of:)`` gave.

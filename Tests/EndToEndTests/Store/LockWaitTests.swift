@@ -7,21 +7,25 @@ import VMCheckpointTestSupport
     let bench = try Workbench()
     let first = sampleRAM(10)
     try bench.save("first", first)
-    let pipe = try ChildPipe()
-    let save = try bench.tool.start(
-      ["save", "-", "--name", "large"],
-      input: .descriptor(pipe.reader)
-    )
     // Some batches are committed before the reader comes, so that there is something to clean up.
-    try pipe.write(incompressibleRAM(12_000, seed: 6))
+    let parts = try (6...7).map {
+      try bench.write("part\($0)", incompressibleRAM(12_000, seed: UInt64($0)))
+    }
+    let go = bench.directory.file("go")
+    let script = """
+      (cat "$1"; while [ ! -e "$3" ]; do sleep 0.05; done; cat "$2") | { shift 3; exec "$@"; }
+      """
+    let save = try ChildProcess(
+      ["/bin/sh", "-c", script, "sh"] + parts + [go]
+        + bench.tool.commandLine(["save", "-", "--name", "large"])
+    )
     try waitUntil("a batch is committed") {
       try bench.sql.integer("SELECT count(*) FROM chunk") > 100
     }
     let reader = try StoreReader(bench.storePath)
     let start = monotonicSeconds()
-    try pipe.write(incompressibleRAM(12_000, seed: 7))
-    pipe.closeWriter()
-    let outcome = try save.wait(timeoutSeconds: 400)
+    try writeFile(go, "")
+    let outcome = try save.wait(timeoutSeconds: 300)
     #expect(outcome.ending == .exit(75), "\(outcome)")
     #expect(monotonicSeconds() - start < 90, "\(outcome)")
     try reader.end()

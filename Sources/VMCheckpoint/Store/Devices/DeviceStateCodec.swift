@@ -20,6 +20,7 @@ enum DeviceStateCodec {
       Result { () throws(VMCheckpointError) in try LZ4Frame.compress(source, into: frame) }
     }
     let byteCount = try compressed.get()
+    try LargeMemory.require(byteCount: min(byteCount, bytes.count))
     guard byteCount < bytes.count else {
       return Encoded(encoding: "raw", data: Data(bytes), sha256: sha256)
     }
@@ -50,6 +51,7 @@ enum DeviceStateCodec {
     byteCount: Int64
   ) throws(VMCheckpointError) -> [UInt8]? {
     guard (0...Int64(DeviceState.maximumByteCount)).contains(byteCount) else { return nil }
+    try LargeMemory.require(byteCount: min(Int(byteCount), data.count * 255))
     if encoding == "raw" { return data.count == byteCount ? Array(data) : nil }
     // A frame expands at most 255 times: bounds what a hostile `bytes` makes us allocate.
     guard encoding == "lz4", byteCount <= Int64(data.count) * 255 else { return nil }
