@@ -83,3 +83,16 @@ int clinux_is_in_proc(const char *path) {
   struct statfs status;
   return statfs(path, &status) == 0 && status.f_type == PROC_SUPER_MAGIC;
 }
+
+static int argument_count;
+static char **argument_values;
+
+/* glibc calls the functions of .init_array with main's parameters. */
+__attribute__((constructor)) static void keep_arguments(int count, char **values) {
+  argument_count = count;
+  argument_values = values;
+}
+
+int clinux_argument_count(void) { return argument_count; }
+
+const char *clinux_argument(int index) { return argument_values[index]; }

@@ -38,6 +38,7 @@ public struct VMCheckpointTool: ParsableCommand {
         65  Input that does not follow its format, or damage in the store.
         66  No such file, store or snapshot.
         69  A service that is needed is missing.
+        71  No memory, thread or file descriptor is left.
         73  The output exists or cannot be created.
         74  Reading or writing failed, on a full disk for example.
         75  Somebody else holds the store; try again later.
@@ -74,8 +75,9 @@ public struct VMCheckpointTool: ParsableCommand {
   /// Runs the command that this process was started with, and ends the process.
   public static func main() -> Never {
     CrashSecrecy.enforce()
-    if GuardCommand.runIfAsked(CommandLine.arguments) { Glibc.exit(0) }
+    if GuardCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
     StandardDescriptors.reserve()
+    ConnectionKeeper.keepQueues()
     let session = CommandSession.ofThisProcess()
     CommandRunner.run(session).endProcess()
   }

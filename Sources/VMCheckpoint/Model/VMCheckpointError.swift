@@ -13,6 +13,7 @@ public struct VMCheckpointError: Error, Sendable, Hashable {
       case cannotCreate = "cannot-create"
       case inputOutput = "input-output"
       case locked
+      case outOfResources = "out-of-resources"
       case permissionDenied = "permission-denied"
       case cancelled
     }
@@ -34,6 +35,8 @@ public struct VMCheckpointError: Error, Sendable, Hashable {
     public static let cannotCreate = Code(value: .cannotCreate)
     /// Reading or writing failed: a full disk, a broken device, a source that shrank.
     public static let inputOutput = Code(value: .inputOutput)
+    /// The process or the system has no memory, thread or file descriptor left.
+    public static let outOfResources = Code(value: .outOfResources)
     /// Somebody else holds the store; trying again later may work.
     public static let locked = Code(value: .locked)
     /// The operating system refuses access.

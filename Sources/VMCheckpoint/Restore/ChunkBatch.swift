@@ -6,10 +6,13 @@ final class ChunkBatch<Use>: @unchecked Sendable {
   /// No writer can commit while they are read: about a millisecond.
   static var capacity: Int { 16 }
 
-  let chunks = (0..<capacity).map { _ in ChunkBuffer() }
+  let chunks: [ChunkBuffer]
   var uses = [[Use]](repeating: [], count: capacity)
   /// How many of the chunks are in use.
   private(set) var count = 0
+
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init() throws(VMCheckpointError) { chunks = try ChunkBuffer.make(Self.capacity) }
 
   var isFull: Bool { count == Self.capacity }
 

@@ -50,7 +50,7 @@ struct FileRestore {
   }
 
   private func writePages(_ database: Database, _ writeback: BackgroundWriteback) throws {
-    let windows = RAMWindows(
+    let windows = try RAMWindows(
       count: window.count ?? control.threadCount * 2 + 4,
       pageCapacity: window.pageCapacity
     ) { parts, pages throws(VMCheckpointError) in
@@ -59,10 +59,10 @@ struct FileRestore {
     let check = try PageCheck(database, verifyingDigests: verifiesPages)
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
-      items: (0..<(control.threadCount + 3)).map { _ in Job() },
+      items: (0..<(control.threadCount + 3)).map { _ in try Job() },
       makeWorker: { () throws(VMCheckpointError) in
         let decoder = try LZ4FrameDecoder()
-        let scratch = ChunkBuffer()
+        let scratch = try ChunkBuffer()
         return { job throws(VMCheckpointError) in
           for index in 0..<job.count {
             let (chunk, uses) = (job.chunks[index], job.uses[index])

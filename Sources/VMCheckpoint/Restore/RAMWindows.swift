@@ -14,11 +14,11 @@ final class RAMWindows: @unchecked Sendable {
     /// Guarded by the monitor.
     var isFree = true
 
-    init(pageCapacity: Int) {
-      pages = .allocate(byteCount: pageCapacity * Page.byteCount, alignment: Page.byteCount)
+    init(pageCapacity: Int) throws(VMCheckpointError) {
+      pages = try LargeMemory.allocate(byteCount: pageCapacity * Page.byteCount)
     }
 
-    deinit { pages.deallocate() }
+    deinit { LargeMemory.free(pages) }
   }
 
   typealias Write =
@@ -36,12 +36,15 @@ final class RAMWindows: @unchecked Sendable {
   private var failure: VMCheckpointError?
 
   /// - Parameter write: Writes a window's parts, whose pages follow each other in the bytes.
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
   init(
     count: Int,
     pageCapacity: Int,
     write: @escaping Write
-  ) {
-    windows = (0..<count).map { _ in Window(pageCapacity: pageCapacity) }
+  ) throws(VMCheckpointError) {
+    windows = try (0..<count).map { _ throws(VMCheckpointError) in
+      try Window(pageCapacity: pageCapacity)
+    }
     self.write = write
   }
 

@@ -17,7 +17,7 @@ struct StreamRestore {
 
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; part of RAM may be written then.
   func run(_ database: Database, patches: [RAMPatch]) throws {
-    let windows = StreamWindows(count: 2, pageCapacity: Int(Self.windowPageCount))
+    let windows = try StreamWindows(count: 2, pageCapacity: Int(Self.windowPageCount))
     let decoding = WindowDecoding(
       windows: windows,
       snapshot: plan.snapshot,
@@ -26,7 +26,7 @@ struct StreamRestore {
     )
     try WorkerPool<WindowJob>.run(
       threadCount: control.threadCount,
-      items: (0..<(control.threadCount + 3)).map { _ in WindowJob() },
+      items: (0..<(control.threadCount + 3)).map { _ in try WindowJob() },
       makeWorker: decoding.makeWorker,
       onFailure: windows.fail,
       produce: { pool in
@@ -112,11 +112,8 @@ struct StreamRestore {
 
   private func writeZeros(byteCount: UInt64) throws(VMCheckpointError) {
     guard byteCount > 0 else { return }
-    let zeros = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: Int(min(byteCount, 1 << 20)),
-      alignment: Page.byteCount
-    )
-    defer { zeros.deallocate() }
+    let zeros = try LargeMemory.allocate(byteCount: Int(min(byteCount, 1 << 20)))
+    defer { LargeMemory.free(zeros) }
     zeros.initializeMemory(as: UInt8.self, repeating: 0)
     var rest = byteCount
     while rest > 0 {

@@ -11,11 +11,11 @@ final class StreamWindows: @unchecked Sendable {
     /// Batches that workers have. Guarded by the monitor.
     fileprivate var batchCount = 0
 
-    fileprivate init(pageCapacity: Int) {
-      memory = .allocate(byteCount: pageCapacity * Page.byteCount, alignment: Page.byteCount)
+    fileprivate init(pageCapacity: Int) throws(VMCheckpointError) {
+      memory = try LargeMemory.allocate(byteCount: pageCapacity * Page.byteCount)
     }
 
-    deinit { memory.deallocate() }
+    deinit { LargeMemory.free(memory) }
 
     fileprivate func open(firstPFN: UInt64, pageCount: Int) {
       self.firstPFN = firstPFN
@@ -46,8 +46,11 @@ final class StreamWindows: @unchecked Sendable {
   /// Guarded by the monitor.
   private var failure: VMCheckpointError?
 
-  init(count: Int, pageCapacity: Int) {
-    windows = (0..<count).map { _ in Window(pageCapacity: pageCapacity) }
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init(count: Int, pageCapacity: Int) throws(VMCheckpointError) {
+    windows = try (0..<count).map { _ throws(VMCheckpointError) in
+      try Window(pageCapacity: pageCapacity)
+    }
   }
 
   /// The next window, with anything in its pages.

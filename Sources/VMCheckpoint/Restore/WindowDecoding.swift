@@ -8,7 +8,7 @@ struct WindowDecoding: Sendable {
   /// What one thread does with each job.
   func makeWorker() throws(VMCheckpointError) -> ((WindowJob) throws(VMCheckpointError) -> Void) {
     let decoder = try LZ4FrameDecoder()
-    let scratch = ChunkBuffer()
+    let scratch = try ChunkBuffer()
     return { job throws(VMCheckpointError) in
       guard let window = job.window else { return }
       for index in 0..<job.batch.count {

@@ -2,8 +2,11 @@ import GRDB
 
 /// Chunks that a window has pages in.
 final class WindowJob: @unchecked Sendable {
-  let batch = ChunkBatch<Extent>()
+  let batch: ChunkBatch<Extent>
   var window: StreamWindows.Window?
+
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init() throws(VMCheckpointError) { batch = try ChunkBatch() }
 }
 
 /// The reading half of a ``StreamRestore``: finds what windows consist of, and hands it to workers.

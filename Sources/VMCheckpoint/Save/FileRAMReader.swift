@@ -248,7 +248,7 @@ final class FileRAMReader: RAMReader {
     case .permissionDenied, .notPermitted:
       VMCheckpointError(.permissionDenied, "no permission to read \(name)")
     default:
-      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)")
+      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)").orOutOfResources(error)
     }
   }
 }

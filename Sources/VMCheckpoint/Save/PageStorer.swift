@@ -12,14 +12,15 @@ struct PageStorer {
   private let newPages: PageTable
   /// The pages of chunks in which pages were found. What was saved together comes together again,
   /// wherever another boot has put it: one look into the index finds a chunk's other pages as well.
-  private let neighbours = PageTable(capacity: neighbourCapacity)
+  private let neighbours: PageTable
   private let chunkDigests: DigestReader
   private var index: PageIndex
   private var dataCheck: ChunkDataCheck
   private(set) var newPageCount: UInt64 = 0
 
   init(_ database: Database, newPageCapacity: Int = PageTable.defaultCapacity) throws {
-    newPages = PageTable(capacity: newPageCapacity)
+    newPages = try PageTable(capacity: newPageCapacity)
+    neighbours = try PageTable(capacity: Self.neighbourCapacity)
     index = try PageIndex(database)
     chunkDigests = try DigestReader(database)
     dataCheck = try ChunkDataCheck(database)

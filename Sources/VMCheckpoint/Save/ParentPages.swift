@@ -25,6 +25,8 @@ final class ParentPages: @unchecked Sendable {
   private let fingerprints: UnsafeMutablePointer<UInt64>
   /// 0: the parent's page is zero, or no RAM, or its chunk has lost its data.
   private let locations: UnsafeMutablePointer<UInt64>
+  /// All three.
+  private let memory: UnsafeMutableRawBufferPointer
 
   /// What threads share; the blocks before `nextBlock` are not written any more.
   private struct Ring {
@@ -54,19 +56,22 @@ final class ParentPages: @unchecked Sendable {
     )
     select.bind(snapshotID, at: 1)
     let capacity = Self.blockCapacity * Self.blockPageCount
-    digests = .allocate(capacity: capacity)
-    digests.initialize(repeating: PageDigest(words: (0, 0, 0, 0)), count: capacity)
-    fingerprints = .allocate(capacity: capacity)
-    fingerprints.initialize(repeating: 0, count: capacity)
-    locations = .allocate(capacity: capacity)
-    locations.initialize(repeating: 0, count: capacity)
+    let digestsByteCount = capacity * MemoryLayout<PageDigest>.stride
+    let numbersByteCount = capacity * MemoryLayout<UInt64>.stride
+    memory = try LargeMemory.allocate(byteCount: digestsByteCount + 2 * numbersByteCount)
+    let base = memory.baseAddress!
+    digests = base.initializeMemory(
+      as: PageDigest.self,
+      repeating: PageDigest(words: (0, 0, 0, 0)),
+      count: capacity
+    )
+    fingerprints = (base + digestsByteCount)
+      .initializeMemory(as: UInt64.self, repeating: 0, count: capacity)
+    locations = (base + digestsByteCount + numbersByteCount)
+      .initializeMemory(as: UInt64.self, repeating: 0, count: capacity)
   }
 
-  deinit {
-    digests.deallocate()
-    fingerprints.deallocate()
-    locations.deallocate()
-  }
+  deinit { LargeMemory.free(memory) }
 
   // MARK: Workers
 

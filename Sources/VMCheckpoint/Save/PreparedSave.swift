@@ -12,6 +12,10 @@ struct PreparedSave {
   let reader: any RAMReader
   let substitution: UnderlaySubstitution
 
+  /// Called when all of RAM was read, right before the snapshot is made complete; what it throws fails
+  /// the save.
+  var checkBeforeCompletion: QEMULiveSave.Check?
+
   /// Checks `request` and opens its source.
   ///
   /// - Throws: ``VMCheckpointError`` that names what is wrong; nothing is left open.
@@ -134,7 +138,8 @@ struct PreparedSave {
     let directory = try StoreLocation(storePath).directory
     func save(
       _ capture: QEMUStreamCapture,
-      _ live: QEMULiveRAM?
+      _ live: QEMULiveRAM?,
+      _ check: QEMULiveSave.Check?
     ) throws(VMCheckpointError) -> SaveResult {
       defer { withExtendedLifetime((capture, live)) {} }
       var request = request
@@ -144,13 +149,16 @@ struct PreparedSave {
         machineLayout: live?.layout,
         paths: live?.paths
       )
-      return try turn.save(PreparedSave(request, received: received, control: control))
+      var prepared = try PreparedSave(request, received: received, control: control)
+      prepared.checkBeforeCompletion = check
+      return try turn.save(prepared)
     }
     switch request.input {
     case .file, .stream, .propolis: preconditionFailure("nothing is received")
     case .qemuStream(let source):
       return try save(
         QEMUStreamCapture(source, spoolDirectory: directory, control: control),
+        nil,
         nil
       )
     case .qemuLive(let source):
@@ -160,8 +168,9 @@ struct PreparedSave {
         spoolDirectory: directory,
         control: control
       )
-      var (saved, pausedSeconds) = try live.run(turn) { (capture, ram) throws(VMCheckpointError) in
-        try save(capture, ram)
+      var (saved, pausedSeconds) = try live.run(turn) {
+        (capture, ram, check) throws(VMCheckpointError) in
+        try save(capture, ram, check)
       }
       saved.pausedSeconds = pausedSeconds
       return saved

@@ -16,6 +16,8 @@ final class RAMWindow: @unchecked Sendable {
   let knownLocations: UnsafeMutablePointer<UInt64>
   /// What ``ParentPages`` compares with.
   let parentFingerprints: UnsafeMutablePointer<UInt64>
+  /// All of the above.
+  private let memory: UnsafeMutableRawBufferPointer
   /// Whether the parent's pages were compared with these.
   var isMatched = false
 
@@ -26,31 +28,29 @@ final class RAMWindow: @unchecked Sendable {
   /// How far into the source's bytes the window reaches, for progress.
   var sourceEndOffset: UInt64 = 0
 
-  init() {
-    bytes = .allocate(
-      byteCount: Self.pageCapacity * Page.byteCount,
-      alignment: Page.byteCount
-    )
-    digests = .allocate(capacity: Self.pageCapacity)
-    digests.initialize(
-      repeating: PageDigest(words: (0, 0, 0, 0)),
-      count: Self.pageCapacity
-    )
-    isZero = .allocate(capacity: Self.pageCapacity)
-    isZero.initialize(repeating: true, count: Self.pageCapacity)
-    knownLocations = .allocate(capacity: Self.pageCapacity)
-    knownLocations.initialize(repeating: 0, count: Self.pageCapacity)
-    parentFingerprints = .allocate(capacity: Self.pageCapacity)
-    parentFingerprints.initialize(repeating: 0, count: Self.pageCapacity)
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init() throws(VMCheckpointError) {
+    let count = Self.pageCapacity
+    let pageByteCount = count * Page.byteCount
+    let perPage =
+      MemoryLayout<PageDigest>.stride + 2 * MemoryLayout<UInt64>.stride + MemoryLayout<Bool>.stride
+    let memory = try LargeMemory.allocate(byteCount: pageByteCount + count * perPage)
+    self.memory = memory
+    bytes = UnsafeMutableRawBufferPointer(rebasing: memory[..<pageByteCount])
+    var rest = memory.baseAddress! + pageByteCount
+    // The largest come first, so that each is aligned.
+    func take<Value>(_ value: Value) -> UnsafeMutablePointer<Value> {
+      let values = rest.initializeMemory(as: Value.self, repeating: value, count: count)
+      rest += count * MemoryLayout<Value>.stride
+      return values
+    }
+    digests = take(PageDigest(words: (0, 0, 0, 0)))
+    knownLocations = take(UInt64(0))
+    parentFingerprints = take(UInt64(0))
+    isZero = take(true)
   }
 
-  deinit {
-    bytes.deallocate()
-    digests.deallocate()
-    isZero.deallocate()
-    knownLocations.deallocate()
-    parentFingerprints.deallocate()
-  }
+  deinit { LargeMemory.free(memory) }
 
   var endPFN: UInt64 { firstPFN + UInt64(pageCount) }
 

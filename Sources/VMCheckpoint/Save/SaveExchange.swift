@@ -77,12 +77,12 @@ final class SaveExchange: @unchecked Sendable {
     parent: ParentPages?,
     fingerprinter: PageFingerprinter,
     clock: StageClock<SaveStage>
-  ) {
+  ) throws(VMCheckpointError) {
     self.parent = parent
     self.fingerprinter = fingerprinter
     self.clock = clock
-    freeWindows = (0..<windowCount).map { _ in RAMWindow() }
-    freeChunks = (0..<chunkCount).map { _ in ChunkBuffer() }
+    freeWindows = try (0..<windowCount).map { _ throws(VMCheckpointError) in try RAMWindow() }
+    freeChunks = try ChunkBuffer.make(chunkCount)
   }
 
   // MARK: Workers
@@ -93,7 +93,13 @@ final class SaveExchange: @unchecked Sendable {
     substitution: UnderlaySubstitution,
     compression: ChunkCompression
   ) {
-    let compressor = ChunkCompressor(compression.effort)
+    let compressor: ChunkCompressor
+    do throws(VMCheckpointError) {
+      compressor = try ChunkCompressor(compression.effort)
+    } catch {
+      fail(error)
+      return
+    }
     while let work = takeWork() {
       do throws(VMCheckpointError) {
         switch work {

@@ -63,7 +63,7 @@ struct SaveOperation {
       snapshotID: snapshotID,
       checksums: seed.extentChecksum
     )
-    exchange = SaveExchange(
+    exchange = try SaveExchange(
       windowCount: min(control.threadCount * 4 + 8, Self.maximumWindowCount),
       chunkCount: min(control.threadCount * 64 + 128, Self.maximumChunkCount),
       parent: parent,
@@ -340,7 +340,7 @@ struct SaveOperation {
     _ plan: OverlayPlan
   ) throws -> [PageContents: PageLocation] {
     var locations: [PageContents: PageLocation] = [:]
-    let chunk = ChunkBuffer()
+    let chunk = try ChunkBuffer()
     chunk.begin(chunkID: numbers.next)
     for overlay in plan.stacks.lazy.flatMap(\.overlays) where overlay.kind.storesContents {
       let contents = overlay.contents()
@@ -366,7 +366,8 @@ struct SaveOperation {
   /// Writes the chunk if it has pages, and begins the next.
   private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
     guard chunk.pageCount > 0 else { return }
-    chunk.compress(with: ChunkCompressor(prepared.request.compression.effort), fingerprinter)
+    let compressor = try ChunkCompressor(prepared.request.compression.effort)
+    chunk.compress(with: compressor, fingerprinter)
     chunk.chunkID = numbers.takeNext()
     try write(chunk)
     chunk.begin(chunkID: numbers.next)

@@ -93,6 +93,7 @@ extension Store {
         )
         totals = try operation?.run()
         try control.cancellation.check()
+        try prepared.checkBeforeCompletion?()
         try writerLock?.requireInPlace()
         try chunkLock.requireInPlace()
         try clock.measure(.sync, byteCount: totals?.uncommittedByteCount ?? 0) {

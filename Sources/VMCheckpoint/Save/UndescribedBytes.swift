@@ -32,11 +32,8 @@ enum UndescribedBytes {
     to end: UInt64,
     name: String
   ) throws(VMCheckpointError) {
-    let block = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: blockByteCount,
-      alignment: Page.byteCount
-    )
-    defer { block.deallocate() }
+    let block = try LargeMemory.allocate(byteCount: blockByteCount)
+    defer { LargeMemory.free(block) }
     var offset = start
     while offset < end {
       let data = lseek(descriptor.rawValue, off_t(offset), clinux_seek_data)

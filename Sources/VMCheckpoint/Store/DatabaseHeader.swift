@@ -1,4 +1,4 @@
-import GRDB
+import GRDBSQLite
 
 /// What a database's header tells of its owner, read without changing anything: opening another
 /// program's database as usual may write to it, to undo what its program had begun.
@@ -11,14 +11,20 @@ struct DatabaseHeader {
 
   /// The header of the file at `path`; `nil` when it is no SQLite database or cannot be read.
   init?(path: String) {
-    var configuration = Configuration()
-    configuration.readonly = true
-    // Immutable: no locks, no journal, no write-ahead log.
+    // Immutable: no locks, no journal, no write-ahead log. Without GRDB, whose queues cost a thread
+    // (``ConnectionKeeper``).
     let uri = "file:\(Self.escaped(path))?immutable=1"
-    guard let queue = try? DatabaseQueue(path: uri, configuration: configuration),
-      let value = try? queue.read({ try Int32.fetchOne($0, sql: "PRAGMA application_id") })
+    var connection: OpaquePointer?
+    defer { sqlite3_close_v2(connection) }
+    let flags = SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX
+    guard sqlite3_open_v2(uri, &connection, flags, nil) == SQLITE_OK else { return nil }
+    var statement: OpaquePointer?
+    defer { sqlite3_finalize(statement) }
+    guard
+      sqlite3_prepare_v2(connection, "PRAGMA application_id", -1, &statement, nil) == SQLITE_OK,
+      sqlite3_step(statement) == SQLITE_ROW
     else { return nil }
-    applicationID = value
+    applicationID = sqlite3_column_int(statement, 0)
   }
 
   /// Whether the database is a store, of whatever version.

@@ -42,6 +42,7 @@ final class NewStore {
       throw Self.cannotCreate(location, error as? Errno ?? .ioError)
     }
     let queue = try StoreConnection.connect(hidden, readOnly: false, busy: BusyPolicy())
+    defer { ConnectionKeeper.retire(queue) }
     try translatingDatabaseErrors(storePath: location.given) {
       try queue.writeWithoutTransaction { database in
         // Both take effect only while the file is empty.
@@ -133,6 +134,6 @@ final class NewStore {
       .cannotCreate,
       "cannot create store \(store): \(error)",
       hint: "choose another path with --store"
-    )
+    ).orOutOfResources(error)
   }
 }

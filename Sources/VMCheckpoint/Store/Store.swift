@@ -35,6 +35,8 @@ public final class Store: Sendable {
     self.isReadOnly = isReadOnly
   }
 
+  deinit { ConnectionKeeper.retire(queue) }
+
   /// Opens the store at `path`; reads only when the file may not be written.
   ///
   /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt` for what is no store or one of a
@@ -60,7 +62,8 @@ public final class Store: Sendable {
   func read<Result>(
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {
-    try translatingDatabaseErrors(storePath: path) { try queue.read(body) }
+    busy.begin()
+    return try translatingDatabaseErrors(storePath: path) { try queue.read(body) }
   }
 
   /// Runs `body` in a write transaction that is rolled back when it throws.
@@ -68,6 +71,7 @@ public final class Store: Sendable {
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {
     try requireWritable()
+    busy.begin()
     return try translatingDatabaseErrors(storePath: path) { try queue.write(body) }
   }
 
@@ -77,6 +81,7 @@ public final class Store: Sendable {
     control: OperationControl,
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {
+    busy.begin()
     busy.observe(control.cancellation)
     defer { busy.observe(nil) }
     do {

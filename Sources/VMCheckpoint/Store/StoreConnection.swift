@@ -1,15 +1,10 @@
 import GRDB
 import GRDBSQLite
 import Glibc
-import Synchronization
 import SystemPackage
 
 /// How a connection to a store is set up, opened and checked.
 enum StoreConnection {
-  /// How long a statement waits for another process's transaction. Writers' transactions take
-  /// tens of milliseconds, but a reader in a SQLite shell may hold one for long.
-  static let busyTimeoutSeconds = 60.0
-
   /// SQLite's cache of clean pages. Small, because every page of guest RAM passes just once.
   private static let cacheKiB = 16 * 1024
 
@@ -45,7 +40,12 @@ enum StoreConnection {
       try location.requireTrusted()
     }
     let queue = try connect(location, readOnly: isReadOnly, busy: busy)
-    try checkFormat(queue, location: location)
+    do throws(VMCheckpointError) {
+      try checkFormat(queue, location: location)
+    } catch {
+      ConnectionKeeper.retire(queue)
+      throw error
+    }
     return (queue, isReadOnly)
   }
 
@@ -155,6 +155,9 @@ enum StoreConnection {
           """
       )
       guard !readOnly else { return }
+      guard sqlite3_db_readonly(database.sqliteConnection, nil) == 0 else {
+        throw OpenedForReading()
+      }
       // Rollback journal, and every commit on disk before it counts. Deleted guest memory is
       // overwritten with zeros: Debian's default, stated so that it does not depend on it. The
       // cache may not spill: a spill takes the exclusive lock in the middle of a batch and shuts
@@ -168,12 +171,25 @@ enum StoreConnection {
           """
       )
     }
-    return try translatingDatabaseErrors(storePath: location.given) {
+    func open() throws -> DatabaseQueue {
       try DatabaseQueue(
         path: WriteCombiningVFS.name(forPath: location.file),
         configuration: configuration
       )
     }
+    return try translatingDatabaseErrors(storePath: location.given) {
+      do {
+        return try open()
+      } catch is OpenedForReading {
+        return try open()
+      }
+    }
+  }
+
+  /// SQLite opens a file for reading when it fails to open it for writing, for whatever reason: one call
+  /// that failed would look like a store that may not be written.
+  private struct OpenedForReading: Error, CustomStringConvertible {
+    let description = "it cannot be opened for writing, although nothing forbids that"
   }
 
   // MARK: The format
@@ -297,33 +313,5 @@ enum StoreConnection {
     if let missing = StoreFormat.tables.subtracting(tables).min() {
       throw VMCheckpointError(.corrupt, "store \(store) is damaged: table \(missing) is missing")
     }
-  }
-}
-
-/// Decides how long a connection waits for another process's transaction.
-final class BusyPolicy: Sendable {
-  private struct State {
-    var cancellation: CancellationFlag?
-    var deadlineSeconds = 0.0
-  }
-
-  private let state = Mutex(State())
-
-  /// Lets `flag` end waits early, until the next call.
-  func observe(_ flag: CancellationFlag?) {
-    state.withLock { $0.cancellation = flag }
-  }
-
-  /// SQLite's busy handler: sleeps and says whether to try again. `attempt` counts from 0 for
-  /// each wait.
-  func wait(attempt: Int) -> Bool {
-    let now = MonotonicClock.nowSeconds
-    let goesOn = state.withLock { state in
-      if attempt == 0 { state.deadlineSeconds = now + StoreConnection.busyTimeoutSeconds }
-      return state.cancellation?.isCancelled != true && now < state.deadlineSeconds
-    }
-    guard goesOn else { return false }
-    usleep(UInt32(min(20_000, 500 << min(attempt, 6))))
-    return true
   }
 }

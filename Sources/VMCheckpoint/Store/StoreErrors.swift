@@ -1,4 +1,6 @@
 import GRDB
+import Glibc
+import SystemPackage
 
 extension VMCheckpointError {
   /// What a SQLite error means to a user of the store at `path`.
@@ -53,11 +55,18 @@ extension VMCheckpointError {
         "store \(store) is read-only",
         hint: "writing needs write permission for the store and for its directory"
       )
+    case .SQLITE_CANTOPEN where FreeDescriptors.areFew:
+      // SQLite does not say why. Its journal and the store's directory are opened besides the store.
+      self = VMCheckpointError(.outOfResources, "cannot open store \(store)")
+        .orOutOfResources(.tooManyOpenFiles)
+      message += ": \(Errno.tooManyOpenFiles)"
     case .SQLITE_CANTOPEN:
+      // SQLite does not say why. Where nothing is forbidden, the device has failed.
+      let isForbidden = Self.isForbidden(path)
       self.init(
-        .permissionDenied,
+        isForbidden ? .permissionDenied : .inputOutput,
         "cannot open store \(store): \(detail)",
-        hint: "check the permissions of the file and of its directory"
+        hint: isForbidden ? "check the permissions of the file and of its directory" : nil
       )
     case .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
       self.init(
@@ -72,7 +81,16 @@ extension VMCheckpointError {
         hint: "see what is hurt with: vmckpt verify"
       )
     case .SQLITE_NOMEM:
-      self.init(.inputOutput, "out of memory while using store \(store)")
+      self = Self.outOfMemory(using: store)
+    case .SQLITE_IOERR where error.extendedResultCode == .SQLITE_IOERR_NOMEM:
+      self = Self.outOfMemory(using: store)
+    case .SQLITE_IOERR:
+      self.init(
+        .inputOutput,
+        "store \(store): \(detail)",
+        hint: "the device has reported an error: look at the kernel's log, and copy the store to "
+          + "another one if that goes on"
+      )
     case .SQLITE_INTERRUPT:
       self.init(.cancelled, "interrupted")
     case .SQLITE_ERROR where detail.hasPrefix("malformed database schema"):
@@ -87,6 +105,19 @@ extension VMCheckpointError {
     default:
       self.init(.inputOutput, "store \(store): \(detail)")
     }
+  }
+}
+
+extension VMCheckpointError {
+  /// Whether this user may not use a store's file or its directory.
+  fileprivate static func isForbidden(_ path: String) -> Bool {
+    let directory = FilePath(path).removingLastComponent()
+    return access(path, R_OK) != 0
+      || access(directory.isEmpty ? "." : directory.string, R_OK | W_OK | X_OK) != 0
+  }
+
+  fileprivate static func outOfMemory(using store: String) -> Self {
+    Self(.outOfResources, "out of memory while using store \(store)", hint: memoryHint)
   }
 }
 

@@ -97,7 +97,7 @@ struct StoreLockFile {
             ? "let the owner run: chmod \(mode) \(quotedName(path))"
             : "let root run: chown \(access.owner):\(access.group) \(quotedName(path)) && "
               + "chmod \(mode) \(quotedName(path))"
-    )
+    ).orOutOfResources(error)
   }
 
   private func cannotMake(_ error: Errno) -> VMCheckpointError {
@@ -109,7 +109,7 @@ struct StoreLockFile {
         : error == .readOnlyFileSystem
           ? "the file system must be mounted for writing"
           : "let the store's owner run vmckpt gc --dry-run, which makes it"
-    )
+    ).orOutOfResources(error)
   }
 
   private static func isDenial(_ error: Errno) -> Bool {

@@ -6,7 +6,9 @@ enum StoreSchema {
   typealias Definitions = [String: String]
 
   private static let ofNewStore = Result {
-    try DatabaseQueue().write { fresh in
+    let queue = try DatabaseQueue()
+    defer { ConnectionKeeper.retire(queue) }
+    return try queue.write { fresh in
       try fresh.execute(sql: StoreFormat.migrations.map(\.sql).joined())
       return try definitions(fresh)
     }

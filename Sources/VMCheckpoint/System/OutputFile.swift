@@ -212,6 +212,6 @@ final class OutputFile: Sendable {
     return VMCheckpointError(
       denied ? .permissionDenied : .cannotCreate,
       "cannot create \(quotedName(path)): \(error)"
-    )
+    ).orOutOfResources(error)
   }
 }

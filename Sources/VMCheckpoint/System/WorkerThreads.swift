@@ -1,4 +1,5 @@
 import Glibc
+import SystemPackage
 
 /// Threads of an operation's own, for work that computes and blocks, which Swift's cooperative
 /// pool is not made for.
@@ -13,7 +14,7 @@ struct WorkerThreads {
   /// Starts up to `count` threads that each run `body` once. Fewer, but at least one, when the
   /// system has no more to give.
   ///
-  /// - Throws: ``VMCheckpointError`` when not even one could be started.
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources` when not even one could be started.
   init(count: Int, _ body: @escaping @Sendable () -> Void) throws(VMCheckpointError) {
     // A worker must not take the signals that are to interrupt the main thread's system calls.
     var blocked = sigset_t()
@@ -21,6 +22,7 @@ struct WorkerThreads {
     sigfillset(&blocked)
     pthread_sigmask(SIG_BLOCK, &blocked, &previous)
     defer { pthread_sigmask(SIG_SETMASK, &previous, nil) }
+    var failure = EAGAIN
     for _ in 0..<count {
       var thread = pthread_t()
       let start = Unmanaged.passRetained(Start(body))
@@ -35,13 +37,12 @@ struct WorkerThreads {
       )
       guard result == 0 else {
         start.release()
+        failure = result
         break
       }
       threads.append(thread)
     }
-    guard !threads.isEmpty else {
-      throw VMCheckpointError(.inputOutput, "cannot start a thread: the system has none left")
-    }
+    guard !threads.isEmpty else { throw .noThread(Errno(rawValue: failure)) }
   }
 
   /// Waits for every thread's `body` to return. Call exactly once.

@@ -15,7 +15,7 @@ package struct ChunkProbe: Sendable {
 
   /// Makes a chunk of up to 16 pages.
   package init(pages: [UInt8], compression: ChunkCompression = .default) throws {
-    let buffer = ChunkBuffer()
+    let buffer = try ChunkBuffer()
     buffer.begin(chunkID: 1)
     pages.withUnsafeBytes { bytes in
       for offset in stride(from: 0, to: bytes.count, by: Page.byteCount) {
@@ -23,7 +23,7 @@ package struct ChunkProbe: Sendable {
         _ = buffer.append(page.baseAddress!, digest: PageDigest(of: page))
       }
     }
-    buffer.compress(with: ChunkCompressor(compression.effort), PageFingerprinter(seed: 0))
+    buffer.compress(with: try ChunkCompressor(compression.effort), PageFingerprinter(seed: 0))
     encoding = buffer.encoding == .lz4 ? "lz4" : "raw"
     stored = Array(buffer.stored[..<buffer.storedByteCount])
     digests = Array(buffer.digests[..<(buffer.pageCount * PageDigest.byteCount)])
@@ -43,7 +43,7 @@ package struct ChunkProbe: Sendable {
   }
 
   private func pages(check: PageCheck) throws -> Result<[UInt8], ChunkProblem> {
-    let buffer = ChunkBuffer()
+    let buffer = try ChunkBuffer()
     buffer.begin(chunkID: 1)
     buffer.pageCount = digests.count / PageDigest.byteCount
     buffer.encoding = encoding == "lz4" ? .lz4 : .raw

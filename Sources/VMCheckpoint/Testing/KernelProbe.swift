@@ -6,8 +6,8 @@ package final class KernelProbe {
   private let ram: UnsafeRawBufferPointer
   /// The indices of the pages that are not zero.
   package let dataPageIndices: [Int]
-  private let chunk = ChunkBuffer()
-  private let compressor = ChunkCompressor(ChunkCompression.default.effort)
+  private let chunk: ChunkBuffer
+  private let compressor: ChunkCompressor
   private let decoder: LZ4FrameDecoder
   private let digests: [PageDigest]
   private let fingerprinter = PageFingerprinter(seed: 1)
@@ -21,6 +21,8 @@ package final class KernelProbe {
 
   package init(ram: UnsafeRawBufferPointer) throws {
     self.ram = ram
+    chunk = try ChunkBuffer()
+    compressor = try ChunkCompressor(ChunkCompression.default.effort)
     decoder = try LZ4FrameDecoder()
     dataPageIndices = (0..<(ram.count / Page.byteCount)).filter {
       !ZeroPage.isZero(ram.baseAddress! + $0 * Page.byteCount)

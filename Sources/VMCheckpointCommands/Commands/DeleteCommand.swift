@@ -23,6 +23,8 @@ struct DeleteCommand: VerbCommand {
 
   @OptionGroup var common: CommonOptions
 
+  var accomplishment: String? { "the deletion is done" }
+
   func perform(in session: CommandSession) throws(VMCheckpointError) -> DeleteOutput {
     let references = try SnapshotReference.list(references)
     let storePath = try common.storePath(environment: session.environment)

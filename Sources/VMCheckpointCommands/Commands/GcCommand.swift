@@ -22,6 +22,8 @@ struct GcCommand: VerbCommand {
 
   @OptionGroup var common: CommonOptions
 
+  var accomplishment: String? { dryRun ? nil : "the collection is done" }
+
   func perform(in session: CommandSession) throws(VMCheckpointError) -> GcOutput {
     let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(session: session, common: common)

@@ -65,6 +65,8 @@ struct MapCommand: VerbCommand {
     return Int(count)
   }
 
+  var accomplishment: String? { output == nil ? nil : "the picture is written" }
+
   func perform(in session: CommandSession) throws(VMCheckpointError) -> MapOutput {
     let reference = try SnapshotReference(reference)
     let format = try pictureFormat()

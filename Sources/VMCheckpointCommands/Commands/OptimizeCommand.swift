@@ -24,6 +24,8 @@ struct OptimizeCommand: VerbCommand {
   @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var common: CommonOptions
 
+  var accomplishment: String? { "the optimization is done" }
+
   func perform(in session: CommandSession) throws(VMCheckpointError) -> OptimizeOutput {
     let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(

@@ -100,6 +100,8 @@ struct RestoreCommand: VerbCommand {
 
   var standardOutputCarriesRAM: Bool { output == "-" }
 
+  var accomplishment: String? { "the snapshot is restored" }
+
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RestoreOutput {
     let request = try makeRequest(in: session)
     let storePath = try common.storePath(environment: session.environment)

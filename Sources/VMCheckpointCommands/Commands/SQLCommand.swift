@@ -80,7 +80,7 @@ struct SQLCommand: HandoverCommand {
     }
     // Absolute, so that it is neither an option nor one of SQLite's special names.
     arguments.append(store.filePath)
-    if let query { arguments.append(query.hasPrefix("-") ? "\n" + query : query) }
+    if let query { arguments.append(query.utf8.first == UInt8(ascii: "-") ? "\n" + query : query) }
     return ProgramInvocation(path: path, arguments: arguments)
   }
 
@@ -88,7 +88,7 @@ struct SQLCommand: HandoverCommand {
   private func splitArguments() throws(VMCheckpointError) -> (SnapshotReference?, String?) {
     guard let first else { return (nil, nil) }
     if let second { return (try SnapshotReference(first), try checked(second)) }
-    if !first.hasPrefix("."), let reference = try? SnapshotReference(first) {
+    if first.utf8.first != UInt8(ascii: "."), let reference = try? SnapshotReference(first) {
       return (reference, nil)
     }
     return (nil, try checked(first))
@@ -146,7 +146,7 @@ enum ShellExtension {
         )
       }
       // Without a slash, the loader would look in the system's directories.
-      return path.contains("/") ? path : "./" + path
+      return path.utf8.contains(UInt8(ascii: "/")) ? path : "./" + path
     }
     guard let directory = ProgramInvocation.ownDirectory else { return nil }
     return [directory, "\(directory)/../lib/vmckpt"].lazy

@@ -118,6 +118,8 @@ struct SaveCommand: VerbCommand {
   @OptionGroup var timingOptions: TimingOptions
   @OptionGroup var common: CommonOptions
 
+  var accomplishment: String? { "the snapshot is saved" }
+
   func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
     let request = try makeRequest(in: session)
     let storePath = try common.storePath(environment: session.environment)

@@ -31,6 +31,8 @@ struct TagCommand: VerbCommand {
 
   @OptionGroup var common: CommonOptions
 
+  var accomplishment: String? { "the change of tags is done" }
+
   func perform(in session: CommandSession) throws(VMCheckpointError) -> TagOutput {
     let reference = try SnapshotReference(reference)
     let tags = try checkedTags()

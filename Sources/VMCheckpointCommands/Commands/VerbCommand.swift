@@ -10,12 +10,17 @@ protocol VerbCommand: ParsableCommand {
   /// Whether standard output carries RAM, so that the result goes to standard error.
   var standardOutputCarriesRAM: Bool { get }
 
+  /// What the command has done, and what lasts, when only its report is missing: a clause about one
+  /// thing, such as `the snapshot is saved`. `nil` for commands that only report.
+  var accomplishment: String? { get }
+
   /// Does what the command is for. Prints nothing but warnings and progress.
   func perform(in session: CommandSession) throws(VMCheckpointError) -> Output
 }
 
 extension VerbCommand {
   var standardOutputCarriesRAM: Bool { false }
+  var accomplishment: String? { nil }
 }
 
 /// A command that becomes another program when it has seen to its arguments.

@@ -69,6 +69,7 @@ package enum SysExit {
     case .invalidData, .corrupt: dataError
     case .notFound: 66
     case .unavailable: unavailable
+    case .outOfResources: 71
     case .cannotCreate: 73
     case .inputOutput: 74
     case .locked: 75

@@ -45,6 +45,7 @@ package enum CommandRunner {
   ) -> CommandStatus {
     let output: Command.Output
     do {
+      try requireResources(in: session)
       output = try command.perform(in: session)
     } catch {
       return fail(
@@ -67,14 +68,25 @@ package enum CommandRunner {
         try results.write(output.text)
       }
     } catch {
-      return failDelivery(error, asJSON: command.common.json, in: session)
+      return failDelivery(
+        error,
+        after: command.accomplishment,
+        asJSON: command.common.json,
+        in: session
+      )
     }
     return .exit(output.exitCode)
+  }
+
+  private static func requireResources(in session: CommandSession) throws(VMCheckpointError) {
+    // Tests that run commands side by side share a process.
+    if session.handlesSignals { try ProcessResources.require() }
   }
 
   /// Tells which program `command` is to become.
   static func hand(over command: any HandoverCommand, in session: CommandSession) -> CommandStatus {
     do {
+      try requireResources(in: session)
       return .program(try command.program(in: session))
     } catch {
       return fail(ErrorReport(error), asJSON: command.common.json, in: session)
@@ -95,19 +107,22 @@ package enum CommandRunner {
         .write(VMCheckpointTool.fullMessage(for: error) + "\n")
       return .exit(0)
     } catch {
-      return failDelivery(error, asJSON: false, in: session)
+      return failDelivery(error, after: nil, asJSON: false, in: session)
     }
   }
 
+  /// - Parameter accomplishment: What was done all the same.
   private static func failDelivery(
     _ failure: OutputFailure,
+    after accomplishment: String?,
     asJSON: Bool,
     in session: CommandSession
   ) -> CommandStatus {
     let report = ErrorReport(
       VMCheckpointError(
         .inputOutput,
-        "cannot write the result: \(systemErrorText(failure.errorNumber))"
+        (accomplishment.map { "\($0), but its report cannot be written: " }
+          ?? "cannot write the result: ") + systemErrorText(failure.errorNumber)
       )
     )
     return failure.isBrokenPipe

@@ -1,5 +1,6 @@
 import FoundationEssentials
 import Glibc
+import VMCheckpoint
 
 /// What a command was started with and where it writes: the process's own, or a test's.
 package struct CommandSession: Sendable {
@@ -37,7 +38,7 @@ package struct CommandSession: Sendable {
   /// The session of this process.
   static func ofThisProcess() -> CommandSession {
     var session = CommandSession(
-      arguments: Array(CommandLine.arguments.dropFirst()),
+      arguments: Array(ProcessArguments.all.dropFirst()),
       environment: ProcessInfo.processInfo.environment,
       standardInput: STDIN_FILENO,
       standardOutput: STDOUT_FILENO,
@@ -49,10 +50,7 @@ package struct CommandSession: Sendable {
   }
 
   private static func findNotUTF8() -> String? {
-    for index in 1..<max(1, Int(CommandLine.argc)) {
-      guard let argument = CommandLine.unsafeArgv[index] else { continue }
-      if String(validatingCString: argument) == nil { return "argument \(index)" }
-    }
+    if let index = ProcessArguments.firstNotUTF8 { return "argument \(index)" }
     if let path = getenv(CommonOptions.storeVariable), String(validatingCString: path) == nil {
       return CommonOptions.storeVariable
     }

@@ -52,6 +52,6 @@ package struct InputFile {
     return VMCheckpointError(
       code,
       "cannot \(verb) \(name): \(systemErrorText(errorNumber))"
-    )
+    ).orOutOfResources(errorNumber: errorNumber)
   }
 }

@@ -27,9 +27,9 @@ package struct ProgramInvocation: Hashable, Sendable {
   /// separate as in `PATH`. Relative directories are left out: they would run what somebody put
   /// where the user happens to stand.
   static func find(_ name: String, searchPath: String) -> String? {
-    searchPath.split(separator: ":").lazy
-      .filter { $0.hasPrefix("/") }
-      .map { "\($0)/\(name)" }
+    searchPath.utf8.split(separator: UInt8(ascii: ":")).lazy
+      .filter { $0.first == UInt8(ascii: "/") }
+      .map { "\(String(decoding: $0, as: UTF8.self))/\(name)" }
       .first { isFile($0) && access($0, X_OK) == 0 }
   }
 
@@ -45,6 +45,6 @@ package struct ProgramInvocation: Hashable, Sendable {
     let count = readlink("/proc/self/exe", &buffer, Int(PATH_MAX))
     guard count > 0 else { return nil }
     let path = String(decoding: buffer[..<count].map(UInt8.init(bitPattern:)), as: UTF8.self)
-    return path.lastIndex(of: "/").map { String(path[..<$0]) }
+    return path.utf8.lastIndex(of: UInt8(ascii: "/")).map { String(path[..<$0]) }
   }
 }

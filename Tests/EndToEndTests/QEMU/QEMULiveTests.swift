@@ -1,4 +1,5 @@
 import Foundation
+import Glibc
 import Testing
 import VMCheckpointTestSupport
 
@@ -148,6 +149,64 @@ import VMCheckpointTestSupport
     #expect(bench.leftovers.isEmpty)
     let clone = try bench.clones("last", 1)[0]
     #expect(try clone.waitForCounts(2)[0].nonce == guest.counts()[0].nonce)
+  }
+
+  /// Ctrl-Z in the midst of a save must not leave the guest stopped for as long as its user is away;
+  /// and what was read of RAM while it ran on must not become a snapshot.
+  ///
+  /// A reader of the store keeps the save from committing, so that the guest stays stopped.
+  @Test(arguments: [SIGSTOP, SIGTSTP])
+  func aStoppedSaveLetsItsGuestGoOnAndFails(signal: Int32) throws {
+    let guest = try start(.file)
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    let settings = try monitor.migrationSettings()
+    try bench.save("other", sampleRAM(4))
+    let reader = try StoreReader(bench.storePath)
+    let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)", "--name", "live"])
+    try waitUntil("the guest is stopped") { try monitor.status() != "running" }
+    // Until RAM is read: the stream has ended then.
+    usleep(300_000)
+    save.send(signal)
+    try waitUntil("the guest goes on", timeoutSeconds: 20) { try monitor.status() == "running" }
+    // The guest goes on first.
+    try waitUntil("the settings are put back") { try monitor.migrationSettings() == settings }
+    try reader.end()
+    save.send(SIGCONT)
+    let outcome = try save.wait(timeoutSeconds: 60)
+    #expect(outcome.ending == .exit(69), "\(outcome)")
+    #expect(
+      outcome.standardError.hasPrefix(
+        "vmckpt: the save was stopped while the VM was paused, and the VM was let go on; save again"
+      ),
+      "\(outcome)"
+    )
+    #expect(try bench.tool.snapshotNames() == ["other"])
+    #expect(try bench.tool.verify().succeeded)
+    #expect(try monitor.status() == "running")
+    #expect(try monitor.migrationSettings() == settings)
+    _ = try guest.waitForMore(2)
+    try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "again")
+  }
+
+  /// A moment, as a debugger or a busy shell may stop a process for, costs nothing.
+  @Test func aSaveThatIsStoppedForAMomentSucceeds() throws {
+    let guest = try start(.file)
+    _ = try guest.waitForCounts(1)
+    let monitor = try guest.monitor()
+    try bench.save("other", sampleRAM(4))
+    let reader = try StoreReader(bench.storePath)
+    let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)", "--name", "live"])
+    try waitUntil("the guest is stopped") { try monitor.status() != "running" }
+    save.send(SIGSTOP)
+    usleep(800_000)
+    #expect(try monitor.status() != "running")
+    save.send(SIGCONT)
+    usleep(800_000)
+    try reader.end()
+    expectSuccess(try save.wait(timeoutSeconds: 60))
+    #expect(try bench.tool.snapshotNames() == ["other", "live"])
+    #expect(try monitor.status() == "running")
   }
 
   /// Another save of the same store may take long, and the guest must not stand still for it. The

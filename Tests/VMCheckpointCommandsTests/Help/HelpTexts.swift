@@ -32,6 +32,7 @@ enum HelpTexts {
       65  Input that does not follow its format, or damage in the store.
       66  No such file, store or snapshot.
       69  A service that is needed is missing.
+      71  No memory, thread or file descriptor is left.
       73  The output exists or cannot be created.
       74  Reading or writing failed, on a full disk for example.
       75  Somebody else holds the store; try again later.

@@ -11,6 +11,7 @@ import VMCheckpointCommands
       (.corrupt, "corrupt", 65),
       (.notFound, "not-found", 66),
       (.unavailable, "unavailable", 69),
+      (.outOfResources, "out-of-resources", 71),
       (.cannotCreate, "cannot-create", 73),
       (.inputOutput, "input-output", 74),
       (.locked, "locked", 75),

@@ -104,6 +104,6 @@ extension ProcessOutcome {
   /// Whether the process ended as the exit code table says, and neither crashed nor hung.
   package var endedOrderly: Bool {
     guard case .exit(let code) = ending else { return false }
-    return [0, 64, 65, 66, 69, 73, 74, 75, 77].contains(code)
+    return [0, 64, 65, 66, 69, 71, 73, 74, 75, 77].contains(code)
   }
 }

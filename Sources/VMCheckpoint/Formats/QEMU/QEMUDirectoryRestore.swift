@@ -59,6 +59,7 @@ struct QEMUDirectoryRestore {
     }
     let target = FilePath(try ResolvedPath.of(path))
     let state = try QEMUStoredState(plan.snapshot, layout: plan.layout, database)
+    let scriptText = try QEMURunScript(state.record).text()
     let stem = String(decoding: name.string.utf8.prefix(200), as: UTF8.self)
     let temporary = target.removingLastComponent()
       .appending(".\(stem).\(UniqueID.make().prefix(8)).tmp")
@@ -94,7 +95,7 @@ struct QEMUDirectoryRestore {
     try stateFile.commit()
     let scriptPath = temporary.appending(Self.scriptName).string
     let script = try file(Self.scriptName)
-    try script.write(QEMURunScript(state.record).text)
+    try script.write(scriptText)
     try script.commit()
     try beforeCommit()
     guard chmod(scriptPath, 0o700) == 0 else {

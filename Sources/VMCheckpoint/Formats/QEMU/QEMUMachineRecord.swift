@@ -30,7 +30,7 @@ struct QEMUMachineRecord: Codable, Hashable {
 
     /// The memory backend's id. Old machine types have its whole path for the block's name.
     var backendID: String {
-      name.split(separator: "/").last.map(String.init) ?? name
+      name.utf8.split(separator: UInt8(ascii: "/")).last.flatMap { String($0) } ?? name
     }
   }
 

@@ -39,8 +39,8 @@ struct QEMURAMBlock: Hashable {
     }
     if let index = blocks.firstIndex(where: { $0.text == defaultRAMName }) { return [index] }
     let candidates = blocks.indices.filter { index in
-      let name = blocks[index].text
-      return !name.contains("/") && !firmwareNames.contains(name)
+      // By bytes: a slash with an accent is not the Character "/".
+      !blocks[index].name.contains(UInt8(ascii: "/")) && !firmwareNames.contains(blocks[index].text)
     }
     return candidates.count == 1 ? candidates : nil
   }

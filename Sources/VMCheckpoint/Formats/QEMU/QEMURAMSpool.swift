@@ -36,11 +36,16 @@ final class QEMURAMSpool {
     let wordCount = Int((Page.count(inByteCount: byteCount) + 63) / 64)
     sent = Array(repeating: 0, count: wordCount)
     written = Array(repeating: 0, count: wordCount)
-    run = .allocate(byteCount: Self.runByteCount, alignment: Page.byteCount)
+    do throws(VMCheckpointError) {
+      run = try LargeMemory.allocate(byteCount: Self.runByteCount)
+    } catch {
+      try? descriptor.close()
+      throw error
+    }
   }
 
   deinit {
-    run.deallocate()
+    LargeMemory.free(run)
     try? descriptor.close()
   }
 
@@ -148,6 +153,6 @@ final class QEMURAMSpool {
       [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(code)
         ? .permissionDenied : .cannotCreate,
       "cannot create a temporary file in \(quotedName(directory)): \(code)"
-    )
+    ).orOutOfResources(code)
   }
 }

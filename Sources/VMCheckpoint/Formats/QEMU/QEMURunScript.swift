@@ -2,6 +2,10 @@ import Foundation
 
 /// The script that runs a restored VM in QEMU: the recorded command line, with RAM's backend and the
 /// incoming state exchanged. It names its own directory at run time, so that it may be moved.
+///
+/// Names and arguments may be a stranger's. The shell and QEMU read bytes, so that everything here
+/// looks at bytes as well: a `Character` may be a quotation mark together with an accent, which is
+/// not equal to a quotation mark and yet ends a quoted word.
 struct QEMURunScript {
   private let record: QEMUMachineRecord
 
@@ -14,7 +18,11 @@ struct QEMURunScript {
   private static let dropped: Set<String> = ["S", "mem-prealloc"]
 
   /// For bash. Everything that was recorded is quoted.
-  var text: String {
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData` when something recorded has a NUL,
+  ///   which neither a script nor an argument can have.
+  func text() throws(VMCheckpointError) -> String {
+    try requireNoNUL()
     var lines = [
       "#!/bin/bash",
       "# Runs the VM that 'vmckpt restore --format qemu' restored. RAM is mapped privately and the",
@@ -29,9 +37,8 @@ struct QEMURunScript {
       "path=${here//,/,,}",
     ]
     if let directory = record.workingDirectory {
-      lines.append(
-        "cd -- \"${VMCKPT_WORKING_DIRECTORY:-\(Self.quotedDefault(directory))}\""
-      )
+      lines.append("directory=\(Self.quoted(directory))")
+      lines.append(#"cd -- "${VMCKPT_WORKING_DIRECTORY:-$directory}""#)
     }
     var nodesNameBackends = false
     if let commandLine = record.commandLine, !commandLine.isEmpty {
@@ -50,12 +57,14 @@ struct QEMURunScript {
         "command=(\"$@\")",
       ]
     }
-    var machine = "type=\(record.machine)"
-    if !nodesNameBackends { machine += ",memory-backend=\(record.ramBlocks[0].backendID)" }
+    var machine = "type=\(Self.escapingCommas(record.machine))"
+    if !nodesNameBackends {
+      machine += ",memory-backend=\(Self.escapingCommas(record.ramBlocks[0].backendID))"
+    }
     for (index, block) in record.ramBlocks.enumerated() {
       let name = QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
-      let backend =
-        "memory-backend-file,id=\(block.backendID),size=\(block.byteCount),share=off,mem-path="
+      let id = Self.escapingCommas(block.backendID)
+      let backend = "memory-backend-file,id=\(id),size=\(block.byteCount),share=off,mem-path="
       lines.append(#"command+=(-object \#(Self.quoted(backend))"$path/\#(name)")"#)
     }
     lines += [
@@ -100,44 +109,94 @@ struct QEMURunScript {
     return (kept, nodesNameBackends)
   }
 
+  /// The name of the option that `argument` is.
   private static func option(_ argument: String) -> String? {
-    guard argument.hasPrefix("-"), argument.count > 1 else { return nil }
-    return String(argument.drop { $0 == "-" })
+    let bytes = argument.utf8
+    guard bytes.first == hyphen, bytes.count > 1 else { return nil }
+    return String(decoding: bytes.drop { $0 == hyphen }, as: UTF8.self)
   }
 
   /// QEMU's options are known to QEMU only; a word that is none itself is the value of the one before.
-  private static func takesValue(_ following: String) -> Bool { !following.hasPrefix("-") }
+  private static func takesValue(_ following: String) -> Bool { following.utf8.first != hyphen }
 
+  /// Swift's `==` takes different bytes for equal where Unicode calls them equivalent.
   private func isBackend(_ id: String) -> Bool {
-    record.ramBlocks.contains { $0.backendID == id }
+    record.ramBlocks.contains { $0.backendID.utf8.elementsEqual(id.utf8) }
   }
 
   /// The members of an option's value that are words, in either of QEMU's two notations.
   private static func members(_ value: String) -> [String: String] {
-    if value.hasPrefix("{") {
+    if value.utf8.first == UInt8(ascii: "{") {
       let json = try? JSONSerialization.jsonObject(with: Data(value.utf8)) as? [String: Any]
       return (json ?? [:]).compactMapValues { $0 as? String }
     }
     var members: [String: String] = [:]
-    for part in value.split(separator: ",") {
-      guard let equals = part.firstIndex(of: "=") else { continue }
-      members[String(part[..<equals])] = String(part[part.index(after: equals)...])
+    for part in parts(value) {
+      guard let equals = part.firstIndex(of: UInt8(ascii: "=")) else { continue }
+      members[String(decoding: part[..<equals], as: UTF8.self)] = String(
+        decoding: part[(equals + 1)...],
+        as: UTF8.self
+      )
     }
     return members
   }
 
-  /// One word for the shell, whatever is in it.
-  static func quoted(_ word: String) -> String {
-    "'" + word.replacing("'", with: "'\\''") + "'"
+  // MARK: Bytes
+
+  private static let hyphen = UInt8(ascii: "-")
+  private static let comma = UInt8(ascii: ",")
+
+  /// What commas separate in an option's value. Two commas are one that separates nothing.
+  private static func parts(_ value: String) -> [[UInt8]] {
+    let bytes = Array(value.utf8)
+    var parts: [[UInt8]] = [[]]
+    var index = 0
+    while index < bytes.count {
+      if bytes[index] != comma {
+        parts[parts.count - 1].append(bytes[index])
+      } else if index + 1 < bytes.count, bytes[index + 1] == comma {
+        parts[parts.count - 1].append(comma)
+        index += 1
+      } else {
+        parts.append([])
+      }
+      index += 1
+    }
+    return parts
   }
 
-  /// The same within double quotes and a parameter's default.
-  private static func quotedDefault(_ word: String) -> String {
-    var result = ""
-    for character in word.unicodeScalars {
-      if "\\\"$`}".unicodeScalars.contains(character) { result += "\\" }
-      result.unicodeScalars.append(character)
+  /// `word` as one member's value in an option of QEMU's.
+  private static func escapingCommas(_ word: String) -> String {
+    replacing(comma, with: [comma, comma], in: word)
+  }
+
+  /// One word for the shell, whatever is in it but NUL.
+  static func quoted(_ word: String) -> String {
+    let mark = UInt8(ascii: "'")
+    return "'" + replacing(mark, with: Array(#"'\''"#.utf8), in: word) + "'"
+  }
+
+  private static func replacing(
+    _ byte: UInt8,
+    with replacement: [UInt8],
+    in word: String
+  ) -> String {
+    String(decoding: word.utf8.flatMap { $0 == byte ? replacement : [$0] }, as: UTF8.self)
+  }
+
+  private func requireNoNUL() throws(VMCheckpointError) {
+    var recorded = [("the machine's type", record.machine)]
+    recorded += record.ramBlocks.map { ("RAM block \(quotedName($0.name))", $0.name) }
+    if let directory = record.workingDirectory {
+      recorded.append(("QEMU's working directory", directory))
     }
-    return result
+    for (index, argument) in (record.commandLine ?? []).enumerated() {
+      recorded.append(("argument \(index) of QEMU's command line", argument))
+    }
+    guard let bad = recorded.first(where: { $0.1.utf8.contains(0) }) else { return }
+    throw .invalidData(
+      "\(bad.0) has a NUL, which no script can hold",
+      hint: "restore with --format qemu-stream, and start QEMU yourself"
+    )
   }
 }

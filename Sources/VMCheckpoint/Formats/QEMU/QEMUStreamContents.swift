@@ -76,11 +76,8 @@ struct QEMUStreamContents {
       )
     }
     var record = QEMUPageRecord(blockName: block.name)
-    let page = UnsafeMutableRawBufferPointer.allocate(
-      byteCount: Page.byteCount,
-      alignment: Page.byteCount
-    )
-    defer { page.deallocate() }
+    let page = try LargeMemory.allocate(byteCount: Page.byteCount)
+    defer { LargeMemory.free(page) }
     for pageIndex in 0..<block.pageCount {
       let offset = pageIndex << UInt64(Page.shift)
       var isZero = !spool.hasBytes(at: block.spoolOffset + offset)

@@ -37,12 +37,17 @@ final class QEMUStreamInput {
       descriptor = opened
       ownsDescriptor = true
     }
+    do throws(VMCheckpointError) {
+      buffer = try LargeMemory.allocate(byteCount: 1 << 20)
+    } catch {
+      if ownsDescriptor { close(descriptor) }
+      throw error
+    }
     self.source = StreamReader(descriptor: descriptor, name: name, cancellation: cancellation)
-    buffer = .allocate(byteCount: 1 << 20, alignment: Page.byteCount)
   }
 
   deinit {
-    buffer.deallocate()
+    LargeMemory.free(buffer)
     if ownsDescriptor { close(source.descriptor) }
   }
 
@@ -53,7 +58,7 @@ final class QEMUStreamInput {
     case .permissionDenied, .notPermitted:
       VMCheckpointError(.permissionDenied, "no permission to read \(name)")
     default:
-      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)")
+      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)").orOutOfResources(error)
     }
   }
 

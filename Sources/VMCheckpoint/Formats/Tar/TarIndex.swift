@@ -192,12 +192,16 @@ struct TarIndex {
     _ name: String,
     isDirectory: Bool
   ) throws(VMCheckpointError) -> String {
-    let path = isDirectory && name.hasSuffix("/") ? name.dropLast() : name[...]
-    let components = path.split(separator: "/", omittingEmptySubsequences: false)
-    guard components.allSatisfy({ !["", ".", ".."].contains($0) }) else {
+    // By bytes, as whoever unpacks the archive sees them: a slash with an accent is not the Character
+    // "/", and separates all the same.
+    let slash = UInt8(ascii: "/")
+    let path = isDirectory && name.utf8.last == slash ? name.utf8.dropLast() : name.utf8[...]
+    let components = path.split(separator: slash, omittingEmptySubsequences: false)
+    guard components.allSatisfy({ !["", ".", ".."].contains(String(decoding: $0, as: UTF8.self)) })
+    else {
       throw .invalidData("has a member with the name \(quotedName(name)), which is not plain")
     }
-    return String(path)
+    return String(decoding: path, as: UTF8.self)
   }
 }
 

@@ -28,9 +28,9 @@ struct ChunkRepacker {
   private let fingerprinter: PageFingerprinter
   private let check: PageCheck
   private let checksums: ExtentChecksum
-  private let source = ChunkBuffer()
-  private let target = ChunkBuffer()
-  private let compressor = ChunkCompressor(ChunkCompression.default.effort)
+  private let source: ChunkBuffer
+  private let target: ChunkBuffer
+  private let compressor: ChunkCompressor
   private var nextChunkID: Int64
   private var newEntries: [IndexEntry] = []
   private var newStoredByteCount: UInt64 = 0
@@ -54,6 +54,9 @@ struct ChunkRepacker {
     fingerprinter = seed.fingerprinter
     check = .quick(seed)
     checksums = seed.extentChecksum
+    source = try ChunkBuffer()
+    target = try ChunkBuffer()
+    compressor = try ChunkCompressor(ChunkCompression.default.effort)
     nextChunkID = try ChunkWriter.nextChunkID(database)
   }
 

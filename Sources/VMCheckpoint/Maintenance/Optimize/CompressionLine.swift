@@ -1,10 +1,15 @@
+import Synchronization
+
 /// A chunk that is made of pages of others.
 final class ChunkJob: @unchecked Sendable {
-  let chunk = ChunkBuffer()
+  let chunk: ChunkBuffer
   /// Where the page in each slot comes from.
   var sources: [PageLocation] = []
   /// Slots whose page does not have its digest; such a chunk is not compressed.
   var damagedSlots: UInt16 = 0
+
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init() throws(VMCheckpointError) { chunk = try ChunkBuffer() }
 }
 
 /// Threads that check and compress chunks, which come back in the order in which they were given:
@@ -23,8 +28,8 @@ final class CompressionLine: @unchecked Sendable {
   private var underWay: [(job: ChunkJob, isDone: Bool)] = []
   private var isClosed = false
 
-  private init(jobCount: Int) {
-    free = (0..<jobCount).map { _ in ChunkJob() }
+  private init(jobCount: Int) throws(VMCheckpointError) {
+    free = try (0..<jobCount).map { _ throws(VMCheckpointError) in try ChunkJob() }
   }
 
   /// Calls `body` with a line that `threadCount` threads serve, and ends them when it returns.
@@ -34,9 +39,13 @@ final class CompressionLine: @unchecked Sendable {
     fingerprinter: PageFingerprinter,
     _ body: (CompressionLine) throws -> Result
   ) throws -> Result {
-    let line = CompressionLine(jobCount: threadCount * 4 + 32)
+    let line = try CompressionLine(jobCount: threadCount * 4 + 32)
+    // Made before the threads are: one that ended for want of memory would leave its jobs undone.
+    let compressors = Mutex(
+      try (0..<threadCount).map { _ throws(VMCheckpointError) in try ChunkCompressor(effort) }
+    )
     let threads = try WorkerThreads(count: threadCount) {
-      let compressor = ChunkCompressor(effort)
+      guard let compressor = compressors.withLock({ $0.popLast() }) else { return }
       while let job = line.takeWaiting() {
         work(on: job, compressor, fingerprinter)
         line.finish(job)

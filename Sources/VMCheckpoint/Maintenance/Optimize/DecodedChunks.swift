@@ -8,7 +8,7 @@ struct DecodedChunks {
   private let reader: ChunkReader
   private let decoder: LZ4FrameDecoder
   private let check: PageCheck
-  private let buffers = (0..<capacity).map { _ in ChunkBuffer() }
+  private let buffers: [ChunkBuffer]
   private var places: [Int64: Int] = [:]
   /// Whether a buffer was asked for since the hand passed it.
   private var isUsed = [Bool](repeating: false, count: capacity)
@@ -18,6 +18,7 @@ struct DecodedChunks {
   init(_ database: Database) throws {
     reader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
+    buffers = try ChunkBuffer.make(Self.capacity)
     check = try PageCheck(database, verifyingDigests: false)
   }
 

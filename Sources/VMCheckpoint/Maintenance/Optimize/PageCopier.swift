@@ -49,7 +49,7 @@ struct PageCopier {
     decoded = try DecodedChunks(database)
     index = looksForCopies ? try PageIndex(database) : nil
     fingerprinter = try PageFingerprinter(database)
-    copied = PageTable(capacity: OptimizePlan.maximumPageCount)
+    copied = try PageTable(capacity: OptimizePlan.maximumPageCount)
     firstChunkID = try ChunkWriter.nextChunkID(database)
     numbers = ChunkNumbers(firstChunkID)
     moves = PageMoves(of: plan)

@@ -29,7 +29,7 @@ struct ChunkVerifier {
     let fingerprinter = try? PageFingerprinter(database)
     try WorkerPool<ChunkBuffer>.run(
       threadCount: control.threadCount,
-      items: (0..<(control.threadCount * 8 + 16)).map { _ in ChunkBuffer() },
+      items: try ChunkBuffer.make(control.threadCount * 8 + 16),
       makeWorker: { () throws(VMCheckpointError) in
         let decoder = try LZ4FrameDecoder()
         return { chunk throws(VMCheckpointError) in
@@ -122,8 +122,6 @@ struct ChunkVerifier {
 }
 
 extension ResultCode {
-  /// Whether the file, or the device that it is on, is damaged.
-  var isDamage: Bool {
-    [.SQLITE_CORRUPT, .SQLITE_IOERR, .SQLITE_NOTADB].contains(primaryResultCode)
-  }
+  /// Whether the file is damaged.
+  var isDamage: Bool { [.SQLITE_CORRUPT, .SQLITE_NOTADB].contains(primaryResultCode) }
 }

@@ -19,6 +19,8 @@ final class ChunkBuffer: @unchecked Sendable {
   let fingerprints: UnsafeMutableRawBufferPointer
   /// The stored form; its first `storedByteCount` bytes are valid.
   let stored: UnsafeMutableRawBufferPointer
+  /// All of the above.
+  private let memory: UnsafeMutableRawBufferPointer
 
   var chunkID: Int64 = 0
   var pageCount = 0
@@ -31,29 +33,33 @@ final class ChunkBuffer: @unchecked Sendable {
   /// Whether `optimize` makes it, and need not make it again.
   var isOptimized = false
 
-  init() {
-    pages = .allocate(byteCount: StoreFormat.chunkByteCapacity, alignment: Page.byteCount)
-    digests = .allocate(
-      byteCount: StoreFormat.chunkPageCapacity * PageDigest.byteCount,
-      alignment: 64
-    )
-    fingerprints = .allocate(
-      byteCount: StoreFormat.chunkPageCapacity * PageFingerprinter.byteCount,
-      alignment: 64
-    )
-    stored = .allocate(
-      byteCount: ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity)
-        + ShuffledSlots.markByteCount,
-      alignment: 64
-    )
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init() throws(VMCheckpointError) {
+    let byteCounts = [
+      StoreFormat.chunkByteCapacity,
+      StoreFormat.chunkPageCapacity * PageDigest.byteCount,
+      StoreFormat.chunkPageCapacity * PageFingerprinter.byteCount,
+      ChunkFrame.bound(byteCount: StoreFormat.chunkByteCapacity) + ShuffledSlots.markByteCount,
+    ]
+    let memory = try LargeMemory.allocate(byteCount: byteCounts.reduce(0, +))
+    var offset = 0
+    // Each but the last is a multiple of 64 bytes, so that all begin at one.
+    let parts = byteCounts.map { byteCount in
+      defer { offset += byteCount }
+      return UnsafeMutableRawBufferPointer(rebasing: memory[offset..<(offset + byteCount)])
+    }
+    self.memory = memory
+    (pages, digests, fingerprints, stored) = (parts[0], parts[1], parts[2], parts[3])
   }
 
-  deinit {
-    pages.deallocate()
-    digests.deallocate()
-    fingerprints.deallocate()
-    stored.deallocate()
+  /// Makes `count` of them.
+  ///
+  /// - Throws: As ``init()``.
+  static func make(_ count: Int) throws(VMCheckpointError) -> [ChunkBuffer] {
+    try (0..<count).map { _ throws(VMCheckpointError) in try ChunkBuffer() }
   }
+
+  deinit { LargeMemory.free(memory) }
 
   var isFull: Bool { pageCount == StoreFormat.chunkPageCapacity }
 

@@ -28,11 +28,11 @@ extension ChunkCompression {
   }
 }
 
-/// Compresses blocks; one for each thread. The same bytes and effort always give the same block.
+/// Compresses blocks; whoever has one uses it alone. The same bytes and effort always give the same block.
 ///
 /// Bytes that do not compress need no check of their own: LZ4 skips over them at 15 GB/s. LZ4-HC does
 /// not, and so only gets what LZ4 could shorten.
-final class ChunkCompressor {
+final class ChunkCompressor: @unchecked Sendable {
   enum Effort: Sendable, Hashable {
     case none
     case lz4(acceleration: Int32)
@@ -47,24 +47,28 @@ final class ChunkCompressor {
   /// LZ4-HC's tables, 256 KiB; LZ4's own are on the stack.
   private let state: UnsafeMutableRawPointer?
   /// For pages that are shuffled: 64 KiB.
-  private let arranged = UnsafeMutableRawBufferPointer.allocate(
-    byteCount: StoreFormat.chunkByteCapacity,
-    alignment: Page.byteCount
-  )
+  private let arranged: UnsafeMutableRawBufferPointer
+  /// For blocks that are made only to see how long they are: 64 KiB, of LZ4-HC.
+  private let trial: UnsafeMutableRawPointer?
+  /// All three.
+  private let memory: UnsafeMutableRawBufferPointer
 
-  init(_ effort: Effort) {
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init(_ effort: Effort) throws(VMCheckpointError) {
     self.effort = effort
-    state =
+    let capacity = StoreFormat.chunkByteCapacity
+    let extraByteCount =
       switch effort {
-      case .none, .lz4: nil
-      case .lz4HC: .allocate(byteCount: Int(LZ4_sizeofStateHC()), alignment: 64)
+      case .none, .lz4: 0
+      case .lz4HC: capacity + Int(LZ4_sizeofStateHC())
       }
+    memory = try LargeMemory.allocate(byteCount: capacity + extraByteCount)
+    arranged = UnsafeMutableRawBufferPointer(rebasing: memory[..<capacity])
+    trial = extraByteCount == 0 ? nil : memory.baseAddress! + capacity
+    state = trial.map { $0 + capacity }
   }
 
-  deinit {
-    state?.deallocate()
-    arranged.deallocate()
-  }
+  deinit { LargeMemory.free(memory) }
 
   /// Whether blocks are compressed at all.
   var isActive: Bool { effort != .none }
@@ -103,10 +107,8 @@ final class ChunkCompressor {
 
   /// What LZ4 makes of the bytes.
   private func quickByteCount(_ content: UnsafeRawBufferPointer) -> Int {
-    withUnsafeTemporaryAllocation(byteCount: content.count, alignment: 64) { block in
-      let byteCount = compress(content, into: block.baseAddress!, .lz4(acceleration: 1))
-      return byteCount == 0 ? content.count : byteCount
-    }
+    let byteCount = compress(content, into: trial!, .lz4(acceleration: 1))
+    return byteCount == 0 ? content.count : byteCount
   }
 
   /// Compresses `source` into one LZ4 block that is shorter.

@@ -80,7 +80,7 @@ struct StoredPageReader {
     let made = State(
       reader: try ChunkReader(database),
       decoder: try LZ4FrameDecoder(),
-      buffer: ChunkBuffer(),
+      buffer: try ChunkBuffer(),
       extentCheck: seed.map { .quick($0) } ?? .digests
     )
     state = made

@@ -13,18 +13,18 @@ enum DeviceStateCodec {
 
   static func encode(_ bytes: [UInt8]) throws(VMCheckpointError) -> Encoded {
     let sha256 = Data(SHA256.hash(data: bytes))
-    var frame = [UInt8](repeating: 0, count: LZ4Frame.bound(byteCount: bytes.count))
+    let frame = try LargeMemory.allocate(byteCount: LZ4Frame.bound(byteCount: bytes.count))
+    defer { LargeMemory.free(frame) }
     // Array's own closures only rethrow untyped errors.
-    let compressed = frame.withUnsafeMutableBytes { destination in
-      bytes.withUnsafeBytes { source in
-        Result { () throws(VMCheckpointError) in try LZ4Frame.compress(source, into: destination) }
-      }
+    let compressed = bytes.withUnsafeBytes { source in
+      Result { () throws(VMCheckpointError) in try LZ4Frame.compress(source, into: frame) }
     }
     let byteCount = try compressed.get()
+    try LargeMemory.require(byteCount: min(byteCount, bytes.count))
     guard byteCount < bytes.count else {
       return Encoded(encoding: "raw", data: Data(bytes), sha256: sha256)
     }
-    return Encoded(encoding: "lz4", data: Data(frame[..<byteCount]), sha256: sha256)
+    return Encoded(encoding: "lz4", data: Data(frame.prefix(byteCount)), sha256: sha256)
   }
 
   /// The bytes before compression.
@@ -51,6 +51,7 @@ enum DeviceStateCodec {
     byteCount: Int64
   ) throws(VMCheckpointError) -> [UInt8]? {
     guard (0...Int64(DeviceState.maximumByteCount)).contains(byteCount) else { return nil }
+    try LargeMemory.require(byteCount: min(Int(byteCount), data.count * 255))
     if encoding == "raw" { return data.count == byteCount ? Array(data) : nil }
     // A frame expands at most 255 times: bounds what a hostile `bytes` makes us allocate.
     guard encoding == "lz4", byteCount <= Int64(data.count) * 255 else { return nil }

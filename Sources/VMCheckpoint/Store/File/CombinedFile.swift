@@ -1,4 +1,5 @@
 import GRDBSQLite
+import Glibc
 
 /// A database's file whose writes ``WriteCombiningVFS`` combines: what SQLite knows of it, what is held,
 /// and the base VFS's own file, one behind the other in memory of SQLite's.
@@ -69,9 +70,11 @@ struct CombinedFile {
       let base = base(of: file)
       return base.pointee.pMethods.pointee.xWrite(base, bytes, Int32(byteCount), offset)
     }
-    let held =
-      state.pointee.held
-      ?? .allocate(byteCount: capacity, alignment: MemoryLayout<UInt64>.alignment)
+    // Without memory to hold anything in, nothing is held.
+    guard let held = state.pointee.held ?? malloc(capacity) else {
+      let base = base(of: file)
+      return base.pointee.pMethods.pointee.xWrite(base, bytes, Int32(byteCount), offset)
+    }
     state.pointee.held = held
     if state.pointee.heldByteCount == 0 { state.pointee.heldOffset = offset }
     (held + state.pointee.heldByteCount).copyMemory(from: bytes, byteCount: byteCount)
@@ -111,7 +114,7 @@ struct CombinedFile {
 
   private static func close(_ file: Handle) -> Int32 {
     let flushed = flush(file)
-    state(file).pointee.held?.deallocate()
+    free(state(file).pointee.held)
     state(file).pointee.held = nil
     let closed = forward(file) { $1.xClose($0) }
     return flushed == SQLITE_OK ? closed : flushed

@@ -22,6 +22,8 @@ final class LoadedRuns {
     fileprivate let filterLineCount: UInt64
     /// Of these there is room in memory for what they say.
     fileprivate let coveredLineCount: Int
+    /// All three.
+    fileprivate let memory: UnsafeMutableRawBufferPointer
     fileprivate let lines: UnsafeMutablePointer<UInt64>
     fileprivate let sections: UnsafeMutableBufferPointer<SectionState>
 
@@ -87,44 +89,59 @@ final class LoadedRuns {
       (0..<Self.maximumFoldShift).first { lineCount >> $0 <= freeLineCount }
       ?? Self.maximumFoldShift
     self.foldShift = foldShift
-    runs = .allocate(capacity: active.count)
-    for (index, run) in active.reversed().enumerated() {
-      let fences = UnsafeMutableBufferPointer<UInt64>.allocate(capacity: run.fences.count)
-      _ = fences.initialize(from: run.fences)
+    var loaded: [Run] = []
+    for run in active.reversed() {
       let keptLineCount = min(
         freeLineCount,
         Self.kept(Int(run.filterLineCount), foldShift: foldShift)
       )
       freeLineCount -= keptLineCount
-      // Memory that nothing is written to takes none.
-      let lines = UnsafeMutablePointer<UInt64>.allocate(
-        capacity: keptLineCount * IndexFilter.wordsPerLine
-      )
       let covered = min(Int(run.filterLineCount), keptLineCount << foldShift)
-      let sections = UnsafeMutableBufferPointer<SectionState>.allocate(
-        capacity: IndexFilter.sectionCount(ofLines: UInt64(covered))
+      let sectionCount = IndexFilter.sectionCount(ofLines: UInt64(covered))
+      // Memory that nothing is written to takes none: that of the lines comes first.
+      let linesByteCount = keptLineCount * IndexFilter.lineByteCount
+      let fencesByteCount = run.fences.count * MemoryLayout<UInt64>.stride
+      let memory: UnsafeMutableRawBufferPointer
+      do throws(VMCheckpointError) {
+        memory = try LargeMemory.allocate(
+          byteCount: linesByteCount + fencesByteCount + sectionCount,
+          alignment: IndexFilter.lineByteCount
+        )
+      } catch {
+        for run in loaded { LargeMemory.free(run.memory) }
+        throw error
+      }
+      let base = memory.baseAddress!
+      let lines = base.bindMemory(to: UInt64.self, capacity: linesByteCount / 8)
+      let fences = UnsafeMutableBufferPointer(
+        start: (base + linesByteCount).bindMemory(to: UInt64.self, capacity: run.fences.count),
+        count: run.fences.count
+      )
+      _ = fences.initialize(from: run.fences)
+      let sections = UnsafeMutableBufferPointer(
+        start: (base + linesByteCount + fencesByteCount)
+          .bindMemory(to: SectionState.self, capacity: sectionCount),
+        count: sectionCount
       )
       sections.initialize(repeating: .unread)
-      runs.initializeElement(
-        at: index,
-        to: Run(
+      loaded.append(
+        Run(
           firstBlockID: run.firstBlockID,
           fences: fences,
           filterLineCount: run.filterLineCount,
           coveredLineCount: covered,
+          memory: memory,
           lines: lines,
           sections: sections
         )
       )
     }
+    runs = .allocate(capacity: loaded.count)
+    _ = runs.initialize(from: loaded)
   }
 
   deinit {
-    for run in runs {
-      run.lines.deallocate()
-      run.sections.deallocate()
-      run.fences.deallocate()
-    }
+    for run in runs { LargeMemory.free(run.memory) }
     runs.deallocate()
   }
 

@@ -14,25 +14,33 @@ final class PageTable {
 
   let capacity: Int
   private let entries: UnsafeMutablePointer<Entry>
+  private let entryMemory: UnsafeMutableRawBufferPointer
   /// Entry index + 1; 0 is empty. Twice as many as entries, a power of two.
-  private let buckets: UnsafeMutablePointer<UInt32>
+  private let buckets: UnsafeMutableBufferPointer<UInt32>
   private let bucketMask: Int
   private(set) var count = 0
 
   /// - Parameter capacity: A power of two.
-  init(capacity: Int = defaultCapacity) {
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init(capacity: Int = defaultCapacity) throws(VMCheckpointError) {
     precondition(capacity > 0 && capacity & (capacity - 1) == 0 && capacity < 1 << 31)
     self.capacity = capacity
     let bucketCount = capacity * 2
     bucketMask = bucketCount - 1
-    entries = .allocate(capacity: capacity)
-    buckets = .allocate(capacity: bucketCount)
-    buckets.initialize(repeating: 0, count: bucketCount)
+    let buckets = try LargeMemory.allocate(bucketCount, of: UInt32(0))
+    do throws(VMCheckpointError) {
+      entryMemory = try LargeMemory.allocate(byteCount: capacity * MemoryLayout<Entry>.stride)
+    } catch {
+      LargeMemory.free(buckets)
+      throw error
+    }
+    self.buckets = buckets
+    entries = entryMemory.bindMemory(to: Entry.self).baseAddress!
   }
 
   deinit {
-    entries.deallocate()
-    buckets.deallocate()
+    LargeMemory.free(entryMemory)
+    LargeMemory.free(buckets)
   }
 
   var isFull: Bool { count == capacity }
@@ -63,7 +71,7 @@ final class PageTable {
 
   func removeAll() {
     count = 0
-    buckets.update(repeating: 0, count: bucketMask + 1)
+    buckets.update(repeating: 0)
   }
 
   /// Hands out the entries as index entries in their order, by their chunks' numbers, and empties the

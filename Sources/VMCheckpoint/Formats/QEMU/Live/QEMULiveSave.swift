@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Synchronization
+import SystemPackage
 
 /// Saves a VM that QEMU runs.
 ///
@@ -33,16 +34,22 @@ struct QEMULiveSave {
   let spoolDirectory: String
   let control: OperationControl
 
+  /// Throws when the snapshot must not be completed.
+  typealias Check = () throws(VMCheckpointError) -> Void
+
   /// Captures the VM and calls `save` with what was captured.
   ///
-  /// - Parameter turn: Is taken before anything of the VM is changed.
+  /// - Parameters:
+  ///   - turn: Is taken before anything of the VM is changed.
+  ///   - save: Its last parameter is to be called when all of RAM was read, before the snapshot is
+  ///     made complete.
   /// - Returns: What `save` returned, and for how long the guest was stopped; `nil` when it did not
   ///   run before or does not go on.
   /// - Throws: ``VMCheckpointError``. The VM runs again if it did before, and its migration settings
   ///   are as they were, unless QEMU does not answer any more.
   func run<Result>(
     _ turn: SaveTurn,
-    _ save: (QEMUStreamCapture, QEMULiveRAM) throws(VMCheckpointError) -> Result
+    _ save: (QEMUStreamCapture, QEMULiveRAM, @escaping Check) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
     let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
     _ = try QEMUVirtualMachine(client)
@@ -67,6 +74,8 @@ struct QEMULiveSave {
         undo: undo,
         monitor: client.descriptor
       )
+    let requireIdle: Check = { () throws(VMCheckpointError) in try guardProcess?.requireIdle() }
+    client.check = requireIdle
     var result: Result?
     do throws(VMCheckpointError) {
       try prepare(client, wanted, machine)
@@ -81,14 +90,23 @@ struct QEMULiveSave {
       capture.record.workingDirectory = machine.workingDirectory
       if capture.hasRAM {
         // Everything is here: the guest need not wait until it is stored.
+        try requireIdle()
         try undo.perform(client, resumes: !source.leavesStopped)
-        result = try save(capture, machine.ram)
+        // A guest that runs needs no guard, and a save that is stopped now harms nobody.
+        if !source.leavesStopped { guardProcess?.dismiss() }
+        result = try save(capture, machine.ram, {})
+        if source.leavesStopped { try requireIdle() }
       } else {
-        result = try save(capture, machine.ram)
+        result = try save(capture, machine.ram, requireIdle)
+        try requireIdle()
         try undo.perform(client, resumes: !source.leavesStopped)
       }
       try? client.takeEvents()
     } catch {
+      if guardProcess?.hasActed == true {
+        try concludeStopped(client, undo, guardProcess!, isSaved: result != nil)
+        return (result!, nil)
+      }
       let failure = error
       do throws(VMCheckpointError) {
         try undo.perform(client, resumes: result == nil || !source.leavesStopped)
@@ -112,6 +130,27 @@ struct QEMULiveSave {
       client.resumedAtSeconds.map { max(0, $0 - stopped) }
     }
     return (result!, pausedSeconds)
+  }
+
+  /// Ends a save whose guard has acted: the process was stopped for too long while the VM was paused.
+  ///
+  /// - Throws: ``VMCheckpointError`` that says so, when the snapshot is not complete.
+  private func concludeStopped(
+    _ client: QMPClient,
+    _ undo: QEMUUndo,
+    _ guardProcess: QEMUGuardProcess,
+    isSaved: Bool
+  ) throws(VMCheckpointError) {
+    var failure: VMCheckpointError?
+    do throws(VMCheckpointError) { try guardProcess.requireIdle() } catch { failure = error }
+    // Until the guard has ended, both would read the monitor's replies. A command that was on its way
+    // when this process was stopped may have come after the guard's.
+    guardProcess.leave()
+    if !client.isBroken { try? undo.perform(client, resumes: true) }
+    guard isSaved else { throw failure! }
+    if source.leavesStopped {
+      control.onWarning?("the save was stopped for a while, and so the VM was let go on")
+    }
   }
 
   /// Checks what would keep the VM from being saved, as far as it can be told before it is captured.
@@ -178,6 +217,7 @@ struct QEMULiveSave {
     var ends: [Int32] = [-1, -1]
     guard clinux_pipe(&ends) == 0 else {
       throw VMCheckpointError(.inputOutput, "cannot make a pipe: \(systemError(errno))")
+        .orOutOfResources(Errno(rawValue: errno))
     }
     let name = "vmckpt-\(UniqueID.make())"
     do throws(VMCheckpointError) {

@@ -31,8 +31,11 @@ struct QEMUProcess {
     guard
       let data = Self.contents("\(directory)/cmdline", Self.maximumCommandLineByteCount)
     else { return nil }
-    let arguments = data.dropLast().split(separator: 0, omittingEmptySubsequences: false)
-      .map { String(decoding: $0, as: UTF8.self) }
+    // One that is not UTF-8 would be recorded as another: then the script asks for them.
+    let texts = data.dropLast().split(separator: 0, omittingEmptySubsequences: false)
+      .map { String(validating: $0, as: UTF8.self) }
+    let arguments = texts.compactMap { $0 }
+    guard arguments.count == texts.count else { return nil }
     guard let program = arguments.first?.split(separator: "/").last,
       program.contains("qemu") || program.contains("kvm")
     else { return nil }
@@ -54,7 +57,7 @@ struct QEMUProcess {
     var found: QEMURAMFile?
     for name in names {
       let path = "\(directory)/fd/\(name)"
-      guard Self.linkTarget(path) == mapping.path,
+      guard let target = Self.linkTarget(path), target.utf8.elementsEqual(mapping.path.utf8),
         let descriptor = try? FileDescriptor.open(
           FilePath(path),
           .readOnly,

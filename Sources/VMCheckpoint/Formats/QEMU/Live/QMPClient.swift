@@ -21,6 +21,9 @@ final class QMPClient {
   private let idPrefix = "vmckpt-\(UniqueID.make().prefix(8))-"
   /// Whether the connection is gone, so that there is no use in trying again.
   private(set) var isBroken = false
+  /// Called before a command is sent and while its reply is awaited, unless that ignores
+  /// cancellation; what it throws ends the command.
+  var check: (() throws(VMCheckpointError) -> Void)?
   /// When QEMU said that the guest was stopped, and went on, by its clock.
   private(set) var stoppedAtSeconds: Double?
   private(set) var resumedAtSeconds: Double?
@@ -89,6 +92,7 @@ final class QMPClient {
         throw VMCheckpointError(.permissionDenied, "no permission for \(name)")
       default:
         throw VMCheckpointError(.unavailable, "cannot connect to \(name): \(error)")
+          .orOutOfResources(error)
       }
     }
     return descriptor
@@ -113,6 +117,7 @@ final class QMPClient {
     fileDescriptor: Int32 = -1,
     ignoresCancellation: Bool = false
   ) throws(VMCheckpointError) -> Any {
+    if !ignoresCancellation { try check?() }
     lastID += 1
     let id = "\(idPrefix)\(lastID)"
     let message: [String: Any] = ["execute": command, "arguments": arguments, "id": id]
@@ -123,7 +128,10 @@ final class QMPClient {
     try send(Array(data), fileDescriptor: fileDescriptor)
     let deadline = MonotonicClock.nowSeconds + Self.timeoutSeconds
     while MonotonicClock.nowSeconds < deadline {
-      if !ignoresCancellation { try cancellation.check() }
+      if !ignoresCancellation {
+        try cancellation.check()
+        try check?()
+      }
       guard let reply = try line(timeoutSeconds: 0.1, ignoresCancellation: true) else { continue }
       note(reply)
       guard reply["id"] as? String == id else { continue }

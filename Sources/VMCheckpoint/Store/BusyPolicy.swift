@@ -1,0 +1,56 @@
+import Glibc
+import Synchronization
+
+/// Decides how long a connection waits for other processes' transactions.
+///
+/// One wait takes up to a minute. It ends well when the lock is there, and the next wait has a minute
+/// again. When it does not end well, the operation fails, and what it does then to clean up waits a
+/// second at each statement: else a reader who holds a lock for an hour would make every step of the
+/// cleaning up wait a minute more.
+final class BusyPolicy: Sendable {
+  /// How long a statement waits for another process's transaction. Writers' transactions take
+  /// tens of milliseconds, but a reader in a SQLite shell may hold one for long.
+  static let timeoutSeconds = 60.0
+
+  /// The same after a wait of the operation has ended without the lock.
+  static let timeoutSecondsOnceOver = 1.0
+
+  private struct State {
+    var cancellation: CancellationFlag?
+    var deadlineSeconds = 0.0
+    /// Whether the last wait ended without the lock.
+    var isOver = false
+  }
+
+  private let state = Mutex(State())
+
+  /// An operation begins, and has a minute whatever became of the last one.
+  func begin() {
+    state.withLock { $0.isOver = false }
+  }
+
+  /// Lets `flag` end waits early, until the next call.
+  func observe(_ flag: CancellationFlag?) {
+    state.withLock { $0.cancellation = flag }
+  }
+
+  /// SQLite's busy handler: sleeps and says whether to try again. `attempt` counts from 0 for
+  /// each wait.
+  func wait(attempt: Int) -> Bool {
+    let now = MonotonicClock.nowSeconds
+    let goesOn = state.withLock { state in
+      if attempt == 0 {
+        state.deadlineSeconds =
+          now + (state.isOver ? Self.timeoutSecondsOnceOver : Self.timeoutSeconds)
+        // Set again below, unless the lock is there before.
+        state.isOver = false
+      }
+      guard state.cancellation?.isCancelled != true else { return false }
+      state.isOver = now >= state.deadlineSeconds
+      return !state.isOver
+    }
+    guard goesOn else { return false }
+    usleep(UInt32(min(20_000, 500 << min(attempt, 6))))
+    return true
+  }
+}
