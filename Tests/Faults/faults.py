@@ -29,7 +29,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--minutes", type=float)
-    parser.add_argument("--mutant-binary")
+    parser.add_argument("--mutant", action="store_true")
     parser.add_argument("--binary", required=True)
     parser.add_argument("--library", type=Path, required=True)
     parsed = parser.parse_args()
@@ -50,8 +50,7 @@ def run(options: argparse.Namespace, home: Path) -> int:
     began = time.monotonic()
     plan = harness.Plan(options.form or "default", options.seed)
     stores = Stores(home / "stores")
-    binary = options.mutant_binary or options.binary
-    worker_arguments = (home, stores, binary, options.library, options.seed)
+    worker_arguments = (home, stores, options.binary, options.library, options.seed)
     worker = harness.make_worker(*worker_arguments)
     stores.home.mkdir()
     stores.prepare(worker.tool)
@@ -63,6 +62,9 @@ def run(options: argparse.Namespace, home: Path) -> int:
             print(f"FAILED {failure}")
         print(f"{options.case}: {'failed' if outcome.failures else 'passed'} {outcome.note}")
         return 1 if outcome.failures else 0
+
+    if options.mutant:
+        return mutant(plan, worker, worker_arguments, options.jobs)
 
     tallies = []
     names = options.part or PARTS
@@ -78,6 +80,16 @@ def run(options: argparse.Namespace, home: Path) -> int:
             harness.run_part(part, name, cases, worker_arguments, options.jobs, plan)
         )
     return report(tallies)
+
+
+def mutant(plan: harness.Plan, worker: harness.Worker, arguments: tuple, jobs: int) -> int:
+    """Runs the loops of syncs on a binary with a defect, which must give wrong bytes there."""
+    part = importlib.import_module("calls")
+    cases = [case for case in part.cases(plan, worker) if case.split()[1] in ("fsync", "fdatasync")]
+    tally = harness.run_part(part, "calls", cases, arguments, jobs, plan)
+    found = [line for line in tally.lines if "wrong bytes" in line]
+    print(f"faults: the mutant gave wrong bytes in {len(found)} of {len(cases)} cases")
+    return 1 if tally.failed else 0
 
 
 def report(tallies: list[harness.Tally]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
 import struct
@@ -84,14 +85,30 @@ class Stores:
         fcntl.fcntl(lock, 37, struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 1, 0))
         must(tool.run(["delete", "d/1"], folder), "delete")
         os.close(lock)
-        # A save that ends before its last commit.
+        # A save that ends before its last commit: the last sync before which it is not there yet.
         arguments = ["save", "c1.ram", "--vm", "c", "--name", "c/dead"]
         trial = self.home / "trial"
-        self.copy("main", trial)
-        counts = must(tool.run_counted(arguments, trial), "save").counts
-        shutil.rmtree(trial)
-        kill = Fault("fdatasync", "kill-before", "once", max(1, counts["fdatasync"] - 3))
-        tool.run_counted(arguments, folder, fault=kill)
+        self._copy_from(folder, trial)
+        count = must(tool.run_counted(arguments, trial), "save").counts["fdatasync"]
+        for nth in range(count, 0, -1):
+            self._copy_from(folder, trial)
+            kill = Fault("fdatasync", "kill-before", "once", nth)
+            tool.run_counted(arguments, trial, fault=kill)
+            report = must(tool.run(["gc", "--dry-run", "--json"], trial), "gc")
+            if json.loads(report.out)["unfinished_snapshots"]:
+                tool.run_counted(arguments, folder, fault=kill)
+                shutil.rmtree(trial)
+                return
+        raise RuntimeError("a killed save leaves nothing: the store that gc is tested on is clean")
+
+    def _copy_from(self, source: Path, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        self._link_inputs(folder)
+        for file in STORE_FILES:
+            if (source / file).exists():
+                shutil.copyfile(source / file, folder / file)
+                os.chmod(folder / file, 0o600)
 
     def _link_inputs(self, folder: Path) -> None:
         for name in IMAGES | OTHER_FILES:
@@ -99,14 +116,7 @@ class Stores:
 
     def copy(self, name: str, folder: Path) -> None:
         """Makes `folder` a fresh copy of the store `name` and the inputs."""
-        if folder.exists():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True)
-        self._link_inputs(folder)
-        for file in STORE_FILES:
-            if (self.home / name / file).exists():
-                shutil.copyfile(self.home / name / file, folder / file)
-                os.chmod(folder / file, 0o600)
+        self._copy_from(self.home / name, folder)
 
     def is_untouched(self, name: str, folder: Path) -> bool:
         """Whether the store in `folder` is as it was copied, so that what is known of it holds."""

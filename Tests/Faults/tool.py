@@ -46,14 +46,16 @@ class Running:
         arguments: Sequence[str],
         cwd: Path,
         environment: Mapping[str, str],
-        stdin: bytes | None = None,
+        stdin: bytes | int | None = None,
     ):
-        self._input = memoryview(stdin) if stdin is not None else None
+        self._early: list[bytes] = []
+        given = isinstance(stdin, int)
+        self._input = None if stdin is None or given else memoryview(stdin)
         self.process = subprocess.Popen(
             arguments,
             cwd=cwd,
             env=dict(environment),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdin=stdin if given else subprocess.DEVNULL if stdin is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             bufsize=0,
@@ -65,6 +67,13 @@ class Running:
             os.kill(self.process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def wait_for_output(self, seconds: float = SECONDS_MAX) -> None:
+        """Reads the first of its standard output, so that it is known to be at work."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.process.stdout, selectors.EVENT_READ)
+            if selector.select(seconds):
+                self._early.append(os.read(self.process.stdout.fileno(), 1))
 
     def finish(self, seconds: float = SECONDS_MAX) -> Result:
         """Reads all it writes, feeds its input, and waits; kills it after `seconds`."""
@@ -104,7 +113,7 @@ class Running:
             process.stdin.close()
         return Result(
             process.returncode,
-            b"".join(pieces[out]),
+            b"".join(self._early + pieces[out]),
             b"".join(pieces[err]),
             timed_out,
             usage or 0,
@@ -153,9 +162,12 @@ class Tool:
         self._report = Report(self.scratch / "report")
 
     def start(
-        self, arguments: Sequence[str], cwd: Path, stdin: bytes | None = None, **more: str
+        self, arguments: Sequence[str], cwd: Path, stdin: bytes | int | None = None, **more: str
     ) -> Running:
-        """Starts the binary on the store `s.db` in `cwd`; `more` are variables."""
+        """Starts the binary on the store `s.db` in `cwd`; `more` are variables.
+
+        Its standard input has the bytes of `stdin`, or is the descriptor `stdin`.
+        """
         environment = self._environment | {"VMCKPT_STORE": "s.db"} | more
         if self.extra:
             environment |= preloading(self.library, cwd) | self.extra

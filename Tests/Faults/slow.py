@@ -1,0 +1,155 @@
+"""Scenarios of the part `kills`: a slow operation, and others that must wait for it or leave it be."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import guests
+from oracle import StoreCheck
+from tool import Result, Running
+
+if TYPE_CHECKING:
+    from kills import Round
+
+# Larger than what a restore reads ahead, so that one to a pipe that nobody reads stays in its middle.
+_RESTORED_PAGES = 12_000
+_SAVED_PAGES = 700
+
+
+def _big(guest: str, pages: int) -> bytes:
+    return random.Random(f"big {guest}").randbytes(pages * guests.PAGE)
+
+
+def _save_big(this: Round, guest: str, pages: int = _SAVED_PAGES) -> Running:
+    name = f"{guest}/big"
+    this.golden[name] = _big(guest, pages)
+    (this.folder / f"{guest}.big").write_bytes(this.golden[name])
+    return this.worker.tool.start(
+        ["save", f"{guest}.big", "--name", name, "--vm", guest], this.folder
+    )
+
+
+def _expect(this: Round, running: Running, what: str, codes: tuple[int, ...] = (0,)) -> Result:
+    result = running.finish()
+    if result.code not in codes:
+        this.failures.append(f"{what}: {result.line}")
+    return result
+
+
+def _finish(this: Round) -> list[str]:
+    check = StoreCheck(this.worker.tool, this.folder, this.golden)
+    return this.failures + check.run(this.present)
+
+
+def slow_restore(this: Round, index: int) -> list[str]:
+    """A restore whose reader is slow has its pages to the end, whatever is deleted meanwhile."""
+    _expect(this, _save_big(this, "x", _RESTORED_PAGES), "save")
+    reader = this.worker.tool.start(["restore", "x/big", "-o", "-"], this.folder)
+    reader.wait_for_output()
+    start = this.worker.tool.start
+    _expect(this, start(["delete", "x/big"], this.folder), "delete beside a restore")
+    collector = start(["optimize" if index % 2 else "gc"], this.folder)
+    time.sleep(0.3)
+    # Behind the collector where locks are; else it comes into the place of what is being read.
+    writer = _save_big(this, "y", _RESTORED_PAGES)
+    time.sleep(1)
+    result = reader.finish()
+    if result.code != 0:
+        this.failures.append(f"a restore beside a deletion and a collection: {result.line}")
+    elif result.out != this.golden["x/big"]:
+        check = StoreCheck(this.worker.tool, this.folder, this.golden)
+        this.failures.append(f"wrong bytes: {check.whose('x/big', result.out)}, with exit 0")
+    _expect(this, collector, "a collection after a restore")
+    _expect(this, writer, "a save after a restore")
+    this.present.add("y/big")
+    return _finish(this)
+
+
+class _SlowSave:
+    """A save whose input stops in the middle until it is told how to end."""
+
+    def __init__(self, this: Round):
+        self.this = this
+        self.data = this.golden["x/big"] = _big("x", _SAVED_PAGES)
+        read_end, self.write_end = os.pipe()
+        self.running = _start_reading(this, read_end)
+        self._write(self.data[: len(self.data) // 2])
+        time.sleep(0.3)
+
+    def _write(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(self.write_end, view) :]
+            except BrokenPipeError:
+                return
+
+    def end(self, how: str) -> Result:
+        """Ends it: by the rest of its input, a signal, a kill, or input that is cut off."""
+        process = self.running.process
+        if how == "whole":
+            self._write(self.data[len(self.data) // 2 :])
+        elif how == "cut":
+            # No whole page: an error.
+            self._write(b"cut")
+        else:
+            os.kill(process.pid, getattr(signal, how))
+        os.close(self.write_end)
+        return self.running.finish()
+
+
+def _start_reading(this: Round, read_end: int) -> Running:
+    """Starts `save -` with the pipe as its standard input."""
+    running = this.worker.tool.start(
+        ["save", "-", "--name", "x/big", "--vm", "x"], this.folder, read_end
+    )
+    os.close(read_end)
+    return running
+
+
+_ENDS = ("whole", "cut", "SIGTERM", "SIGKILL")
+
+
+def slow_save(this: Round, index: int) -> list[str]:
+    """A second save and a collection wait for a slow save, and harm neither it nor each other."""
+    slow = _SlowSave(this)
+    second = _save_big(this, "y")
+    collector = this.worker.tool.start(["gc"], this.folder)
+    time.sleep(0.5)
+    return _end_slow(this, slow, second, collector, _ENDS[index % len(_ENDS)])
+
+
+def lock_removed(this: Round, index: int) -> list[str]:
+    """The lock file is removed under a slow save: what comes in harms nothing that is complete."""
+    slow = _SlowSave(this)
+    (this.folder / "s.db-lock").unlink(missing_ok=True)
+    second = _save_big(this, "y")
+    time.sleep(0.8)
+    return _end_slow(this, slow, second, None, ("cut", "SIGTERM", "SIGKILL", "whole")[index % 4])
+
+
+def _end_slow(
+    this: Round, slow: _SlowSave, second: Running, collector: Running | None, how: str
+) -> list[str]:
+    result = slow.end(how)
+    robbed = collector is None
+    if result.code == 0:
+        this.present.add("x/big")
+    if how == "whole" and result.code != 0 and not robbed:
+        this.failures.append(f"a slow save: {result.line}")
+    if how == "cut" and result.code not in ((65, 74, 75) if robbed else (65,)):
+        this.failures.append(f"a slow save whose input was cut off: {result.line}")
+    if _expect(this, second, "a save beside a slow save", (0, 74, 75) if robbed else (0,)).code == 0:
+        this.present.add("y/big")
+    if collector:
+        _expect(this, collector, "a collection beside a slow save")
+    return _finish(this)
+
+
+SCENARIOS = {"slow-restore": slow_restore, "slow-save": slow_save, "lock-removed": lock_removed}
+# Where locks that lock nothing must be seen.
+LOCK_SCENARIOS = ("slow-restore", "slow-save")
