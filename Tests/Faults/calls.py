@@ -9,8 +9,9 @@ from shim import ERRORS_FROM, ERRORS_ONCE, KINDS, Fault
 from stores import IMAGES, OTHER_FILES, STORE_FILES, must
 from tool import Result
 
-# Kinds that are few and hurt most: never sampled.
-FULL_KINDS = ("fsync", "fdatasync", "ftruncate", "rename", "unlink", "open")
+# What hurts most: the short form tries it at each call, and samples the rest.
+_ALWAYS = {(kind, "EIO") for kind in ("fsync", "fdatasync", "ftruncate", "rename", "unlink", "open")}
+_ALWAYS.add(("open", "EMFILE"))
 
 # What a fault must not be called: an error of the disk is not damage, and no permission is missing.
 _WRONG_CODES = {
@@ -39,7 +40,7 @@ def faults(counts: dict[str, int], malloc_step: int) -> list[Fault]:
 
 
 def cases(plan: Plan, worker: Worker) -> list[str]:
-    """Every call; in the short form a sample but for the kinds of FULL_KINDS."""
+    """Every call; in the short form a sample of what is not in _ALWAYS."""
     full, sampled, mallocs = [], [], []
     for command in COMMANDS.values():
         counts = _clean(command, worker).counts
@@ -47,14 +48,14 @@ def cases(plan: Plan, worker: Worker) -> list[str]:
             case = f"{command.name} {fault}"
             if fault.kind == "malloc":
                 mallocs.append(case)
-            elif fault.kind in FULL_KINDS:
+            elif (fault.kind, fault.error) in _ALWAYS and fault.mode == "once":
                 full.append(case)
             else:
                 sampled.append(case)
     return (
         full
-        + plan.sample(sampled, plan.pick(600, 10**9, 10**9))
-        + plan.sample(mallocs, plan.pick(100, 10**9, 10**9))
+        + plan.sample(sampled, plan.pick(400, 10**9, 10**9))
+        + plan.sample(mallocs, plan.pick(60, 10**9, 10**9))
     )
 
 

@@ -87,13 +87,18 @@ def mutant(plan: harness.Plan, worker: harness.Worker, arguments: tuple, jobs: i
     part = importlib.import_module("calls")
     cases = [case for case in part.cases(plan, worker) if case.split()[1] in ("fsync", "fdatasync")]
     tally = harness.run_part(part, "calls", cases, arguments, jobs, plan)
-    found = [line for line in tally.lines if "wrong bytes" in line]
-    print(f"faults: the mutant gave wrong bytes in {len(found)} of {len(cases)} cases")
+    wrong = sum(len(found) for head, found in tally.groups.items() if "wrong bytes" in head)
+    print(f"faults: the mutant gave wrong bytes {wrong} times in {len(cases)} cases")
     return 1 if tally.failed else 0
 
 
 def report(tallies: list[harness.Tally]) -> int:
     """Prints what was done, and returns the exit code."""
+    groups = [group for tally in tallies for group in tally.groups.values()]
+    if groups:
+        print("\nWhat failed, most often first, each with one that shows it:")
+    for group in sorted(groups, key=len, reverse=True):
+        print(f"{len(group):6}  {group[0][0][:150]}\n        {group[0][1]}")
     print(f"\n{'PART':8} {'CASES':>7} {'OF':>7} {'CHECKS':>8} {'FAILED':>7} {'SECONDS':>8}")
     for tally in tallies:
         done = tally.passed + tally.failed

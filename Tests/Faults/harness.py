@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import time
 import traceback
@@ -67,7 +68,8 @@ class Tally:
     planned: int = 0
     checks: int = 0
     seconds: float = 0.0
-    lines: list[str] = field(default_factory=list)
+    # Failures that read alike, each with how to repeat it.
+    groups: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
 
 
 _worker: Worker | None = None
@@ -113,13 +115,24 @@ def run_part(
             tally.passed += 1
             continue
         tally.failed += 1
+        again = f"Scripts/faults --part {name} --seed {plan.seed} --case '{outcome.case}'"
         for failure in outcome.failures:
-            line = f"FAILED {failure}"
-            tally.lines.append(f"{outcome.case}\t{failure}")
-            print(f"{line}\n  Scripts/faults --part {name} --seed {plan.seed}"
-                  f" --case '{outcome.case}'", flush=True)
+            tally.groups.setdefault(_group(failure), []).append((failure, again))
+            print(f"FAILED {failure}  {again}", flush=True)
     tally.seconds = time.monotonic() - began
     return tally
+
+
+def _group(failure: str) -> str:
+    """What failures of one cause have in common: their words without names and numbers."""
+    kind = re.search(
+        r"\b(wrong|hang|crash|code|words|secret|lost|ghost|unsound|stuck|left|memory|unseen)\b",
+        failure,
+    )
+    failure = failure[kind.start() :] if kind else failure
+    text = re.sub(r'"[^"]*"|[0-9a-f]{8}-[0-9a-f-]+|0x[0-9a-f]+', "", failure)
+    text = re.sub(r"(?<!exit )(?<!signal )\b\d+\b", "", re.sub(r"\b[a-dmnxy]/\w+", "", text))
+    return text[:120]
 
 
 def _outcomes(

@@ -134,7 +134,8 @@ class StoreCheck:
         of = "unknown bytes"
         if not any(first):
             of = "zeros"
-        for other, image in self.golden.items():
+        for other in (name, *self.golden):
+            image = self.golden[other]
             if any(first) and first in image:
                 of = "its own page of another place" if other == name else f"a page of {other}"
                 break
