@@ -8,7 +8,7 @@ from harness import Outcome, Plan, Worker
 
 # How many states or rounds a mutant may stay unseen.
 _POWER_TRIES = 60
-_LOCK_TRIES = 6
+_LOCK_TRIES = 12
 
 
 def cases(plan: Plan, worker: Worker) -> list[str]:

@@ -75,6 +75,15 @@ class Running:
             if selector.select(seconds):
                 self._early.append(os.read(self.process.stdout.fileno(), 1))
 
+    def has_ended(self, seconds: float) -> bool:
+        """Whether it ends within `seconds`."""
+        ticket = os.pidfd_open(self.process.pid)
+        with selectors.DefaultSelector() as selector:
+            selector.register(ticket, selectors.EVENT_READ)
+            ended = bool(selector.select(seconds))
+        os.close(ticket)
+        return ended
+
     def finish(self, seconds: float = SECONDS_MAX) -> Result:
         """Reads all it writes, feeds its input, and waits; kills it after `seconds`."""
         process = self.process
@@ -135,13 +144,9 @@ class Running:
     def _reap(self, deadline: float) -> int | None:
         """Waits, and returns the peak of memory in KiB; nothing if it had to be killed."""
         peak: int | None = 0
-        ticket = os.pidfd_open(self.process.pid)
-        with selectors.DefaultSelector() as selector:
-            selector.register(ticket, selectors.EVENT_READ)
-            if not selector.select(max(0.0, deadline - time.monotonic())):
-                self.kill()
-                peak = None
-        os.close(ticket)
+        if not self.has_ended(max(0.0, deadline - time.monotonic())):
+            self.kill()
+            peak = None
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)
         return usage.ru_maxrss if peak is not None else None
