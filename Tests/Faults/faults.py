@@ -87,9 +87,10 @@ def mutant(plan: harness.Plan, worker: harness.Worker, arguments: tuple, jobs: i
     part = importlib.import_module("calls")
     cases = [case for case in part.cases(plan, worker) if case.split()[1] in ("fsync", "fdatasync")]
     tally = harness.run_part(part, "calls", cases, arguments, jobs, plan)
-    wrong = sum(len(found) for head, found in tally.groups.items() if "wrong bytes" in head)
-    print(f"faults: the mutant gave wrong bytes {wrong} times in {len(cases)} cases")
-    return 1 if tally.failed else 0
+    hurt = ("wrong bytes", "lost", "unsound")
+    found = sum(len(group) for head, group in tally.groups.items() if head.startswith(hurt))
+    print(f"faults: the mutant lost or changed snapshots {found} times in {len(cases)} cases")
+    return 1 if found else 0
 
 
 def report(tallies: list[harness.Tally]) -> int:
