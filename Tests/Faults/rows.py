@@ -7,6 +7,7 @@ import re
 import sqlite3
 from pathlib import Path
 
+import hostile
 from damage import examine
 from harness import Outcome, Plan, Worker
 
@@ -17,14 +18,20 @@ _WEIGHTS = {"ram_extent": 6, "memory_region": 4, "chunk": 4, "chunk_data": 2, "s
 
 
 def cases(plan: Plan, worker: Worker) -> list[str]:
-    """Numbers of edits."""
-    return [f"edit {index}" for index in range(plan.pick(120, 1500, 10_000))]
+    """Stores that were made to be slow, and numbers of edits."""
+    edits = [f"edit {index}" for index in range(plan.pick(120, 1500, 10_000))]
+    return [f"hostile {name}" for name in hostile.STATEMENTS] + edits
 
 
 def run(case: str, worker: Worker) -> Outcome:
     """Makes one edit and looks at the store."""
     source = random.Random(f"{worker.seed} {case}")
     worker.stores.copy("main" if source.random() < 0.8 else "dirty", worker.folder)
+    kind, name = case.split()
+    if kind == "hostile":
+        hostile.make(worker.folder / "s.db", name)
+        failures = examine(worker, source, readers=20, writers=20)
+        return Outcome(case, [f"{name}: {failure}" for failure in failures])
     edit = Editor(worker.folder / "s.db", source)
     what = ""
     while not what:

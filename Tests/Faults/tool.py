@@ -14,7 +14,7 @@ from typing import Mapping, Sequence
 from shim import Fault, Report, preloading
 
 SECONDS_MAX = 20
-_OUTPUT_MAX = 64 << 20
+_OUTPUT_MAX = 128 << 20
 
 
 @dataclass
@@ -91,6 +91,7 @@ class Running:
         pieces: dict[int, list[bytes]] = {process.stdout.fileno(): [], process.stderr.fileno(): []}
         out, err = pieces
         timed_out = False
+        total = 0
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
             selector.register(process.stderr, selectors.EVENT_READ)
@@ -110,8 +111,9 @@ class Running:
                         self._feed(selector)
                         continue
                     piece = os.read(key.fd, 1 << 16)
-                    if piece and sum(map(len, pieces[key.fd][-1:])) < _OUTPUT_MAX:
+                    if piece and total < _OUTPUT_MAX:
                         pieces[key.fd].append(piece)
+                        total += len(piece)
                     elif not piece:
                         selector.unregister(key.fileobj)
         usage = self._reap(deadline)
