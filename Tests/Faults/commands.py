@@ -98,6 +98,12 @@ COMMANDS = {
             ("save", "c1.ram", "--vm", "c", "--name", "c/1"),
             makes=("c/1", "c1.ram"),
         ),
+        Command(
+            "save-stream",
+            "main",
+            ("save", "qemu-stream:p1.stream", "--vm", "p", "--name", "p/1"),
+            makes=("p/1", "p1.ram"),
+        ),
         Command("restore-file", "main", ("restore", "a/2", "-o", "out.ram"), writes=("out.ram",)),
         Command(
             "restore-force",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,7 @@ def arguments() -> argparse.Namespace:
     form.add_argument("--long", dest="form", action="store_const", const="long")
     parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--case")
+    parser.add_argument("--only", type=re.compile)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--minutes", type=float)
@@ -71,6 +73,8 @@ def run(options: argparse.Namespace, home: Path) -> int:
     for index, name in enumerate(names):
         part = importlib.import_module(name)
         cases = part.cases(plan, worker)
+        if options.only:
+            cases = [case for case in cases if options.only.search(case)]
         if options.minutes:
             # What parts before did not use of their time goes to those that follow.
             left = began + options.minutes * 60 - time.monotonic()

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 import guests
+import sources
 from shim import Fault
 from tool import Result, Tool
 
@@ -26,7 +27,9 @@ IMAGES = {
     "d1.ram": guests.image("d", 64, 1),
     "n1.ram": guests.image("n", 80, 1),
 }
+STREAM, IMAGES["p1.ram"] = sources.qemu_stream("p")
 OTHER_FILES = {
+    "p1.stream": STREAM,
     "overlays.json": guests.overlays_document(56),
     "msrs.json": b'{"msrs": {"0x40000000": "0x8100060100000000", "0x40000001": "0x4001"}}',
 }
