@@ -54,8 +54,8 @@ def cases(plan: Plan, worker: Worker) -> list[str]:
                 sampled.append(case)
     return (
         full
-        + plan.sample(sampled, plan.pick(400, 10**9, 10**9))
-        + plan.sample(mallocs, plan.pick(60, 10**9, 10**9))
+        + plan.sample(sampled, plan.pick(300, 10**9, 10**9))
+        + plan.sample(mallocs, plan.pick(50, 10**9, 10**9))
     )
 
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -121,6 +122,8 @@ def report(tallies: list[harness.Tally]) -> int:
 def main() -> int:
     options = arguments()
     home = work_folder()
+    # So that the folder and the workers go when a time limit ends the run.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return run(options, home)
     finally:

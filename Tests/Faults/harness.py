@@ -7,6 +7,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import time
 import traceback
 from dataclasses import dataclass, field
@@ -85,6 +86,7 @@ def make_worker(home: Path, stores: Stores, binary: str, library: Path, seed: in
 
 def _begin(arguments: tuple, part: ModuleType) -> None:
     global _worker, _part
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _worker, _part = make_worker(*arguments), part
 
 

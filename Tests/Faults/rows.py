@@ -30,7 +30,7 @@ def run(case: str, worker: Worker) -> Outcome:
     kind, name = case.split()
     if kind == "hostile":
         hostile.make(worker.folder / "s.db", name)
-        failures = examine(worker, source, readers=20, writers=20)
+        failures = examine(worker, source, readers=6, writers=3)
         return Outcome(case, [f"{name}: {failure}" for failure in failures])
     edit = Editor(worker.folder / "s.db", source)
     what = ""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Callable
 
 import guests
 from oracle import StoreCheck
+from shim import Fault, preloading
 from tool import Result, Running
 
 if TYPE_CHECKING:
@@ -56,11 +57,12 @@ def slow_stream(this: Round, index: int) -> list[str]:
 def slow_restore(this: Round, index: int) -> list[str]:
     """A restore that stops for a while finds all of its pages, whatever is deleted meanwhile."""
     _expect(this, _save_big(this, "x", _RESTORED_PAGES), "save")
-    reader = this.worker.tool.start(["restore", "x/big", "-o", "out.ram"], this.folder)
-    while not list(this.folder.glob(".out.ram.*")) and not reader.has_ended(0.001):
-        pass
-    reader.has_ended(this.source.uniform(0, 0.03))
-    os.kill(reader.process.pid, signal.SIGSTOP)
+    # Stopped where it writes RAM: with some of its chunks read, and others not.
+    stop = Fault("pwrite", "stop", "once", this.source.randrange(2, 12))
+    more = preloading(this.worker.tool.library, this.folder) | stop.environment()
+    reader = this.worker.tool.start(["restore", "x/big", "-o", "out.ram"], this.folder, **more)
+    if not reader.wait_for_stop():
+        this.failures.append("harness: the restore did not stop")
 
     def go_on() -> Result:
         os.kill(reader.process.pid, signal.SIGCONT)

@@ -84,6 +84,17 @@ class Running:
         os.close(ticket)
         return ended
 
+    def wait_for_stop(self, seconds: float = SECONDS_MAX) -> bool:
+        """Waits until it is stopped, or has ended; whether it is stopped."""
+        deadline = time.monotonic() + seconds
+        options = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while time.monotonic() < deadline:
+            state = os.waitid(os.P_PID, self.process.pid, options)
+            if state:
+                return state.si_code == os.CLD_STOPPED
+            time.sleep(0.002)
+        return False
+
     def finish(self, seconds: float = SECONDS_MAX) -> Result:
         """Reads all it writes, feeds its input, and waits; kills it after `seconds`."""
         process = self.process

@@ -6,7 +6,8 @@
 //   VMFAULTS_KIND      the number of a kind (enum fault_kind)
 //   VMFAULTS_NTH       which call of that kind, from 1
 //   VMFAULTS_FROM      1: all calls from that one on
-//   VMFAULTS_ERROR     the number of an errno, or short, zero, kill-before, kill-after
+//   VMFAULTS_ERROR     the number of an errno, or short, zero, kill-before, kill-after, stop
+//                      (by SIGSTOP before the call, which is done when the process goes on)
 //   VMFAULTS_RECORD    the log of the recorder (recorder.c)
 //   VMFAULTS_NO_SYNC   1: fsync and fdatasync do nothing, and say that they did
 //   VMFAULTS_NO_LOCK   1: locks of open file descriptions do nothing, and say that they did
@@ -37,7 +38,7 @@ static unsigned long target_call;
 static bool is_from;
 static int error_number;
 static enum fault_action action = fault_fail;
-static bool kills_before;
+static bool kills_before, stops;
 static bool no_sync, no_lock;
 static char root[PATH_MAX];
 static size_t root_length;
@@ -74,6 +75,7 @@ static void read_settings(void) {
     if (!strcmp(text, "zero")) action = fault_zero;
     if (!strcmp(text, "kill-after")) action = fault_kill_after;
     kills_before = !strcmp(text, "kill-before");
+    stops = !strcmp(text, "stop");
   }
   if ((text = getenv("VMFAULTS_RECORD"))) record_open_log(text);
   static const char *names[] = {"REPORT", "ROOT", "KIND", "NTH", "FROM", "ERROR",
@@ -117,6 +119,10 @@ static enum fault_action decide(enum fault_kind kind) {
   if (is_from ? number < target_call : number != target_call) return fault_none;
   atomic_fetch_add(&counters[kind_count], 1);
   if (kills_before) fault_kill();
+  if (stops) {
+    syscall(SYS_kill, syscall(SYS_getpid), SIGSTOP);
+    return fault_none;
+  }
   if (action == fault_fail) errno = error_number;
   return action;
 }
