@@ -87,6 +87,23 @@ struct QEMUStreamParser {
     machineName = String(decoding: name, as: UTF8.self)
   }
 
+  /// What QEMU calls sections that are sent in parts, as RAM is, behind the path of a device if there is
+  /// one.
+  private static let knownSections: Set<String> = [
+    "ram", "block", "dirty-bitmap", "virtio-mem", "vfio",
+  ]
+
+  /// A name as messages show it. Once pages have come by, what a mutilated stream has in a name's place
+  /// may be guest RAM: then only names that are known are shown.
+  private func shown(_ name: [UInt8]) -> String {
+    let text = String(decoding: name, as: UTF8.self)
+    let isPlain = !name.isEmpty && name.allSatisfy { (0x21...0x7e).contains($0) }
+    if blockIndices[name] != nil || (spool == nil && isPlain) { return quotedName(text) }
+    let last = text.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) }
+    if let last, Self.knownSections.contains(last) { return quotedName(last) }
+    return "with an unknown name of \(name.count) bytes"
+  }
+
   private static func hint(forMagic magic: UInt32) -> String? {
     if magic == 0x1122_3344 { return "it is a multifd channel; migrate without multifd" }
     if magic >> 16 == 0x1603 { return "it is encrypted by TLS; migrate without tls-creds" }
@@ -108,7 +125,9 @@ struct QEMUStreamParser {
         uuidSubsection.appendBigEndian(version)
         uuidSubsection += try input.bytes(count: 16)
       case (let name, _):
-        throw input.invalid("subsection \(quotedName(name)) version \(version) is unknown")
+        throw input.invalid(
+          "subsection \(shown(Array(name.utf8))) version \(version) is unknown"
+        )
       }
     }
   }
@@ -121,7 +140,7 @@ struct QEMUStreamParser {
     for _ in 0..<count {
       let name = String(decoding: try string(), as: UTF8.self)
       guard name == "x-ignore-shared" else {
-        throw unsupported("the capability \(quotedName(name))", disable: name)
+        throw unsupported("the capability \(shown(Array(name.utf8)))", disable: name)
       }
       ignoresShared = true
     }
@@ -139,9 +158,9 @@ struct QEMUStreamParser {
     case Section.start: break
     case Section.full:
       _ = try input.uint32()
-      let name = String(decoding: try string(), as: UTF8.self)
+      let name = try string()
       throw input.invalid(
-        "section \(quotedName(name)) comes before RAM, which is not supported",
+        "section \(shown(name)) comes before RAM, which is not supported",
         hint: "it belongs to a device such as virtio-mem; save the guest without it"
       )
     default: throw input.invalid("section type \(type) is unknown here")
@@ -150,7 +169,7 @@ struct QEMUStreamParser {
     let name = try string()
     guard name == QEMUStreamFormat.ramSectionName else {
       throw input.invalid(
-        "section \(quotedName(String(decoding: name, as: UTF8.self))) is not supported",
+        "section \(shown(name)) is not supported",
         hint: "only RAM may be sent in parts: migrate without block migration, dirty bitmaps and "
           + "passed-through devices"
       )
@@ -181,7 +200,7 @@ struct QEMUStreamParser {
         byteCount <= totalByteCount - sum
       else {
         throw input.invalid(
-          "RAM block \(quotedName(String(decoding: name, as: UTF8.self))) has \(byteCount) bytes"
+          "RAM block \(shown(name)) has \(byteCount) bytes"
         )
       }
       if ignoresShared { _ = try input.uint64() }
@@ -213,17 +232,17 @@ struct QEMUStreamParser {
       return false
     case Section.start:
       _ = try input.uint32()
-      let name = String(decoding: try string(), as: UTF8.self)
+      let name = try string()
       throw input.invalid(
-        "section \(quotedName(name)) is not supported",
+        "section \(shown(name)) is not supported",
         hint: "only RAM may be sent in parts: migrate without block migration, dirty bitmaps and "
           + "passed-through devices"
       )
     case Section.full:
       _ = try input.uint32()
-      let name = String(decoding: try string(), as: UTF8.self)
+      let name = try string()
       throw input.invalid(
-        "section \(quotedName(name)) comes before the end of RAM, which is not supported",
+        "section \(shown(name)) comes before the end of RAM, which is not supported",
         hint: "switch the capability background-snapshot off and migrate again"
       )
     default:
@@ -289,7 +308,7 @@ struct QEMUStreamParser {
       let name = try string()
       guard let index = blockIndices[name] else {
         throw input.invalid(
-          "RAM block \(quotedName(String(decoding: name, as: UTF8.self))) is not in the list"
+          "RAM block \(shown(name)) is not in the list"
         )
       }
       currentBlock = index
