@@ -148,6 +148,10 @@ enum StoreConnection {
       sqlite3_commit_hook(database.sqliteConnection, nil, nil)
       sqlite3_rollback_hook(database.sqliteConnection, nil, nil)
       ValueLimit.set(database)
+      // Before anything reads the file: an interrupted write cannot be undone so.
+      guard readOnly || sqlite3_db_readonly(database.sqliteConnection, nil) == 0 else {
+        throw OpenedForReading()
+      }
       try database.execute(
         sql: """
           PRAGMA cell_size_check = ON;
@@ -155,9 +159,6 @@ enum StoreConnection {
           """
       )
       guard !readOnly else { return }
-      guard sqlite3_db_readonly(database.sqliteConnection, nil) == 0 else {
-        throw OpenedForReading()
-      }
       // Rollback journal, and every commit on disk before it counts. Deleted guest memory is
       // overwritten with zeros: Debian's default, stated so that it does not depend on it. The
       // cache may not spill: a spill takes the exclusive lock in the middle of a batch and shuts
@@ -287,7 +288,8 @@ enum StoreConnection {
       throw VMCheckpointError(
         .corrupt,
         "store \(store) was made by a development version of vmckpt: its extents have no checksums",
-        hint: "restore its snapshots with the vmckpt that made it, and save them again with this one"
+        hint:
+          "restore its snapshots with the vmckpt that made it, and save them again with this one"
       )
     }
     guard version <= StoreVersion.known.upperBound else {

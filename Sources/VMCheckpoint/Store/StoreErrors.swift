@@ -66,7 +66,8 @@ extension VMCheckpointError {
       self.init(
         isForbidden ? .permissionDenied : .inputOutput,
         "cannot open store \(store): \(detail)",
-        hint: isForbidden ? "check the permissions of the file and of its directory" : nil
+        hint: isForbidden
+          ? "check the permissions of the file, its journal and its directory" : nil
       )
     case .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
       self.init(
@@ -84,6 +85,12 @@ extension VMCheckpointError {
       self = Self.outOfMemory(using: store)
     case .SQLITE_IOERR where error.extendedResultCode == .SQLITE_IOERR_NOMEM:
       self = Self.outOfMemory(using: store)
+    case .SQLITE_IOERR where Self.limitsFileSizes:
+      self.init(
+        .inputOutput,
+        "store \(store): \(detail)",
+        hint: "raise the limit on the size of files, with: ulimit -f unlimited"
+      )
     case .SQLITE_IOERR:
       self.init(
         .inputOutput,
@@ -112,12 +119,39 @@ extension VMCheckpointError {
   /// Whether this user may not use a store's file or its directory.
   fileprivate static func isForbidden(_ path: String) -> Bool {
     let directory = FilePath(path).removingLastComponent()
-    return access(path, R_OK) != 0
-      || access(directory.isEmpty ? "." : directory.string, R_OK | W_OK | X_OK) != 0
+    let places = [
+      (path, R_OK), (path + "-journal", R_OK | W_OK),
+      (directory.isEmpty ? "." : directory.string, R_OK | W_OK | X_OK),
+    ]
+    return places.contains { access($0, $1) != 0 && [EACCES, EPERM, EROFS].contains(errno) }
+  }
+
+  /// Whether this process may not write files of any size. SQLite does not say that it was that.
+  fileprivate static var limitsFileSizes: Bool {
+    var limit = rlimit()
+    return getrlimit(__rlimit_resource_t(RLIMIT_FSIZE.rawValue), &limit) == 0
+      && limit.rlim_cur != rlim_t.max
   }
 
   fileprivate static func outOfMemory(using store: String) -> Self {
     Self(.outOfResources, "out of memory while using store \(store)", hint: memoryHint)
+  }
+}
+
+extension VMCheckpointError {
+  /// What any error of the database means to a user of the store at `path`.
+  init(translating error: any Error, storePath path: String) {
+    switch error {
+    case let error as VMCheckpointError: self = error
+    case let error as DatabaseError: self.init(error, storePath: path)
+    case is RowDecodingError:
+      self.init(
+        .corrupt,
+        "store \(quotedName(path)) is damaged: a row holds a value of another type",
+        hint: "see what is hurt with: vmckpt verify"
+      )
+    default: self.init(.inputOutput, "store \(quotedName(path)): \(error)")
+    }
   }
 }
 
@@ -128,17 +162,7 @@ func translatingDatabaseErrors<Result>(
 ) throws(VMCheckpointError) -> Result {
   do {
     return try body()
-  } catch let error as VMCheckpointError {
-    throw error
-  } catch let error as DatabaseError {
-    throw VMCheckpointError(error, storePath: storePath)
-  } catch is RowDecodingError {
-    throw VMCheckpointError(
-      .corrupt,
-      "store \(quotedName(storePath)) is damaged: a row holds a value of another type",
-      hint: "see what is hurt with: vmckpt verify"
-    )
   } catch {
-    throw VMCheckpointError(.inputOutput, "store \(quotedName(storePath)): \(error)")
+    throw VMCheckpointError(translating: error, storePath: storePath)
   }
 }

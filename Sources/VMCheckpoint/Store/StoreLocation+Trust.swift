@@ -71,12 +71,19 @@ extension StoreLocation {
   /// mode: then nobody else can make one in a sticky directory. Where that cannot be done, SQLite
   /// makes its own, or says why not.
   func makeJournal() {
-    var status = stat()
-    guard lstat(journal, &status) != 0, errno == ENOENT, lstat(file, &status) == 0 else { return }
-    let descriptor = open(journal, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0o600)
+    var (status, found) = (stat(), stat())
+    guard lstat(file, &status) == 0 else { return }
+    let isThere = lstat(journal, &found) == 0
+    guard isThere || errno == ENOENT else { return }
+    let flags = isThere ? O_RDWR : O_RDWR | O_CREAT | O_EXCL
+    let descriptor = open(journal, flags | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0o600)
     guard descriptor >= 0 else { return }
+    defer { close(descriptor) }
+    // One that is there may be of before the store was given to a group; a stranger's stays his.
+    guard fstat(descriptor, &found) == 0, found.st_mode & S_IFMT == S_IFREG, found.st_nlink == 1,
+      found.st_uid == geteuid() || found.st_uid == status.st_uid
+    else { return }
     StoreFileAccess(status).apply(to: descriptor)
-    close(descriptor)
   }
 
   /// Checks that a guest may be saved here: not into the store that another user has put where

@@ -72,7 +72,8 @@ final class OutputFile: Sendable {
       throw VMCheckpointError(
         .cannotCreate,
         "cannot make \(quotedName(path)) \(byteCount) bytes large: \(code)",
-        hint: code == .fileTooLarge ? "the file system does not hold files that large" : nil
+        hint: code == .fileTooLarge
+          ? "the file system, or a limit (ulimit -f), does not allow files that large" : nil
       )
     }
   }
