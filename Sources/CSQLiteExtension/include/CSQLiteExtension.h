@@ -115,6 +115,9 @@ static inline int vmx_create_function(
       database, name, argument_count, SQLITE_UTF8 | flags, context, function, 0, 0, destroy);
 }
 /* The longest string or BLOB that the connection allows. */
+static inline sqlite3_int64 vmx_total_changes(sqlite3 *database) {
+  return sqlite3_api->total_changes(database);
+}
 static inline int vmx_length_limit(sqlite3 *database) {
   return sqlite3_api->limit(database, SQLITE_LIMIT_LENGTH, -1);
 }

@@ -9,13 +9,16 @@ final class Connection {
   private var statements: [StatementKey: Statement] = [:]
   private var chunkReader: ChunkReader?
   private var hasCheckedTables = false
+  /// Snapshots that were found to have all of their extents, by UUID, and the store's version then.
+  var wholeSnapshots: [String: Int64] = [:]
+  static let wholeSnapshotsMaximum = 4096
   /// Whether `vmckpt_help` is connected, whose end calls ``release()``.
   private var isHooked = false
 
   /// Statements that are kept between calls.
   enum StatementKey: CaseIterable {
     case snapshotByID, snapshotByName, newestSnapshot, snapshotsByUUID
-    case region, regions, extent, overlays, chunk, seed
+    case region, regions, extent, extentSums, overlays, chunk, seed, dataVersion
   }
 
   init(_ database: OpaquePointer) {
@@ -32,6 +35,7 @@ final class Connection {
     statements = [:]
     chunkReader = nil
     hasCheckedTables = false
+    wholeSnapshots = [:]
     isHooked = false
   }
 
@@ -50,6 +54,15 @@ final class Connection {
     let statement = try Statement(database, key.sql, isPersistent: true)
     statements[key] = statement
     return statement
+  }
+
+  /// Changes with each commit of another connection, and with each change by this one.
+  func dataVersion() throws -> Int64 {
+    let statement = try statement(.dataVersion)
+    statement.reset()
+    defer { statement.reset() }
+    guard try statement.step() else { throw SQLError.corrupt("the store has no version") }
+    return try statement.integer(0) &+ vmx_total_changes(database) << 32
   }
 
   /// The store's secret, read anew each time: another store may have come to the file's place.
@@ -165,6 +178,9 @@ extension Connection.StatementKey {
          AND e.first_pfn + e.page_count > ?2
        ORDER BY e.first_pfn DESC LIMIT 1
       """
+    case .extentSums:
+      "SELECT page_count, checksum FROM main.ram_extent WHERE snapshot_id = ?1"
+    case .dataVersion: "PRAGMA main.data_version"
     case .overlays:
       """
       SELECT kind, vp, parameters, contents_chunk_id, contents_slot, baked

@@ -49,7 +49,7 @@ struct ExtentRow {
       )
     }
     let found = checksums.checksum(
-      snapshotID: snapshot.id,
+      checksums.key(ofSnapshot: snapshot.uuid),
       firstPFN: firstPFN,
       pageCount: pageCount,
       digests: chunk.digests.baseAddress! + firstSlot * PageDigest.byteCount

@@ -71,9 +71,7 @@ final class ExtentScan {
   private func checkSum() throws {
     guard let sum else { return }
     guard sum.pageCount == snapshot.storedPageCount, sum.checksum == snapshot.ramChecksum else {
-      throw SQLError.corrupt(
-        "\(snapshot.title) is damaged: an extent is lost, or not the one that was written"
-      )
+      throw SQLError.lostExtent(snapshot)
     }
     self.sum = nil
   }

@@ -30,12 +30,38 @@ extension Connection {
     statement.reset()
     try statement.bind(snapshot.id, at: 1)
     try statement.bind(Int64(pfn.rawValue), at: 2)
-    guard try statement.step() else { return try body(nil) }
+    guard try statement.step() else {
+      try requireAllExtents(of: snapshot)
+      return try body(nil)
+    }
     let extent = try ExtentRow(statement)
     let row = try ChunkRow(statement, id: extent.chunkID, at: ExtentRow.chunkColumn)
     try extent.check(row, of: snapshot, seed().extentChecksum)
     let slot = extent.firstSlot + Int(pfn.rawValue - extent.firstPFN)
     return try body(try chunks().page(row, slot: slot))
+  }
+
+  /// Checks that no extent of the snapshot is lost, since its pages would read as zeros. Reads all of them
+  /// once, and again when the store has changed.
+  ///
+  /// - Throws: ``SQLError`` when one is.
+  func requireAllExtents(of snapshot: SnapshotRow) throws {
+    let version = try dataVersion()
+    guard wholeSnapshots[snapshot.uuid] != version else { return }
+    let statement = try statement(.extentSums)
+    statement.reset()
+    defer { statement.reset() }
+    try statement.bind(snapshot.id, at: 1)
+    var (pageCount, checksum): (Int64, UInt64) = (0, 0)
+    while try statement.step() {
+      pageCount &+= try statement.integer(0)
+      checksum &+= UInt64(bitPattern: try statement.integer(1))
+    }
+    guard pageCount == snapshot.storedPageCount, checksum == snapshot.ramChecksum else {
+      throw SQLError.lostExtent(snapshot)
+    }
+    if wholeSnapshots.count >= Self.wholeSnapshotsMaximum { wholeSnapshots.removeAll() }
+    wholeSnapshots[snapshot.uuid] = version
   }
 
   /// The page in a slot of a chunk, its SHA-256 found right.
@@ -91,6 +117,12 @@ extension Connection {
     } catch {
       throw SQLError.corrupt("\(snapshot.title): \(error.message)")
     }
+  }
+}
+
+extension SQLError {
+  static func lostExtent(_ snapshot: SnapshotRow) -> SQLError {
+    .corrupt("\(snapshot.title) is damaged: an extent is lost, or not the one that was written")
   }
 }
 

@@ -8,9 +8,10 @@ struct SnapshotRow {
   var storedPageCount: Int64
   /// The sum of the extents' checksums.
   var ramChecksum: UInt64
+  var uuid: String
 
   /// What ``init(_:)`` reads.
-  static let columns = "id, name, parent_id, stored_pages, ram_checksum"
+  static let columns = "id, name, parent_id, stored_pages, ram_checksum, uuid"
 
   /// For messages.
   var title: String { "snapshot \(quotedName(name))" }
@@ -21,6 +22,7 @@ struct SnapshotRow {
     parentID = try statement.optionalInteger(2)
     storedPageCount = try statement.integer(3)
     ramChecksum = UInt64(bitPattern: try statement.integer(4))
+    uuid = try statement.text(5)
   }
 }
 

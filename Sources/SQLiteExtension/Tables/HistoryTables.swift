@@ -90,7 +90,7 @@ private final class PageHistoryCursor: TableCursor {
     switch index {
     case 0: .integer(try snapshots.integer(0))
     case 1: .text(try snapshots.text(1))
-    case 2: .text(try snapshots.text(5))
+    case 2: .text(try snapshots.text(6))
     case 3:
       switch state {
       case .absent: .text("absent")
@@ -111,7 +111,10 @@ extension Connection {
     statement.reset()
     try statement.bind(snapshot.id, at: 1)
     try statement.bind(Int64(pfn.rawValue), at: 2)
-    guard try statement.step() else { return nil }
+    guard try statement.step() else {
+      try requireAllExtents(of: snapshot)
+      return nil
+    }
     let extent = try ExtentRow(statement)
     let row = try ChunkRow(statement, id: extent.chunkID, at: ExtentRow.chunkColumn)
     try extent.check(row, of: snapshot, seed().extentChecksum)

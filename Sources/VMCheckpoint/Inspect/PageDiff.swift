@@ -73,6 +73,7 @@ struct PageDiff {
     private let database: Database
     private let snapshot: SnapshotRow
     private let checksums: ExtentChecksum
+    private let key: SnapshotKey
     private var extents: ExtentReader
     private var digestReader: DigestBlobs
     private var tally = ExtentTally()
@@ -83,6 +84,7 @@ struct PageDiff {
       self.database = database
       self.snapshot = snapshot
       checksums = try StoreSeed(database).extentChecksum
+      key = checksums.key(ofSnapshot: snapshot.uuid)
       extents = try ExtentReader(database, snapshotID: snapshot.id)
       digestReader = try DigestBlobs(database)
       try nextExtent()
@@ -119,7 +121,7 @@ struct PageDiff {
       var checksum: UInt64 = 0
       for index in 0..<Int(extent.pageCount) {
         checksum &+= checksums.term(
-          snapshotID: snapshot.id,
+          key,
           pfn: extent.firstPFN + UInt64(index),
           digest: try digestReader.digest(at: extent.location(at: index))
         )

@@ -44,11 +44,9 @@ extension Store {
       var vp: UInt32
     }
     func entries(_ snapshot: SnapshotRow) throws -> [Key: StoredOverlays.Entry] {
-      let overlays = try StoredOverlays(
-        database,
-        snapshot: snapshot,
-        layout: try snapshot.layout(database)
-      )
+      let layout = try snapshot.layout(database)
+      let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
+      try snapshot.requireDigest(layout, overlays, database)
       return Dictionary(
         overlays.entries.map {
           (Key(pfn: $0.overlay.pfn, kind: $0.overlay.kind, vp: $0.overlay.vp), $0)

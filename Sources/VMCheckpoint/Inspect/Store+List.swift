@@ -22,6 +22,7 @@ extension Store {
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let layout = try snapshot.layout(database)
       let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
+      try snapshot.requireDigest(layout, overlays, database)
       guard let summary = try Self.summary(database, of: snapshot),
         let row = try Row.fetchOne(
           database,

@@ -57,6 +57,7 @@ struct FileRestore {
       try write(parts, pages, writeback)
     }
     let check = try PageCheck(database, verifyingDigests: verifiesPages)
+    let extentCheck = ExtentCheck(check, snapshot: plan.snapshot.uuid)
     try WorkerPool<Job>.run(
       threadCount: control.threadCount,
       items: (0..<(control.threadCount + 3)).map { _ in try Job() },
@@ -66,6 +67,11 @@ struct FileRestore {
         return { job throws(VMCheckpointError) in
           for index in 0..<job.count {
             let (chunk, uses) = (job.chunks[index], job.uses[index])
+            for use in uses {
+              if let problem = extentCheck.problem(of: use.extent, in: chunk) {
+                throw damaged([use], problem)
+              }
+            }
             try place(chunk, uses, in: windows, scratch, decoder, check, writeback)
           }
         }
@@ -146,7 +152,7 @@ struct FileRestore {
 
   // MARK: Placing and writing
 
-  /// Decodes a chunk, and puts its pages where they belong.
+  /// Decodes a chunk, whose extents are checked, and puts its pages where they belong.
   private func place(
     _ chunk: ChunkBuffer,
     _ uses: [RestoreSchedule.Use],
@@ -156,11 +162,6 @@ struct FileRestore {
     _ check: PageCheck,
     _ writeback: BackgroundWriteback
   ) throws(VMCheckpointError) {
-    for use in uses {
-      if let problem = check.problem(of: use.extent, snapshotID: plan.snapshot.id, in: chunk) {
-        throw damaged([use], problem)
-      }
-    }
     // A chunk whose pages stay together needs no copy.
     if uses.count == 1, Int(uses[0].extent.pageCount) == chunk.pageCount,
       case .window(let number, let firstPage) = uses[0].place

@@ -26,7 +26,7 @@ struct RestorePlan {
       )
     }
     var overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-    try Self.requireDigest(of: snapshot, layout, overlays, database)
+    try snapshot.requireDigest(layout, overlays, database)
     try overlays.retarget(
       tscFrequencyHz: request.tscFrequencyHz,
       cpuVendor: request.cpuVendor
@@ -35,31 +35,6 @@ struct RestorePlan {
     overlaysJSON =
       try request.overlaysOutputPath == nil
       ? "" : Self.document(overlays, of: snapshot, request.overlays, database).encodedJSON()
-  }
-
-  /// Checks that the rows that a restore uses beside pages are those that were saved. For the pages
-  /// the RAM's digest stands here; that they are right, extents and pages prove one by one.
-  ///
-  /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `DatabaseError`.
-  private static func requireDigest(
-    of snapshot: SnapshotRow,
-    _ layout: RAMLayout,
-    _ overlays: StoredOverlays,
-    _ database: Database
-  ) throws {
-    let digest = try SnapshotDigester.digest(
-      of: snapshot,
-      layout: layout,
-      ramDigest: Array(snapshot.ramDigest),
-      overlays: overlays,
-      database
-    )
-    guard digest != snapshot.digest else { return }
-    throw VMCheckpointError(
-      .corrupt,
-      "\(snapshot.title) is damaged: \(SnapshotRow.wrongDigest)",
-      hint: "see what else is hurt with: vmckpt verify"
-    )
   }
 
   private static func document(
@@ -74,7 +49,7 @@ struct RestorePlan {
     case .apply:
       var pages = StoredPageReader(database)
       return try overlays.appliedDocument { pfn in
-        let underlay = try pages.page(of: snapshot.id, at: pfn)
+        let underlay = try pages.page(of: snapshot, at: pfn)
         return underlay.isZero ? .zero : .page(underlay)
       }
     }

@@ -18,10 +18,12 @@ struct StreamRestore {
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; part of RAM may be written then.
   func run(_ database: Database, patches: [RAMPatch]) throws {
     let windows = try StreamWindows(count: 2, pageCapacity: Int(Self.windowPageCount))
+    let check = try PageCheck(database, verifyingDigests: verifiesPages)
     let decoding = WindowDecoding(
       windows: windows,
       snapshot: plan.snapshot,
-      check: try PageCheck(database, verifyingDigests: verifiesPages),
+      check: check,
+      extentCheck: ExtentCheck(check, snapshot: plan.snapshot.uuid),
       clock: clock
     )
     try WorkerPool<WindowJob>.run(

@@ -3,6 +3,7 @@ struct WindowDecoding: Sendable {
   let windows: StreamWindows
   let snapshot: SnapshotRow
   let check: PageCheck
+  let extentCheck: ExtentCheck
   let clock: StageClock<RestoreStage>
 
   /// What one thread does with each job.
@@ -27,7 +28,7 @@ struct WindowDecoding: Sendable {
     _ decoder: LZ4FrameDecoder
   ) throws(VMCheckpointError) {
     for extent in extents {
-      if let problem = check.problem(of: extent, snapshotID: snapshot.id, in: chunk) {
+      if let problem = extentCheck.problem(of: extent, in: chunk) {
         throw FileRestore.damaged([extent], snapshot.title, problem)
       }
     }

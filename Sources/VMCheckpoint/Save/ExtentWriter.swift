@@ -8,6 +8,7 @@ struct ExtentWriter {
   private let insert: HotStatement
   private let snapshotID: Int64
   private let checksums: ExtentChecksum
+  private let key: SnapshotKey
   private var current: Extent?
   private var pending: [Extent] = []
   /// The extents that no page can be added to any more.
@@ -15,8 +16,14 @@ struct ExtentWriter {
   /// Pages added so far.
   private(set) var storedPageCount: UInt64 = 0
 
-  init(_ database: Database, snapshotID: Int64, checksums: ExtentChecksum) throws {
+  init(
+    _ database: Database,
+    snapshotID: Int64,
+    key: SnapshotKey,
+    checksums: ExtentChecksum
+  ) throws {
     self.snapshotID = snapshotID
+    self.key = key
     self.checksums = checksums
     insert = try HotStatement(
       database,
@@ -33,7 +40,7 @@ struct ExtentWriter {
   /// Adds a page with its SHA-256; PFNs must ascend.
   mutating func add(pfn: UInt64, at location: PageLocation, digest: PageDigest) {
     storedPageCount += 1
-    let term = checksums.term(snapshotID: snapshotID, pfn: pfn, digest: digest)
+    let term = checksums.term(key, pfn: pfn, digest: digest)
     if let extent = current {
       if extent.isContinued(by: pfn, at: location) {
         current?.pageCount += 1

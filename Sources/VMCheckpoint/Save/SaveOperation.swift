@@ -42,6 +42,7 @@ struct SaveOperation {
     _ database: Database,
     prepared: PreparedSave,
     snapshotID: Int64,
+    snapshotUUID: String,
     parentID: Int64?,
     clock: StageClock<SaveStage>,
     control: OperationControl
@@ -61,6 +62,7 @@ struct SaveOperation {
     extents = try ExtentWriter(
       database,
       snapshotID: snapshotID,
+      key: seed.extentChecksum.key(ofSnapshot: snapshotUUID),
       checksums: seed.extentChecksum
     )
     exchange = try SaveExchange(

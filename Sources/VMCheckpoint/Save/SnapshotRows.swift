@@ -27,7 +27,7 @@ struct SnapshotRows {
         VALUES (?, ?, ?, ?, 'writing', ?, ?, ?, ?)
         """,
       arguments: [
-        uuid, name, prepared.vm, parentID, UTCTime.now, prepared.sourceDescription,
+        uuid, name, prepared.vm, parentID, UTCTime.now, withoutControls(prepared.sourceDescription),
         VMCheckpointVersion.producer, Page.byteCount,
       ]
     )
@@ -39,6 +39,17 @@ struct SnapshotRows {
       )
     }
     return (id, uuid)
+  }
+
+  /// A path with its control characters as `\u{a}`: rows are shown on terminals.
+  private static func withoutControls(_ text: String) -> String {
+    text.unicodeScalars.reduce(into: "") { result, scalar in
+      if scalar.value < 0x20 || scalar.value == 0x7f {
+        result += "\\u{\(String(scalar.value, radix: 16))}"
+      } else {
+        result.unicodeScalars.append(scalar)
+      }
+    }
   }
 
   func insert(_ layout: RAMLayout, digester: inout SnapshotDigester) throws {

@@ -87,6 +87,7 @@ extension Store {
           database,
           prepared: prepared,
           snapshotID: begun.id,
+          snapshotUUID: begun.uuid,
           parentID: begun.parent?.id,
           clock: clock,
           control: control
@@ -103,13 +104,16 @@ extension Store {
         ignoreCancellation(database)
         if database.isInsideTransaction { try? database.rollback() }
         guard totals != nil, isComplete(begun, database) else {
-          removeRemains(operation?.newChunkIDs ?? [], database) {
+          func requireLocks() throws(VMCheckpointError) {
             try writerLock?.requireInPlace()
             try chunkLock.requireInPlace()
           }
+          removeRemains(operation?.newChunkIDs ?? [], database, requireLocks: requireLocks)
+          // Whatever failed then, that is why.
+          if !control.cancellation.isCancelled { try requireLocks() }
           throw error
         }
-        try makeLast(begun, after: error, database, control)
+        makeLast(begun, database, control)
       }
       mergeIndex(database, control)
       return result(of: begun, prepared, totals!, clock, startSeconds: start)
@@ -159,10 +163,9 @@ extension Store {
   /// too: by one more commit, which syncs the same files. Where that fails as well, a warning says so.
   private func makeLast(
     _ begun: Begun,
-    after error: any Error,
     _ database: Database,
     _ control: OperationControl
-  ) throws {
+  ) {
     do {
       try database.inTransaction(.immediate) {
         try database.execute(
@@ -171,11 +174,11 @@ extension Store {
         )
         return .commit
       }
-    } catch let second {
-      let reason = (second as? DatabaseError)?.message ?? "\(second)"
+    } catch {
+      let cause = VMCheckpointError(translating: error, storePath: path)
       control.onWarning?(
         "the snapshot is saved, but a power failure may undo it, because the disk reported an error: "
-          + reason
+          + cause.message
       )
     }
   }

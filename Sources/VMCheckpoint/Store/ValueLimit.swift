@@ -15,8 +15,8 @@ enum ValueLimit {
     sqlite3_limit(database.sqliteConnection, SQLITE_LIMIT_LENGTH, usualByteCount)
   }
 
-  /// Runs `body`, which reads or writes values that may be long: device states, the fences of the page
-  /// index, and whatever an integrity check comes by.
+  /// Runs `body`, which reads or writes values that may be long: device states, and the fences of the page
+  /// index.
   static func allowingLargeValues<Result>(
     _ database: Database,
     _ body: () throws -> Result

@@ -75,7 +75,10 @@ import VMCheckpointTestSupport
   }
 
   private static let columns: [(table: String, columns: [String])] = [
-    ("snapshot", ["id", "name", "vm", "parent_id", "uuid", "completed_at", "ram_bytes", "ram_checksum"]),
+    (
+      "snapshot",
+      ["id", "name", "vm", "parent_id", "uuid", "completed_at", "ram_bytes", "ram_checksum"]
+    ),
     ("memory_region", ["gpa", "bytes", "file_offset", "name"]),
     ("chunk", ["id", "page_count", "stored_bytes", "encoding", "digests", "fingerprints"]),
     ("chunk_data", ["chunk_id", "data"]),

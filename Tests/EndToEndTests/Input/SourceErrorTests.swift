@@ -241,6 +241,15 @@ import VMCheckpointTestSupport
   private func expectSuccessIgnoringOutput(_ outcome: ProcessOutcome) {
     #expect(outcome.succeeded, "\(outcome)")
   }
+
+  /// `verify` called the store damaged for good.
+  @Test func aNameWithAControlCharacterIsEscapedInTheStore() throws {
+    let bench = try Workbench()
+    let source = try bench.write("new\nline\u{1b}.ram", sampleRAM(4))
+    try bench.tool.succeed("save", source, "--name", "a")
+    expectSuccess(try bench.tool.verify())
+    #expect(try bench.sql.run("SELECT source FROM snapshot").hasSuffix(#"new\u{a}line\u{1b}.ram"#))
+  }
 }
 
 extension [UInt8] {

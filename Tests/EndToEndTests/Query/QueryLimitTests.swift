@@ -135,6 +135,15 @@ import VMCheckpointTestSupport
     expectFailure(
       try bench.tool.run("query", "overlays"),
       65,
+      "store \"\(bench.storePath)\" is damaged: it has a value that is longer than any of the format; "
+        + "see what is hurt with: vmckpt verify"
+    )
+    try bench.sql.run(
+      "UPDATE overlay_kind SET contents = hex(zeroblob(400))"
+    )
+    expectFailure(
+      try bench.tool.run("query", "overlays"),
+      65,
       "the answer has more than 67108864 bytes of text; see what is hurt with: vmckpt verify"
     )
   }

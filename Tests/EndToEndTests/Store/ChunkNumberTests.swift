@@ -43,7 +43,9 @@ import VMCheckpointTestSupport
     try bench.save("c", sampleRAM(40, seed: 3))
     #expect(try bench.sql.integer("SELECT max(id) FROM chunk") > given)
     #expect(
-      try bench.sql.integer("SELECT count(*) FROM chunk WHERE id > \(before.last) AND id <= \(given)")
+      try bench.sql.integer(
+        "SELECT count(*) FROM chunk WHERE id > \(before.last) AND id <= \(given)"
+      )
         == 0
     )
   }
@@ -55,7 +57,10 @@ import VMCheckpointTestSupport
       try bench.save("all", ram)
       var few = ram
       for page in 0..<400 where page % 8 != 0 {
-        few.replaceSubrange((page * 4096)..<((page + 1) * 4096), with: repeatElement(0, count: 4096))
+        few.replaceSubrange(
+          (page * 4096)..<((page + 1) * 4096),
+          with: repeatElement(0, count: 4096)
+        )
       }
       try bench.save("few", few)
       try bench.tool.succeed("delete", "all")

@@ -22,12 +22,13 @@ struct ChunkRepacker {
 
   private let database: Database
   private let control: OperationControl
+  private let requireLocks: () throws -> Void
   private let chunkWriter: ChunkWriter
   private let chunkReader: ChunkReader
   private let decoder: LZ4FrameDecoder
   private let fingerprinter: PageFingerprinter
-  private let check: PageCheck
   private let checksums: ExtentChecksum
+  private var keys: SnapshotKeys
   private let source: ChunkBuffer
   private let target: ChunkBuffer
   private let compressor: ChunkCompressor
@@ -44,16 +45,23 @@ struct ChunkRepacker {
     oldStoredByteCount > newStoredByteCount ? oldStoredByteCount - newStoredByteCount : 0
   }
 
-  init(_ database: Database, control: OperationControl) throws {
+  /// - Parameter requireLocks: Throws when the locks that the caller has taken do not keep others out any
+  ///   more.
+  init(
+    _ database: Database,
+    control: OperationControl,
+    requireLocks: @escaping () throws -> Void
+  ) throws {
     self.database = database
     self.control = control
+    self.requireLocks = requireLocks
     chunkWriter = try ChunkWriter(database)
     chunkReader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
     let seed = try StoreSeed(database)
     fingerprinter = seed.fingerprinter
-    check = .quick(seed)
     checksums = seed.extentChecksum
+    keys = SnapshotKeys(database, checksums)
     source = try ChunkBuffer()
     target = try ChunkBuffer()
     compressor = try ChunkCompressor(ChunkCompression.default.effort)
@@ -66,6 +74,7 @@ struct ChunkRepacker {
     var rest = candidates[...]
     while !rest.isEmpty {
       var pass = rest
+      let version = try NamedChunks.version(database)
       var uses = try uses(of: pass)
       while uses == nil, pass.count > 1 {
         pass = pass.prefix(pass.count / 2)
@@ -74,7 +83,7 @@ struct ChunkRepacker {
       rest = rest[pass.endIndex...]
       // A single chunk with that many uses is not worth the memory.
       guard let uses else { continue }
-      try repack(pass, uses)
+      try repack(pass, uses, version: version)
     }
   }
 
@@ -113,9 +122,11 @@ struct ChunkRepacker {
     return uses
   }
 
+  /// - Parameter version: ``NamedChunks/version(_:)`` from before `uses` were read.
   private mutating func repack(
     _ pass: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>,
-    _ uses: [Int64: [Use]]
+    _ uses: [Int64: [Use]],
+    version: Int64
   ) throws {
     var rest = pass
     while !rest.isEmpty {
@@ -124,16 +135,19 @@ struct ChunkRepacker {
       rest = rest.dropFirst(Self.groupCount)
       try ChunkRemover.withoutForeignKeys(database) {
         try database.inTransaction(.immediate) {
-          try repackGroup(group, uses)
+          try requireLocks()
+          try repackGroup(group, uses, isCurrent: NamedChunks.version(database) == version)
           return .commit
         }
       }
     }
   }
 
+  /// - Parameter isCurrent: Whether no other connection has committed anything since `uses` were read.
   private mutating func repackGroup(
     _ group: ArraySlice<(chunkID: Int64, liveSlots: UInt16)>,
-    _ uses: [Int64: [Use]]
+    _ uses: [Int64: [Use]],
+    isCurrent: Bool
   ) throws {
     newEntries.removeAll(keepingCapacity: true)
     var moved: [PageLocation: MovedPage] = [:]
@@ -147,10 +161,7 @@ struct ChunkRepacker {
       guard problem == nil, liveSlots >> source.pageCount == 0, !unmovable.contains(chunkID)
       else { continue }
       // An extent that was written for other pages must not get a checksum for these.
-      let isRight = (uses[chunkID] ?? []).allSatisfy {
-        check.problem(of: $0.extent, snapshotID: $0.snapshotID, in: source) == nil
-      }
-      guard isRight else { continue }
+      guard try areRight(uses[chunkID] ?? []) else { continue }
       movedChunkIDs.append(chunkID)
       oldStoredByteCount += UInt64(source.storedByteCount)
       for slot in 0..<source.pageCount where liveSlots & (1 << slot) != 0 {
@@ -165,13 +176,25 @@ struct ChunkRepacker {
       try move(uses[chunkID] ?? [], moved)
     }
     try moveOverlays(Set(movedChunkIDs), moved)
-    for chunkID in movedChunkIDs {
+    // What was committed meanwhile may name one of them: it stays, for the next gc.
+    let named =
+      isCurrent ? nil : try NamedChunks(database, among: movedChunkIDs, control.cancellation)
+    for (index, chunkID) in movedChunkIDs.enumerated() where named?.isNamed(index) != true {
       try database.execute(sql: "DELETE FROM chunk_data WHERE chunk_id = ?", arguments: [chunkID])
       try database.execute(sql: "DELETE FROM chunk WHERE id = ?", arguments: [chunkID])
     }
     newEntries.sort()
     try PageIndex.append(newEntries, to: database)
     repackedChunkIDs.append(contentsOf: movedChunkIDs)
+  }
+
+  /// Whether all extents that name the chunk in `source` were written for the pages that they name.
+  private mutating func areRight(_ uses: [Use]) throws -> Bool {
+    for use in uses {
+      let check = ExtentCheck(checksums, key: try keys.key(use.snapshotID))
+      guard check.problem(of: use.extent, in: source) == nil else { return false }
+    }
+    return true
   }
 
   private mutating func append(_ slot: Int) throws -> PageLocation {
@@ -190,7 +213,7 @@ struct ChunkRepacker {
     target.begin(chunkID: nextChunkID)
   }
 
-  private func move(_ uses: [Use], _ moved: [PageLocation: MovedPage]) throws {
+  private mutating func move(_ uses: [Use], _ moved: [PageLocation: MovedPage]) throws {
     for use in uses {
       try database.execute(
         sql: "DELETE FROM ram_extent WHERE snapshot_id = ? AND first_pfn = ?",
@@ -201,6 +224,7 @@ struct ChunkRepacker {
       var writer = try ExtentWriter(
         database,
         snapshotID: use.snapshotID,
+        key: keys.key(use.snapshotID),
         checksums: checksums
       )
       for index in 0..<Int(use.extent.pageCount) {

@@ -70,7 +70,7 @@ struct GarbageCollector {
     guard !result.dryRun else { return }
     try requireLocks()
     let usage = try ChunkUsage(database, cancellation: control.cancellation)
-    var repacker = try ChunkRepacker(database, control: control)
+    var repacker = try ChunkRepacker(database, control: control, requireLocks: requireLocks)
     try repacker.repack(usage.mostlyDead)
     result.repackedChunkCount = UInt64(repacker.repackedChunkIDs.count)
     result.repackedStoredByteCount = repacker.freedStoredByteCount

@@ -15,7 +15,42 @@ extension Store {
   ) throws(VMCheckpointError) -> DeleteResult {
     try requireWritable()
     return try withConnection(control: control) { database in
-      var snapshots: [SnapshotRow] = []
+      let snapshots = try hide(references, database)
+      do {
+        try SnapshotRemover.remove(snapshots.map(\.id), database, control.cancellation)
+        return DeleteResult(
+          deleted: snapshots.map(\.name),
+          collected: try freeDeadChunks(database, control)
+        )
+      } catch {
+        let names = snapshots.map { quotedName($0.name) }.joined(separator: ", ")
+        let hint = "free what only they used with: vmckpt gc"
+        guard control.cancellation.isCancelled else {
+          let cause = VMCheckpointError(translating: error, storePath: path)
+          throw VMCheckpointError(
+            cause.code,
+            "deleted \(names), but could not free what only they used: \(cause.message)",
+            hint: hint
+          )
+        }
+        throw VMCheckpointError(
+          .cancelled,
+          "interrupted; deleted all the same: \(names)",
+          hint: hint
+        )
+      }
+    }
+  }
+
+  /// Hides the snapshots that `references` name, all or none.
+  ///
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError`; all of them are there then.
+  private func hide(
+    _ references: [SnapshotReference],
+    _ database: Database
+  ) throws -> [SnapshotRow] {
+    var snapshots: [SnapshotRow] = []
+    do {
       try database.inTransaction(.immediate) {
         for reference in references {
           let snapshot = try SnapshotCatalog.resolve(reference, in: database)
@@ -24,22 +59,15 @@ extension Store {
         try SnapshotRemover.hide(snapshots.map(\.id), database)
         return .commit
       }
-      do {
-        try SnapshotRemover.remove(snapshots.map(\.id), database, control.cancellation)
-        return DeleteResult(
-          deleted: snapshots.map(\.name),
-          collected: try freeDeadChunks(database, control)
-        )
-      } catch {
-        guard control.cancellation.isCancelled else { throw error }
-        throw VMCheckpointError(
-          .cancelled,
-          "interrupted; deleted all the same: "
-            + snapshots.map { quotedName($0.name) }.joined(separator: ", "),
-          hint: "free what only they used with: vmckpt gc"
-        )
-      }
+    } catch let error as DatabaseError {
+      // A commit that returns an error may count all the same.
+      guard !snapshots.isEmpty, try areHidden(snapshots, database) else { throw error }
     }
+    return snapshots
+  }
+
+  private func areHidden(_ snapshots: [SnapshotRow], _ database: Database) throws -> Bool {
+    try snapshots.allSatisfy { try SnapshotCatalog.fetch(id: $0.id, in: database) == nil }
   }
 
   private func freeDeadChunks(

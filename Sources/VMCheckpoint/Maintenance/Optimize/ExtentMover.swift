@@ -20,6 +20,7 @@ struct ExtentMover {
   private let delete: HotStatement
   private let digests: DigestReader
   private let checksums: ExtentChecksum
+  private var keys: SnapshotKeys
   private(set) var moves: PageMoves
 
   init(_ database: Database, moves: PageMoves, control: OperationControl) throws {
@@ -28,6 +29,7 @@ struct ExtentMover {
     self.control = control
     digests = try DigestReader(database)
     checksums = try StoreSeed(database).extentChecksum
+    keys = SnapshotKeys(database, checksums)
     select = try HotStatement(
       database,
       """
@@ -96,10 +98,11 @@ struct ExtentMover {
   /// stays as it is, and so does its chunk: with a new checksum its damage would be hidden.
   private mutating func append(_ row: Row, to rows: inout [Row]) throws {
     let extent = row.extent
+    let key = try keys.key(row.snapshotID)
     let terms = try digests.all(extent.chunkID).dropFirst(Int(extent.firstSlot))
       .prefix(Int(extent.pageCount)).enumerated().map { index, digest in
         checksums.term(
-          snapshotID: row.snapshotID,
+          key,
           pfn: extent.firstPFN + UInt64(index),
           digest: digest
         )

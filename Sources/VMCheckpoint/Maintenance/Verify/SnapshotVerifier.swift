@@ -76,6 +76,7 @@ struct SnapshotVerifier {
     var digester = RAMDigester()
     // A store without its seed is told elsewhere.
     let checksums = try? StoreSeed(database).extentChecksum
+    let key = checksums?.key(ofSnapshot: snapshot.uuid) ?? SnapshotKey(value: 0)
     var tally = ExtentTally()
     var extentCount = 0
     while let extent = try extents.next() {
@@ -97,7 +98,7 @@ struct SnapshotVerifier {
         let pfn = extent.firstPFN + UInt64(index)
         let digest = try digests.digest(at: extent.location(at: index))
         digester.add(pfn: pfn, digest: digest)
-        checksum &+= checksums?.term(snapshotID: snapshot.id, pfn: pfn, digest: digest) ?? 0
+        checksum &+= checksums?.term(key, pfn: pfn, digest: digest) ?? 0
       }
       if checksums != nil, checksum != extent.checksum {
         noteChecksum(

@@ -91,7 +91,8 @@ extension Store {
     do {
       return try SnapshotCatalog.all(in: database)
     } catch let error as DatabaseError
-    where error.resultCode.isDamage || error.resultCode == .SQLITE_TOOBIG {
+      where error.resultCode.isDamage || error.resultCode == .SQLITE_TOOBIG
+    {
       verification.add(subject: "database", "the table of snapshots cannot be read")
       return []
     }

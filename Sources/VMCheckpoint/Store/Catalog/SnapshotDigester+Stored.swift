@@ -62,3 +62,30 @@ extension SnapshotDigester {
     }
   }
 }
+
+extension SnapshotRow {
+  /// Checks that the rows that describe the snapshot beside its pages are those that were saved. For the
+  /// pages the RAM's digest stands here; that they are right, extents and pages prove one by one.
+  ///
+  /// - Parameter overlays: As they are stored, not retargeted.
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `DatabaseError`.
+  func requireDigest(
+    _ layout: RAMLayout,
+    _ overlays: StoredOverlays,
+    _ database: Database
+  ) throws {
+    let digest = try SnapshotDigester.digest(
+      of: self,
+      layout: layout,
+      ramDigest: Array(ramDigest),
+      overlays: overlays,
+      database
+    )
+    guard digest != self.digest else { return }
+    throw VMCheckpointError(
+      .corrupt,
+      "\(title) is damaged: \(Self.wrongDigest)",
+      hint: "see what else is hurt with: vmckpt verify"
+    )
+  }
+}

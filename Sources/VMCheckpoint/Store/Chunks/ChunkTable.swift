@@ -28,14 +28,15 @@ struct ChunkWriter {
   static func nextChunkID(_ database: Database) throws -> Int64 {
     // SQLite keeps the highest number in sqlite_sequence. A rescued store may have lost that row, and
     // an edited one may have any value in it.
-    let last = try Int64.fetchOne(
-      database,
-      sql: """
-        SELECT max(id) FROM (
-          SELECT max(id) AS id FROM chunk UNION ALL
-          SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'chunk')
-        """
-    ) ?? 0
+    let last =
+      try Int64.fetchOne(
+        database,
+        sql: """
+          SELECT max(id) FROM (
+            SELECT max(id) AS id FROM chunk UNION ALL
+            SELECT max(CAST(seq AS INTEGER)) FROM sqlite_sequence WHERE name = 'chunk')
+          """
+      ) ?? 0
     guard last >= 0, last < ChunkNumbers.firstProvisional / 2 else {
       throw VMCheckpointError(.corrupt, "chunk \(last) has an impossible number")
     }

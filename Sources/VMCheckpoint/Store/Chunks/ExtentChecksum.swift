@@ -6,9 +6,12 @@ import CXXHash
 /// Each page has a term: a 64-bit XXH3, keyed by the store's seed, of these 48 bytes.
 ///
 ///     OFFSET  SIZE  DESCRIPTION
-///          0     8  the snapshot's id, little-endian
+///          0     8  the snapshot's key, little-endian
 ///          8     8  the page's PFN, little-endian
 ///         16    32  the SHA-256 of the page
+///
+/// A snapshot's key is the XXH3, with the same seed, of its UUID as 36 characters: copies of a store have the
+/// same seed, and give the same ids to other snapshots.
 ///
 /// A checksum is the sum of its pages' terms modulo 2^64. So an extent's changes when it names
 /// another chunk, slot, PFN or snapshot; a lost extent is missing in the snapshot's sum; and the sum
@@ -24,14 +27,22 @@ struct ExtentChecksum: Sendable {
     self.seed = seed
   }
 
+  /// What stands for the snapshot with this UUID.
+  func key(ofSnapshot uuid: String) -> SnapshotKey {
+    var uuid = uuid
+    return uuid.withUTF8 {
+      SnapshotKey(value: XXH3_64bits_withSeed($0.baseAddress, $0.count, seed))
+    }
+  }
+
   /// The term of one page, whose SHA-256 is at `digest`, which needs no alignment.
   @inline(__always)
-  func term(snapshotID: Int64, pfn: UInt64, digest: UnsafeRawPointer) -> UInt64 {
+  func term(_ snapshot: SnapshotKey, pfn: UInt64, digest: UnsafeRawPointer) -> UInt64 {
     func word(_ index: Int) -> UInt64 {
       digest.loadUnaligned(fromByteOffset: index * 8, as: UInt64.self)
     }
     var input = (
-      snapshotID.littleEndian, pfn.littleEndian, word(0), word(1), word(2), word(3)
+      snapshot.value.littleEndian, pfn.littleEndian, word(0), word(1), word(2), word(3)
     )
     return withUnsafeBytes(of: &input) {
       XXH3_64bits_withSeed($0.baseAddress, $0.count, seed)
@@ -39,17 +50,17 @@ struct ExtentChecksum: Sendable {
   }
 
   /// The term of one page.
-  func term(snapshotID: Int64, pfn: UInt64, digest: PageDigest) -> UInt64 {
+  func term(_ snapshot: SnapshotKey, pfn: UInt64, digest: PageDigest) -> UInt64 {
     withUnsafeTemporaryAllocation(byteCount: PageDigest.byteCount, alignment: 8) { bytes in
       digest.store(to: bytes.baseAddress!)
-      return term(snapshotID: snapshotID, pfn: pfn, digest: bytes.baseAddress!)
+      return term(snapshot, pfn: pfn, digest: bytes.baseAddress!)
     }
   }
 
   /// The checksum of `pageCount` pages from `firstPFN` on, whose SHA-256s follow each other at
   /// `digests`.
   func checksum(
-    snapshotID: Int64,
+    _ snapshot: SnapshotKey,
     firstPFN: UInt64,
     pageCount: Int,
     digests: UnsafeRawPointer
@@ -57,11 +68,16 @@ struct ExtentChecksum: Sendable {
     var sum: UInt64 = 0
     for index in 0..<pageCount {
       sum &+= term(
-        snapshotID: snapshotID,
+        snapshot,
         pfn: firstPFN + UInt64(index),
         digest: digests + index * PageDigest.byteCount
       )
     }
     return sum
   }
+}
+
+/// A snapshot's UUID as terms have it.
+struct SnapshotKey: Sendable {
+  let value: UInt64
 }

@@ -4,8 +4,8 @@ import GRDB
 enum PageCheck: Sendable {
   /// By their SHA-256s. That the extents name the right ones, ``SnapshotVerifier`` has proved before.
   case digests
-  /// Extents by their checksums, which tie them to SHA-256s, and pages by their fingerprints: 64 bits
-  /// for each page, 15 times as fast. Where fingerprints do not agree they may be wrong themselves, being
+  /// By their fingerprints: 64 bits for each page, 15 times as fast. Extents are proved by their checksums
+  /// then, which tie them to SHA-256s (``ExtentCheck``). Where fingerprints do not agree they may be wrong themselves, being
   /// hints, or of another seed: then the SHA-256s decide.
   case quick(StoreSeed)
 
@@ -14,16 +14,44 @@ enum PageCheck: Sendable {
   init(_ database: Database, verifyingDigests: Bool) throws {
     self = verifyingDigests ? .digests : .quick(try StoreSeed(database))
   }
+}
 
-  /// What is wrong with `extent` as one of the snapshot's that names pages of `chunk`, if anything is.
-  func problem(of extent: Extent, snapshotID: Int64, in chunk: ChunkBuffer) -> String? {
+/// How extents of one snapshot are proved to name the pages that they were written for.
+struct ExtentCheck: Sendable {
+  private let checksums: ExtentChecksum?
+  private let key: SnapshotKey
+
+  init(_ checksums: ExtentChecksum, key: SnapshotKey) {
+    self.checksums = checksums
+    self.key = key
+  }
+
+  /// - Parameters:
+  ///   - seed: `nil` where ``SnapshotVerifier`` proves the extents.
+  ///   - uuid: The snapshot's.
+  init(_ seed: StoreSeed?, snapshot uuid: String) {
+    checksums = seed?.extentChecksum
+    key = checksums?.key(ofSnapshot: uuid) ?? SnapshotKey(value: 0)
+  }
+
+  /// As `check` proves pages.
+  init(_ check: PageCheck, snapshot uuid: String) {
+    if case .quick(let seed) = check {
+      self.init(seed, snapshot: uuid)
+    } else {
+      self.init(nil, snapshot: uuid)
+    }
+  }
+
+  /// What is wrong with `extent` as one that names pages of `chunk`, if anything is.
+  func problem(of extent: Extent, in chunk: ChunkBuffer) -> String? {
     guard extent.endSlot <= chunk.pageCount else {
       return "it has \(chunk.pageCount) pages, and the extent names \(extent.endSlot)"
     }
-    guard case .quick(let seed) = self else { return nil }
+    guard let checksums else { return nil }
     let digests = UnsafeRawPointer(chunk.digests.baseAddress!)
-    let checksum = seed.extentChecksum.checksum(
-      snapshotID: snapshotID,
+    let checksum = checksums.checksum(
+      key,
       firstPFN: extent.firstPFN,
       pageCount: Int(extent.pageCount),
       digests: digests + Int(extent.firstSlot) * PageDigest.byteCount

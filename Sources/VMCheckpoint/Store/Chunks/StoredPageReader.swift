@@ -9,8 +9,8 @@ struct StoredPageReader {
     let reader: ChunkReader
     let decoder: LZ4FrameDecoder
     let buffer: ChunkBuffer
-    /// How extents are checked. A store without its seed is told by whoever reads all of them.
-    let extentCheck: PageCheck
+    /// `nil`: a store without its seed is told by whoever reads all extents.
+    let seed: StoreSeed?
   }
 
   init(_ database: Database) {
@@ -44,18 +44,18 @@ struct StoredPageReader {
 
   /// The page of a snapshot at `pfn` as bare RAM, its extent's checksum compared as well; zero where
   /// nothing is stored.
-  mutating func page(of snapshotID: Int64, at pfn: PFN) throws -> PageContents {
+  mutating func page(of snapshot: SnapshotRow, at pfn: PFN) throws -> PageContents {
     let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
     var extents = try ExtentReader(
       database,
-      snapshotID: snapshotID,
+      snapshotID: snapshot.id,
       firstPFN: pfn.rawValue < reach ? 0 : pfn.rawValue - reach,
       lastPFN: pfn.rawValue
     )
     while let extent = try extents.next() {
       if extent.endPFN > pfn.rawValue {
         let page = try page(at: extent.location(at: Int(pfn.rawValue - extent.firstPFN)))
-        try check(extent, of: snapshotID)
+        try check(extent, of: snapshot)
         return page
       }
     }
@@ -63,9 +63,10 @@ struct StoredPageReader {
   }
 
   /// Checks an extent of whose chunk a page was just read.
-  private mutating func check(_ extent: Extent, of snapshotID: Int64) throws {
+  private mutating func check(_ extent: Extent, of snapshot: SnapshotRow) throws {
     let state = try loadedState()
-    let problem = state.extentCheck.problem(of: extent, snapshotID: snapshotID, in: state.buffer)
+    let problem = ExtentCheck(state.seed, snapshot: snapshot.uuid)
+      .problem(of: extent, in: state.buffer)
     guard let problem else { return }
     throw VMCheckpointError(
       .corrupt,
@@ -76,12 +77,11 @@ struct StoredPageReader {
 
   private mutating func loadedState() throws -> State {
     if let state { return state }
-    let seed = try? StoreSeed(database)
     let made = State(
       reader: try ChunkReader(database),
       decoder: try LZ4FrameDecoder(),
       buffer: try ChunkBuffer(),
-      extentCheck: seed.map { .quick($0) } ?? .digests
+      seed: try? StoreSeed(database)
     )
     state = made
     return made
