@@ -18,38 +18,47 @@ enum ChunkRemover {
   ///   - chunkIDs: Ascending.
   ///   - requireLocks: Called in each transaction before it deletes; throws when the locks that keep
   ///     others away are not held any more.
+  /// - Returns: Those that a row names, which stay.
   /// - Throws: ``VMCheckpointError`` when cancelled, and what `requireLocks` throws; what was deleted
   ///   until then is.
   /// - Complexity: O(*n*) in the extents of all snapshots, for each commit of others one time more.
+  @discardableResult
   static func remove(
     _ chunkIDs: [Int64],
     _ database: Database,
     control: OperationControl,
     requireLocks: () throws -> Void
-  ) throws {
-    guard !chunkIDs.isEmpty else { return }
+  ) throws -> [Int64] {
+    guard !chunkIDs.isEmpty else { return [] }
     var progress = ProgressReporter(
       control,
       phase: "freeing chunks",
       totalByteCount: UInt64(chunkIDs.count * StoreFormat.chunkByteCapacity)
     )
-    try withoutForeignKeys(database) {
+    return try withoutForeignKeys(database) {
+      var kept: [Int64] = []
       let deleteChunk = try HotStatement(database, "DELETE FROM chunk WHERE id = ?")
       let deleteData = try HotStatement(database, "DELETE FROM chunk_data WHERE chunk_id = ?")
-      var named: NamedChunks?
+      var names: NamedChunks?
       var start = 0
       var batch = SpaceBoundedBatch(count: batchChunkCount)
       while start < chunkIDs.count {
         try control.cancellation.check()
         var end = start
+        var named: [Int64] = []
         try batch.run { count in
           end = min(start + count, chunkIDs.count)
+          named = []
           try database.inTransaction(.immediate) {
             try requireLocks()
-            if try named?.isCurrent(database) != true {
-              named = try NamedChunks(database, among: chunkIDs, control.cancellation)
+            if try names?.isCurrent(database) != true {
+              names = try NamedChunks(database, among: chunkIDs, control.cancellation)
             }
-            for index in start..<end where named?.isNamed(index) == false {
+            for index in start..<end {
+              guard names?.isNamed(index) == false else {
+                named.append(chunkIDs[index])
+                continue
+              }
               deleteData.bind(chunkIDs[index], at: 1)
               try deleteData.run()
               deleteChunk.bind(chunkIDs[index], at: 1)
@@ -58,9 +67,11 @@ enum ChunkRemover {
             return .commit
           }
         }
+        kept += named
         start = end
         progress.report(completedByteCount: UInt64(end * StoreFormat.chunkByteCapacity))
       }
+      return kept
     }
   }
 

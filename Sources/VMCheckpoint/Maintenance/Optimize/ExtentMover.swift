@@ -90,6 +90,8 @@ struct ExtentMover {
       }
     }
     select.reset()
+    // A key that is no whole number is found again and again.
+    if let last, last <= position { throw Extent.damaged(firstPFN: last.1) }
     try replace(old, with: new)
     return last
   }

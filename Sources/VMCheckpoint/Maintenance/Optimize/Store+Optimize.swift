@@ -197,22 +197,24 @@ private struct OptimizeOperation {
     }
     defer { chunkLock.release() }
     let control = control
-    let (moved, kept) = try store.withConnection(control: control) {
-      (database) -> ([Int64], Set<Int64>) in
+    let (moved, kept, named) = try store.withConnection(control: control) {
+      (database) -> ([Int64], Set<Int64>, [Int64]) in
       try writerLock.requireInPlace()
       try chunkLock.requireInPlace()
       var mover = try ExtentMover(database, moves: copied.moves, control: control)
       try mover.run()
       let outcome = mover.moves.outcome
-      try ChunkRemover.remove(outcome.movedChunkIDs, database, control: control) {
+      let named = try ChunkRemover.remove(outcome.movedChunkIDs, database, control: control) {
         try writerLock.requireInPlace()
         try chunkLock.requireInPlace()
       }
       try IndexMerge.mergeRunsOfLikeSize(database, control.cancellation)
-      return (outcome.movedChunkIDs, Set(outcome.keptChunkIDs))
+      return (outcome.movedChunkIDs, Set(outcome.keptChunkIDs), named)
     }
     result.rewrittenChunkCount += UInt64(moved.count)
     result.droppedPageCount += moved.reduce(0) { $0 + UInt64(copied.deadPageCounts[$1] ?? 0) }
+    // A row that cannot be moved names them: the next round would find them again, and each after it.
+    unreadable.formUnion(named)
     if copied.isWhole {
       unreadable.formUnion(kept)
       deadPageCounts = [:]
