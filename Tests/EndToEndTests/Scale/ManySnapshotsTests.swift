@@ -15,10 +15,11 @@ import VMCheckpointTestSupport
       INSERT INTO snapshot (uuid, name, vm, parent_id, state, started_at, completed_at, source,
         producer, ram_bytes, stored_pages, ram_checksum, ram_digest, digest)
       SELECT printf('%08d', n.i) || substr(s.uuid, 9), 's' || n.i, 'vm' || n.i % 10, s.id, s.state,
-             s.started_at, s.completed_at, s.source, s.producer, 16777216, 2000, 0, s.ram_digest,
+             s.started_at, s.completed_at, s.source, s.producer, s.ram_bytes, 2000, 0, s.ram_digest,
              s.digest
         FROM snapshot s, n WHERE s.name = 'seed' ORDER BY n.i;
-      INSERT INTO memory_region SELECT id, 0, 16777216, 0, 'ram' FROM snapshot WHERE name <> 'seed';
+      INSERT INTO memory_region SELECT s.id, r.gpa, r.bytes, r.file_offset, r.name
+        FROM snapshot s, memory_region r WHERE s.name <> 'seed';
       INSERT INTO snapshot_tag SELECT id, 'number', name FROM snapshot WHERE name <> 'seed';
       WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 1999)
       INSERT INTO ram_extent
