@@ -1,4 +1,5 @@
 import GRDB
+import GRDBSQLite
 
 /// Checks the SQLite file as such.
 enum DatabaseVerifier {
@@ -13,6 +14,9 @@ enum DatabaseVerifier {
         database,
         sql: "PRAGMA integrity_check(\(maximumMessageCount))"
       ).filter { $0 != "ok" }
+      if problems.contains(where: tellsOfDevice) {
+        throw DatabaseError(resultCode: .SQLITE_IOERR, message: "disk I/O error")
+      }
       problems += try StoreSchema.problems(database)
     } catch let error as DatabaseError where error.resultCode == .SQLITE_TOOBIG {
       problems.append("a row has a value that is longer than any of the format")
@@ -20,6 +24,17 @@ enum DatabaseVerifier {
       problems.append(error.message ?? "\(error.resultCode)")
     }
     return problems.map(oneLine)
+  }
+
+  /// Whether a message of the integrity check is about a page that the device did not give: that is no
+  /// damage of the file.
+  private static func tellsOfDevice(_ message: String) -> Bool {
+    // Of an overflow page; a number that no page has is told otherwise.
+    if message.contains("failed to get page") { return true }
+    guard message.contains("unable to get the page"),
+      let code = message.split(separator: "=").last.flatMap({ Int32($0) })
+    else { return false }
+    return code & 0xff == SQLITE_IOERR
   }
 
   private static func oneLine(_ text: String) -> String {
