@@ -90,7 +90,7 @@ struct ExtentMover {
       }
     }
     select.reset()
-    // A key that is no whole number is found again and again.
+    // In a damaged store a key may not be an integer; the search would find it again and again.
     if let last, last <= position { throw Extent.damaged(firstPFN: last.1) }
     try replace(old, with: new)
     return last

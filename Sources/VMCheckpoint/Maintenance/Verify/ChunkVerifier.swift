@@ -25,7 +25,7 @@ struct ChunkVerifier {
     var findings = Findings()
     let found = ProblemTable()
     let rowProblems = ProblemTable()
-    // A store without its row in `store` is told elsewhere; its pages can be checked all the same.
+    // Another check reports a missing row in `store`; the pages can be checked without it.
     let fingerprinter = try? PageFingerprinter(database)
     try WorkerPool<ChunkBuffer>.run(
       threadCount: control.threadCount,

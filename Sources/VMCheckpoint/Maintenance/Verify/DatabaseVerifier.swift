@@ -29,7 +29,7 @@ enum DatabaseVerifier {
   /// Whether a message of the integrity check is about a page that the device did not give: that is no
   /// damage of the file.
   private static func tellsOfDevice(_ message: String) -> Bool {
-    // Of an overflow page; a number that no page has is told otherwise.
+    // About an overflow page. SQLite has another message for a page number out of range.
     if message.contains("failed to get page") { return true }
     guard message.contains("unable to get the page"),
       let code = message.split(separator: "=").last.flatMap({ Int32($0) })

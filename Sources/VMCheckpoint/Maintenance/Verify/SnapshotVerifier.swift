@@ -74,7 +74,7 @@ struct SnapshotVerifier {
     let placement = RAMPlacement(flat: layout)
     var digests = try DigestBlobs(database)
     var digester = RAMDigester()
-    // A store without its seed is told elsewhere.
+    // Another check reports a missing seed.
     let checksums = try? StoreSeed(database).extentChecksum
     let key = checksums?.key(ofSnapshot: snapshot.uuid) ?? SnapshotKey(value: 0)
     var tally = ExtentTally()

@@ -64,8 +64,9 @@ extension SnapshotDigester {
 }
 
 extension SnapshotRow {
-  /// Checks that the rows that describe the snapshot beside its pages are those that were saved. For the
-  /// pages the RAM's digest stands here; that they are right, extents and pages prove one by one.
+  /// Checks that the rows that describe the snapshot beside its pages are those that were saved. The
+  /// pages are not read: the RAM's stored digest is used. Extents and pages are checked one by one when
+  /// they are read.
   ///
   /// - Parameter overlays: As they are stored, not retargeted.
   /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `DatabaseError`.

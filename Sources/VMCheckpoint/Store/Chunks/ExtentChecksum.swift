@@ -17,7 +17,7 @@ import CXXHash
 /// another chunk, slot, PFN or snapshot; a lost extent is missing in the snapshot's sum; and the sum
 /// stays as it is when extents are split or joined, or their pages move to other chunks.
 ///
-/// It finds damage, and numbers that mean another chunk by now. It is no defence against somebody who
+/// It finds damage, and numbers that mean another chunk by now. It does not protect against somebody who
 /// can write the store, where the seed is. A guest does not know the seed, and so cannot look for
 /// pages whose terms agree.
 struct ExtentChecksum: Sendable {
@@ -27,7 +27,7 @@ struct ExtentChecksum: Sendable {
     self.seed = seed
   }
 
-  /// What stands for the snapshot with this UUID.
+  /// The number that represents the snapshot with this UUID in a checksum.
   func key(ofSnapshot uuid: String) -> SnapshotKey {
     var uuid = uuid
     return uuid.withUTF8 {

@@ -9,7 +9,7 @@ struct StoredPageReader {
     let reader: ChunkReader
     let decoder: LZ4FrameDecoder
     let buffer: ChunkBuffer
-    /// `nil`: a store without its seed is told by whoever reads all extents.
+    /// `nil` if the store has lost its seed; whoever reads all extents reports that.
     let seed: StoreSeed?
   }
 
