@@ -270,7 +270,7 @@ extension Store {
     guard (try? requireLocks()) != nil else { return }
     // Chunks go only when no row names them any more.
     guard (try? UnfinishedSnapshots.remove(database, CancellationFlag())) != nil else { return }
-    try? ChunkRemover.remove(
+    _ = try? ChunkRemover.remove(
       chunkIDs,
       database,
       control: OperationControl(),

@@ -188,7 +188,7 @@ private struct OptimizeOperation {
       // No longer than a save waits, which this keeps from writing.
       chunkLock = try acquire(.chunks, timeoutSeconds: StoreLock.defaultTimeoutSeconds)
     } catch {
-      try? store.withConnection(control: OperationControl()) { database in
+      _ = try? store.withConnection(control: OperationControl()) { database in
         try ChunkRemover.remove(copied.newChunkIDs, database, control: OperationControl()) {
           try writerLock.requireInPlace()
         }
@@ -279,7 +279,7 @@ private struct OptimizeOperation {
       } catch {
         store.ignoreCancellation(database)
         if database.isInsideTransaction { try? database.rollback() }
-        try? ChunkRemover.remove(copier.newChunkIDs, database, control: OperationControl()) {
+        _ = try? ChunkRemover.remove(copier.newChunkIDs, database, control: OperationControl()) {
           try writerLock.requireInPlace()
         }
         throw error
