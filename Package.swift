@@ -78,7 +78,6 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-algorithms", from: "1.2.1"),
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
     .package(url: "https://github.com/apple/swift-system", from: "1.8.1"),
     .package(url: "https://github.com/groue/GRDB.swift", from: "7.10.0"),
   ],
@@ -98,6 +97,13 @@ let package = Package(
       providers: [.apt(["libxxhash-dev"])]
     ),
 
+    // Debian's libcrypto: SHA-256, the identity of a page.
+    .systemLibrary(
+      name: "CCrypto",
+      pkgConfig: "libcrypto",
+      providers: [.apt(["libssl-dev"])]
+    ),
+
     // Linux facts that Swift's Glibc module leaves out.
     .target(name: "CLinux"),
 
@@ -114,12 +120,12 @@ let package = Package(
     .target(
       name: "VMCheckpoint",
       dependencies: [
+        "CCrypto",
         "CLinux",
         "CLZ4",
         "CXXHash",
         "VMCheckpointSchema",
         .product(name: "Algorithms", package: "swift-algorithms"),
-        .product(name: "Crypto", package: "swift-crypto"),
         .product(name: "GRDB", package: "GRDB.swift"),
         .product(name: "GRDBSQLite", package: "GRDB.swift"),
         .product(name: "SystemPackage", package: "swift-system"),
@@ -162,11 +168,11 @@ let package = Package(
     .target(
       name: "SQLiteExtension",
       dependencies: [
+        "CCrypto",
         "CLZ4",
         "CSQLiteExtension",
         "CXXHash",
         .product(name: "Algorithms", package: "swift-algorithms"),
-        .product(name: "Crypto", package: "swift-crypto"),
       ],
       swiftSettings: strict
     ),
@@ -181,8 +187,6 @@ let package = Package(
       linkerSettings: [
         .unsafeFlags([
           "-static-stdlib",
-          // The toolchain forgets what FoundationEssentials, which Crypto uses, needs in turn.
-          "-l_FoundationCollections", "-l_FoundationCShims",
           // An undefined symbol fails here, not on the user's machine.
           "-Xlinker", "-z", "-Xlinker", "defs",
           "-Xlinker",
@@ -194,10 +198,7 @@ let package = Package(
     // Fixtures, a seeded generator, slow reference models and a runner for the built binary.
     .target(
       name: "VMCheckpointTestSupport",
-      dependencies: [
-        "VMCheckpoint",
-        .product(name: "Crypto", package: "swift-crypto"),
-      ],
+      dependencies: ["VMCheckpoint"],
       path: "Tests/VMCheckpointTestSupport",
       swiftSettings: strict
     ),

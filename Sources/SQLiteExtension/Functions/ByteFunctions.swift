@@ -1,5 +1,4 @@
 import CSQLiteExtension
-import Crypto
 
 /// Functions on bytes alone.
 extension ScalarFunction {

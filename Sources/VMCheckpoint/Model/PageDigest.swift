@@ -1,5 +1,3 @@
-import Crypto
-
 /// The SHA-256 of a page's 4096 bytes: the identity of a page's content.
 public struct PageDigest: Hashable, Sendable {
   /// 32.
@@ -15,9 +13,12 @@ public struct PageDigest: Hashable, Sendable {
 
   /// The SHA-256 of `page`.
   public init(of page: UnsafeRawBufferPointer) {
-    var hasher = SHA256()
-    hasher.update(bufferPointer: page)
-    self = hasher.finalize().withUnsafeBytes { Self(loadingFrom: $0.baseAddress!) }
+    var hasher = SHA256Hasher()
+    hasher.update(page)
+    self = withUnsafeTemporaryAllocation(byteCount: Self.byteCount, alignment: 8) { digest in
+      hasher.finalize(into: digest.baseAddress!)
+      return Self(loadingFrom: digest.baseAddress!)
+    }
   }
 
   /// Reads 32 bytes at `pointer`, which needs no alignment.

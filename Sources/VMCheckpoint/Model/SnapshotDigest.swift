@@ -1,11 +1,9 @@
-import Crypto
-
 /// Computes the digest of a snapshot's RAM: the SHA-256 over all pages that are not zero, in
 /// ascending order of PFN, of the PFN as eight little-endian bytes and the page's SHA-256.
 struct RAMDigester {
   private static let entryByteCount = 8 + PageDigest.byteCount
 
-  private var hasher = SHA256()
+  private var hasher = SHA256Hasher()
   private var buffer = [UInt8](repeating: 0, count: 256 * Self.entryByteCount)
   private var entryCount = 0
 
@@ -24,15 +22,13 @@ struct RAMDigester {
   /// The digest's 32 bytes.
   mutating func finalize() -> [UInt8] {
     flush()
-    return Array(hasher.finalize())
+    return hasher.finalize()
   }
 
   private mutating func flush() {
     buffer.withUnsafeBytes { bytes in
       hasher.update(
-        bufferPointer: UnsafeRawBufferPointer(
-          rebasing: bytes[..<(entryCount * Self.entryByteCount)]
-        )
+        UnsafeRawBufferPointer(rebasing: bytes[..<(entryCount * Self.entryByteCount)])
       )
     }
     entryCount = 0
@@ -58,7 +54,7 @@ struct RAMDigester {
 /// `-` for a derived one. The lines `guest-os-id`, `cpu-vendor` and `tsc-frequency` are left out when
 /// these are unknown.
 struct SnapshotDigester {
-  private var hasher = SHA256()
+  private var hasher = SHA256Hasher()
 
   init() {
     line("vmckpt snapshot 1")
@@ -104,11 +100,11 @@ struct SnapshotDigester {
   }
 
   /// The digest's 32 bytes.
-  func finalize() -> [UInt8] { Array(hasher.finalize()) }
+  mutating func finalize() -> [UInt8] { hasher.finalize() }
 
   private mutating func line(_ text: String) {
-    hasher.update(data: Array(text.utf8))
-    hasher.update(data: [UInt8(ascii: "\n")])
+    var line = text + "\n"
+    line.withUTF8 { hasher.update(UnsafeRawBufferPointer($0)) }
   }
 }
 

@@ -1,5 +1,3 @@
-import Crypto
-
 /// The rules for names that users give: snapshots, VMs, and tag keys.
 public enum SnapshotName {
   /// The longest name in bytes; every byte is an ASCII character.
@@ -63,7 +61,7 @@ public enum SnapshotName {
       }
       previousIsAllowed = isAllowed
     }
-    let suffix = "." + hexadecimal(SHA256.hash(data: Array(text.utf8)).prefix(4))
+    let suffix = "." + hexadecimal(SHA256Hasher.hash(Array(text.utf8)).prefix(4))
     let stem = name.prefix(maximumByteCount - suffix.utf8.count)
     return String(decoding: stem, as: UTF8.self) + suffix
   }

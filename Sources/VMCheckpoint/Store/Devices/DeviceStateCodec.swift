@@ -1,4 +1,3 @@
-import Crypto
 import Foundation
 
 /// The stored form of device state: an LZ4 frame, or the bytes themselves where that is no longer.
@@ -12,7 +11,7 @@ enum DeviceStateCodec {
   }
 
   static func encode(_ bytes: [UInt8]) throws(VMCheckpointError) -> Encoded {
-    let sha256 = Data(SHA256.hash(data: bytes))
+    let sha256 = Data(SHA256Hasher.hash(bytes))
     let frame = try LargeMemory.allocate(byteCount: LZ4Frame.bound(byteCount: bytes.count))
     defer { LargeMemory.free(frame) }
     // Array's own closures only rethrow untyped errors.
@@ -38,7 +37,7 @@ enum DeviceStateCodec {
     name: String
   ) throws(VMCheckpointError) -> [UInt8] {
     guard let bytes = try decodedBytes(data, encoding: encoding, byteCount: byteCount),
-      Data(SHA256.hash(data: bytes)) == sha256
+      Data(SHA256Hasher.hash(bytes)) == sha256
     else {
       throw VMCheckpointError(.corrupt, "device state \(quotedName(name)) is damaged")
     }

@@ -1,0 +1,6 @@
+#pragma once
+
+/* libcrypto's SHA-256. OpenSSL 3 wants its EVP functions used instead; these allocate a context and, for
+ * each digest, look the algorithm up under a lock, which a page of 4096 bytes is too short for. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+#include <openssl/sha.h>
