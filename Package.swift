@@ -116,14 +116,25 @@ let package = Package(
       swiftSettings: strict
     ),
 
-    // Pages, overlays, the store and the pipelines.
+    // Words of the domain, overlays, the chunk codec: all that needs no database. GRDB must not come in:
+    // it would bring a libsqlite3 into a process of the extension's host, which has its own SQLite.
+    .target(
+      name: "VMCheckpointCore",
+      dependencies: [
+        "CCrypto",
+        "CLZ4",
+        "CXXHash",
+        .product(name: "Algorithms", package: "swift-algorithms"),
+      ],
+      swiftSettings: strict
+    ),
+
+    // The store and the pipelines.
     .target(
       name: "VMCheckpoint",
       dependencies: [
-        "CCrypto",
         "CLinux",
-        "CLZ4",
-        "CXXHash",
+        "VMCheckpointCore",
         "VMCheckpointSchema",
         .product(name: "Algorithms", package: "swift-algorithms"),
         .product(name: "GRDB", package: "GRDB.swift"),
@@ -163,16 +174,13 @@ let package = Package(
     // SQLite's extension interface for Swift.
     .target(name: "CSQLiteExtension"),
 
-    // The loadable extension's functions. Shared/ has links to sources of VMCheckpoint that need
-    // no database: GRDB would bring a libsqlite3 into a process that has its own SQLite.
+    // The loadable extension's functions.
     .target(
       name: "SQLiteExtension",
       dependencies: [
-        "CCrypto",
         "CLZ4",
         "CSQLiteExtension",
-        "CXXHash",
-        .product(name: "Algorithms", package: "swift-algorithms"),
+        "VMCheckpointCore",
       ],
       swiftSettings: strict
     ),

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// Functions on bytes alone.
 extension ScalarFunction {

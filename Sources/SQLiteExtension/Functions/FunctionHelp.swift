@@ -1,3 +1,5 @@
+import VMCheckpointCore
+
 /// What `vmckpt_help()` tells of a function. Schema/README.md tells more.
 struct FunctionHelp {
   enum Kind: String {

@@ -1,5 +1,6 @@
 import CLZ4
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// Decodes frames whose content's size is not known before.
 enum LZ4FrameReader {

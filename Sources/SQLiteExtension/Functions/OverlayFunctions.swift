@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// Functions on overlays and addresses.
 extension ScalarFunction {

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// Functions that read a guest's memory.
 extension ScalarFunction {

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// What a function reports to SQLite. Messages are one line and hold no guest memory.
 struct SQLError: Error {

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// A result of a function or a table's column.
 enum SQLValue {

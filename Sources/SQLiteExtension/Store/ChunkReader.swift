@@ -1,5 +1,6 @@
 import CSQLiteExtension
 import Glibc
+import VMCheckpointCore
 
 /// Decodes chunks, and keeps the last few.
 ///

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// One of the host's connections as all functions on it share it: the statements that scalar
 /// functions use again and again, and decoded chunks.

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// A row of `ram_extent`, checked, with its chunk's row.
 struct ExtentRow {

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// A snapshot's extents in ascending order of PFN, each checked against its neighbour and the RAM.
 ///

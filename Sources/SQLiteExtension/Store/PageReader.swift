@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// Single pages of a snapshot.
 extension Connection {

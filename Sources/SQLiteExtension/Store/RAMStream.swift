@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// A snapshot's stored bytes in ascending order of address, in pieces of up to 64 KiB. What lies
 /// between two pieces is zero, or no RAM.

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// A complete snapshot's row.
 struct SnapshotRow {

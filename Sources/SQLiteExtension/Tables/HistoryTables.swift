@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 extension TableFunction {
   /// `page_history(vm, pfn)`: a row for each snapshot of a VM, oldest first.

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 extension TableFunction {
   /// `ram_diff(a, b)`: a row for each page that two snapshots do not share, with the words of

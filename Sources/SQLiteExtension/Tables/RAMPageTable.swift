@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 extension TableFunction {
   /// `ram_page(snapshot)`: a row for each page of RAM.

@@ -1,5 +1,6 @@
 import CSQLiteExtension
 import Glibc
+import VMCheckpointCore
 
 /// Finds a pattern in a snapshot's RAM, wherever pages and chunks end.
 ///

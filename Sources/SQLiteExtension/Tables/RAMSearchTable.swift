@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 extension TableFunction {
   /// `ram_search(snapshot, pattern [, alignment])`: a row for each place where a pattern stands.

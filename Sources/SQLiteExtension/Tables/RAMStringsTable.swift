@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 extension TableFunction {
   /// `ram_strings(snapshot, min_length [, encoding])`: a row for each printable text.

@@ -1,4 +1,5 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// How a printable character stands in memory.
 protocol TextUnits {

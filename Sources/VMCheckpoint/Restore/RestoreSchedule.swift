@@ -53,7 +53,7 @@ struct RestoreSchedule {
     openWindowCount: Int
   ) {
     precondition(
-      windowPageCapacity >= StoreFormat.chunkPageCapacity && extents.count <= 1 << 27
+      windowPageCapacity >= ChunkFormat.pageCapacity && extents.count <= 1 << 27
     )
     self.firstWindow = firstWindow
     self.windowPageCapacity = windowPageCapacity

@@ -82,7 +82,7 @@ struct WindowLoader {
   private mutating func readExtents(firstPFN: UInt64, endPFN: UInt64) throws {
     extents.removeAll(keepingCapacity: true)
     // An extent that begins up to 15 pages before may reach in.
-    let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
+    let reach = UInt64(ChunkFormat.pageCapacity - 1)
     extentReader.rewind(
       toPFN: firstPFN < reach ? 0 : firstPFN - reach,
       through: endPFN - 1

@@ -59,7 +59,7 @@ struct PageStorer {
   }
 
   private func noteNeighbours(of location: PageLocation) throws {
-    if neighbours.count + StoreFormat.chunkPageCapacity > neighbours.capacity {
+    if neighbours.count + ChunkFormat.pageCapacity > neighbours.capacity {
       neighbours.removeAll()
     }
     for (slot, digest) in try chunkDigests.all(location.chunkID).enumerated()

@@ -167,7 +167,7 @@ final class ParentPages: @unchecked Sendable {
     guard first != .max else { return }
     var loading = start
     // An extent that begins up to 15 pages before may reach beyond.
-    let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
+    let reach = UInt64(ChunkFormat.pageCapacity - 1)
     select.bind(Int64(clamping: first < reach ? 0 : first - reach), at: 2)
     defer { select.reset() }
     loading.loadedEndPFN = .max

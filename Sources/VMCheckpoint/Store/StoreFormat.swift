@@ -15,15 +15,6 @@ enum StoreFormat {
   /// with pages of 16 KiB that was 15 % of a store. An index block takes one.
   static let databasePageByteCount = 4096
 
-  /// Guest pages in a chunk. More pack no better (see "Format"), and a random access decodes all.
-  static let chunkPageCapacity = 16
-
-  /// A chunk's pages, uncompressed.
-  static let chunkByteCapacity = chunkPageCapacity * Page.byteCount
-
-  /// The longest stored form of a chunk: an LZ4 frame is only kept when it is shorter than that.
-  static let maximumStoredChunkByteCount = chunkByteCapacity
-
   /// The tables that a store has; a file that lacks one, or has a view in its place, is damaged.
   static let tables: Set<String> = [
     "store", "snapshot", "snapshot_tag", "memory_region", "chunk", "chunk_data", "ram_extent",

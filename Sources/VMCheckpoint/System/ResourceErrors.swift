@@ -4,10 +4,6 @@ extension VMCheckpointError {
   /// What helps against too few file descriptors.
   static let openFilesHint = "raise the limit on open files, with: ulimit -n 1024"
 
-  /// What helps against too little memory.
-  static let memoryHint =
-    "raise the limit on memory (ulimit -v, or the container's), or use fewer --threads"
-
   /// This error, or the same with the code `outOfResources` where `cause`, which is what the system
   /// said, means that descriptors or memory have run out.
   func orOutOfResources(_ cause: Errno) -> VMCheckpointError {
@@ -30,15 +26,6 @@ extension VMCheckpointError {
       .outOfResources,
       "cannot start a thread: \(cause)",
       hint: "raise the limit on processes (ulimit -u, or the container's), or on memory (ulimit -v)"
-    )
-  }
-
-  /// `byteCount` bytes of memory could not be had.
-  static func outOfMemory(byteCount: Int) -> VMCheckpointError {
-    VMCheckpointError(
-      .outOfResources,
-      "out of memory: cannot get \(byteCount) bytes",
-      hint: memoryHint
     )
   }
 }

@@ -90,11 +90,11 @@ package final class IndexScaleProbe {
     entries.reserveCapacity(pages.count)
     var digests = [UInt8](
       repeating: 0,
-      count: StoreFormat.chunkPageCapacity * PageDigest.byteCount
+      count: ChunkFormat.pageCapacity * PageDigest.byteCount
     )
     var first = pages.lowerBound
     while first < pages.upperBound {
-      let end = min(first + StoreFormat.chunkPageCapacity, pages.upperBound)
+      let end = min(first + ChunkFormat.pageCapacity, pages.upperBound)
       try digests.withUnsafeMutableBytes { bytes in
         for page in first..<end {
           let (slot, digest) = (page - first, digest(ofPage: page))

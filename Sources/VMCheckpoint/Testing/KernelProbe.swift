@@ -97,8 +97,8 @@ package final class KernelProbe {
   package func decode() throws {
     for (index, stored) in stored.enumerated() {
       chunk.begin(chunkID: 1)
-      let first = index * StoreFormat.chunkPageCapacity
-      chunk.pageCount = min(StoreFormat.chunkPageCapacity, dataPageIndices.count - first)
+      let first = index * ChunkFormat.pageCapacity
+      chunk.pageCount = min(ChunkFormat.pageCapacity, dataPageIndices.count - first)
       chunk.encoding = stored.encoding
       chunk.storedByteCount = stored.bytes.count
       stored.bytes.withUnsafeBytes { chunk.stored.copyMemory(from: $0) }
@@ -123,7 +123,7 @@ package final class KernelProbe {
     var start = 0
     while start < dataPageIndices.count {
       var end = start + 1
-      while end < dataPageIndices.count, end % StoreFormat.chunkPageCapacity != 0,
+      while end < dataPageIndices.count, end % ChunkFormat.pageCapacity != 0,
         dataPageIndices[end] == dataPageIndices[end - 1] + 1
       {
         end += 1
@@ -151,7 +151,7 @@ package final class KernelProbe {
   private func forEachChunk(_ body: (Range<Int>) -> Void) {
     var start = 0
     while start < dataPageIndices.count {
-      let end = min(start + StoreFormat.chunkPageCapacity, dataPageIndices.count)
+      let end = min(start + ChunkFormat.pageCapacity, dataPageIndices.count)
       body(start..<end)
       start = end
     }

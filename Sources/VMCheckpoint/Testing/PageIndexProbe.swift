@@ -149,7 +149,7 @@ package final class PageIndexProbe {
           location = made
           // The row is there before a flushed entry could be looked up.
           try insertChunk(chunkID, open)
-          if open.count == PageDigest.byteCount * StoreFormat.chunkPageCapacity {
+          if open.count == PageDigest.byteCount * ChunkFormat.pageCapacity {
             open = []
             chunkID += 1
           }

@@ -2,6 +2,7 @@ import SystemPackage
 import VMCheckpointTestSupport
 
 @testable import VMCheckpoint
+@testable import VMCheckpointCore
 
 /// A migration stream, from its first byte to a snapshot's device states.
 struct QEMUTarget: FuzzTarget {

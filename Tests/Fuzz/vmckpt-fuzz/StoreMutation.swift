@@ -1,6 +1,7 @@
 import CFuzzHost
 
 @testable import VMCheckpoint
+@testable import VMCheckpointCore
 
 /// Makes a hostile store of a sound one, as a fuzzer's bytes choose.
 enum StoreMutation {

@@ -33,7 +33,7 @@ enum ChunkRemover {
     var progress = ProgressReporter(
       control,
       phase: "freeing chunks",
-      totalByteCount: UInt64(chunkIDs.count * StoreFormat.chunkByteCapacity)
+      totalByteCount: UInt64(chunkIDs.count * ChunkFormat.byteCapacity)
     )
     return try withoutForeignKeys(database) {
       var kept: [Int64] = []
@@ -69,7 +69,7 @@ enum ChunkRemover {
         }
         kept += named
         start = end
-        progress.report(completedByteCount: UInt64(end * StoreFormat.chunkByteCapacity))
+        progress.report(completedByteCount: UInt64(end * ChunkFormat.byteCapacity))
       }
       return kept
     }

@@ -60,8 +60,10 @@ extension Store {
         return .commit
       }
     } catch let error as DatabaseError {
-      // A commit that returns an error may count all the same.
-      guard !snapshots.isEmpty, try areHidden(snapshots, database) else { throw error }
+      // A commit that returns an error may count all the same. Where that cannot be found out, the first
+      // error is the one to report: after a failed rollback SQLite calls a failed read damage.
+      let isDone = (try? areHidden(snapshots, database)) ?? false
+      guard !snapshots.isEmpty, isDone else { throw error }
     }
     return snapshots
   }

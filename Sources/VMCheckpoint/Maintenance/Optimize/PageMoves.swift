@@ -12,7 +12,7 @@ struct PageMoves {
   init(of plan: OptimizePlan) {
     chunks = ChunkIDList(plan.chunkIDs)
     liveSlots = plan.liveSlots
-    targets = .init(repeating: 0, count: plan.chunkIDs.count * StoreFormat.chunkPageCapacity)
+    targets = .init(repeating: 0, count: plan.chunkIDs.count * ChunkFormat.pageCapacity)
   }
 
   /// Whether the chunk is one of those whose pages move.
@@ -21,13 +21,13 @@ struct PageMoves {
   /// Where the page at `location` is as well, if it has moved.
   mutating func target(of location: PageLocation) -> PageLocation? {
     guard let index = chunks.index(of: location.chunkID) else { return nil }
-    let target = targets[index * StoreFormat.chunkPageCapacity + location.slot]
+    let target = targets[index * ChunkFormat.pageCapacity + location.slot]
     return target == 0 ? nil : PageLocation(packed: target)
   }
 
   mutating func set(_ target: PageLocation?, for location: PageLocation) {
     guard let index = chunks.index(of: location.chunkID) else { return }
-    targets[index * StoreFormat.chunkPageCapacity + location.slot] = target?.packed ?? 0
+    targets[index * ChunkFormat.pageCapacity + location.slot] = target?.packed ?? 0
   }
 
   /// Turns provisional numbers of chunks into theirs, and forgets moves into chunks that have none: they
@@ -46,9 +46,9 @@ struct PageMoves {
   var outcome: (movedChunkIDs: [Int64], keptChunkIDs: [Int64]) {
     var (moved, stay): ([Int64], [Int64]) = ([], [])
     for (index, chunkID) in chunks.ids.enumerated() {
-      let hasMoved = (0..<StoreFormat.chunkPageCapacity).allSatisfy { slot in
+      let hasMoved = (0..<ChunkFormat.pageCapacity).allSatisfy { slot in
         liveSlots[index] & (1 << UInt16(slot)) == 0
-          || targets[index * StoreFormat.chunkPageCapacity + slot] != 0
+          || targets[index * ChunkFormat.pageCapacity + slot] != 0
       }
       if hasMoved, !kept.contains(chunkID) { moved.append(chunkID) } else { stay.append(chunkID) }
     }

@@ -68,7 +68,7 @@ struct ChunkVerifier {
     var progress = ProgressReporter(
       control,
       phase: "verifying",
-      totalByteCount: UInt64(chunkIDs.count * StoreFormat.chunkByteCapacity)
+      totalByteCount: UInt64(chunkIDs.count * ChunkFormat.byteCapacity)
     )
     var rest = chunkIDs[...]
     while !rest.isEmpty {
@@ -92,7 +92,7 @@ struct ChunkVerifier {
       }
       rest = rest.dropFirst(Self.chunksPerTransaction)
       progress.report(
-        completedByteCount: findings.chunkCount * UInt64(StoreFormat.chunkByteCapacity)
+        completedByteCount: findings.chunkCount * UInt64(ChunkFormat.byteCapacity)
       )
     }
   }

@@ -96,7 +96,7 @@ struct ChunkReader {
     defer { select.reset() }
     guard try select.step() else { return "it is missing" }
     let pageCount = select.int64(0)
-    guard (1...Int64(StoreFormat.chunkPageCapacity)).contains(pageCount) else {
+    guard (1...Int64(ChunkFormat.pageCapacity)).contains(pageCount) else {
       return "its page count is \(pageCount)"
     }
     buffer.begin(chunkID: chunkID)
@@ -121,7 +121,7 @@ struct ChunkReader {
       return true
     }
     let hasData = select.withBlob(3) { blob in
-      guard !blob.isEmpty, blob.count <= StoreFormat.maximumStoredChunkByteCount else {
+      guard !blob.isEmpty, blob.count <= ChunkFormat.maximumStoredByteCount else {
         return false
       }
       buffer.storedByteCount = blob.count
@@ -185,7 +185,7 @@ extension DigestReader {
     guard try select.step() else { return [] }
     return select.withBlob(0) { blob in
       guard let base = blob.baseAddress else { return [] }
-      return (0..<min(blob.count / PageDigest.byteCount, StoreFormat.chunkPageCapacity)).map {
+      return (0..<min(blob.count / PageDigest.byteCount, ChunkFormat.pageCapacity)).map {
         PageDigest(loadingFrom: base + $0 * PageDigest.byteCount)
       }
     }

@@ -45,7 +45,7 @@ struct StoredPageReader {
   /// The page of a snapshot at `pfn` as bare RAM, its extent's checksum compared as well; zero where
   /// nothing is stored.
   mutating func page(of snapshot: SnapshotRow, at pfn: PFN) throws -> PageContents {
-    let reach = UInt64(StoreFormat.chunkPageCapacity - 1)
+    let reach = UInt64(ChunkFormat.pageCapacity - 1)
     var extents = try ExtentReader(
       database,
       snapshotID: snapshot.id,

@@ -1,1 +1,0 @@
-../../VMCheckpoint/Store/Chunks/PageShuffle.swift

@@ -1,1 +1,0 @@
-../../VMCheckpoint/Store/StoreSeed.swift

@@ -1,1 +1,0 @@
-../../VMCheckpoint/Store/StoreVersion.swift

@@ -1,8 +1,0 @@
-/// A store's format version: `user_version`, in SQLite's header at offset 60; independent of the program's
-/// version.
-enum StoreVersion {
-  static let current: Int32 = 1
-
-  /// All that this program reads and writes.
-  static let known: ClosedRange<Int32> = 1...current
-}

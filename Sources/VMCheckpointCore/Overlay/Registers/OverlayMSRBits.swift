@@ -1,0 +1,19 @@
+/// Bits 11:1 of a register that places an overlay: everything but the enable bit and the PFN.
+///
+/// The TLFS asks guests to preserve them (TLFS 3.13, 12.7.1, 11.8.4, 11.8.5, 7.8.7), so a
+/// checkpoint keeps them exactly.
+public struct OverlayMSRBits: OptionSet, Hashable, Sendable {
+  /// In place: bits 11:1 of the register. Bit 0 and the bits above 11 are 0.
+  public let rawValue: UInt16
+
+  /// Which bits of the register these are.
+  package static let mask: UInt16 = 0x0ffe
+
+  /// Bits of `rawValue` that do not belong here are dropped.
+  public init(rawValue: UInt16) {
+    self.rawValue = rawValue & Self.mask
+  }
+
+  /// Bit 1 of the hypercall register: it cannot change until the VM resets (TLFS 3.13).
+  public static let locked = OverlayMSRBits(rawValue: 1 << 1)
+}
