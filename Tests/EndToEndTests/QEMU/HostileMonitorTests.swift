@@ -1,0 +1,51 @@
+import Testing
+import VMCheckpointTestSupport
+
+/// A monitor that says what QEMU never would, while a guest is stopped and waits.
+@Suite struct HostileMonitorTests {
+  private let bench: Workbench
+
+  init() throws { bench = try Workbench() }
+
+  private func save(
+    _ qemu: FakeQEMU,
+    environment: [String: String] = [:],
+    timeoutSeconds: Double = 60
+  ) throws -> ProcessOutcome {
+    try run(
+      bench.tool.commandLine(["save", "qemu:\(qemu.path)", "--name", "s"]),
+      environment: environment,
+      timeoutSeconds: timeoutSeconds
+    )
+  }
+
+  /// The test's own monitor is good enough for a save that succeeds.
+  @Test func aVMIsSavedThroughTheFakeMonitor() throws {
+    let qemu = try FakeQEMU(in: bench.directory)
+    let outcome = try save(qemu)
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(outcome.text.contains("Paused         5 ms\n"), "\(outcome)")
+    #expect(try bench.tool.verify().succeeded)
+  }
+
+  /// Without its guard a VM stays stopped for ever when the save is killed.
+  @Test(arguments: [
+    "fcntl", "posix_spawn_file_actions_init", "posix_spawn_file_actions_addopen",
+    "posix_spawn_file_actions_adddup2", "posix_spawnattr_init", "posix_spawnattr_setflags",
+    "posix_spawn",
+  ])
+  func noVMIsStoppedWithoutItsGuard(function: String) throws {
+    let qemu = try FakeQEMU(in: bench.directory)
+    let faults = try FaultLibrary()
+    let outcome = try save(qemu, environment: faults.environment(spawnFailure: function))
+    #expect(faults.calls.contains("spawn failure \(function)"))
+    #expect(outcome.ending == .exit(71), "\(outcome)")
+    #expect(
+      outcome.standardError.contains(
+        "cannot start the process that guards the VM: Too many open files"
+      ),
+      "\(outcome)"
+    )
+    #expect(!qemu.commands.contains { ["stop", "getfd", "migrate"].contains($0) })
+  }
+}
