@@ -48,4 +48,31 @@ import VMCheckpointTestSupport
     )
     #expect(!qemu.commands.contains { ["stop", "getfd", "migrate"].contains($0) })
   }
+
+  /// Lines that keep coming and are no answer, so that there is always something to read.
+  enum Flood: String, CaseIterable {
+    case notJSON = "no object"
+    case events = #"{"event": "NIC", "timestamp": {"seconds": 1, "microseconds": 2}}"#
+
+    var bytes: [UInt8] { Array(String(repeating: rawValue + "\n", count: 1000).utf8) }
+  }
+
+  @Test(arguments: Flood.allCases)
+  func aMonitorThatOnlyChattersIsGivenUp(flood: Flood) throws {
+    let qemu = try FakeQEMU(in: bench.directory) { name, _ in
+      name == "greeting" ? .flood(flood.bytes) : nil
+    }
+    let outcome = try save(qemu)
+    #expect(outcome.ending == .exit(69), "\(outcome)")
+  }
+
+  /// The guest is stopped by then.
+  @Test func aFloodInPlaceOfAReplyEndsTheSave() throws {
+    let qemu = try FakeQEMU(in: bench.directory) { name, _ in
+      name == "cont" ? .flood(Flood.notJSON.bytes) : nil
+    }
+    let outcome = try save(qemu, timeoutSeconds: 150)
+    #expect(outcome.ending == .exit(69), "\(outcome)")
+    #expect(outcome.standardError.contains("gave no answer to cont"), "\(outcome)")
+  }
 }
