@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import Synchronization
 import SystemPackage
 
 /// Saves a VM that QEMU runs.
@@ -198,15 +197,20 @@ struct QEMULiveSave {
 
   /// What the thread that receives the stream has come to.
   private final class Reception: @unchecked Sendable {
-    private let outcome = Mutex<Bool>(false)
-    /// Set before `outcome`, and read after it.
-    private(set) var result: Result<QEMUStreamCapture, VMCheckpointError>?
+    private let monitor = Monitor(conditionCount: 0)
+    /// Used under the lock only: the thread may end while it is asked.
+    private var outcome: Result<QEMUStreamCapture, VMCheckpointError>?
 
-    var isOver: Bool { outcome.withLock { $0 } }
+    /// `nil` while the stream is being received.
+    var result: Result<QEMUStreamCapture, VMCheckpointError>? { monitor.withLock { outcome } }
+
+    /// Why receiving has failed, if it has.
+    var failure: VMCheckpointError? {
+      if case .failure(let error) = result { error } else { nil }
+    }
 
     func finish(_ result: Result<QEMUStreamCapture, VMCheckpointError>) {
-      self.result = result
-      outcome.withLock { $0 = true }
+      monitor.withLock { outcome = result }
     }
   }
 
@@ -265,8 +269,7 @@ struct QEMULiveSave {
       try awaitEnd(client, reception)
     } catch {
       // Whoever failed first has the better reason.
-      var cause = error
-      if reception.isOver, case .failure(let failure) = reception.result { cause = failure }
+      let cause = reception.failure ?? error
       // QEMU still has the pipe if it refused to begin.
       _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)
       guard !client.isBroken else {
@@ -278,14 +281,13 @@ struct QEMULiveSave {
       throw cause
     }
     let deadline = MonotonicClock.nowSeconds + 60
-    while !reception.isOver, MonotonicClock.nowSeconds < deadline {
+    while MonotonicClock.nowSeconds < deadline {
+      if let result = reception.result { return try result.get() }
       try self.control.cancellation.check()
       usleep(1000)
     }
-    guard let result = reception.result else {
-      throw VMCheckpointError(.unavailable, "QEMU has sent everything, but does not say so")
-    }
-    return try result.get()
+    // Also should the end come at this moment: what the thread has then is nobody's, and goes with it.
+    throw VMCheckpointError(.unavailable, "QEMU has sent everything, but does not say so")
   }
 
   private func awaitEnd(_ client: QMPClient, _ reception: Reception) throws(VMCheckpointError) {
@@ -305,7 +307,7 @@ struct QEMULiveSave {
         )
       default: break
       }
-      if reception.isOver, case .failure(let error) = reception.result { throw error }
+      if let error = reception.failure { throw error }
       let ram = migration["ram"] as? [String: Any] ?? [:]
       let passCount = ram["dirty-sync-count"] as? Int ?? 0
       if !isForced,
