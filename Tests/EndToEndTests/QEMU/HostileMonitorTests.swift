@@ -75,4 +75,51 @@ import VMCheckpointTestSupport
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(outcome.standardError.contains("gave no answer to cont"), "\(outcome)")
   }
+
+  /// Moments between which nobody can have saved anything.
+  @Test(arguments: [
+    (#"{"seconds": 0, "microseconds": 0}"#, #"{"seconds": 1e300, "microseconds": 0}"#),
+    (#"{"seconds": -1e308, "microseconds": 0}"#, #"{"seconds": 1e308, "microseconds": 1e308}"#),
+    (
+      #"{"seconds": -9223372036854775808, "microseconds": 0}"#,
+      #"{"seconds": 9223372036854775807, "microseconds": 0}"#
+    ),
+  ])
+  func aMadeUpPauseDoesNotEndTheReport(stopTime: String, resumeTime: String) throws {
+    let qemu = try FakeQEMU(in: bench.directory, stopTime: stopTime, resumeTime: resumeTime)
+    let outcome = try save(qemu)
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(outcome.text.hasPrefix("Saved s in "), "\(outcome)")
+    #expect(!outcome.text.contains("Paused"), "\(outcome)")
+    let json = try run(
+      bench.tool.commandLine(["save", "qemu:\(qemu.path)", "--name", "j", "--json"])
+    )
+    #expect(json.succeeded, "\(json)")
+    #expect(try json.jsonObject()["paused_seconds"] is Double == false)
+  }
+
+  /// Blocks of RAM that no number of bytes can hold together.
+  @Test func sizesThatNoMachineHasDoNotEndTheProcess() throws {
+    let qemu = try FakeQEMU(in: bench.directory) { name, arguments in
+      switch (name, arguments["property"]) {
+      case ("qom-get", "memory-backend"): .result(#""/objects/m0""#)
+      case ("qom-get", "size"): .result("9223372036854775808")
+      case ("qom-get", "addr") where arguments["path"]?.contains("below") == true: .result("0")
+      case ("query-memory-devices", _):
+        .result(
+          "["
+            + (1...3).map {
+              #"{"type": "dimm", "data": {"memdev": "/objects/m\#($0)", "addr": \#($0), "id": "d\#($0)"}}"#
+            }.joined(separator: ", ") + "]"
+        )
+      default: nil
+      }
+    }
+    let outcome = try save(qemu)
+    #expect(outcome.ending == .exit(69), "\(outcome)")
+    #expect(
+      outcome.standardError.contains("where the VM's plugged memory lies cannot be read from QEMU"),
+      "\(outcome)"
+    )
+  }
 }

@@ -50,6 +50,7 @@ struct QEMULiveSave {
     _ turn: SaveTurn,
     _ save: (QEMUStreamCapture, QEMULiveRAM, @escaping Check) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
+    let startSeconds = MonotonicClock.nowSeconds
     let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
     _ = try QEMUVirtualMachine(client)
     try turn.take()
@@ -125,10 +126,23 @@ struct QEMULiveSave {
       }
     }
     guardProcess?.dismiss()
-    let pausedSeconds = client.stoppedAtSeconds.flatMap { stopped in
-      client.resumedAtSeconds.map { max(0, $0 - stopped) }
+    return (
+      result!,
+      Self.pausedSeconds(client, atMost: MonotonicClock.nowSeconds - startSeconds)
+    )
+  }
+
+  /// How long the guest was stopped by QEMU's clock; `nil` when it does not tell, or what it tells cannot
+  /// be: its clock may have been set meanwhile, and what answers may not be QEMU.
+  private static func pausedSeconds(
+    _ client: QMPClient,
+    atMost maximumSeconds: Double
+  ) -> Double? {
+    guard let stopped = client.stoppedAtSeconds, let resumed = client.resumedAtSeconds else {
+      return nil
     }
-    return (result!, pausedSeconds)
+    let seconds = resumed - stopped
+    return seconds <= maximumSeconds ? max(0, seconds) : nil
   }
 
   /// Ends a save whose guard has acted: the process was stopped for too long while the VM was paused.
