@@ -23,16 +23,19 @@ package final class FaultLibrary {
   ///   - emptyWrites: The part of a file's path to which `write` and `pwrite` write nothing, and say so.
   ///   - spawnFailure: Which of the functions that start another process fails, for want of descriptors;
   ///     `fcntl` only where it duplicates one.
+  ///   - freeBlockCount: How many blocks of 4096 bytes `statvfs` says are free; `nil`: those that are.
   package func environment(
     directorySyncError: Int32 = 0,
     directoryPart: String = "",
     emptyWrites: String = "",
-    spawnFailure: String = ""
+    spawnFailure: String = "",
+    freeBlockCount: UInt64? = nil
   ) -> [String: String] {
     [
       "LD_PRELOAD": directory.file("faults.so"), "FAULT_LOG": log,
       "FAULT_DIRECTORY_SYNC": "\(directorySyncError)", "FAULT_DIRECTORY_PART": directoryPart,
       "FAULT_EMPTY_WRITES": emptyWrites, "FAULT_SPAWN": spawnFailure,
+      "FAULT_FREE_BLOCKS": freeBlockCount.map { "\($0)" } ?? "",
     ]
   }
 
@@ -54,6 +57,7 @@ package final class FaultLibrary {
     #include <stdlib.h>
     #include <string.h>
     #include <sys/stat.h>
+    #include <sys/statvfs.h>
     #include <unistd.h>
 
     static const char *setting(const char *name) {
@@ -178,5 +182,15 @@ package final class FaultLibrary {
                 const posix_spawnattr_t *attributes, char *const arguments[],
                 char *const environment[]),
                (pid, path, actions, attributes, arguments, environment))
+
+    int statvfs(const char *path, struct statvfs *status) {
+      int (*real)(const char *, struct statvfs *) = dlsym(RTLD_NEXT, "statvfs");
+      int result = real(path, status);
+      if (result == 0 && *setting("FAULT_FREE_BLOCKS")) {
+        status->f_frsize = 4096;
+        status->f_bavail = strtoull(setting("FAULT_FREE_BLOCKS"), NULL, 10);
+      }
+      return result;
+    }
     """#
 }
