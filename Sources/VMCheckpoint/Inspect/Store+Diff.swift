@@ -4,14 +4,14 @@ extension Store {
   /// What is different in snapshot `b` as against `a`. Reads no page data.
   ///
   /// - Parameter maximumRangeCount: How many ranges of each class to list; all are counted.
-  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`, `cancelled`.
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`, `locked`, `cancelled`.
   public func diff(
     _ a: SnapshotReference,
     _ b: SnapshotReference,
     maximumRangeCount: Int = .max,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SnapshotDiff {
-    try read { database in
+    try readInterruptibly(control: control) { database in
       let left = try SnapshotCatalog.resolve(a, in: database)
       let right = try SnapshotCatalog.resolve(b, in: database)
       var pages = PageDiff(maximumRangeCount: maximumRangeCount)

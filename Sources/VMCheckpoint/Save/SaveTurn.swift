@@ -49,7 +49,9 @@ final class SaveTurn {
   func take() throws(VMCheckpointError) {
     let location = try StoreLocation(path)
     try location.requireNotPlanted()
-    if store == nil, NewStore.place(location) == .taken { store = try Store.open(at: path) }
+    if store == nil, NewStore.place(location) == .taken {
+      store = try Store.open(at: path, cancellation: control.cancellation)
+    }
     try store?.requireWritable()
     // A place where none can be made is told at once.
     if store == nil { newStore = try NewStore(location) }
@@ -61,7 +63,7 @@ final class SaveTurn {
     )
     if newStore != nil, NewStore.place(location) == .taken {
       newStore = nil
-      store = try Store.open(at: path)
+      store = try Store.open(at: path, cancellation: control.cancellation)
     }
     try store?.prepare(for: request, control: control)
   }
@@ -73,10 +75,13 @@ final class SaveTurn {
     if let newStore {
       let location = try StoreLocation(path)
       try newStore.commit(replacingEmptyFile: NewStore.place(location) == .emptyFile)
-      store = try Store.open(at: path)
+      store = try Store.open(at: path, cancellation: control.cancellation)
       self.newStore = nil
     }
-    let store = if let store { store } else { try Store.openOrCreate(at: path) }
+    let store =
+      if let store { store } else {
+        try Store.openOrCreate(at: path, cancellation: control.cancellation)
+      }
     return try store.save(prepared, writerLock: writerLock, control: control)
   }
 }

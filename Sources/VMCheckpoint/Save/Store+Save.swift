@@ -4,7 +4,7 @@ extension Store {
   /// Saves a snapshot into the store at `path`, creating the store when there is none. What can be
   /// checked without the store is checked first, so that a bad request creates nothing.
   ///
-  /// - Throws: As ``openOrCreate(at:)`` and ``save(_:control:)``.
+  /// - Throws: As ``openOrCreate(at:cancellation:)`` and ``save(_:control:)``.
   public static func save(
     _ request: SaveRequest,
     toStoreAt path: String,

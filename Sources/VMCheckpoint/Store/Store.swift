@@ -12,7 +12,7 @@ import GRDB
 /// ``delete(_:control:)``, ``collectGarbage(dryRun:control:)``, ``optimize(control:)``,
 /// ``verify(_:control:)`` and more.
 public final class Store: Sendable {
-  /// As it was given to ``open(at:)``.
+  /// As it was given to ``open(at:cancellation:)``.
   public let path: String
 
   let location: StoreLocation
@@ -37,24 +37,48 @@ public final class Store: Sendable {
 
   deinit { ConnectionKeeper.retire(queue) }
 
-  /// Opens the store at `path`; reads only when the file may not be written.
+  /// Opens the store at `path`; reads only when the file may not be written. Waits up to a minute while
+  /// another program has the store for itself.
   ///
+  /// - Parameter cancellation: Ends that wait.
   /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt` for what is no store or one of a
-  ///   newer format, `permissionDenied`, `locked`.
-  public static func open(at path: String) throws(VMCheckpointError) -> Store {
-    let location = try StoreLocation(path)
-    let busy = BusyPolicy()
-    let (queue, isReadOnly) = try StoreConnection.open(location: location, busy: busy)
-    return Store(location: location, queue: queue, busy: busy, isReadOnly: isReadOnly)
+  ///   newer format, `permissionDenied`, `locked`, `cancelled`.
+  public static func open(
+    at path: String,
+    cancellation: CancellationFlag = CancellationFlag()
+  ) throws(VMCheckpointError) -> Store {
+    try open(path, cancellation, StoreConnection.open)
   }
 
-  /// Opens the store at `path`, creating it with mode 0600 when there is none.
+  /// Opens the store at `path`, creating it with mode 0600 when there is none. Waits as
+  /// ``open(at:cancellation:)``.
   ///
-  /// - Throws: ``VMCheckpointError`` as ``open(at:)``, and `cannotCreate`.
-  public static func openOrCreate(at path: String) throws(VMCheckpointError) -> Store {
+  /// - Throws: ``VMCheckpointError`` as ``open(at:cancellation:)``, and `cannotCreate`.
+  public static func openOrCreate(
+    at path: String,
+    cancellation: CancellationFlag = CancellationFlag()
+  ) throws(VMCheckpointError) -> Store {
+    try open(path, cancellation) { location, busy throws(VMCheckpointError) in
+      try StoreConnection.openOrCreate(
+        location: location,
+        busy: busy,
+        cancellation: cancellation
+      )
+    }
+  }
+
+  private static func open(
+    _ path: String,
+    _ cancellation: CancellationFlag,
+    _ connect: (StoreLocation, BusyPolicy) throws(VMCheckpointError) -> (DatabaseQueue, Bool)
+  ) throws(VMCheckpointError) -> Store {
     let location = try StoreLocation(path)
     let busy = BusyPolicy()
-    let (queue, isReadOnly) = try StoreConnection.openOrCreate(location: location, busy: busy)
+    busy.observe(cancellation)
+    defer { busy.observe(nil) }
+    let (queue, isReadOnly) = try cancellation.explaining { () throws(VMCheckpointError) in
+      try connect(location, busy)
+    }
     return Store(location: location, queue: queue, busy: busy, isReadOnly: isReadOnly)
   }
 
@@ -84,18 +108,14 @@ public final class Store: Sendable {
     busy.begin()
     busy.observe(control.cancellation)
     defer { busy.observe(nil) }
-    do {
-      return try translatingDatabaseErrors(storePath: path) {
+    return try control.cancellation.explaining { () throws(VMCheckpointError) in
+      try translatingDatabaseErrors(storePath: path) {
         try queue.writeWithoutTransaction { database in
           StatementInterruption.begin(database, control.cancellation)
           defer { StatementInterruption.end(database) }
           return try withExtendedLifetime(control.cancellation) { try body(database) }
         }
       }
-    } catch {
-      // A wait that the user interrupted ends as SQLITE_BUSY.
-      guard control.cancellation.isCancelled, error.code != .cancelled else { throw error }
-      throw VMCheckpointError(.cancelled, "interrupted")
     }
   }
 
@@ -130,5 +150,22 @@ public final class Store: Sendable {
       "store \(quotedName(path)) is read-only",
       hint: "writing needs write permission for the store and for its directory"
     )
+  }
+}
+
+extension CancellationFlag {
+  /// Runs `body`. What fails once ``cancel()`` was called fails because of that: a wait for a lock, for
+  /// example, ends as `SQLITE_BUSY` then.
+  ///
+  /// - Throws: What `body` throws, or ``VMCheckpointError`` with the code `cancelled`.
+  fileprivate func explaining<Result>(
+    _ body: () throws(VMCheckpointError) -> Result
+  ) throws(VMCheckpointError) -> Result {
+    do throws(VMCheckpointError) {
+      return try body()
+    } catch {
+      try check()
+      throw error
+    }
   }
 }

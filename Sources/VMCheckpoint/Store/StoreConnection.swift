@@ -54,7 +54,8 @@ enum StoreConnection {
   /// - Throws: ``VMCheckpointError``; a store that could not be made is not there.
   static func openOrCreate(
     location: StoreLocation,
-    busy: BusyPolicy
+    busy: BusyPolicy,
+    cancellation: CancellationFlag
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
     switch NewStore.place(location) {
     case .taken: break
@@ -66,7 +67,7 @@ enum StoreConnection {
         .writer,
         .exclusive,
         at: location,
-        cancellation: CancellationFlag()
+        cancellation: cancellation
       )
       if NewStore.place(location) == .emptyFile {
         try NewStore(location).commit(replacingEmptyFile: true)

@@ -44,6 +44,10 @@ final class StreamWriter {
   /// - Throws: ``VMCheckpointError``: `cancelled` soon after that was asked for, also while
   ///   nobody reads; else `inputOutput`.
   func write(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
+    try BrokenPipe.withoutSignal { () throws(VMCheckpointError) in try writeAll(bytes) }
+  }
+
+  private func writeAll(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
     var done = 0
     while done < bytes.count {
       try cancellation.check()

@@ -44,7 +44,7 @@ struct DiffCommand: VerbCommand {
     let limit = limit ?? (common.json ? .all : .forText)
     let operation = LongOperation(session: session, common: common)
     let (diff, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath).diff(
+      try Store.open(at: storePath, cancellation: control.cancellation).diff(
         a,
         b,
         maximumRangeCount: limit.maximumRangeCount,

@@ -77,7 +77,7 @@ struct MapCommand: VerbCommand {
     if let other { later = try SnapshotReference(other) } else { later = nil }
     let operation = LongOperation(session: session, common: common)
     let (map, _) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath)
+      let store = try Store.open(at: storePath, cancellation: control.cancellation)
       let map: MemoryMap
       if let later {
         map = try store.map(

@@ -34,7 +34,7 @@ struct OptimizeCommand: VerbCommand {
       threadCount: threadOptions.threads
     )
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath).optimize(control: control)
+      try Store.open(at: storePath, cancellation: control.cancellation).optimize(control: control)
     }
     return OptimizeOutput(result, warnings: warnings)
   }

@@ -56,7 +56,8 @@ struct QueryCommand: VerbCommand {
     }
     let operation = LongOperation(session: session, common: common)
     let (result, _) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath).answer(query, arguments: arguments, control: control)
+      try Store.open(at: storePath, cancellation: control.cancellation)
+        .answer(query, arguments: arguments, control: control)
     }
     return .answer(QueryAnswerOutput(query, result))
   }

@@ -111,7 +111,10 @@ struct RestoreCommand: VerbCommand {
       threadCount: threadOptions.threads
     )
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath).restore(request, control: control)
+      try Store.open(at: storePath, cancellation: control.cancellation).restore(
+        request,
+        control: control
+      )
     }
     return RestoreOutput(
       result,

@@ -33,7 +33,10 @@ struct VerifyCommand: VerbCommand {
       threadCount: threadOptions.threads
     )
     let (report, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath).verify(references, control: control)
+      try Store.open(at: storePath, cancellation: control.cancellation).verify(
+        references,
+        control: control
+      )
     }
     return VerifyOutput(report, warnings: warnings)
   }

@@ -113,7 +113,10 @@ struct CellLook: Hashable {
     }
     pageClass = most.0
     let share = Double(shown.reduce(0) { $0 + $1.1 }) / Double(max(1, ramPageCount))
-    level = max(1, min(Self.levelCount, Int((share * Double(Self.levelCount)).rounded(.up))))
+    level = max(
+      1,
+      Int(min(Double(Self.levelCount), (share * Double(Self.levelCount)).rounded(.up)))
+    )
   }
 
   /// Even the lowest level stands out from zero pages.

@@ -19,10 +19,10 @@ package enum HumanReadable {
     bytes(count.multipliedReportingOverflow(by: 4096).partialValue)
   }
 
-  /// `1.5`; rounded to the nearest tenth.
+  /// `1.5`; rounded to the nearest tenth. What is negative or has no place in an integer is shown as it is.
   package static func oneDecimal(_ value: Double) -> String {
     // Numbers from a damaged store can be of any size.
-    guard value < 1e15 else { return "\(value)" }
+    guard (0..<1e15).contains(value) else { return "\(value)" }
     let tenths = UInt64((value * 10).rounded())
     return "\(tenths / 10).\(tenths % 10)"
   }
@@ -41,7 +41,9 @@ package enum HumanReadable {
 
   /// A duration: `0.4 s`, `12 min 05 s`.
   package static func seconds(_ seconds: Double) -> String {
-    guard seconds >= 59.95 else { return "\(oneDecimal(max(0, seconds))) s" }
+    guard (59.95..<1e15).contains(seconds) else {
+      return "\(oneDecimal(seconds < 0 ? 0 : seconds)) s"
+    }
     let whole = UInt64(seconds.rounded())
     return "\(whole / 60) min \(twoDigits(whole % 60)) s"
   }
@@ -49,6 +51,12 @@ package enum HumanReadable {
   /// A duration without the digits below a millisecond, which are noise.
   package static func milliseconds(_ seconds: Double) -> Double {
     (seconds * 1000).rounded() / 1000
+  }
+
+  /// A duration in milliseconds, without digits below them: `1234`.
+  package static func wholeMilliseconds(_ seconds: Double) -> String {
+    let milliseconds = (seconds * 1000).rounded(.towardZero)
+    return Int(exactly: milliseconds).map { "\($0)" } ?? "\(milliseconds)"
   }
 
   /// A duration as a clock shows it: `0:05`, `1:02:03`.

@@ -49,7 +49,9 @@ struct SaveOutput: CommandOutput, Hashable {
     compression = result.compression
     digest = result.digest
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
+    // JSON has no number that is not finite, and the number may be a stranger's.
     pausedSeconds = result.pausedSeconds.map(HumanReadable.milliseconds)
+      .flatMap { $0.isFinite ? $0 : nil }
     stages = result.stages.map { StageOutput($0) }
     self.warnings = warnings
     self.showsStages = showsStages
@@ -63,7 +65,9 @@ struct SaveOutput: CommandOutput, Hashable {
     fields.addNewPages(newPages, storedBytes: newStoredBytes)
     fields.add("Overlays", "\(overlayCount)")
     fields.add("Device states", "\(deviceStateCount)")
-    if let pausedSeconds { fields.add("Paused", "\(Int(pausedSeconds * 1000)) ms") }
+    if let pausedSeconds {
+      fields.add("Paused", "\(HumanReadable.wholeMilliseconds(pausedSeconds)) ms")
+    }
     fields.add("UUID", uuid)
     fields.add("Digest", digest)
     return "Saved \(printable(name)) in \(HumanReadable.seconds(durationSeconds))\n" + fields.text

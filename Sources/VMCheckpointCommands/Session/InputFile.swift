@@ -29,7 +29,10 @@ package struct InputFile {
       let count = Glibc.read(descriptor, &block, block.count)
       if count < 0 {
         if errno == EINTR { continue }
-        throw failure("read", errno)
+        guard errno == EAGAIN else { throw failure("read", errno) }
+        // Whoever shares it has made it non-blocking.
+        awaitReady(descriptor, POLLIN)
+        continue
       }
       if count == 0 { return bytes }
       bytes += block[..<count]

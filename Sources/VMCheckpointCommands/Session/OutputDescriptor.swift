@@ -14,6 +14,9 @@ struct OutputDescriptor: Sendable {
 
   /// Writes all of `text`.
   ///
+  /// Waits for room also where the descriptor does not, as one that was made non-blocking by whoever
+  /// shares it.
+  ///
   /// - Throws: ``OutputFailure``. A call that a signal interrupted is repeated.
   func write(_ text: String) throws(OutputFailure) {
     var text = text
@@ -23,7 +26,9 @@ struct OutputDescriptor: Sendable {
         let count = Glibc.write(descriptor, rest.baseAddress, rest.count)
         if count < 0 {
           if errno == EINTR { continue }
-          return errno
+          guard errno == EAGAIN else { return errno }
+          awaitReady(descriptor, POLLOUT)
+          continue
         }
         // Nothing written and no reason: it would be so for ever.
         if count == 0 { return EIO }
@@ -33,4 +38,12 @@ struct OutputDescriptor: Sendable {
     }
     if let failure { throw OutputFailure(errorNumber: failure) }
   }
+}
+
+/// Waits until a file descriptor can be read (`POLLIN`) or written (`POLLOUT`), or has an error that the
+/// next call tells. May return early.
+func awaitReady(_ descriptor: Int32, _ events: Int32) {
+  var request = pollfd(fd: descriptor, events: Int16(events), revents: 0)
+  // Not for ever: a descriptor that `poll` knows nothing about is tried again.
+  poll(&request, 1, 1000)
 }

@@ -216,4 +216,23 @@ import VMCheckpointTestSupport
     #expect(try holder.wait().succeeded)
     try expectSound(bench, [("base", base), ("x", base)], "after interrupted waits")
   }
+
+  /// Another program has the store for itself, for an hour perhaps.
+  @Test func aCommandThatWaitsForABusyStoreEndsAtTheFirstSignal() throws {
+    let source = try bench.write("ram", base)
+    let holder = try StoreReader(bench.storePath, isExclusive: true)
+    for arguments in [
+      ["diff", "base", "base"], ["map", "base"], ["query", "vms"], ["verify"], ["gc"],
+      ["optimize"], ["delete", "base"], ["restore", "base", "-o", bench.directory.file("out")],
+      ["save", source, "--name", "x"],
+    ] {
+      let child = try bench.tool.start(arguments)
+      usleep(500_000)
+      child.send(SIGINT)
+      let outcome = try child.wait(timeoutSeconds: 10)
+      #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
+    }
+    try holder.end()
+    try expectSound(bench, [("base", base)], "after interrupted waits for a busy store")
+  }
 }

@@ -233,4 +233,23 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.run("optimize").ending == .exit(66))
     #expect(!exists(bench.storePath))
   }
+
+  /// Some network file systems say that they have as much space as a number can hold.
+  @Test(arguments: [UInt64(1) << 51 - 1, 1 << 51, .max])
+  func spaceWithoutEndIsEnough(freeBlockCount: UInt64) throws {
+    let faults = try FaultLibrary()
+    let ram = textPages(300, seed: 5).flatMap { $0 }
+    try bench.save("a", ram)
+    try bench.save("b", incompressibleRAM(300))
+    // Pages of the file that are free come on top.
+    try bench.tool.succeed("delete", "b")
+    #expect(try bench.sql.integer("PRAGMA freelist_count") > 0)
+    let outcome = try run(
+      bench.tool.commandLine(["optimize"]),
+      environment: faults.environment(freeBlockCount: freeBlockCount)
+    )
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(try isOptimized())
+    try expectSound(bench, [("a", ram)], "after an optimize")
+  }
 }

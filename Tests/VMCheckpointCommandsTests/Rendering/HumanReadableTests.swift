@@ -52,4 +52,14 @@ import VMCheckpointCommands
     #expect(HumanReadable.ratio(.max, to: 1) == "1.8446744073709552e+19x")
     #expect(HumanReadable.percentage(.max, of: 1) == "1.8446744073709552e+21%")
   }
+
+  /// Nor may durations, which follow from what a stranger's clock shows.
+  @Test(arguments: [
+    (1e300, "1e+300 s", "1e+303"), (.infinity, "inf s", "inf"), (-.infinity, "0.0 s", "-inf"),
+    (.nan, "nan s", "nan"), (-1, "0.0 s", "-1000"), (1.2345, "1.2 s", "1234"),
+  ])
+  func anyDurationCanBeShown(seconds: Double, text: String, milliseconds: String) {
+    #expect(HumanReadable.seconds(seconds) == text)
+    #expect(HumanReadable.wholeMilliseconds(seconds) == milliseconds)
+  }
 }

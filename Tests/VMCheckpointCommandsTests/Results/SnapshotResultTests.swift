@@ -71,6 +71,16 @@ import VMCheckpointCommands
     )
   }
 
+  /// A library's result may hold what a hostile monitor has said.
+  @Test(arguments: [1e300, 1e18, -1e300, .infinity, .nan])
+  func anImpossiblePauseDoesNotEndTheReport(pausedSeconds: Double) throws {
+    var result = try Self.saveResult()
+    result.pausedSeconds = pausedSeconds
+    let rendered = RenderedResult(result)
+    #expect(rendered.text.hasPrefix("Saved web/1 in 1.2 s\n"))
+    #expect(rendered.json.contains("\"paused_seconds\": "))
+  }
+
   @Test func saveAsText() throws {
     #expect(
       RenderedResult(try Self.saveResult()).text == """

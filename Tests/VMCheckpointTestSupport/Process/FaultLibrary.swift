@@ -21,19 +21,25 @@ package final class FaultLibrary {
   ///   - directorySyncError: What `fsync` of a directory gives; 0: nothing fails.
   ///   - directoryPart: A directory's sync fails only if this is in its path.
   ///   - emptyWrites: The part of a file's path to which `write` and `pwrite` write nothing, and say so.
+  ///   - spawnFailure: Which of the functions that start another process fails, for want of descriptors;
+  ///     `fcntl` only where it duplicates one.
+  ///   - freeBlockCount: How many blocks of 4096 bytes `statvfs` says are free; `nil`: those that are.
   package func environment(
     directorySyncError: Int32 = 0,
     directoryPart: String = "",
-    emptyWrites: String = ""
+    emptyWrites: String = "",
+    spawnFailure: String = "",
+    freeBlockCount: UInt64? = nil
   ) -> [String: String] {
     [
       "LD_PRELOAD": directory.file("faults.so"), "FAULT_LOG": log,
       "FAULT_DIRECTORY_SYNC": "\(directorySyncError)", "FAULT_DIRECTORY_PART": directoryPart,
-      "FAULT_EMPTY_WRITES": emptyWrites,
+      "FAULT_EMPTY_WRITES": emptyWrites, "FAULT_SPAWN": spawnFailure,
+      "FAULT_FREE_BLOCKS": freeBlockCount.map { "\($0)" } ?? "",
     ]
   }
 
-  /// `sync PATH` of each directory and `rename FROM TO`, in order.
+  /// `sync PATH` of each directory, `rename FROM TO` and `spawn failure FUNCTION`, in order.
   package var calls: [String] {
     (try? readFile(log)).map {
       String(decoding: $0, as: UTF8.self).split(separator: "\n").map(String.init)
@@ -45,10 +51,13 @@ package final class FaultLibrary {
     #include <dlfcn.h>
     #include <errno.h>
     #include <fcntl.h>
+    #include <spawn.h>
+    #include <stdarg.h>
     #include <stdio.h>
     #include <stdlib.h>
     #include <string.h>
     #include <sys/stat.h>
+    #include <sys/statvfs.h>
     #include <unistd.h>
 
     static const char *setting(const char *name) {
@@ -119,6 +128,69 @@ package final class FaultLibrary {
     ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
       ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
       return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
+    }
+
+    static int spawn_fails(const char *function) {
+      char line[100];
+      if (strcmp(setting("FAULT_SPAWN"), function)) return 0;
+      snprintf(line, sizeof line, "spawn failure %s", function);
+      note(line);
+      return 1;
+    }
+
+    static int any_fcntl(const char *name, int fd, int command, void *argument) {
+      int (*real)(int, int, ...) = dlsym(RTLD_NEXT, name);
+      /* SQLite and others duplicate descriptors to lower numbers. */
+      if (command == F_DUPFD_CLOEXEC && (long)argument >= 10 && spawn_fails("fcntl")) {
+        errno = EMFILE;
+        return -1;
+      }
+      return real(fd, command, argument);
+    }
+
+    int fcntl(int fd, int command, ...) {
+      va_list list;
+      va_start(list, command);
+      void *argument = va_arg(list, void *);
+      va_end(list);
+      return any_fcntl("fcntl", fd, command, argument);
+    }
+
+    int fcntl64(int fd, int command, ...) {
+      va_list list;
+      va_start(list, command);
+      void *argument = va_arg(list, void *);
+      va_end(list);
+      return any_fcntl("fcntl64", fd, command, argument);
+    }
+
+    #define SPAWN_STEP(function, parameters, arguments)                                         \
+      int function parameters {                                                                 \
+        int (*real) parameters = dlsym(RTLD_NEXT, #function);                                   \
+        return spawn_fails(#function) ? EMFILE : real arguments;                                \
+      }
+    SPAWN_STEP(posix_spawn_file_actions_init, (posix_spawn_file_actions_t *a), (a))
+    SPAWN_STEP(posix_spawn_file_actions_addopen,
+               (posix_spawn_file_actions_t *a, int fd, const char *path, int flags, mode_t mode),
+               (a, fd, path, flags, mode))
+    SPAWN_STEP(posix_spawn_file_actions_adddup2, (posix_spawn_file_actions_t *a, int from, int to),
+               (a, from, to))
+    SPAWN_STEP(posix_spawnattr_init, (posix_spawnattr_t *a), (a))
+    SPAWN_STEP(posix_spawnattr_setflags, (posix_spawnattr_t *a, short flags), (a, flags))
+    SPAWN_STEP(posix_spawn,
+               (pid_t *pid, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const arguments[],
+                char *const environment[]),
+               (pid, path, actions, attributes, arguments, environment))
+
+    int statvfs(const char *path, struct statvfs *status) {
+      int (*real)(const char *, struct statvfs *) = dlsym(RTLD_NEXT, "statvfs");
+      int result = real(path, status);
+      if (result == 0 && *setting("FAULT_FREE_BLOCKS")) {
+        status->f_frsize = 4096;
+        status->f_bavail = strtoull(setting("FAULT_FREE_BLOCKS"), NULL, 10);
+      }
+      return result;
     }
     """#
 }

@@ -164,4 +164,18 @@ struct OverlayPlanTests {
     let plan = try OverlayDocument(guestOSID: nil, records: records).validated(in: layout())
     #expect(plan.stacks.map(\.overlays.count) == [OverlayDocument.maximumRecordCount])
   }
+
+  @Test("no more overlays than an overlays.json can hold")
+  func count() throws {
+    let most = OverlayDocument.maximumRecordCount
+    let records = (0..<UInt64(most)).map { tsc(0x1000 + $0) }
+    _ = try OverlayDocument(guestOSID: nil, records: records).validated(in: layout())
+    let error = #expect(throws: VMCheckpointError.self) {
+      try OverlayDocument(guestOSID: nil, records: records + [tsc(1)]).validated(in: layout())
+    }
+    #expect(error?.code == .invalidData)
+    #expect(
+      error?.message == "16385 overlays are more than the 16384 that overlays.json can hold"
+    )
+  }
 }

@@ -324,7 +324,9 @@ private struct OptimizeOperation {
       try number("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
     )
     let minimum = min(minimumPageLimit, try number("SELECT sum(page_count) FROM chunk"))
-    let room = (free.partialValue + reusable - reserved) / Int64(Page.byteCount)
+    let usable = free.partialValue.addingReportingOverflow(reusable)
+    guard !usable.overflow else { return OptimizePlan.maximumPageCount }
+    let room = (usable.partialValue - reserved) / Int64(Page.byteCount)
     guard room >= minimum else {
       let needed = reserved + minimum * Int64(Page.byteCount)
       throw VMCheckpointError(

@@ -1,12 +1,21 @@
 extension OverlayDocument {
   /// Applies the overlay rules to the document for a guest with the RAM of `layout`.
   ///
-  /// - Throws: ``VMCheckpointError`` with the code `invalidData` when a hypercall page is enabled
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData` when there are more than
+  ///   ``maximumRecordCount`` overlays, a hypercall page is enabled
   ///   though the guest OS ID is 0, a PFN is outside RAM (for a reference TSC page that is
   ///   allowed), two overlays of one kind (and virtual processor) share a PFN, a TSC frequency is
   ///   out of range, or records of one PFN disagree about its underlay.
   /// - Complexity: O(*n* log *n*) in the number of records.
   public func validated(in layout: RAMLayout) throws(VMCheckpointError) -> OverlayPlan {
+    // What could not be read again is not saved.
+    guard records.count <= Self.maximumRecordCount else {
+      throw .invalidData(
+        "\(records.count) overlays are more than the \(Self.maximumRecordCount) that overlays.json "
+          + "can hold",
+        hint: "look for what adds them: a VM of 4096 virtual processors has 12,290"
+      )
+    }
     for (index, record) in records.enumerated() {
       try check(record, at: Self.path(index), in: layout)
     }

@@ -93,12 +93,17 @@ final class QEMUGuardProcess {
   ) throws(VMCheckpointError) {
     let encoder = JSONEncoder()
     encoder.outputFormatting = .sortedKeys
-    let plan = (try? encoder.encode(undo)).map { String(decoding: $0, as: UTF8.self) } ?? ""
+    // A guard without a plan would end at once.
+    guard let plan = try? encoder.encode(undo) else { throw Self.failure(EINVAL) }
     var ends: [Int32] = [-1, -1]
     guard clinux_pipe(&ends) == 0 else { throw Self.failure(errno) }
     defer { close(ends[0]) }
     do throws(VMCheckpointError) {
-      process = try Self.start(command + [plan], monitor: monitor, pipe: ends[0])
+      process = try Self.start(
+        command + [String(decoding: plan, as: UTF8.self)],
+        monitor: monitor,
+        pipe: ends[0]
+      )
     } catch {
       close(ends[1])
       throw error
@@ -176,7 +181,8 @@ final class QEMUGuardProcess {
   func dismiss() {
     guard pipe >= 0 else { return }
     var byte: UInt8 = 1
-    _ = write(pipe, &byte, 1)
+    // A guard that was killed reads nothing any more.
+    BrokenPipe.withoutSignal { _ = write(pipe, &byte, 1) }
     leave()
   }
 

@@ -59,10 +59,9 @@ struct QEMULiveRAM {
       }
       return
     }
-    var regions = Self.mainRegions(
-      objects,
-      byteCount: blocks.reduce(0) { $0 + $1.byteCount }
-    )
+    // Checked for overflow wherever a block is added: sizes are QEMU's, or whoever answers in its place.
+    var ramByteCount = blocks.reduce(0) { $0 + $1.byteCount }
+    var regions = Self.mainRegions(objects, byteCount: ramByteCount)
     let memoryDevices = objects.list("query-memory-devices")
     guard !memoryDevices.contains(where: { $0["type"] as? String == "virtio-mem" }) else {
       throw VMCheckpointError(
@@ -74,6 +73,7 @@ struct QEMULiveRAM {
     for device in memoryDevices where device["type"] as? String == "dimm" {
       guard regions != nil, let data = device["data"] as? [String: Any],
         let backend = data["memdev"] as? String, let block = Self.block(objects, backend),
+        !ramByteCount.addingReportingOverflow(block.byteCount).overflow,
         let gpa = (data["addr"] as? NSNumber)?.uint64Value
       else {
         throw VMCheckpointError(
@@ -87,11 +87,12 @@ struct QEMULiveRAM {
         MemoryRegion(
           gpa: gpa,
           byteCount: block.byteCount,
-          fileOffset: blocks.reduce(0) { $0 + $1.byteCount },
+          fileOffset: ramByteCount,
           name: name
         )
       )
       blocks.append(block)
+      ramByteCount += block.byteCount
       if data["hotplugged"] as? Bool == true { pluggedNames.append(name) }
     }
     self.blocks = blocks.map { ($0.name, $0.byteCount) }

@@ -1,6 +1,5 @@
 import CLinux
 import Glibc
-import Synchronization
 import SystemPackage
 
 /// Saves a VM that QEMU runs.
@@ -51,6 +50,7 @@ struct QEMULiveSave {
     _ turn: SaveTurn,
     _ save: (QEMUStreamCapture, QEMULiveRAM, @escaping Check) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
+    let startSeconds = MonotonicClock.nowSeconds
     let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
     _ = try QEMUVirtualMachine(client)
     try turn.take()
@@ -126,10 +126,23 @@ struct QEMULiveSave {
       }
     }
     guardProcess?.dismiss()
-    let pausedSeconds = client.stoppedAtSeconds.flatMap { stopped in
-      client.resumedAtSeconds.map { max(0, $0 - stopped) }
+    return (
+      result!,
+      Self.pausedSeconds(client, atMost: MonotonicClock.nowSeconds - startSeconds)
+    )
+  }
+
+  /// How long the guest was stopped by QEMU's clock; `nil` when it does not tell, or what it tells cannot
+  /// be: its clock may have been set meanwhile, and what answers may not be QEMU.
+  private static func pausedSeconds(
+    _ client: QMPClient,
+    atMost maximumSeconds: Double
+  ) -> Double? {
+    guard let stopped = client.stoppedAtSeconds, let resumed = client.resumedAtSeconds else {
+      return nil
     }
-    return (result!, pausedSeconds)
+    let seconds = resumed - stopped
+    return seconds <= maximumSeconds ? max(0, seconds) : nil
   }
 
   /// Ends a save whose guard has acted: the process was stopped for too long while the VM was paused.
@@ -198,15 +211,20 @@ struct QEMULiveSave {
 
   /// What the thread that receives the stream has come to.
   private final class Reception: @unchecked Sendable {
-    private let outcome = Mutex<Bool>(false)
-    /// Set before `outcome`, and read after it.
-    private(set) var result: Result<QEMUStreamCapture, VMCheckpointError>?
+    private let monitor = Monitor(conditionCount: 0)
+    /// Used under the lock only: the thread may end while it is asked.
+    private var outcome: Result<QEMUStreamCapture, VMCheckpointError>?
 
-    var isOver: Bool { outcome.withLock { $0 } }
+    /// `nil` while the stream is being received.
+    var result: Result<QEMUStreamCapture, VMCheckpointError>? { monitor.withLock { outcome } }
+
+    /// Why receiving has failed, if it has.
+    var failure: VMCheckpointError? {
+      if case .failure(let error) = result { error } else { nil }
+    }
 
     func finish(_ result: Result<QEMUStreamCapture, VMCheckpointError>) {
-      self.result = result
-      outcome.withLock { $0 = true }
+      monitor.withLock { outcome = result }
     }
   }
 
@@ -265,8 +283,7 @@ struct QEMULiveSave {
       try awaitEnd(client, reception)
     } catch {
       // Whoever failed first has the better reason.
-      var cause = error
-      if reception.isOver, case .failure(let failure) = reception.result { cause = failure }
+      let cause = reception.failure ?? error
       // QEMU still has the pipe if it refused to begin.
       _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)
       guard !client.isBroken else {
@@ -278,14 +295,13 @@ struct QEMULiveSave {
       throw cause
     }
     let deadline = MonotonicClock.nowSeconds + 60
-    while !reception.isOver, MonotonicClock.nowSeconds < deadline {
+    while MonotonicClock.nowSeconds < deadline {
+      if let result = reception.result { return try result.get() }
       try self.control.cancellation.check()
       usleep(1000)
     }
-    guard let result = reception.result else {
-      throw VMCheckpointError(.unavailable, "QEMU has sent everything, but does not say so")
-    }
-    return try result.get()
+    // Also should the end come at this moment: what the thread has then is nobody's, and goes with it.
+    throw VMCheckpointError(.unavailable, "QEMU has sent everything, but does not say so")
   }
 
   private func awaitEnd(_ client: QMPClient, _ reception: Reception) throws(VMCheckpointError) {
@@ -305,7 +321,7 @@ struct QEMULiveSave {
         )
       default: break
       }
-      if reception.isOver, case .failure(let error) = reception.result { throw error }
+      if let error = reception.failure { throw error }
       let ram = migration["ram"] as? [String: Any] ?? [:]
       let passCount = ram["dirty-sync-count"] as? Int ?? 0
       if !isForced,

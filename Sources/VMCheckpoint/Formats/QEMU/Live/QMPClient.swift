@@ -219,11 +219,10 @@ final class QMPClient {
         continue
       }
       if !ignoresCancellation { try cancellation.check() }
+      // Also while bytes keep coming: they may never make up a message.
+      guard MonotonicClock.nowSeconds <= deadline else { return nil }
       var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-      guard poll(&request, 1, Self.pollMilliseconds) > 0 else {
-        if MonotonicClock.nowSeconds > deadline { return nil }
-        continue
-      }
+      guard poll(&request, 1, Self.pollMilliseconds) > 0 else { continue }
       var block = [UInt8](repeating: 0, count: 64 << 10)
       let count = recv(descriptor, &block, block.count, Int32(MSG_DONTWAIT))
       if count > 0 {
