@@ -1,5 +1,5 @@
-"""Measures what the README promises beside speed: memory, bytes written, readers that wait, and
-listing a store of 1,000 snapshots. Prints Markdown tables.
+"""Measures what the article Performance states beside speed: memory, bytes written, readers that
+wait, and listing a store of 1,000 snapshots. Prints Markdown tables.
 
 Usage: limits.py VMCKPT IMAGES WORK RUNS
 IMAGES has moment-1.ram, moment-2.ram, moment-3.ram and boot2-moment-1.ram; WORK is for scratch.

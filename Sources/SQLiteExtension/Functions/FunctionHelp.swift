@@ -1,6 +1,6 @@
 import VMCheckpointCore
 
-/// What `vmckpt_help()` tells of a function. Schema/README.md tells more.
+/// What `vmckpt_help()` says of a function. Schema/README.md says more.
 struct FunctionHelp {
   enum Kind: String {
     case scalar

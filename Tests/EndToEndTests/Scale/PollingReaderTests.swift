@@ -4,7 +4,7 @@ import VMCheckpointTestSupport
 
 /// A monitor that looks at a store all the time.
 @Suite(.serialized) struct PollingReaderTests {
-  /// Reads as README shows it in Python, until its standard input ends; prints what it saw.
+  /// Reads as the article SQL shows it in Python, until its standard input ends; prints what it saw.
   private static let poller = """
     import json, select, sqlite3, sys, time
     path, reconnects = sys.argv[1], sys.argv[2] == "yes"
