@@ -56,6 +56,7 @@ let fuzzTargets: [Target] =
         "CSQLiteExtension",
         "SQLiteExtension",
         "VMCheckpoint",
+        "VMCheckpointFormats",
         "VMCheckpointTestSupport",
         .product(name: "GRDBSQLite", package: "GRDB.swift"),
         .product(name: "SystemPackage", package: "swift-system"),
@@ -72,6 +73,7 @@ let package = Package(
   products: [
     .executable(name: "vmckpt", targets: ["vmckpt"]),
     .library(name: "VMCheckpoint", targets: ["VMCheckpoint"]),
+    .library(name: "VMCheckpointFormats", targets: ["VMCheckpointFormats"]),
     // Not "vmckpt": SwiftPM drops a library with an executable's name.
     .library(name: "vmckptext", type: .dynamic, targets: ["SQLiteExtensionEntry"]),
   ],
@@ -144,11 +146,23 @@ let package = Package(
       swiftSettings: strict
     ),
 
+    // What snapshots come from and go to: a folder for each format, and one line in the registry.
+    .target(
+      name: "VMCheckpointFormats",
+      dependencies: [
+        "CLinux",
+        "VMCheckpoint",
+        .product(name: "SystemPackage", package: "swift-system"),
+      ],
+      swiftSettings: strict
+    ),
+
     // One command per verb: parse, one library call, render.
     .target(
       name: "VMCheckpointCommands",
       dependencies: [
         "VMCheckpoint",
+        "VMCheckpointFormats",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict
@@ -214,6 +228,7 @@ let package = Package(
       name: "VMCheckpointTests",
       dependencies: [
         "VMCheckpoint",
+        "VMCheckpointFormats",
         "VMCheckpointTestSupport",
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
@@ -221,7 +236,8 @@ let package = Package(
     ),
     .testTarget(
       name: "VMCheckpointCommandsTests",
-      dependencies: ["VMCheckpointCommands", "VMCheckpointTestSupport"],
+      dependencies: ["VMCheckpointCommands", "VMCheckpointFormats", "VMCheckpointTestSupport"],
+      exclude: ["Help/Texts"],
       swiftSettings: strict
     ),
     .testTarget(

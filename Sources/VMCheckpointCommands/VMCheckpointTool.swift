@@ -50,7 +50,9 @@ public struct VMCheckpointTool: ParsableCommand {
     groupedSubcommands: [
       CommandGroup(
         name: "Save and restore",
-        subcommands: [SaveCommand.self, RestoreCommand.self, OverlaysCommand.self]
+        subcommands: [
+          SaveCommand.self, RestoreCommand.self, OverlaysCommand.self, FormatsCommand.self,
+        ]
       ),
       CommandGroup(
         name: "Look into a store",

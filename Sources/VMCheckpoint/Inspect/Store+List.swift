@@ -101,15 +101,22 @@ extension Store {
   }
 
   /// A snapshot's device states with their data, in the VMM's order.
-  static func deviceStates(of snapshot: SnapshotRow, _ database: Database) throws -> [DeviceState] {
+  ///
+  /// - Parameter format: Only those of this format; `nil`: all.
+  static func deviceStates(
+    of snapshot: SnapshotRow,
+    format: String? = nil,
+    _ database: Database
+  ) throws -> [DeviceState] {
     try ValueLimit.allowingLargeValues(database) {
       try Row.fetchAll(
         database,
         sql: """
           SELECT name, format, version, bytes, sha256, encoding, data
-            FROM device_state WHERE snapshot_id = ? ORDER BY position
+            FROM device_state
+           WHERE snapshot_id = ?1 AND (?2 IS NULL OR format = ?2) ORDER BY position
           """,
-        arguments: [snapshot.id]
+        arguments: [snapshot.id, format]
       )
     }.map { row in
       DeviceState(

@@ -16,7 +16,8 @@ struct FileRestore {
   }
 
   let plan: RestorePlan
-  /// The files of the plan's form.
+  let form: RestoredForm
+  /// The files of the form.
   let outputs: [OutputFile]
   let verifiesPages: Bool
   let clock: StageClock<RestoreStage>
@@ -27,13 +28,13 @@ struct FileRestore {
   ///
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; the outputs hold anything then.
   func run(_ database: Database, patches: [RAMPatch]) throws {
-    for (output, byteCount) in zip(outputs, plan.form.fileByteCounts) {
+    for (output, byteCount) in zip(outputs, form.fileByteCounts) {
       try output.setByteCount(byteCount)
     }
     try outputs[0].requireFreeSpace(
       byteCount: (plan.snapshot.storedPageCount + UInt64(patches.count)) << UInt64(Page.shift)
     )
-    for part in plan.form.parts {
+    for part in form.parts {
       try part.withBytes { bytes throws(VMCheckpointError) in
         try outputs[0].write(bytes, at: part.offset)
       }
@@ -42,7 +43,7 @@ struct FileRestore {
       try writePages(database, writeback)
     }
     for patch in patches {
-      guard let place = plan.form.placement.place(of: patch.pfn) else { continue }
+      guard let place = form.placement.place(of: patch.pfn) else { continue }
       try patch.withBytes { bytes throws(VMCheckpointError) in
         try outputs[place.fileIndex].write(bytes, at: place.fileOffset)
       }
@@ -218,7 +219,7 @@ struct FileRestore {
       writtenByteCount += run.byteCount
     }
     for extent in extents {
-      let isRAM = try plan.form.placement.forEachRun(of: extent) {
+      let isRAM = try form.placement.forEachRun(of: extent) {
         next throws(VMCheckpointError) in
         if next.fileIndex != run.fileIndex
           || next.fileOffset != run.offset + UInt64(run.byteCount)

@@ -1,5 +1,5 @@
 /// Takes a flat RAM file's bytes in order, in pieces of whole pages.
-protocol FlatRAMSink {
+package protocol FlatRAMSink {
   /// - Throws: ``VMCheckpointError``: `cancelled`, or `inputOutput` when the bytes can go nowhere.
   func write(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError)
 }

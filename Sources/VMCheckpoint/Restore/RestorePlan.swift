@@ -6,8 +6,8 @@ import GRDB
 struct RestorePlan {
   let snapshot: SnapshotRow
   let layout: RAMLayout
-  /// What is written.
-  var form: RestoredForm
+  /// Writes the form that is asked for.
+  let writer: any RestorationWriter
   /// Retargeted as the request asks.
   let overlays: StoredOverlays
   /// The overlays.json that describes the restored RAM; empty unless it is asked for.
@@ -16,15 +16,9 @@ struct RestorePlan {
   init(_ request: RestoreRequest, _ database: Database) throws {
     snapshot = try SnapshotCatalog.resolve(request.reference, in: database)
     layout = try snapshot.layout(database)
-    switch request.format {
-    case .raw, .qemuStream, .qemu: form = RestoredForm(flat: layout)
-    case .propolis:
-      form = try PropolisArchive.form(
-        of: snapshot,
-        layout: layout,
-        deviceStates: try Store.deviceStates(of: snapshot, database)
-      )
-    }
+    writer = try request.format.form.plan(
+      PlannedSnapshot(snapshot, layout: layout, database)
+    )
     var overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
     try snapshot.requireDigest(layout, overlays, database)
     try overlays.retarget(

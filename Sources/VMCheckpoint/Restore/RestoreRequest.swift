@@ -7,19 +7,6 @@ public enum RAMOutput: Sendable, Hashable {
   case stream(fileDescriptor: Int32)
 }
 
-/// What a restore writes.
-public enum RestoreFormat: String, Sendable, Hashable, CaseIterable {
-  /// A flat RAM file.
-  case raw
-  /// A snapshot of propolis-standalone, of the same members and bytes as the one that was saved. Its
-  /// RAM is bare, as Propolis lays its overlays over it itself.
-  case propolis
-  /// A QEMU migration stream with RAM and device state, for `-incoming`.
-  case qemuStream = "qemu-stream"
-  /// A directory with RAM, device state, and a script that runs the VM in QEMU.
-  case qemu
-}
-
 /// What restored RAM shows where overlays stood.
 public enum OverlayTreatment: String, Sendable, Hashable, CaseIterable, Codable {
   /// The active overlay at each page, as the guest sees it.
@@ -75,29 +62,6 @@ public struct RestoreRequest: Sendable {
     self.tscFrequencyHz = tscFrequencyHz
     self.cpuVendor = cpuVendor
     self.verifiesPages = verifiesPages
-  }
-}
-
-extension RestoreRequest {
-  /// Checks that the format can hold what is asked for.
-  ///
-  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
-  func checkFormat() throws(VMCheckpointError) {
-    guard format == .propolis else { return }
-    guard overlays == .omit else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "RAM in a Propolis snapshot is bare: Propolis lays its overlays over it itself",
-        hint: "leave overlays out"
-      )
-    }
-    guard tscFrequencyHz == nil, cpuVendor == nil else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "a Propolis snapshot is restored for the host that it was saved on",
-        hint: "leave the TSC's frequency and the CPU's vendor out"
-      )
-    }
   }
 }
 

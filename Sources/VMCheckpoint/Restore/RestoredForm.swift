@@ -1,13 +1,18 @@
 /// What restored RAM is written as: a file of its own, part of one that holds more, or several files.
-struct RestoredForm {
+package struct RestoredForm: Sendable {
   /// Bytes of the first file that are not RAM.
-  struct Part {
-    var offset: UInt64
-    var bytes: ArraySlice<UInt8>
+  package struct Part {
+    package var offset: UInt64
+    package var bytes: ArraySlice<UInt8>
 
-    var endOffset: UInt64 { offset + UInt64(bytes.count) }
+    package init(offset: UInt64, bytes: ArraySlice<UInt8>) {
+      self.offset = offset
+      self.bytes = bytes
+    }
 
-    func withBytes(
+    package var endOffset: UInt64 { offset + UInt64(bytes.count) }
+
+    package func withBytes(
       _ body: (UnsafeRawBufferPointer) throws(VMCheckpointError) -> Void
     ) throws(VMCheckpointError) {
       // Array's own closures only rethrow untyped errors.
@@ -19,24 +24,24 @@ struct RestoredForm {
   }
 
   /// Where RAM stands.
-  var placement: RAMPlacement
+  package var placement: RAMPlacement
   /// In ascending order of offset, none over RAM or another. What neither they nor RAM hold is zero.
-  var parts: [Part]
+  package var parts: [Part]
   /// The size of each file.
-  var fileByteCounts: [UInt64]
+  package var fileByteCounts: [UInt64]
 
   /// The size of all files.
-  var byteCount: UInt64 { fileByteCounts.reduce(0, +) }
+  package var byteCount: UInt64 { fileByteCounts.reduce(0, +) }
 
   /// A flat RAM file.
-  init(flat layout: RAMLayout) {
+  package init(flat layout: RAMLayout) {
     placement = RAMPlacement(flat: layout)
     parts = []
     fileByteCounts = [layout.fileByteCount]
   }
 
   /// A file for each of the parts of flat RAM, which have these sizes.
-  init(_ layout: RAMLayout, fileByteCounts: [UInt64]) {
+  package init(_ layout: RAMLayout, fileByteCounts: [UInt64]) {
     placement = RAMPlacement(
       layout,
       blocks: fileByteCounts.enumerated().map { index, byteCount in
@@ -47,25 +52,25 @@ struct RestoredForm {
     self.fileByteCounts = fileByteCounts
   }
 
-  init(placement: RAMPlacement, parts: [Part], byteCount: UInt64) {
+  package init(placement: RAMPlacement, parts: [Part], byteCount: UInt64) {
     self.placement = placement
     self.parts = parts
     fileByteCounts = [byteCount]
   }
 
   /// What a stream of a single file consists of, in order.
-  enum Section {
+  package enum Section {
     case ram(RAMPlacement.Piece)
     case part(Part)
 
-    var offset: UInt64 {
+    package var offset: UInt64 {
       switch self {
       case .ram(let piece): piece.fileOffset
       case .part(let part): part.offset
       }
     }
 
-    var endOffset: UInt64 {
+    package var endOffset: UInt64 {
       switch self {
       case .ram(let piece): piece.endFileOffset
       case .part(let part): part.endOffset
@@ -74,7 +79,7 @@ struct RestoredForm {
   }
 
   /// RAM and the other parts in ascending order of offset.
-  var sections: [Section] {
+  package var sections: [Section] {
     (placement.pieces.map(Section.ram) + parts.map(Section.part)).sorted { $0.offset < $1.offset }
   }
 }

@@ -12,63 +12,27 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
-    try request.checkFormat()
+    try request.format.form.check(request)
     if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
     let overlaysFile = try Self.overlaysFile(request)
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
-      let fileByteCount: UInt64
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
-      let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       let clock = StageClock<RestoreStage>()
+      let fileByteCount = try plan.writer.write(
+        Restoration(
+          request: request,
+          control: control,
+          plan: plan,
+          patches: RAMPatch.patches(for: plan.overlays, treatment: request.overlays),
+          clock: clock,
+          database: database,
+          overlaysFile: overlaysFile
+        )
+      )
       var path: String?
-      switch (request.format, request.output) {
-      case (.raw, .file(let targetPath)), (.propolis, .file(let targetPath)):
-        let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
-        try FileRestore(
-          plan: plan,
-          outputs: [output],
-          verifiesPages: request.verifiesPages,
-          clock: clock,
-          control: control
-        ).run(database, patches: patches)
-        path = try finish(output, targetPath, overlaysFile, plan, clock, control)
-        fileByteCount = plan.form.byteCount
-      case (.raw, .stream(let fileDescriptor)), (.propolis, .stream(let fileDescriptor)):
-        try StreamRestore(
-          plan: plan,
-          sink: StreamWriter(
-            fileDescriptor: fileDescriptor,
-            cancellation: control.cancellation
-          ),
-          verifiesPages: request.verifiesPages,
-          clock: clock,
-          control: control
-        ).run(database, patches: patches)
-        try overlaysFile?.write(plan.overlaysJSON)
-        try overlaysFile?.commit()
-        fileByteCount = plan.form.byteCount
-      case (.qemu, _):
-        let restore = try QEMUDirectoryRestore(request, plan: plan, clock: clock, control: control)
-        try restore.run(database, patches: patches) {
-          try overlaysFile?.write(plan.overlaysJSON)
-          try control.cancellation.check()
-        }
-        try overlaysFile?.commit()
-        if case .file(let targetPath) = request.output { path = targetPath }
-        fileByteCount = plan.layout.fileByteCount
-      case (.qemuStream, .file(let targetPath)):
-        let output = try OutputFile(path: targetPath, overwriting: request.overwrites)
-        fileByteCount = try QEMUStreamRestore(request, plan: plan, clock: clock, control: control)
-          .run(database, patches: patches, to: output.descriptor.rawValue)
-        path = try finish(output, targetPath, overlaysFile, plan, clock, control)
-      case (.qemuStream, .stream(let fileDescriptor)):
-        fileByteCount = try QEMUStreamRestore(request, plan: plan, clock: clock, control: control)
-          .run(database, patches: patches, to: fileDescriptor)
-        try overlaysFile?.write(plan.overlaysJSON)
-        try overlaysFile?.commit()
-      }
+      if case .file(let targetPath) = request.output { path = targetPath }
       return RestoreResult(
         name: plan.snapshot.name,
         uuid: plan.snapshot.uuid,
@@ -81,31 +45,6 @@ extension Store {
         stages: clock.times
       )
     }
-  }
-
-  /// Puts the written files in their places, both or none.
-  ///
-  /// - Returns: `targetPath`.
-  private func finish(
-    _ output: OutputFile,
-    _ targetPath: String,
-    _ overlaysFile: OutputFile?,
-    _ plan: RestorePlan,
-    _ clock: StageClock<RestoreStage>,
-    _ control: OperationControl
-  ) throws -> String {
-    try overlaysFile?.write(plan.overlaysJSON)
-    try control.cancellation.check()
-    try clock.measure(.sync, byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount) {
-      try output.commit()
-    }
-    do {
-      try overlaysFile?.commit()
-    } catch {
-      output.withdraw()
-      throw error
-    }
-    return targetPath
   }
 
   /// Checks that a target, which may be an existing file that is to be replaced, is neither this

@@ -10,6 +10,7 @@ struct StreamRestore {
   private static let windowPageCount: UInt64 = 4096
 
   let plan: RestorePlan
+  let form: RestoredForm
   let sink: any FlatRAMSink
   let verifiesPages: Bool
   let clock: StageClock<RestoreStage>
@@ -59,7 +60,7 @@ struct StreamRestore {
     var progress = ProgressReporter(
       control,
       phase: "restoring",
-      totalByteCount: plan.form.byteCount
+      totalByteCount: form.byteCount
     )
     var offset: UInt64 = 0
     var loaded: (window: StreamWindows.Window, endOffset: UInt64)?
@@ -73,7 +74,7 @@ struct StreamRestore {
       }
       progress.report(completedByteCount: endOffset)
     }
-    for section in plan.form.sections {
+    for section in form.sections {
       if section.offset > offset {
         try writeLoaded()
         try writeZeros(byteCount: section.offset - offset)
@@ -101,7 +102,7 @@ struct StreamRestore {
       }
     }
     try writeLoaded()
-    try writeZeros(byteCount: plan.form.byteCount - offset)
+    try writeZeros(byteCount: form.byteCount - offset)
   }
 
   private static func apply(_ patches: [RAMPatch], to window: StreamWindows.Window) {

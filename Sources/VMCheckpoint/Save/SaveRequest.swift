@@ -1,34 +1,3 @@
-/// Where the bytes of a guest's RAM come from.
-public enum RAMInput: Sendable, Hashable {
-  /// A flat RAM file, read in place with its holes skipped.
-  case file(path: String)
-
-  /// A stream that is read once, from its current position to its end. The descriptor stays the
-  /// caller's.
-  case stream(fileDescriptor: Int32, name: String)
-
-  /// A snapshot of propolis-standalone, read in place. It tells the RAM's layout, the device states,
-  /// and, where it has the device that keeps them, the overlays.
-  case propolis(path: String)
-
-  /// A QEMU migration stream: RAM and device state. The layout follows from the machine's type,
-  /// unless the request gives regions or a machine.
-  case qemuStream(QEMUStreamSource)
-
-  /// A VM that QEMU runs: RAM and device state. The layout as of a migration stream.
-  case qemuLive(QEMULiveSource)
-}
-
-extension RAMInput {
-  /// The file that is read.
-  var path: String? {
-    switch self {
-    case .file(let path), .propolis(let path), .qemuStream(.file(let path)): path
-    case .stream, .qemuStream(.descriptor), .qemuLive: nil
-    }
-  }
-}
-
 /// How the flat RAM is laid out in guest-physical addresses.
 public enum RAMLayoutSource: Sendable, Hashable {
   /// One region from GPA 0, as large as the input.

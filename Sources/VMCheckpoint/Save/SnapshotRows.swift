@@ -27,7 +27,7 @@ struct SnapshotRows {
         VALUES (?, ?, ?, ?, 'writing', ?, ?, ?, ?)
         """,
       arguments: [
-        uuid, name, prepared.vm, parentID, UTCTime.now, withoutControls(prepared.sourceDescription),
+        uuid, name, prepared.vm, parentID, UTCTime.now, withoutControls(prepared.names.description),
         VMCheckpointVersion.producer, Page.byteCount,
       ]
     )

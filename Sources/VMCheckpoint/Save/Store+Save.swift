@@ -10,15 +10,26 @@ extension Store {
     toStoreAt path: String,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
-    if let source = request.input.path, try StoreLocation(path).owns(source) {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "\(quotedName(source)) is the store or belongs to it, and no guest's RAM",
-        hint: "give the guest's RAM as the source"
-      )
+    if let source = request.input.source.path {
+      try requireNotStore(source: source, storePath: path)
     }
     let turn = SaveTurn(storePath: path, for: request, control: control)
     return try PreparedSave.with(request, storePath: path, turn: turn, control: control)
+  }
+
+  /// Checks that the file at `source` is neither the store at `storePath` nor belongs to it.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
+  package static func requireNotStore(
+    source: String,
+    storePath: String
+  ) throws(VMCheckpointError) {
+    guard try StoreLocation(storePath).owns(source) else { return }
+    throw VMCheckpointError(
+      .invalidArgument,
+      "\(quotedName(source)) is the store or belongs to it, and is not a guest's RAM",
+      hint: "give the guest's RAM as the source"
+    )
   }
 
   /// Saves a snapshot: all of the guest's RAM, its overlays and its device state.

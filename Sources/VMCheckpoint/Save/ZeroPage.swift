@@ -1,10 +1,10 @@
 /// Tells zero pages, which are never stored.
-enum ZeroPage {
+package enum ZeroPage {
   /// Whether all 4096 bytes at `page` are zero. Ends at the first 128 bytes that are not.
   ///
   /// - Parameter page: Aligned to 64 bytes.
   @inline(__always)
-  static func isZero(_ page: UnsafeRawPointer) -> Bool {
+  package static func isZero(_ page: UnsafeRawPointer) -> Bool {
     var offset = 0
     while offset < Page.byteCount {
       let eight =

@@ -1,11 +1,11 @@
 import CLinux
-import SystemPackage
+package import SystemPackage
 
 /// Lets the kernel write files to disk while more of them is still being made, so that the sync at
 /// the end has little left to do.
 ///
 /// A thread of its own asks for it, because the request may wait for the disk.
-final class BackgroundWriteback: @unchecked Sendable {
+package final class BackgroundWriteback: @unchecked Sendable {
   /// 16 MiB: some ten milliseconds of a disk's time.
   private static let stepByteCount = 16 << 20
 
@@ -26,7 +26,7 @@ final class BackgroundWriteback: @unchecked Sendable {
   /// them any more.
   ///
   /// - Throws: What `body` throws.
-  static func run<Result>(
+  package static func run<Result>(
     _ descriptors: [FileDescriptor],
     _ body: (BackgroundWriteback) throws -> Result
   ) throws -> Result {
@@ -41,7 +41,7 @@ final class BackgroundWriteback: @unchecked Sendable {
   }
 
   /// Notes that `byteCount` bytes more are written.
-  func note(byteCount: Int) {
+  package func note(byteCount: Int) {
     monitor.withLock {
       newByteCount += byteCount
       if newByteCount >= Self.stepByteCount { monitor.wakeOne(Self.needed) }

@@ -1,13 +1,13 @@
 import Glibc
 
 /// Writing to pipes and sockets whose reader may be gone.
-enum BrokenPipe {
+package enum BrokenPipe {
   /// Runs `body`, in which writing to a pipe or socket that nobody reads fails with `EPIPE` and sends no
   /// SIGPIPE. That signal ends a program which has not asked to ignore it, and a library must not decide
   /// for the whole process what its action is.
   ///
   /// Such a SIGPIPE is for the thread that writes: it is blocked here, and taken away when it has come.
-  static func withoutSignal<Result, Failure: Error>(
+  package static func withoutSignal<Result, Failure: Error>(
     _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
     var pending = sigset_t()

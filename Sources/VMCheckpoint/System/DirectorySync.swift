@@ -1,12 +1,12 @@
 import Glibc
-import SystemPackage
+package import SystemPackage
 
 /// Makes the names in a directory last.
-enum DirectorySync {
+package enum DirectorySync {
   /// Syncs the directory that holds `path`.
   ///
   /// - Throws: As ``sync(_:)``.
-  static func sync(directoryOf path: String) throws(Errno) {
+  package static func sync(directoryOf path: String) throws(Errno) {
     let directory = FilePath(path).removingLastComponent()
     try sync(directory.isEmpty ? "." : directory.string)
   }
@@ -16,7 +16,7 @@ enum DirectorySync {
   ///
   /// - Throws: What the disk says, such as `EIO` or `ENOSPC`: the names may be gone after a power
   ///   failure.
-  static func sync(_ directory: String) throws(Errno) {
+  package static func sync(_ directory: String) throws(Errno) {
     let descriptor = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     guard descriptor >= 0 else {
       let code = Errno(rawValue: errno)

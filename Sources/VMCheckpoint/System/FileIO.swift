@@ -1,10 +1,10 @@
 import Glibc
-import SystemPackage
+package import SystemPackage
 
 /// Whole ranges of a file: the system calls may do less than they are asked for.
-enum FileIO {
+package enum FileIO {
   /// Writes all of `bytes` at `offset`. Threads may write different parts of a file at once.
-  static func write(
+  package static func write(
     _ bytes: UnsafeRawBufferPointer,
     to descriptor: FileDescriptor,
     at offset: UInt64
@@ -31,7 +31,7 @@ enum FileIO {
   /// Fills `buffer` from `offset` on.
   ///
   /// - Returns: The bytes read; fewer than there is room for only at the file's end.
-  static func read(
+  package static func read(
     into buffer: UnsafeMutableRawBufferPointer,
     from descriptor: FileDescriptor,
     at offset: UInt64

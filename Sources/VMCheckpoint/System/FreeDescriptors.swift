@@ -1,20 +1,20 @@
 import Glibc
-import SystemPackage
+package import SystemPackage
 
 /// How many more files this process may open.
-enum FreeDescriptors {
+package enum FreeDescriptors {
   /// What a command needs at most beside the files that the user names: the store, its journal, lock and
   /// folder, a restore's files with their folder, and what a VM is saved through. A VM with many RAM files
   /// needs one more for each.
-  static let neededCount = 16
+  package static let neededCount = 16
 
   /// Whether fewer can be opened than SQLite opens to begin a transaction.
-  static var areFew: Bool { count(atMost: 4).count < 4 }
+  package static var areFew: Bool { count(atMost: 4).count < 4 }
 
   /// Makes as many descriptors as it can, up to `maximum`, and closes them again.
   ///
   /// - Returns: How many those were, and what the system said to one more; `nil`: nothing.
-  static func count(atMost maximum: Int) -> (count: Int, failure: Errno?) {
+  package static func count(atMost maximum: Int) -> (count: Int, failure: Errno?) {
     var descriptors: [Int32] = []
     defer { for descriptor in descriptors { close(descriptor) } }
     // A socket needs no file, which may be missing or forbidden.

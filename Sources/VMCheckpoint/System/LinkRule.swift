@@ -1,5 +1,5 @@
 import CLinux
-import Glibc
+package import Glibc
 
 /// Whose symbolic links are followed.
 ///
@@ -8,15 +8,15 @@ import Glibc
 /// this user or the directory's: the kernel's rule (`fs.protected_symlinks`), whether it is switched on
 /// or not. And the link that leads to the file itself is followed only if its owner is this user or
 /// root.
-struct LinkRule {
+package struct LinkRule {
   /// Whether the link is the last part of its path, which leads to the file itself.
-  var isLast: Bool
+  package var isLast: Bool
 
   /// - Parameters:
   ///   - status: Of the link.
   ///   - directory: Where the link is; a path without links.
   /// - Throws: ``VMCheckpointError`` with the code `permissionDenied`.
-  func check(
+  package func check(
     _ link: String,
     _ status: stat,
     in directory: String
@@ -36,7 +36,7 @@ struct LinkRule {
   }
 
   /// Whether the kernel itself makes the links in this directory: it is in `/proc`.
-  static func isKernels(directory: String) -> Bool {
+  package static func isKernels(directory: String) -> Bool {
     clinux_is_in_proc(directory) == 1
   }
 }

@@ -4,17 +4,17 @@ import Glibc
 ///
 /// `Synchronization.Mutex` cannot wait for a condition, and Foundation's `NSCondition` has one
 /// condition per lock, which would wake every thread at every event.
-final class Monitor: @unchecked Sendable {
+package final class Monitor: @unchecked Sendable {
   /// Something that threads wait for, by its number.
-  struct Condition: Sendable {
+  package struct Condition: Sendable {
     fileprivate let index: Int
-    init(_ index: Int) { self.index = index }
+    package init(_ index: Int) { self.index = index }
   }
 
   private let mutex: UnsafeMutablePointer<pthread_mutex_t>
   private let conditions: UnsafeMutableBufferPointer<pthread_cond_t>
 
-  init(conditionCount: Int) {
+  package init(conditionCount: Int) {
     mutex = .allocate(capacity: 1)
     mutex.initialize(to: pthread_mutex_t())
     pthread_mutex_init(mutex, nil)
@@ -38,7 +38,7 @@ final class Monitor: @unchecked Sendable {
     mutex.deallocate()
   }
 
-  func withLock<Result, Failure: Error>(
+  package func withLock<Result, Failure: Error>(
     _ body: () throws(Failure) -> Result
   ) throws(Failure) -> Result {
     pthread_mutex_lock(mutex)
@@ -48,14 +48,14 @@ final class Monitor: @unchecked Sendable {
 
   /// Releases the lock, waits to be woken, and takes it again. Call with the lock held, in a loop
   /// that checks what is waited for.
-  func wait(for condition: Condition) {
+  package func wait(for condition: Condition) {
     pthread_cond_wait(conditions.baseAddress! + condition.index, mutex)
   }
 
   /// As ``wait(for:)``, but not for longer than until `deadlineSeconds` on ``MonotonicClock``.
   ///
   /// - Returns: `false` when that time has come.
-  func wait(for condition: Condition, untilSeconds deadlineSeconds: Double) -> Bool {
+  package func wait(for condition: Condition, untilSeconds deadlineSeconds: Double) -> Bool {
     var deadline = timespec(
       tv_sec: Int(deadlineSeconds),
       tv_nsec: Int(deadlineSeconds.truncatingRemainder(dividingBy: 1) * 1e9)
@@ -64,11 +64,11 @@ final class Monitor: @unchecked Sendable {
       != ETIMEDOUT
   }
 
-  func wakeOne(_ condition: Condition) {
+  package func wakeOne(_ condition: Condition) {
     pthread_cond_signal(conditions.baseAddress! + condition.index)
   }
 
-  func wakeAll(_ condition: Condition) {
+  package func wakeAll(_ condition: Condition) {
     pthread_cond_broadcast(conditions.baseAddress! + condition.index)
   }
 }

@@ -15,7 +15,7 @@ public final class CancellationFlag: Sendable {
   public func cancel() { requested.store(true, ordering: .relaxed) }
 
   /// - Throws: ``VMCheckpointError`` with the code `cancelled` once ``cancel()`` was called.
-  func check() throws(VMCheckpointError) {
+  package func check() throws(VMCheckpointError) {
     if isCancelled { throw VMCheckpointError(.cancelled, "interrupted") }
   }
 }

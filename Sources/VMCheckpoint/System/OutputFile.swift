@@ -1,20 +1,20 @@
 import CLinux
 import Glibc
-import SystemPackage
+package import SystemPackage
 
 /// A file that appears under its name only when it is complete: written beside its target with
 /// mode 0600, synced, and renamed.
 ///
 /// A symbolic link is followed, so that what it leads to is replaced and not the link; whose links are
 /// followed is ``LinkRule``'s to say. If ``commit()`` is not called, the temporary file is removed when the object goes away.
-final class OutputFile: Sendable {
+package final class OutputFile: Sendable {
   /// What the user asked for, for messages.
-  let path: String
+  package let path: String
   /// `path` with symbolic links followed, so that a link's target is replaced and not the link.
   private let targetPath: String
   private let temporaryPath: String
   private let overwriting: Bool
-  let descriptor: FileDescriptor
+  package let descriptor: FileDescriptor
   private let state = CommitState()
 
   private final class CommitState: @unchecked Sendable {
@@ -28,7 +28,7 @@ final class OutputFile: Sendable {
   /// - Parameter shownPath: What messages call the file, if not by its path.
   /// - Throws: ``VMCheckpointError``: `cannotCreate` when the target exists and may not be
   ///   overwritten, or cannot be created; `permissionDenied` for a link that ``LinkRule`` refuses.
-  init(
+  package init(
     path: String,
     overwriting: Bool,
     shownAs shownPath: String? = nil
@@ -66,7 +66,7 @@ final class OutputFile: Sendable {
   }
 
   /// Sets the file's size; what is not written reads as zeros and takes no space.
-  func setByteCount(_ byteCount: UInt64) throws(VMCheckpointError) {
+  package func setByteCount(_ byteCount: UInt64) throws(VMCheckpointError) {
     guard ftruncate(descriptor.rawValue, off_t(byteCount)) == 0 else {
       let code = Errno(rawValue: errno)
       throw VMCheckpointError(
@@ -81,7 +81,7 @@ final class OutputFile: Sendable {
   /// Checks that the file system has room.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `cannotCreate`.
-  func requireFreeSpace(byteCount: UInt64) throws(VMCheckpointError) {
+  package func requireFreeSpace(byteCount: UInt64) throws(VMCheckpointError) {
     var status = statvfs()
     guard fstatvfs(descriptor.rawValue, &status) == 0 else { return }
     let free = UInt64(status.f_bavail).multipliedReportingOverflow(by: UInt64(status.f_frsize))
@@ -97,7 +97,7 @@ final class OutputFile: Sendable {
   }
 
   /// Writes all of `bytes` at `offset`. Threads may write different parts at once.
-  func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
+  package func write(_ bytes: UnsafeRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
     do throws(Errno) {
       try FileIO.write(bytes, to: descriptor, at: offset)
     } catch {
@@ -110,7 +110,7 @@ final class OutputFile: Sendable {
   }
 
   /// Writes `text` at the file's beginning.
-  func write(_ text: String) throws {
+  package func write(_ text: String) throws {
     try Array(text.utf8).withUnsafeBytes { try write($0, at: 0) }
   }
 
@@ -118,7 +118,7 @@ final class OutputFile: Sendable {
   ///
   /// - Throws: ``VMCheckpointError``; the target is as it was then. But where a name was given and
   ///   could not be made to last, a file that was replaced stays so, and the error says it.
-  func commit() throws(VMCheckpointError) {
+  package func commit() throws(VMCheckpointError) {
     guard fsync(descriptor.rawValue) == 0 else {
       throw VMCheckpointError(
         .inputOutput,
@@ -142,7 +142,7 @@ final class OutputFile: Sendable {
   }
 
   /// Takes back a ``commit()``: removes the file, unless it replaced another one.
-  func withdraw() {
+  package func withdraw() {
     guard state.isCommitted, state.isNew else { return }
     var (own, found) = (stat(), stat())
     // Never somebody else's file that has come in its place.

@@ -1,5 +1,5 @@
 /// Calls a progress callback some ten times a second, however often progress is made.
-struct ProgressReporter {
+package struct ProgressReporter {
   private static let intervalSeconds = 0.1
 
   private let control: OperationControl
@@ -7,13 +7,13 @@ struct ProgressReporter {
   private let totalByteCount: UInt64?
   private var nextReportSeconds = 0.0
 
-  init(_ control: OperationControl, phase: String, totalByteCount: UInt64?) {
+  package init(_ control: OperationControl, phase: String, totalByteCount: UInt64?) {
     self.control = control
     self.phase = phase
     self.totalByteCount = totalByteCount
   }
 
-  mutating func report(completedByteCount: UInt64) {
+  package mutating func report(completedByteCount: UInt64) {
     guard let onProgress = control.onProgress else { return }
     let now = MonotonicClock.nowSeconds
     guard now >= nextReportSeconds else { return }

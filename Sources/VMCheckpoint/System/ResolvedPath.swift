@@ -11,7 +11,7 @@ package enum ResolvedPath {
   private static let maximumLinkCount = 40
 
   /// Whether two paths lead to the same file, existing or not.
-  static func areSame(_ first: String, _ second: String) throws(VMCheckpointError) -> Bool {
+  package static func areSame(_ first: String, _ second: String) throws(VMCheckpointError) -> Bool {
     if try of(first) == of(second) { return true }
     var (one, other) = (stat(), stat())
     return stat(first, &one) == 0 && stat(second, &other) == 0 && one.st_dev == other.st_dev
@@ -23,7 +23,7 @@ package enum ResolvedPath {
   ///
   /// - Throws: ``VMCheckpointError``: `notFound` for links that go round in circles,
   ///   `permissionDenied` for one of somebody else's that ``LinkRule`` refuses.
-  static func of(_ path: String) throws(VMCheckpointError) -> String {
+  package static func of(_ path: String) throws(VMCheckpointError) -> String {
     try resolve(path, keepingKernelLinks: false).path
   }
 
@@ -47,7 +47,7 @@ package enum ResolvedPath {
   /// Checks all links of a path that something else is about to open.
   ///
   /// - Throws: ``VMCheckpointError`` as ``of(_:)``.
-  static func checkLinks(of path: String) throws(VMCheckpointError) {
+  package static func checkLinks(of path: String) throws(VMCheckpointError) {
     _ = try resolve(path, keepingKernelLinks: true)
   }
 

@@ -1,12 +1,12 @@
-import SystemPackage
+package import SystemPackage
 
 extension VMCheckpointError {
   /// What helps against too few file descriptors.
-  static let openFilesHint = "raise the limit on open files, with: ulimit -n 1024"
+  package static let openFilesHint = "raise the limit on open files, with: ulimit -n 1024"
 
   /// This error, or the same with the code `outOfResources` where `cause`, which is what the system
   /// said, means that descriptors or memory have run out.
-  func orOutOfResources(_ cause: Errno) -> VMCheckpointError {
+  package func orOutOfResources(_ cause: Errno) -> VMCheckpointError {
     switch cause {
     case .tooManyOpenFiles, .tooManyOpenFilesInSystem:
       VMCheckpointError(.outOfResources, message, hint: Self.openFilesHint)
@@ -21,7 +21,7 @@ extension VMCheckpointError {
   }
 
   /// No thread could be made, because of `cause`.
-  static func noThread(_ cause: Errno) -> VMCheckpointError {
+  package static func noThread(_ cause: Errno) -> VMCheckpointError {
     VMCheckpointError(
       .outOfResources,
       "cannot start a thread: \(cause)",

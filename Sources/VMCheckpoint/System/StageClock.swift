@@ -14,20 +14,20 @@ public struct StageTime: Sendable, Codable, Hashable {
 }
 
 /// The stages of a save, in the order in which a page passes them.
-enum SaveStage: String, CaseIterable, Sendable {
+package enum SaveStage: String, CaseIterable, Sendable {
   case read, scan, digest
   case lookUp = "look-up"
   case compress, write, sync
 }
 
 /// The stages of a restore.
-enum RestoreStage: String, CaseIterable, Sendable {
+package enum RestoreStage: String, CaseIterable, Sendable {
   case read, decompress, write, sync
 }
 
 /// Adds up how long the threads of an operation are in each stage. Meant for steps of a chunk or
 /// more: a measurement takes about 0.1 µs.
-final class StageClock<Stage>: Sendable
+package final class StageClock<Stage>: Sendable
 where Stage: RawRepresentable<String> & CaseIterable & Hashable & Sendable {
   private struct Sum {
     var seconds = 0.0
@@ -37,7 +37,7 @@ where Stage: RawRepresentable<String> & CaseIterable & Hashable & Sendable {
   private let sums = Mutex<[Stage: Sum]>([:])
 
   /// Runs `body` as part of `stage`.
-  func measure<Result, Failure: Error>(
+  package func measure<Result, Failure: Error>(
     _ stage: Stage,
     byteCount: Int = 0,
     _ body: () throws(Failure) -> Result
@@ -47,7 +47,7 @@ where Stage: RawRepresentable<String> & CaseIterable & Hashable & Sendable {
     return try body()
   }
 
-  func add(_ stage: Stage, seconds: Double, byteCount: Int = 0) {
+  package func add(_ stage: Stage, seconds: Double, byteCount: Int = 0) {
     sums.withLock { sums in
       sums[stage, default: Sum()].seconds += seconds
       sums[stage, default: Sum()].byteCount += UInt64(byteCount)
@@ -55,7 +55,7 @@ where Stage: RawRepresentable<String> & CaseIterable & Hashable & Sendable {
   }
 
   /// All stages, in their order.
-  var times: [StageTime] {
+  package var times: [StageTime] {
     let sums = sums.withLock { $0 }
     return Stage.allCases.map { stage in
       let sum = sums[stage] ?? Sum()

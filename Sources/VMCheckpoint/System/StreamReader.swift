@@ -4,18 +4,18 @@ import SystemPackage
 
 /// A pipe, socket or file that is read in order, and into which nobody may write for long: waiting
 /// for input ends when the operation is cancelled.
-struct StreamReader: Sendable {
+package struct StreamReader: Sendable {
   /// How long to wait for input before looking whether to stop.
   private static let pollMilliseconds: Int32 = 50
 
   /// Stays the caller's.
-  let descriptor: Int32
+  package let descriptor: Int32
   /// For messages.
-  let name: String
-  let cancellation: CancellationFlag
+  package let name: String
+  package let cancellation: CancellationFlag
 
   /// Lets a pipe hold more, so that whoever writes to it waits less often.
-  init(descriptor: Int32, name: String, cancellation: CancellationFlag) {
+  package init(descriptor: Int32, name: String, cancellation: CancellationFlag) {
     self.descriptor = descriptor
     self.name = name
     self.cancellation = cancellation
@@ -26,7 +26,7 @@ struct StreamReader: Sendable {
   ///
   /// - Returns: The bytes read; 0 at the end.
   /// - Throws: ``VMCheckpointError``: `cancelled` soon after that was asked for; else `inputOutput`.
-  func read(into buffer: UnsafeMutableRawBufferPointer) throws(VMCheckpointError) -> Int {
+  package func read(into buffer: UnsafeMutableRawBufferPointer) throws(VMCheckpointError) -> Int {
     while true {
       try cancellation.check()
       var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)

@@ -4,7 +4,7 @@ import SystemPackage
 
 /// A pipe, socket or file that is written in order, and that nobody may read from for long: waiting
 /// for its reader ends when the operation is cancelled.
-final class StreamWriter {
+package final class StreamWriter {
   /// How long to wait for room before looking whether to stop.
   private static let pollMilliseconds: Int32 = 50
 
@@ -18,7 +18,7 @@ final class StreamWriter {
   private let cancellation: CancellationFlag
 
   /// The descriptor stays the caller's.
-  init(fileDescriptor: Int32, cancellation: CancellationFlag) {
+  package init(fileDescriptor: Int32, cancellation: CancellationFlag) {
     self.cancellation = cancellation
     ownDescriptor = Self.reopenedPipe(fileDescriptor)
     descriptor = ownDescriptor ?? fileDescriptor
@@ -43,7 +43,7 @@ final class StreamWriter {
   ///
   /// - Throws: ``VMCheckpointError``: `cancelled` soon after that was asked for, also while
   ///   nobody reads; else `inputOutput`.
-  func write(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
+  package func write(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
     try BrokenPipe.withoutSignal { () throws(VMCheckpointError) in try writeAll(bytes) }
   }
 

@@ -1,16 +1,16 @@
 import Glibc
 
 /// The time as text, without Foundation's formatters.
-enum UTCTime {
+package enum UTCTime {
   /// ISO 8601 with milliseconds, such as `2026-03-01T09:30:00.125Z`: sorts as text.
-  static var now: String {
+  package static var now: String {
     let (parts, milliseconds) = current()
     return "\(date(parts, separator: "-"))T\(clock(parts, separator: ":"))"
       + ".\(padded(milliseconds, 3))Z"
   }
 
   /// Compact, for names: `20260301T093000Z`.
-  static var nowForNames: String {
+  package static var nowForNames: String {
     let (parts, _) = current()
     return "\(date(parts, separator: ""))T\(clock(parts, separator: ""))Z"
   }

@@ -2,7 +2,7 @@
 /// free → filled by the producer → worked on → free. Memory is bounded by the number of items.
 ///
 /// The first error of any worker stops the rest; the producer gets it at its next call.
-final class WorkerPool<Item: Sendable>: @unchecked Sendable {
+package final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   private static var workAvailable: Monitor.Condition { .init(0) }
   private static var itemFreed: Monitor.Condition { .init(1) }
 
@@ -28,7 +28,7 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   ///   - makeWorker: Called once on each thread; what it returns works on one item.
   ///   - onFailure: Called on a thread that ends with an error, to wake whoever waits for its work.
   /// - Throws: The first error of `produce` or of a worker. All threads have ended then.
-  static func run<Result>(
+  package static func run<Result>(
     threadCount: Int,
     items: [Item],
     makeWorker:
@@ -67,7 +67,7 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   /// An item to fill; waits for one to come free.
   ///
   /// - Throws: A worker's error.
-  func takeFree() throws(VMCheckpointError) -> Item {
+  package func takeFree() throws(VMCheckpointError) -> Item {
     try monitor.withLock { () throws(VMCheckpointError) in
       while true {
         if let failure { throw failure }
@@ -78,7 +78,7 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   }
 
   /// Hands a filled item to the workers.
-  func submit(_ item: Item) {
+  package func submit(_ item: Item) {
     monitor.withLock {
       filled.append(item)
       monitor.wakeOne(Self.workAvailable)
@@ -88,7 +88,7 @@ final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   /// Waits until no item is filled or being worked on.
   ///
   /// - Throws: A worker's error.
-  func drain() throws(VMCheckpointError) {
+  package func drain() throws(VMCheckpointError) {
     try monitor.withLock { () throws(VMCheckpointError) in
       while free.count < itemCount {
         if let failure { throw failure }

@@ -3,7 +3,7 @@ import SystemPackage
 
 /// Threads of an operation's own, for work that computes and blocks, which Swift's cooperative
 /// pool is not made for.
-struct WorkerThreads {
+package struct WorkerThreads {
   private final class Start {
     let body: @Sendable () -> Void
     init(_ body: @escaping @Sendable () -> Void) { self.body = body }
@@ -15,7 +15,7 @@ struct WorkerThreads {
   /// system has no more to give.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `outOfResources` when not even one could be started.
-  init(count: Int, _ body: @escaping @Sendable () -> Void) throws(VMCheckpointError) {
+  package init(count: Int, _ body: @escaping @Sendable () -> Void) throws(VMCheckpointError) {
     // A worker must not take the signals that are to interrupt the main thread's system calls.
     var blocked = sigset_t()
     var previous = sigset_t()
@@ -46,7 +46,7 @@ struct WorkerThreads {
   }
 
   /// Waits for every thread's `body` to return. Call exactly once.
-  func join() {
+  package func join() {
     for thread in threads { pthread_join(thread, nil) }
   }
 }

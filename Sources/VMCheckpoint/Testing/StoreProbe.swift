@@ -60,8 +60,10 @@ package enum StoreProbe {
     return try store.withSharedChunks(control: control) { database in
       let clock = StageClock<RestoreStage>()
       let output = try OutputFile(path: path, overwriting: false)
+      let plan = try RestorePlan(request, database)
       try FileRestore(
-        plan: RestorePlan(request, database),
+        plan: plan,
+        form: RestoredForm(flat: plan.layout),
         outputs: [output],
         verifiesPages: true,
         clock: clock,

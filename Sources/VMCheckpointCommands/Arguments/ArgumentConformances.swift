@@ -1,5 +1,6 @@
 public import ArgumentParser
 public import VMCheckpoint
+public import VMCheckpointFormats
 
 // Each takes its raw values, which ArgumentParser lists in help and errors.
 extension ChunkCompression: ExpressibleByArgument {}
@@ -8,4 +9,3 @@ extension HypercallVariant: ExpressibleByArgument {}
 extension OverlayFormat: ExpressibleByArgument {}
 extension OverlayTreatment: ExpressibleByArgument {}
 extension QEMUMachine: ExpressibleByArgument {}
-extension RAMFormat: ExpressibleByArgument {}

@@ -1,67 +1,41 @@
 import Glibc
 package import VMCheckpoint
-
-/// A format of captured RAM that `save` reads and `restore` writes.
-enum RAMFormat: String, CaseIterable, Sendable {
-  /// A flat file: the guest's regions at their offsets, without a header.
-  case raw
-  /// A snapshot of propolis-standalone.
-  case propolis
-  /// A QEMU migration stream: RAM and device state.
-  case qemuStream = "qemu-stream"
-  /// A VM that QEMU runs, or a directory to run it from.
-  case qemu
-
-  /// What `restore` calls it.
-  var restoreFormat: RestoreFormat {
-    switch self {
-    case .raw: .raw
-    case .propolis: .propolis
-    case .qemuStream: .qemuStream
-    case .qemu: .qemu
-    }
-  }
-
-  /// For messages.
-  static var list: String { allCases.map { "\($0.rawValue):" }.joined(separator: ", ") }
-}
+import VMCheckpointFormats
 
 /// The SOURCE of `save`: a path, `-`, or either behind `FORMAT:`.
-package enum SourceArgument: Hashable, Sendable {
-  case file(path: String)
-  case propolis(path: String)
-  case standardInput
-  case qemuStream(path: String)
-  case qemuStreamFromStandardInput
-  case qemu(socketPath: String)
+package struct SourceArgument: Hashable, Sendable {
+  /// The format that SOURCE names; `nil`: its first bytes decide.
+  package var formatName: String?
+  /// Without the format's name; `-` for standard input.
+  package var path: String
 
-  /// Parses `text`. What looks like a format and is none, but is a file's name, is that file.
+  /// Makes one with these values.
+  package init(formatName: String?, path: String) {
+    self.formatName = formatName
+    self.path = path
+  }
+
+  /// Parses `text`. An unknown format that is the beginning of an existing file's name belongs to the
+  /// name.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
   package init(
     _ text: String,
     fileExists: (String) -> Bool = { access($0, F_OK) == 0 }
   ) throws(VMCheckpointError) {
-    var path = text
-    var format = RAMFormat.raw
+    path = text
     if let scheme = Self.scheme(of: text) {
-      if let known = RAMFormat(rawValue: scheme) {
-        format = known
+      if FormatRegistry.format(named: scheme) != nil {
+        formatName = scheme
         path = String(text.dropFirst(scheme.utf8.count + 1))
       } else if !fileExists(text) {
+        let known = FormatRegistry.all.map { "\($0.name):" }.joined(separator: ", ")
         throw VMCheckpointError(
           .invalidArgument,
           "unknown format '\(scheme):' in SOURCE",
-          hint: "known: \(RAMFormat.list); write ./\(text) for a file of that name"
+          hint: "known: \(known); write ./\(text) for a file of that name"
         )
       }
-    } else if path.hasSuffix(".tar") {
-      // An archive whose size is a multiple of 4096 would pass for RAM.
-      throw VMCheckpointError(
-        .invalidArgument,
-        "SOURCE \(quotedName(path)) looks like an archive and not like RAM",
-        hint: "write propolis:\(path) for a snapshot of Propolis, or raw:\(path) for RAM"
-      )
     }
     guard !path.isEmpty else {
       throw VMCheckpointError(
@@ -70,24 +44,20 @@ package enum SourceArgument: Hashable, Sendable {
         hint: "give a RAM file's path, or -"
       )
     }
-    switch format {
-    case .raw: self = path == "-" ? .standardInput : .file(path: path)
-    case .qemuStream: self = path == "-" ? .qemuStreamFromStandardInput : .qemuStream(path: path)
-    case .qemu: self = .qemu(socketPath: path)
-    case .propolis:
-      guard path != "-" else {
-        throw VMCheckpointError(
-          .invalidArgument,
-          "a Propolis snapshot cannot be read from standard input",
-          hint: "give its file: its RAM is read in place, and the archive's order may be any"
-        )
-      }
-      self = .propolis(path: path)
-    }
   }
 
   /// Whether SOURCE is read from standard input.
-  var isStandardInput: Bool { self == .standardInput || self == .qemuStreamFromStandardInput }
+  var isStandardInput: Bool { path == "-" }
+
+  /// The format that SOURCE names, or that the file's first bytes show. A stream without a name counts
+  /// as flat RAM until it is read.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData` for a file of a known kind that is not a
+  ///   guest's RAM.
+  func format() throws(VMCheckpointError) -> any MemoryFormat {
+    if let formatName { return FormatRegistry.format(named: formatName)! }
+    return isStandardInput ? FormatRegistry.flat : try FormatRegistry.recognize(path: path)
+  }
 
   /// The letters, digits and dashes before the first colon, if there are only such.
   private static func scheme(of text: String) -> String? {

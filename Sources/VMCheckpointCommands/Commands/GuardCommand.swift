@@ -1,4 +1,4 @@
-import VMCheckpoint
+import VMCheckpointFormats
 
 /// What `vmckpt` starts itself with to guard a VM that it saves. Not for users, and so no command of
 /// ArgumentParser's.

@@ -1,5 +1,6 @@
 import ArgumentParser
 import VMCheckpoint
+import VMCheckpointFormats
 
 /// `vmckpt overlays`.
 struct OverlaysCommand: VerbCommand {

@@ -92,7 +92,7 @@ struct RestoreCommand: VerbCommand {
   var verify = false
 
   @Option(name: .long, help: "The format of what is written.")
-  var format: RAMFormat = .raw
+  var format = FormatArgument.raw
 
   @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var timingOptions: TimingOptions
@@ -130,8 +130,8 @@ struct RestoreCommand: VerbCommand {
     return RestoreRequest(
       reference: try SnapshotReference(reference),
       output: try makeOutput(in: session),
-      format: format.restoreFormat,
-      overlays: overlays ?? (format == .propolis ? .omit : .apply),
+      format: format.form,
+      overlays: overlays ?? (format.form.form.showsOverlays ? .apply : .omit),
       overlaysOutputPath: try makeOverlaysOutputPath(),
       overwrites: force,
       tscFrequencyHz: tscFrequency,
@@ -140,21 +140,21 @@ struct RestoreCommand: VerbCommand {
     )
   }
 
-  /// The refusals of a Propolis snapshot in the words of the command line.
+  /// The refusals of a format with bare RAM in the words of the command line.
   private func checkFormat() throws(VMCheckpointError) {
-    guard format == .propolis else { return }
+    guard !format.form.form.showsOverlays else { return }
     guard overlays != .apply else {
       throw VMCheckpointError(
         .invalidArgument,
-        "--overlays apply does not go with --format propolis: its RAM is bare",
-        hint: "leave it out: Propolis lays its overlays over RAM itself"
+        "--overlays apply does not go with --format \(format): its RAM is bare",
+        hint: "leave it out: the VMM lays its overlays over RAM itself"
       )
     }
     guard tscFrequency == nil, cpuVendor == nil else {
       throw VMCheckpointError(
         .invalidArgument,
-        "--tsc-frequency and --cpu-vendor do not go with --format propolis",
-        hint: "leave them out: its members are written as they were saved"
+        "--tsc-frequency and --cpu-vendor do not go with --format \(format)",
+        hint: "leave them out: what was saved is written as it was"
       )
     }
   }

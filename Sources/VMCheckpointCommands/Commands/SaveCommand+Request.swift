@@ -1,12 +1,13 @@
 import VMCheckpoint
+import VMCheckpointFormats
 
 extension SaveCommand {
   /// What the arguments ask for. Reads the overlays.
   func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> SaveRequest {
     let source = try SourceArgument(source)
-    let layout = try makeLayout(source: source)
-    if leaveStopped, case .qemu = source {
-    } else if leaveStopped {
+    let format = try source.format()
+    let layout = try makeLayout(source, format)
+    guard !leaveStopped || format.savesLive else {
       throw VMCheckpointError(
         .invalidArgument,
         "--leave-stopped goes with a SOURCE of qemu:",
@@ -18,7 +19,7 @@ extension SaveCommand {
     let parent = try makeParent()
     let tags = try TagArgument.dictionary(tag)
     return SaveRequest(
-      input: try makeInput(source, in: session),
+      input: try makeInput(source, format, in: session),
       layout: layout,
       name: name,
       vm: vm,
@@ -31,47 +32,37 @@ extension SaveCommand {
 
   private func makeInput(
     _ source: SourceArgument,
+    _ format: any MemoryFormat,
     in session: CommandSession
   ) throws(VMCheckpointError) -> RAMInput {
-    switch source {
-    case .file(let path): return .file(path: path)
-    case .propolis(let path): return .propolis(path: path)
-    case .standardInput:
-      guard !session.isTerminal(session.standardInput) else {
-        throw VMCheckpointError(
-          .invalidArgument,
-          "standard input is a terminal and not a guest's RAM",
-          hint: "redirect or pipe the RAM, or name a file"
-        )
-      }
-      return .stream(fileDescriptor: session.standardInput, name: "stdin")
-    case .qemuStream(let path): return .qemuStream(.file(path: path))
-    case .qemuStreamFromStandardInput:
-      guard !session.isTerminal(session.standardInput) else {
-        throw VMCheckpointError(
-          .invalidArgument,
-          "standard input is a terminal and not a migration stream",
-          hint: "migrate to exec:, or name a file"
-        )
-      }
-      return .qemuStream(.descriptor(session.standardInput, name: "stdin"))
-    case .qemu(let socketPath):
-      return .qemuLive(
-        QEMULiveSource(
-          socketPath: socketPath,
-          leavesStopped: leaveStopped,
-          guardCommand: ["/proc/self/exe", GuardCommand.name]
-        )
+    let readsStandardInput = source.isStandardInput && format.readsStreams
+    guard !readsStandardInput || !session.isTerminal(session.standardInput) else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "standard input is a terminal, and SOURCE is -",
+        hint: "redirect or pipe the guest's RAM, or name a file"
       )
     }
+    return try format.input(
+      SourceReference(
+        place: source.isStandardInput
+          ? .standardInput(fileDescriptor: session.standardInput) : .path(source.path),
+        namesFormat: source.formatName != nil,
+        leavesStopped: leaveStopped,
+        guardCommand: ["/proc/self/exe", GuardCommand.name]
+      )
+    )
   }
 
-  private func makeLayout(source: SourceArgument) throws(VMCheckpointError) -> RAMLayoutSource {
-    if case .propolis = source {
+  private func makeLayout(
+    _ source: SourceArgument,
+    _ format: any MemoryFormat
+  ) throws(VMCheckpointError) -> RAMLayoutSource {
+    if format.describesLayout {
       guard region.isEmpty, qemuMachine == nil, ramSize == nil else {
         throw VMCheckpointError(
           .invalidArgument,
-          "a Propolis snapshot tells itself where its RAM lies",
+          "a source in the format \(format.name) says itself where its RAM lies",
           hint: "leave --region, --qemu-machine and --ram-size out"
         )
       }
@@ -94,7 +85,7 @@ extension SaveCommand {
         hint: "give one"
       )
     }
-    guard ramSize != nil || source != .standardInput else {
+    guard ramSize != nil || !source.isStandardInput || !format.needsRAMSize else {
       throw VMCheckpointError(
         .invalidArgument,
         "--qemu-machine needs --ram-size when SOURCE is -",

@@ -8,9 +8,10 @@ struct SaveCommand: VerbCommand {
     abstract: "Save a guest's RAM and overlays as a snapshot.",
     usage: "vmckpt save <source> [--name <name>] [--vm <vm>] [<options>]",
     discussion: """
-      SOURCE is a flat file of the guest's RAM, or '-' for standard input. 'raw:PATH' names \
-      the format as well. The guest must be paused while it is read. The store is created \
-      when there is none.
+      SOURCE is a file of the guest's RAM, or '-' for standard input. Its format is \
+      recognised by its first bytes, or named, as in 'raw:PATH' for flat RAM; 'vmckpt formats' \
+      lists all. The guest must be paused while it is read. The store is created when there \
+      is none.
 
       'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It tells its \
       regions itself, and its overlays where it has them.
@@ -121,8 +122,10 @@ struct SaveCommand: VerbCommand {
   var accomplishment: String? { "the snapshot is saved" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
-    let request = try makeRequest(in: session)
     let storePath = try common.storePath(environment: session.environment)
+    // Before its first bytes say that it is a database.
+    try Store.requireNotStore(source: SourceArgument(source).path, storePath: storePath)
+    let request = try makeRequest(in: session)
     let operation = LongOperation(
       session: session,
       common: common,

@@ -1,4 +1,5 @@
 import VMCheckpoint
+import VMCheckpointFormats
 
 /// What `overlays` prints.
 struct OverlaysOutput: CommandOutput, Hashable {

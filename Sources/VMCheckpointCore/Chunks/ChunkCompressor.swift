@@ -115,7 +115,9 @@ package final class ChunkCompressor: @unchecked Sendable {
   ///
   /// - Parameter block: Room for one byte less than `source` has.
   /// - Returns: The block's size; 0 when it would not be shorter, and `block` holds anything then.
-  package func compress(_ source: UnsafeRawBufferPointer, into block: UnsafeMutableRawPointer) -> Int {
+  package func compress(_ source: UnsafeRawBufferPointer, into block: UnsafeMutableRawPointer)
+    -> Int
+  {
     compress(source, into: block, effort)
   }
 

@@ -25,7 +25,9 @@ package struct Extent: Hashable, Sendable {
   package var endSlot: Int { Int(firstSlot) + Int(pageCount) }
 
   /// The slots as bits 0…15.
-  package var slotMask: UInt16 { UInt16(truncatingIfNeeded: ((1 << Int(pageCount)) - 1) << firstSlot) }
+  package var slotMask: UInt16 {
+    UInt16(truncatingIfNeeded: ((1 << Int(pageCount)) - 1) << firstSlot)
+  }
 
   package func location(at index: Int) -> PageLocation {
     PageLocation(chunkID: chunkID, slot: Int(firstSlot) + index)

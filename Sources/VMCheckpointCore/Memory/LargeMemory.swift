@@ -44,7 +44,9 @@ package enum LargeMemory {
   }
 
   /// Gives back what ``allocate(byteCount:alignment:)`` gave.
-  package static func free(_ memory: UnsafeMutableRawBufferPointer) { Glibc.free(memory.baseAddress) }
+  package static func free(_ memory: UnsafeMutableRawBufferPointer) {
+    Glibc.free(memory.baseAddress)
+  }
 
   /// Gives back what ``allocate(_:of:)`` gave.
   package static func free<Value: BitwiseCopyable>(_ memory: UnsafeMutableBufferPointer<Value>) {

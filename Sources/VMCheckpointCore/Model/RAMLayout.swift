@@ -104,7 +104,9 @@ public struct RAMLayout: Hashable, Sendable {
   public var fileByteCount: UInt64 { regions.reduce(0) { Swift.max($0, $1.endFileOffset) } }
 
   /// The first PFN beyond all regions.
-  package var endPFN: UInt64 { regions.reduce(0) { Swift.max($0, $1.endGPA) } >> UInt64(Page.shift) }
+  package var endPFN: UInt64 {
+    regions.reduce(0) { Swift.max($0, $1.endGPA) } >> UInt64(Page.shift)
+  }
 
   /// Whether `pfn` is RAM.
   ///

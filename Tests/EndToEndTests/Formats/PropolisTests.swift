@@ -300,7 +300,7 @@ import VMCheckpointTestSupport
       ).wait(),
       64,
       "--overlays apply does not go with --format propolis: its RAM is bare; "
-        + "leave it out: Propolis lays its overlays over RAM itself"
+        + "leave it out: the VMM lays its overlays over RAM itself"
     )
     expectFailure(
       try bench.tool.start(
@@ -308,12 +308,12 @@ import VMCheckpointTestSupport
       ).wait(),
       64,
       "--tsc-frequency and --cpu-vendor do not go with --format propolis; "
-        + "leave them out: its members are written as they were saved"
+        + "leave them out: what was saved is written as it was"
     )
     expectFailure(
       try bench.tool.run("save", "propolis:\(out)", "--qemu-machine", "q35"),
       64,
-      "a Propolis snapshot tells itself where its RAM lies; "
+      "a source in the format propolis says itself where its RAM lies; "
         + "leave --region, --qemu-machine and --ram-size out"
     )
     expectFailure(

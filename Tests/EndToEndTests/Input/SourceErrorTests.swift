@@ -221,7 +221,12 @@ import VMCheckpointTestSupport
       try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
     }
     let child = try bench.tool.start(["save", path, "--name", "shrunk"])
-    usleep(300_000)
+    // Its format was recognised before, for a moment: the file must stay open.
+    var looks = 0
+    try waitUntil("the second save has its source open") {
+      looks = hasOpen(path, child.identifier) ? looks + 1 : 0
+      return looks == 10
+    }
     truncate(path, 4096)
     pipe.closeWriter()
     expectSuccessIgnoringOutput(try holder.wait())
@@ -236,6 +241,20 @@ import VMCheckpointTestSupport
       [("first", sampleRAM(3)), ("x", sampleRAM(300, seed: 9))],
       "after the source shrank"
     )
+  }
+
+  private func hasOpen(_ path: String, _ process: pid_t) -> Bool {
+    (0..<64).contains { number in
+      var target = [UInt8](repeating: 0, count: 4096)
+      let count = target.withUnsafeMutableBytes { bytes in
+        readlink(
+          "/proc/\(process)/fd/\(number)",
+          bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+          bytes.count
+        )
+      }
+      return count > 0 && String(decoding: target[..<count], as: UTF8.self) == path
+    }
   }
 
   private func expectSuccessIgnoringOutput(_ outcome: ProcessOutcome) {

@@ -3,6 +3,7 @@ import VMCheckpointTestSupport
 
 @testable import VMCheckpoint
 @testable import VMCheckpointCore
+@testable import VMCheckpointFormats
 
 /// A migration stream, from its first byte to a snapshot's device states.
 struct QEMUTarget: FuzzTarget {

@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointFormats
 
 @Suite struct RestoreRequestTests {
   private func request(_ arguments: String...) throws -> RestoreRequest {

@@ -2,6 +2,7 @@ import Glibc
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointFormats
 
 @Suite struct SaveRequestTests {
   private func request(_ arguments: String...) throws -> SaveRequest {
@@ -82,7 +83,11 @@ import VMCheckpointCommands
     var session = CommandSession.test(["save", "-", "--qemu-machine", "q35", "--ram-size", "1G"])
     session.standardInput = 77
     let request = try session.saveRequest()
-    #expect(request.input == .stream(fileDescriptor: 77, name: "stdin"))
+    let expected = RAMInput.stream(fileDescriptor: 77, name: "stdin") { _ in }
+    #expect(request.input == expected)
+    session = CommandSession.test(["save", "raw:-"])
+    session.standardInput = 77
+    #expect(try session.saveRequest().input == .stream(fileDescriptor: 77, name: "stdin"))
     #expect(request.layout == .qemu(.q35, ramByteCount: 1 << 30))
   }
 
@@ -93,8 +98,8 @@ import VMCheckpointCommands
     #expect(
       throws: VMCheckpointError(
         .invalidArgument,
-        "standard input is a terminal and not a guest's RAM",
-        hint: "redirect or pipe the RAM, or name a file"
+        "standard input is a terminal, and SOURCE is -",
+        hint: "redirect or pipe the guest's RAM, or name a file"
       )
     ) { try session.saveRequest() }
   }

@@ -1,5 +1,6 @@
 import Testing
 import VMCheckpoint
+import VMCheckpointFormats
 
 /// What QEMU shows of its memory must agree with what its objects say before RAM is read in place.
 @Suite struct QEMUMemoryTreeTests {

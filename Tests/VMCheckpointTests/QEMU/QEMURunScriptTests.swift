@@ -1,6 +1,7 @@
 import Foundation
 import Testing
 import VMCheckpoint
+import VMCheckpointFormats
 import VMCheckpointTestSupport
 
 /// The script of a restored directory must hand QEMU the recorded words byte for byte, whatever a

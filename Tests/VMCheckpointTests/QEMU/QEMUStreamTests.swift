@@ -1,6 +1,7 @@
 import Glibc
 import Testing
 import VMCheckpoint
+import VMCheckpointFormats
 import VMCheckpointTestSupport
 
 /// Streams as QEMU could send them, from a generator that shares no code with the parser.

@@ -1,6 +1,7 @@
 import Glibc
 import Testing
 import VMCheckpoint
+import VMCheckpointFormats
 import VMCheckpointTestSupport
 
 /// A program that uses the library does not end by SIGPIPE when whoever reads from it is gone.

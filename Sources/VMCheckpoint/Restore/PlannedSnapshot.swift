@@ -1,0 +1,32 @@
+import GRDB
+
+/// What a form may read of the snapshot that is restored, in the transaction that reads all rows.
+package struct PlannedSnapshot {
+  let snapshot: SnapshotRow
+  private let database: Database
+  package let layout: RAMLayout
+
+  init(_ snapshot: SnapshotRow, layout: RAMLayout, _ database: Database) {
+    self.snapshot = snapshot
+    self.layout = layout
+    self.database = database
+  }
+
+  /// What messages call the snapshot.
+  package var title: String { snapshot.title }
+
+  /// All device states with their data, in the VMM's order.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when a SHA-256 is not right, or
+  ///   `DatabaseError`.
+  package func deviceStates() throws -> [DeviceState] {
+    try Store.deviceStates(of: snapshot, database)
+  }
+
+  /// The first device state of `format`, if there is one.
+  ///
+  /// - Throws: As ``deviceStates()``.
+  package func deviceState(format: String) throws -> DeviceState? {
+    try Store.deviceStates(of: snapshot, format: format, database).first
+  }
+}

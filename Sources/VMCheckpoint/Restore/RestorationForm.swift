@@ -1,0 +1,77 @@
+/// What a restore writes: the writing half of a format.
+///
+/// It is asked twice: once for what it needs of the snapshot, in the transaction in which the restore
+/// reads all rows, and then to write.
+package protocol RestorationForm: Sendable {
+  /// The value of `--format`.
+  var name: String { get }
+
+  /// Whether RAM can show overlays, and be made for another host. Where it cannot, it is bare: the VMM
+  /// lays its overlays over it itself.
+  var showsOverlays: Bool { get }
+
+  /// Checks that the form can hold what is asked for.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
+  func check(_ request: RestoreRequest) throws(VMCheckpointError)
+
+  /// Reads what the form needs of a snapshot beside RAM.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when the snapshot cannot take this form, `corrupt`
+  ///   when what is stored does not fit together; or `DatabaseError`.
+  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter
+}
+
+extension RestorationForm {
+  package var showsOverlays: Bool { true }
+  package func check(_ request: RestoreRequest) throws(VMCheckpointError) {}
+}
+
+/// Writes one restored snapshot.
+package protocol RestorationWriter: Sendable {
+  /// Writes all of it, and puts it in its place.
+  ///
+  /// - Returns: How many bytes there are, those in holes counted.
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError`. Files are as they were then; of a stream, part
+  ///   may be written.
+  func write(_ restore: Restoration) throws -> UInt64
+}
+
+/// The form of what a restore writes.
+public struct RestoreFormat: Sendable, Hashable {
+  package let form: any RestorationForm
+
+  package init(_ form: any RestorationForm) {
+    self.form = form
+  }
+
+  /// A flat RAM file, or stream.
+  public static let raw = RestoreFormat(FlatForm())
+
+  /// What the command line calls it.
+  public var name: String { form.name }
+
+  /// Whether both have the same name.
+  public static func == (left: RestoreFormat, right: RestoreFormat) -> Bool {
+    left.name == right.name
+  }
+
+  /// Hashes the name.
+  public func hash(into hasher: inout Hasher) { hasher.combine(name) }
+}
+
+/// A flat RAM file.
+struct FlatForm: RestorationForm {
+  let name = "raw"
+
+  func plan(_ snapshot: PlannedSnapshot) -> any RestorationWriter {
+    RestoredForm(flat: snapshot.layout)
+  }
+}
+
+extension RestoredForm: RestorationWriter {
+  package func write(_ restore: Restoration) throws -> UInt64 {
+    try restore.write(self)
+    return byteCount
+  }
+}

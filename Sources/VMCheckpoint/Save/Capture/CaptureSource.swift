@@ -1,0 +1,92 @@
+/// Where a guest is captured from: the reading half of a format.
+///
+/// A save asks the source for its names, lets it capture the guest, and stores what it gets while
+/// ``capture(_:_:)`` has not returned. So a source can stop a VM, let it go on, and put things back.
+package protocol CaptureSource: Hashable, Sendable {
+  /// What the snapshot, the VM and the snapshot's `source` are called unless the request says.
+  var names: CaptureNames { get }
+
+  /// The file that is read, if it is one: it must not belong to the store.
+  var path: String? { get }
+
+  /// Captures the guest, and calls `save` once with it.
+  ///
+  /// - Throws: ``VMCheckpointError``, what `save` throws among others. Nothing of the capture is left.
+  func capture(
+    _ context: CaptureContext,
+    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
+  ) throws(VMCheckpointError) -> SaveResult
+}
+
+/// What a source calls what is saved from it.
+package struct CaptureNames: Hashable, Sendable {
+  /// A snapshot without a name is named after this and the time.
+  package var snapshot: String
+  /// The VM, if the request does not name it.
+  package var vm: String
+  /// In the column `snapshot.source`: the format and the path.
+  package var description: String
+
+  package init(snapshot: String, vm: String, description: String) {
+    self.snapshot = snapshot
+    self.vm = vm
+    self.description = description
+  }
+}
+
+/// What a source may use while it captures a guest.
+package struct CaptureContext {
+  /// What is asked of the save beside the source. Its names and tags are checked.
+  package let request: SaveRequest
+  package let control: OperationControl
+  let storePath: String
+  let turn: SaveTurn
+
+  /// The store's directory, where RAM that must be put down for a moment has room.
+  ///
+  /// - Throws: ``VMCheckpointError`` when there is no such directory.
+  package func spoolDirectory() throws(VMCheckpointError) -> String {
+    try StoreLocation(storePath).directory
+  }
+
+  /// Waits for other saves to end, and does all of a save that needs no source: for sources that stop a
+  /// VM, which then need not wait any more.
+  ///
+  /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
+  package func takeTurn() throws(VMCheckpointError) { try turn.take() }
+}
+
+/// A guest as a source has captured it.
+package struct CapturedGuest {
+  /// Throws when the snapshot must not be completed.
+  package typealias Check = () throws(VMCheckpointError) -> Void
+
+  /// Where RAM lies; `nil` when that is known only at a stream's end.
+  package var layout: RAMLayout?
+  /// In the VMM's order, before those of the request.
+  package var deviceStates: [DeviceState] = []
+  /// The overlays that the source describes; `nil`: it describes none, and those of the request count.
+  package var overlays: OverlayDocument?
+  /// Makes the reader of RAM. Its parameter: the PFNs that must be read even in a hole, ascending.
+  package var makeReader: ([UInt64]) throws(VMCheckpointError) -> any RAMReader
+  /// Called when all of RAM was read, right before the snapshot is made complete; what it throws fails
+  /// the save.
+  package var checkBeforeCompletion: Check?
+
+  package init(
+    layout: RAMLayout?,
+    makeReader: @escaping ([UInt64]) throws(VMCheckpointError) -> any RAMReader
+  ) {
+    self.layout = layout
+    self.makeReader = makeReader
+  }
+
+  /// A guest whose RAM is in files.
+  ///
+  /// - Parameter placement: Where `layout` is in the files; `nil`: they are one flat RAM file.
+  package init(layout: RAMLayout, placement: RAMPlacement? = nil, files: OpenRAMFiles) {
+    self.init(layout: layout) { keptPFNs in
+      FileRAMReader(files, layout: layout, placement: placement, keptPFNs: keptPFNs)
+    }
+  }
+}

@@ -1,0 +1,102 @@
+import SystemPackage
+
+/// A flat RAM file.
+struct FlatFileSource: CaptureSource {
+  let file: String
+
+  var path: String? { file }
+
+  var names: CaptureNames {
+    let name = CaptureNames.lastComponent(of: file)
+    return CaptureNames(snapshot: name, vm: name, description: "raw:\(file)")
+  }
+
+  func capture(
+    _ context: CaptureContext,
+    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
+  ) throws(VMCheckpointError) -> SaveResult {
+    let (descriptor, layout) = try FileRAMReader.openFile(path: file) {
+      (byteCount) throws(VMCheckpointError) in
+      try flatLayout(context.request.layout, fileByteCount: byteCount)
+    }
+    let files = OpenRAMFiles([.init(descriptor: descriptor, path: file)])
+    return try save(CapturedGuest(layout: layout, files: files))
+  }
+
+  private func flatLayout(
+    _ source: RAMLayoutSource,
+    fileByteCount: UInt64
+  ) throws(VMCheckpointError) -> RAMLayout {
+    switch source {
+    case .contiguous: try RAMLayout(contiguousByteCount: fileByteCount)
+    case .qemu(let machine, let ramByteCount):
+      try machine.layout(ramByteCount: ramByteCount ?? fileByteCount)
+    case .regions(let layout): layout
+    }
+  }
+}
+
+/// Flat RAM from a pipe.
+struct FlatStreamSource: CaptureSource {
+  let fileDescriptor: Int32
+  let name: String
+  let inspector: StreamInspector?
+
+  var path: String? { nil }
+
+  var names: CaptureNames { CaptureNames(snapshot: name, vm: name, description: "raw:-") }
+
+  func capture(
+    _ context: CaptureContext,
+    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
+  ) throws(VMCheckpointError) -> SaveResult {
+    let layout = try streamLayout(context.request.layout)
+    let cancellation = context.control.cancellation
+    return try save(
+      CapturedGuest(layout: layout) { _ throws(VMCheckpointError) in
+        try StreamRAMReader(
+          fileDescriptor: fileDescriptor,
+          name: name,
+          layout: layout,
+          inspector: inspector,
+          cancellation: cancellation
+        )
+      }
+    )
+  }
+
+  private func streamLayout(_ source: RAMLayoutSource) throws(VMCheckpointError) -> RAMLayout? {
+    switch source {
+    case .contiguous: return nil
+    case .regions(let layout): return layout
+    case .qemu(let machine, let ramByteCount):
+      guard let ramByteCount else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "the RAM layout of a \(machine.rawValue) machine depends on the RAM's size, which a "
+            + "stream does not tell before its end",
+          hint: "give the size with --ram-size"
+        )
+      }
+      return try machine.layout(ramByteCount: ramByteCount)
+    }
+  }
+}
+
+/// Refuses streams by their first bytes. All count as equal: they say nothing of where RAM comes from.
+package struct StreamInspector: Hashable, Sendable {
+  package typealias Inspect =
+    @Sendable (UnsafeRawBufferPointer) throws(VMCheckpointError) -> Void
+
+  let inspect: Inspect
+
+  package static func == (left: Self, right: Self) -> Bool { true }
+  package func hash(into hasher: inout Hasher) {}
+}
+
+extension CaptureNames {
+  /// What a snapshot from the file at `path` is called.
+  package static func lastComponent(of path: String) -> String {
+    FilePath(path).lastComponent?.string ?? "ram"
+  }
+}

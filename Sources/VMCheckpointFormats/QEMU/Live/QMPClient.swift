@@ -1,0 +1,242 @@
+import CLinux
+import Foundation
+import Glibc
+import SystemPackage
+import VMCheckpoint
+
+/// A client of QEMU's monitor protocol: JSON objects, one a line, over a Unix socket.
+final class QMPClient {
+  /// Replies are small; the largest, `info mtree -f`, has some KiB for each of a machine's CPUs.
+  private static let maximumLineByteCount = 16 << 20
+  private static let pollMilliseconds: Int32 = 20
+  /// QEMU answers at once, unless its main loop is busy.
+  private static let timeoutSeconds = 30.0
+
+  let descriptor: Int32
+  private let cancellation: CancellationFlag
+  /// For messages.
+  let name: String
+  private var pending: [UInt8] = []
+  private var hasReceived = false
+  private var lastID = 0
+  private let idPrefix = "vmckpt-\(UniqueID.make().prefix(8))-"
+  /// Whether the connection is gone, so that there is no use in trying again.
+  private(set) var isBroken = false
+  /// Called before a command is sent and while its reply is awaited, unless that ignores
+  /// cancellation; what it throws ends the command.
+  var check: (() throws(VMCheckpointError) -> Void)?
+  /// When QEMU said that the guest was stopped, and went on, by its clock.
+  private(set) var stoppedAtSeconds: Double?
+  private(set) var resumedAtSeconds: Double?
+
+  /// Connects and negotiates.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound`, `permissionDenied`, or `unavailable` when nobody
+  ///   answers, which is so as well while another client is connected.
+  init(path: String, cancellation: CancellationFlag) throws(VMCheckpointError) {
+    self.cancellation = cancellation
+    name = "QEMU's monitor \(quotedName(path))"
+    descriptor = try Self.connect(path, name: name)
+    let greeting = try line(timeoutSeconds: 5)
+    guard greeting?["QMP"] != nil else {
+      throw hasReceived
+        ? VMCheckpointError(
+          .unavailable,
+          "\(name) speaks another protocol than QMP",
+          hint: "give the socket of QEMU's option -qmp, not that of -monitor or of a guest agent"
+        )
+        : VMCheckpointError(
+          .unavailable,
+          "\(name) does not answer",
+          hint: "it serves one client at a time: give QEMU a second one with another -qmp unix:…"
+        )
+    }
+    try run("qmp_capabilities")
+  }
+
+  /// Takes over a connection that another process has negotiated.
+  init(descriptor: Int32) {
+    self.descriptor = descriptor
+    cancellation = CancellationFlag()
+    name = "QEMU's monitor"
+  }
+
+  deinit { close(descriptor) }
+
+  private static func connect(_ path: String, name: String) throws(VMCheckpointError) -> Int32 {
+    try ResolvedPath.checkLinks(of: path)
+    var address = sockaddr_un()
+    address.sun_family = sa_family_t(AF_UNIX)
+    let bytes = Array(path.utf8)
+    guard bytes.count < MemoryLayout.size(ofValue: address.sun_path) else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(name): the path of a socket has at most 107 bytes",
+        hint: "change to its directory and give a relative path"
+      )
+    }
+    Swift.withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
+    let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+    let descriptor = socket(AF_UNIX, type, 0)
+    let result = withUnsafePointer(to: &address) {
+      $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+        Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
+      }
+    }
+    guard descriptor >= 0, result == 0 else {
+      let error = Errno(rawValue: errno)
+      if descriptor >= 0 { close(descriptor) }
+      switch error {
+      case .noSuchFileOrDirectory, .notDirectory:
+        throw VMCheckpointError(.notFound, "there is no \(name)")
+      case .permissionDenied, .notPermitted:
+        throw VMCheckpointError(.permissionDenied, "no permission for \(name)")
+      default:
+        throw VMCheckpointError(.unavailable, "cannot connect to \(name): \(error)")
+          .orOutOfResources(error)
+      }
+    }
+    return descriptor
+  }
+
+  /// The process that listens, if it can be told.
+  var peerProcess: Int32? {
+    let pid = clinux_peer_pid(descriptor)
+    return pid > 0 ? pid : nil
+  }
+
+  /// Runs a command and returns its result.
+  ///
+  /// - Parameters:
+  ///   - fileDescriptor: Handed over with the command.
+  ///   - ignoresCancellation: For commands that put the VM back as it was.
+  /// - Throws: ``VMCheckpointError``: `unavailable` with QEMU's words when it refuses the command.
+  @discardableResult
+  func run(
+    _ command: String,
+    _ arguments: [String: Any] = [:],
+    fileDescriptor: Int32 = -1,
+    ignoresCancellation: Bool = false
+  ) throws(VMCheckpointError) -> Any {
+    if !ignoresCancellation { try check?() }
+    lastID += 1
+    let id = "\(idPrefix)\(lastID)"
+    let message: [String: Any] = ["execute": command, "arguments": arguments, "id": id]
+    guard var data = try? JSONSerialization.data(withJSONObject: message) else {
+      throw VMCheckpointError(.invalidArgument, "\(command) cannot be put into words")
+    }
+    data.append(10)
+    try send(Array(data), fileDescriptor: fileDescriptor)
+    let deadline = MonotonicClock.nowSeconds + Self.timeoutSeconds
+    while MonotonicClock.nowSeconds < deadline {
+      if !ignoresCancellation {
+        try cancellation.check()
+        try check?()
+      }
+      guard let reply = try line(timeoutSeconds: 0.1, ignoresCancellation: true) else { continue }
+      note(reply)
+      guard reply["id"] as? String == id else { continue }
+      if let result = reply["return"] { return result }
+      let error = (reply["error"] as? [String: Any])?["desc"] as? String ?? "no reason given"
+      throw VMCheckpointError(.unavailable, "QEMU refuses \(command): \(Self.oneLine(error))")
+    }
+    throw VMCheckpointError(.unavailable, "\(name) gave no answer to \(command)")
+  }
+
+  /// The same, for a command whose result is an object.
+  func object(
+    _ command: String,
+    _ arguments: [String: Any] = [:],
+    ignoresCancellation: Bool = false
+  )
+    throws(VMCheckpointError) -> [String: Any]
+  {
+    try run(command, arguments, ignoresCancellation: ignoresCancellation) as? [String: Any] ?? [:]
+  }
+
+  /// Waits until an event or a reply is there, but not for long, so that events are seen early.
+  func takeEvents() throws(VMCheckpointError) {
+    let deadline = MonotonicClock.nowSeconds + 0.5
+    while MonotonicClock.nowSeconds < deadline,
+      let message = try line(timeoutSeconds: 0.01, ignoresCancellation: true)
+    {
+      note(message)
+    }
+  }
+
+  private func note(_ message: [String: Any]) {
+    guard let event = message["event"] as? String,
+      let time = message["timestamp"] as? [String: Any],
+      let seconds = time["seconds"] as? Double,
+      let microseconds = time["microseconds"] as? Double
+    else { return }
+    let at = seconds + microseconds / 1e6
+    if event == "STOP" { stoppedAtSeconds = at }
+    if event == "RESUME" { resumedAtSeconds = at }
+  }
+
+  static func oneLine(_ text: String) -> String {
+    String(quotedName(String(text.prefix(500))).dropFirst().dropLast())
+  }
+
+  private func send(_ bytes: [UInt8], fileDescriptor: Int32) throws(VMCheckpointError) {
+    var done = 0
+    while done < bytes.count {
+      let count = bytes.withUnsafeBytes {
+        clinux_send_with_fd(
+          descriptor,
+          $0.baseAddress! + done,
+          bytes.count - done,
+          done == 0 ? fileDescriptor : -1
+        )
+      }
+      if count > 0 {
+        done += count
+      } else if errno != EINTR {
+        throw broken("the connection to \(name) broke: \(Errno(rawValue: errno))")
+      }
+    }
+  }
+
+  private func broken(_ message: String) -> VMCheckpointError {
+    isBroken = true
+    return VMCheckpointError(.unavailable, message, hint: "see whether QEMU has ended")
+  }
+
+  /// The next message; `nil` when none came in time.
+  private func line(
+    timeoutSeconds: Double,
+    ignoresCancellation: Bool = false
+  ) throws(VMCheckpointError) -> [String: Any]? {
+    let deadline = MonotonicClock.nowSeconds + timeoutSeconds
+    while true {
+      if let end = pending.firstIndex(of: 10) {
+        let text = Data(pending[..<end])
+        pending.removeSubrange(...end)
+        // What cannot be read is the rest of a line that another process began to read.
+        if let message = try? JSONSerialization.jsonObject(with: text) as? [String: Any] {
+          return message
+        }
+        continue
+      }
+      if !ignoresCancellation { try cancellation.check() }
+      // Also while bytes keep coming: they may never make up a message.
+      guard MonotonicClock.nowSeconds <= deadline else { return nil }
+      var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      guard poll(&request, 1, Self.pollMilliseconds) > 0 else { continue }
+      var block = [UInt8](repeating: 0, count: 64 << 10)
+      let count = recv(descriptor, &block, block.count, Int32(MSG_DONTWAIT))
+      if count > 0 {
+        hasReceived = true
+        pending += block[..<count]
+        guard pending.count <= Self.maximumLineByteCount else {
+          throw VMCheckpointError(.unavailable, "\(name) sends lines that are too long")
+        }
+      } else if count == 0 {
+        throw broken("\(name) closed the connection")
+      } else if errno != EINTR && errno != EAGAIN {
+        throw broken("the connection to \(name) broke: \(Errno(rawValue: errno))")
+      }
+    }
+  }
+}

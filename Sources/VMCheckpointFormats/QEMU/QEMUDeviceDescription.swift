@@ -1,0 +1,89 @@
+import Foundation
+import VMCheckpoint
+
+/// The description of the devices' sections that QEMU puts at the stream's very end, in JSON.
+enum QEMUDeviceDescription {
+  /// Checks that `devices`, everything behind the RAM section, is complete: that it ends in an end
+  /// mark and a description that is as long as it says.
+  ///
+  /// The sections before it do not tell their lengths, so that without this nothing would tell a
+  /// stream that was cut off from a whole one.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+  static func check(_ devices: [UInt8]) throws(VMCheckpointError) {
+    guard let start = start(in: devices) else {
+      throw .invalidData(
+        "it ends too early: the description of its devices is missing",
+        hint: "the migration failed, was interrupted, or the machine has suppress-vmdesc=on"
+      )
+    }
+    guard !holdsAnother(devices) else {
+      throw .invalidData(
+        "it goes on after its end",
+        hint: "give one stream, not several joined"
+      )
+    }
+    let json = Data(devices[start...])
+    guard let object = try? JSONSerialization.jsonObject(with: json) as? [String: Any],
+      let list = object["devices"] as? [Any], !list.isEmpty
+    else {
+      throw .invalidData("the description of its devices is damaged")
+    }
+    if let pageByteCount = object["page_size"] as? Int, pageByteCount != Page.byteCount {
+      throw .invalidData(
+        "its pages have \(pageByteCount) bytes, and only x86 with \(Page.byteCount) is supported"
+      )
+    }
+    // As of QEMU 8.0 it has a section before RAM, which tells the same earlier.
+    let names = list.compactMap { ($0 as? [String: Any])?["name"] as? String }
+    guard !names.contains(where: { $0.split(separator: "/").last == "virtio-mem" }) else {
+      throw .invalidData(
+        "the machine has virtio-mem, which is not supported",
+        hint: "save the guest without it: its memory would not be kept as RAM"
+      )
+    }
+  }
+
+  /// Whether a stream's end is followed by another stream: its magic number and version, right behind
+  /// a description that is as long as it says.
+  ///
+  /// - Complexity: O(*n*), whatever the bytes are.
+  private static func holdsAnother(_ devices: [UInt8]) -> Bool {
+    let beginning = Array("QEVM".utf8) + [0, 0, 0, 3]
+    var start = 6
+    while start + beginning.count < devices.count {
+      defer { start += 1 }
+      guard devices[start] == UInt8(ascii: "{"), isMarked(start, in: devices) else { continue }
+      let end = start + markedByteCount(start, in: devices)
+      if end < devices.count, devices[end...].starts(with: beginning) { return true }
+    }
+    return false
+  }
+
+  /// Whether an end mark and a description's mark stand before `start`.
+  private static func isMarked(_ start: Int, in devices: [UInt8]) -> Bool {
+    devices[start - 6] == QEMUStreamFormat.Section.endOfSections
+      && devices[start - 5] == QEMUStreamFormat.Section.description
+  }
+
+  /// The length that stands before a description.
+  private static func markedByteCount(_ start: Int, in devices: [UInt8]) -> Int {
+    devices[(start - 4)..<start].reduce(0) { $0 << 8 | Int($1) }
+  }
+
+  /// Where the JSON begins: behind an end mark, its own mark and a length that fits.
+  private static func start(in devices: [UInt8]) -> Int? {
+    let headerByteCount = 6
+    var start = devices.count - 2
+    let lowest = max(headerByteCount, devices.count - QEMUStreamFormat.maximumDescriptionByteCount)
+    while start >= lowest {
+      if devices[start] == UInt8(ascii: "{"), isMarked(start, in: devices),
+        markedByteCount(start, in: devices) == devices.count - start
+      {
+        return start
+      }
+      start -= 1
+    }
+    return nil
+  }
+}

@@ -1,0 +1,96 @@
+import Foundation
+import VMCheckpoint
+
+/// What a snapshot of a QEMU guest knows beside RAM and the migration stream: a device state of its
+/// own, in JSON that people can read.
+struct QEMUMachineRecord: Codable, Hashable {
+  /// The machine's type with its version, such as `pc-q35-7.2`.
+  var machine: String
+  /// QEMU's blocks that are the guest's RAM, in the order in which they make up flat RAM.
+  var ramBlocks: [RAMBlock]
+  /// Where in the stream that is kept the RAM's pages belong.
+  var ramOffset: Int
+  /// Such as `7.2.22 (Debian 1:7.2+dfsg-7)`; only of a VM that was saved live.
+  var qemuVersion: String?
+  /// The arguments that QEMU was started with, itself first; only of a VM that was saved live.
+  var commandLine: [String]?
+  /// Where relative paths in `commandLine` begin.
+  var workingDirectory: String?
+
+  /// A block of RAM.
+  struct RAMBlock: Codable, Hashable {
+    /// QEMU's name of it; 1 to 255 bytes.
+    var name: String
+    /// A multiple of 4096.
+    var byteCount: UInt64
+
+    private enum CodingKeys: String, CodingKey {
+      case name
+      case byteCount = "bytes"
+    }
+
+    /// The memory backend's id. Old machine types have its whole path for the block's name.
+    var backendID: String {
+      name.utf8.split(separator: UInt8(ascii: "/")).last.flatMap { String($0) } ?? name
+    }
+  }
+
+  private enum CodingKeys: String, CodingKey {
+    case machine
+    case ramBlocks = "ram_blocks"
+    case ramOffset = "ram_offset"
+    case qemuVersion = "qemu_version"
+    case commandLine = "command_line"
+    case workingDirectory = "working_directory"
+  }
+
+  static let stateName = "qemu-machine"
+  static let format = "vmckpt-qemu-machine"
+  static let version: UInt32 = 1
+
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+  func deviceState() throws(VMCheckpointError) -> DeviceState {
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
+    guard let json = try? encoder.encode(self) else {
+      throw .invalidData("the description of the machine \(quotedName(machine)) is no text")
+    }
+    return DeviceState(
+      name: Self.stateName,
+      format: Self.format,
+      version: Self.version,
+      data: Array(json) + [UInt8(ascii: "\n")]
+    )
+  }
+
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`.
+  init(json: [UInt8], of title: String) throws(VMCheckpointError) {
+    do {
+      self = try JSONDecoder().decode(Self.self, from: Data(json))
+    } catch {
+      throw VMCheckpointError(.corrupt, "\(title): its description of the machine is damaged")
+    }
+  }
+
+  /// Makes one with these values.
+  init(machine: String, ramBlocks: [RAMBlock], ramOffset: Int) {
+    self.machine = machine
+    self.ramBlocks = ramBlocks
+    self.ramOffset = ramOffset
+  }
+
+  /// Whether the blocks are as they may be, and flat RAM of `byteCount` bytes.
+  func blocksMakeUp(byteCount: UInt64) -> Bool {
+    guard (1...QEMUStreamFormat.maximumBlockCount).contains(ramBlocks.count),
+      Set(ramBlocks.map(\.name)).count == ramBlocks.count
+    else { return false }
+    var rest = byteCount
+    for block in ramBlocks {
+      guard (1...255).contains(block.name.utf8.count), block.byteCount > 0,
+        block.byteCount % UInt64(Page.byteCount) == 0, block.byteCount <= rest
+      else { return false }
+      rest -= block.byteCount
+    }
+    return rest == 0
+  }
+}

@@ -1,0 +1,159 @@
+import CLinux
+import Glibc
+import SystemPackage
+import VMCheckpoint
+
+/// The pages of a migration stream on their way to the store, in a sparse temporary file without a
+/// name: a stream sends pages in any order, and some of them several times.
+///
+/// The file has mode 0600 and is gone with the process, however that ends.
+final class QEMURAMSpool {
+  /// Pages that follow each other are written together, up to this size.
+  private static let runByteCount = 256 << 10
+
+  let descriptor: FileDescriptor
+  private let directory: String
+  private let run: UnsafeMutableRawBufferPointer
+  private var runOffset: UInt64 = 0
+  private var runLength = 0
+  /// A bit a page: whether the stream has sent it, and whether the file has bytes there.
+  private var sent: [UInt64]
+  private var written: [UInt64]
+
+  /// Makes a spool of `byteCount` bytes, all zero, in `directory`.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `cannotCreate` or `permissionDenied`.
+  init(byteCount: UInt64, directory: String) throws(VMCheckpointError) {
+    self.directory = directory
+    descriptor = try Self.makeFile(in: directory)
+    guard ftruncate(descriptor.rawValue, off_t(byteCount)) == 0 else {
+      let code = Errno(rawValue: errno)
+      try? descriptor.close()
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot make a temporary file of \(byteCount) bytes in \(quotedName(directory)): \(code)"
+      )
+    }
+    let wordCount = Int((Page.count(inByteCount: byteCount) + 63) / 64)
+    sent = Array(repeating: 0, count: wordCount)
+    written = Array(repeating: 0, count: wordCount)
+    do throws(VMCheckpointError) {
+      run = try LargeMemory.allocate(byteCount: Self.runByteCount)
+    } catch {
+      try? descriptor.close()
+      throw error
+    }
+  }
+
+  deinit {
+    LargeMemory.free(run)
+    try? descriptor.close()
+  }
+
+  /// Takes a page that is not zero throughout.
+  func write(_ page: UnsafeRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
+    mark(offset, isZero: false)
+    if runLength == Self.runByteCount || offset != runOffset + UInt64(runLength) {
+      try flush()
+      runOffset = offset
+    }
+    UnsafeMutableRawBufferPointer(rebasing: run[runLength...]).copyMemory(from: page)
+    runLength += Page.byteCount
+  }
+
+  /// Takes a page of zeros: nothing to write, unless it held something before.
+  func writeZero(at offset: UInt64) throws(VMCheckpointError) {
+    let index = Int(offset >> UInt64(Page.shift))
+    let wasWritten = written[index >> 6] & (1 << UInt64(index & 63)) != 0
+    mark(offset, isZero: true)
+    guard wasWritten else { return }
+    try flush()
+    let status = clinux_punch_hole(descriptor.rawValue, offset, UInt64(Page.byteCount))
+    guard status == 0 || errno == EOPNOTSUPP else {
+      throw failure("write", Errno(rawValue: errno))
+    }
+    if status != 0 {
+      // Not every file system has holes: then zeros take their place.
+      run.initializeMemory(as: UInt8.self, repeating: 0)
+      runOffset = offset
+      runLength = Page.byteCount
+      try flush()
+    }
+  }
+
+  /// Writes what is held back.
+  func flush() throws(VMCheckpointError) {
+    do throws(Errno) {
+      let bytes = UnsafeRawBufferPointer(rebasing: run[..<runLength])
+      try FileIO.write(bytes, to: descriptor, at: runOffset)
+    } catch {
+      throw failure("write", error)
+    }
+    runLength = 0
+  }
+
+  /// How many pages of `block` the stream has sent.
+  func sentPageCount(of block: QEMURAMBlock) -> UInt64 {
+    pages(of: block).reduce(0) { $0 + (sent[$1 >> 6] >> UInt64($1 & 63)) & 1 }
+  }
+
+  /// Whether the page at `offset` may be something else than zeros.
+  func hasBytes(at offset: UInt64) -> Bool {
+    let index = Int(offset >> UInt64(Page.shift))
+    return written[index >> 6] & (1 << UInt64(index & 63)) != 0
+  }
+
+  /// Reads a page back. Call ``flush()`` before.
+  func read(into page: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
+    let count: Int
+    do throws(Errno) {
+      count = try FileIO.read(into: page, from: descriptor, at: offset)
+    } catch {
+      throw failure("read", error)
+    }
+    guard count == page.count else { throw failure("read", .ioError) }
+  }
+
+  /// Where another opening of the file is to be had, as long as this object lives.
+  var path: String { "/proc/self/fd/\(descriptor.rawValue)" }
+
+  private func pages(of block: QEMURAMBlock) -> Range<Int> {
+    let first = Int(Page.count(inByteCount: block.spoolOffset))
+    return first..<(first + Int(block.pageCount))
+  }
+
+  private func mark(_ offset: UInt64, isZero: Bool) {
+    let index = Int(offset >> UInt64(Page.shift))
+    let bit: UInt64 = 1 << UInt64(index & 63)
+    sent[index >> 6] |= bit
+    if isZero { written[index >> 6] &= ~bit } else { written[index >> 6] |= bit }
+  }
+
+  private func failure(_ verb: String, _ error: Errno) -> VMCheckpointError {
+    VMCheckpointError(
+      .inputOutput,
+      "cannot \(verb) a temporary file in \(quotedName(directory)): \(error)",
+      hint: error == .noSpace
+        ? "the guest's RAM is put down there for a moment; free some space and try again" : nil
+    )
+  }
+
+  private static func makeFile(in directory: String) throws(VMCheckpointError) -> FileDescriptor {
+    let unnamed = open(directory, clinux_o_tmpfile | O_RDWR | O_CLOEXEC, 0o600)
+    if unnamed >= 0 { return FileDescriptor(rawValue: unnamed) }
+    if errno == EOPNOTSUPP || errno == EISDIR {
+      let path = FilePath(directory).appending(".vmckpt-\(UniqueID.make()).tmp").string
+      let named = open(path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0o600)
+      if named >= 0 {
+        unlink(path)
+        return FileDescriptor(rawValue: named)
+      }
+    }
+    let code = Errno(rawValue: errno)
+    throw VMCheckpointError(
+      [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(code)
+        ? .permissionDenied : .cannotCreate,
+      "cannot create a temporary file in \(quotedName(directory)): \(code)"
+    ).orOutOfResources(code)
+  }
+}

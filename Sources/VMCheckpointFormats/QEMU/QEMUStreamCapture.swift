@@ -1,0 +1,117 @@
+import SystemPackage
+import VMCheckpoint
+
+/// A migration stream that was received, ready to be saved.
+struct QEMUStreamCapture {
+  /// The device state of a migration stream, with RAM's pages cut out.
+  static let streamStateName = "qemu-stream"
+  static let streamFormat = "qemu-migration-stream"
+
+  private let contents: QEMUStreamContents
+  /// The guest's RAM, in the order in which its blocks make up flat RAM.
+  private let ramBlocks: [QEMURAMBlock]
+  private var streamState: DeviceState
+  /// More facts may be added before ``deviceStates()``.
+  var record: QEMUMachineRecord
+
+  /// Lets the restored guest run although it was stopped for its capture.
+  ///
+  /// - Returns: `false` when the stream does not have it as paused.
+  mutating func resume() -> Bool { QEMURunState.resume(&streamState.data) }
+
+  /// Whether the stream had the guest's RAM. With `x-ignore-shared` it may not.
+  let hasRAM: Bool
+
+  /// Receives a stream.
+  ///
+  /// - Parameters:
+  ///   - ramBlockNames: The blocks that are the guest's RAM, in the order in which they make up flat
+  ///     RAM, where that is known.
+  ///   - spoolDirectory: Where RAM is put down until it is saved, in a file without a name.
+  /// - Throws: ``VMCheckpointError`` that names what cannot be parsed safely. Nothing is left.
+  init(
+    _ source: QEMUStreamSource,
+    ramBlockNames: [String]? = nil,
+    spoolDirectory: String,
+    control: OperationControl
+  ) throws(VMCheckpointError) {
+    let input = try QEMUStreamInput(source, cancellation: control.cancellation)
+    var parser = QEMUStreamParser(input, spoolDirectory: spoolDirectory, control: control)
+    let contents = try parser.run()
+    guard let indices = QEMURAMBlock.indicesOfRAM(contents.blocks, named: ramBlockNames) else {
+      let names = contents.blocks.prefix(16).map { quotedName($0.text) }.joined(separator: ", ")
+      throw .invalidData(
+        "\(input.name): which block is the guest's RAM cannot be told from \(names)",
+        hint: "call the memory backend pc.ram; save RAM in several blocks through the monitor, "
+          + "with qemu:"
+      )
+    }
+    self.contents = contents
+    ramBlocks = indices.map { contents.blocks[$0] }
+    let sentPageCounts = ramBlocks.map { contents.spool.sentPageCount(of: $0) }
+    hasRAM = sentPageCounts.contains { $0 > 0 }
+    for (block, sentPageCount) in zip(ramBlocks, sentPageCounts) {
+      let mayBeLeftOut = contents.ignoresShared && !hasRAM
+      guard mayBeLeftOut || (contents.ignoresShared ? sentPageCount == block.pageCount : hasRAM)
+      else {
+        throw .invalidData(
+          "\(input.name): RAM block \(quotedName(block.text)) has \(sentPageCount) of its "
+            + "\(block.pageCount) pages"
+        )
+      }
+    }
+    let (data, ramOffset) = try contents.deviceState(withoutPagesOf: indices)
+    streamState = DeviceState(
+      name: Self.streamStateName,
+      format: Self.streamFormat,
+      version: QEMUStreamFormat.version,
+      data: data
+    )
+    record = QEMUMachineRecord(
+      machine: contents.machineName,
+      ramBlocks: ramBlocks.map { .init(name: $0.text, byteCount: $0.byteCount) },
+      ramOffset: ramOffset
+    )
+  }
+
+  /// What is saved beside RAM.
+  func deviceStates() throws(VMCheckpointError) -> [DeviceState] {
+    [try record.deviceState(), streamState]
+  }
+
+  /// Where RAM is, as long as this value lives.
+  ///
+  /// - Parameters:
+  ///   - given: Where RAM lies, if the caller knows better than the machine.
+  ///   - machineLayout: Where RAM lies in the machine, if that was read from it; else its type tells.
+  ///   - paths: A file for each block, if the stream did not have them.
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+  func ram(
+    _ given: RAMLayoutSource,
+    machineLayout: RAMLayout? = nil,
+    paths: [String]? = nil
+  ) throws(VMCheckpointError) -> QEMUCapturedRAM {
+    guard hasRAM || paths != nil else {
+      throw .invalidData(
+        "the stream does not hold the guest's RAM, which is shared and was left out",
+        hint: "migrate without x-ignore-shared, or save a running VM with qemu:"
+      )
+    }
+    let layout = try QEMUCapturedRAM.layout(
+      given,
+      machineLayout: machineLayout,
+      machine: contents.machineName,
+      blocks: ramBlocks.map { ($0.text, $0.byteCount) }
+    )
+    let blocks = ramBlocks.enumerated().map { index, block in
+      hasRAM
+        ? RAMPlacement.Block(byteCount: block.byteCount, fileOffset: block.spoolOffset)
+        : RAMPlacement.Block(byteCount: block.byteCount, fileIndex: index, fileOffset: 0)
+    }
+    return QEMUCapturedRAM(
+      layout: layout,
+      paths: hasRAM ? [contents.spool.path] : paths!,
+      placement: RAMPlacement(layout, blocks: blocks)
+    )
+  }
+}

@@ -1,0 +1,160 @@
+import Glibc
+import SystemPackage
+import VMCheckpoint
+
+/// Reads a migration stream's bytes in order, and knows where it is.
+///
+/// Numbers are big-endian, as everywhere in the stream.
+final class QEMUStreamInput {
+  /// The largest piece that ``withBytes(count:_:)`` gives.
+  static let maximumPieceByteCount = 64 << 10
+
+  private let source: StreamReader
+  private let ownsDescriptor: Bool
+  private let buffer: UnsafeMutableRawBufferPointer
+  private var start = 0
+  private var end = 0
+  private var reachedEnd = false
+  /// For messages.
+  var name: String { source.name }
+
+  /// How many bytes were taken from the stream so far.
+  private(set) var offset: UInt64 = 0
+
+  /// Opens a file, or borrows a descriptor.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound`, `permissionDenied` or `inputOutput`.
+  init(_ source: QEMUStreamSource, cancellation: CancellationFlag) throws(VMCheckpointError) {
+    let name = "QEMU stream \(quotedName(source.name))"
+    let descriptor: Int32
+    switch source {
+    case .descriptor(let given, _):
+      descriptor = given
+      ownsDescriptor = false
+    case .file(let path):
+      guard let opened = try ResolvedPath.open(source: path) else {
+        throw Self.openingError(Errno(rawValue: errno), name: name)
+      }
+      descriptor = opened
+      ownsDescriptor = true
+    }
+    do throws(VMCheckpointError) {
+      buffer = try LargeMemory.allocate(byteCount: 1 << 20)
+    } catch {
+      if ownsDescriptor { close(descriptor) }
+      throw error
+    }
+    self.source = StreamReader(descriptor: descriptor, name: name, cancellation: cancellation)
+  }
+
+  deinit {
+    LargeMemory.free(buffer)
+    if ownsDescriptor { close(source.descriptor) }
+  }
+
+  private static func openingError(_ error: Errno, name: String) -> VMCheckpointError {
+    switch error {
+    case .noSuchFileOrDirectory, .notDirectory:
+      VMCheckpointError(.notFound, "there is no \(name)")
+    case .permissionDenied, .notPermitted:
+      VMCheckpointError(.permissionDenied, "no permission to read \(name)")
+    default:
+      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)").orOutOfResources(error)
+    }
+  }
+
+  /// Whether nothing more comes. Waits until that is known.
+  func isAtEnd() throws(VMCheckpointError) -> Bool {
+    if start == end { try fill() }
+    return start == end
+  }
+
+  func byte() throws(VMCheckpointError) -> UInt8 {
+    if start == end { try require(1) }
+    defer { advance(1) }
+    return buffer[start]
+  }
+
+  func uint16() throws(VMCheckpointError) -> UInt16 { try integer() }
+  func uint32() throws(VMCheckpointError) -> UInt32 { try integer() }
+  func uint64() throws(VMCheckpointError) -> UInt64 { try integer() }
+
+  private func integer<Value: FixedWidthInteger>() throws(VMCheckpointError) -> Value {
+    let byteCount = MemoryLayout<Value>.size
+    try require(byteCount)
+    defer { advance(byteCount) }
+    return Value(
+      bigEndian: UnsafeRawPointer(buffer.baseAddress! + start).loadUnaligned(as: Value.self)
+    )
+  }
+
+  /// - Precondition: `count` is at most ``maximumPieceByteCount``.
+  func bytes(count: Int) throws(VMCheckpointError) -> [UInt8] {
+    try withBytes(count: count) { Array($0) }
+  }
+
+  /// Calls `body` with the next `count` bytes, without a copy, and steps over them.
+  ///
+  /// - Precondition: `count` is at most ``maximumPieceByteCount``.
+  func withBytes<Result>(
+    count: Int,
+    _ body: (UnsafeRawBufferPointer) throws(VMCheckpointError) -> Result
+  ) throws(VMCheckpointError) -> Result {
+    precondition(count <= Self.maximumPieceByteCount)
+    try require(count)
+    defer { advance(count) }
+    return try body(UnsafeRawBufferPointer(rebasing: buffer[start..<(start + count)]))
+  }
+
+  /// Takes all that follows, up to `maximumByteCount`.
+  ///
+  /// - Returns: `nil` when more follows.
+  func rest(maximumByteCount: Int) throws(VMCheckpointError) -> [UInt8]? {
+    var result: [UInt8] = []
+    while try !isAtEnd() {
+      guard result.count + (end - start) <= maximumByteCount else { return nil }
+      result.append(contentsOf: buffer[start..<end])
+      advance(end - start)
+    }
+    return result
+  }
+
+  /// An error at the current place.
+  func invalid(_ message: String, hint: String? = nil) -> VMCheckpointError {
+    .invalidData("\(name), byte \(offset): \(message)", hint: hint)
+  }
+
+  private func advance(_ count: Int) {
+    start += count
+    offset += UInt64(count)
+  }
+
+  private func require(_ count: Int) throws(VMCheckpointError) {
+    while end - start < count {
+      let before = end - start
+      try fill()
+      guard end - start > before else {
+        throw .invalidData(
+          "\(name) ends too early, after \(offset + UInt64(before)) bytes",
+          hint: "the migration failed or was interrupted; take the stream again"
+        )
+      }
+    }
+  }
+
+  /// Reads more, waiting for it; nothing more in the buffer afterwards means the end.
+  private func fill() throws(VMCheckpointError) {
+    guard !reachedEnd else { return }
+    if start > 0 {
+      let kept = end - start
+      if kept > 0 {
+        buffer.baseAddress!.copyMemory(from: buffer.baseAddress! + start, byteCount: kept)
+      }
+      (start, end) = (0, kept)
+    }
+    let room = UnsafeMutableRawBufferPointer(rebasing: buffer[end...])
+    let count = try source.read(into: room)
+    end += count
+    reachedEnd = count == 0
+  }
+}

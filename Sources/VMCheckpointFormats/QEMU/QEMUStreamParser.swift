@@ -1,0 +1,395 @@
+import VMCheckpoint
+
+/// Takes a migration stream apart while it arrives: pages go to a ``QEMURAMSpool``, everything else
+/// is kept as it is.
+///
+/// A stream has, in this order: a header with the machine's type; the RAM section's start with the
+/// list of blocks; any number of parts with pages, the same page perhaps several times; the RAM
+/// section's end, with pages as well; the devices' sections, whose lengths the stream does not tell;
+/// an end mark; and a description of the devices, with its length. Whatever follows the RAM's end is
+/// therefore kept without a look into it, but for the description: it shows that nothing is missing.
+struct QEMUStreamParser {
+  private typealias Section = QEMUStreamFormat.Section
+  private typealias Flag = QEMUStreamFormat.RAMFlag
+
+  private let input: QEMUStreamInput
+  private let directory: String
+
+  private(set) var machineName = ""
+  private(set) var ignoresShared = false
+  /// The configuration's `uuid` subsection as it came, or nothing.
+  private var uuidSubsection: [UInt8] = []
+  private var sectionID: UInt32 = 0
+  private var instanceID: UInt32 = 0
+  private(set) var blocks: [QEMURAMBlock] = []
+  private var blockIndices: [[UInt8]: Int] = [:]
+  private(set) var spool: QEMURAMSpool!
+  private var currentBlock: Int?
+  /// Commands between the RAM's parts, as they came.
+  private var commands: [UInt8] = []
+  private var progress: ProgressReporter
+
+  /// - Parameter directory: Where the spool is put.
+  init(_ input: QEMUStreamInput, spoolDirectory directory: String, control: OperationControl) {
+    self.input = input
+    self.directory = directory
+    progress = ProgressReporter(control, phase: "receiving", totalByteCount: nil)
+  }
+
+  /// Reads the whole stream.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidData` that names what cannot be read safely.
+  mutating func run() throws(VMCheckpointError) -> QEMUStreamContents {
+    try readHeader()
+    try readRAMStart()
+    while try !readRAMPart() {}
+    try spool.flush()
+    let devices = try readDevices()
+    return QEMUStreamContents(
+      machineName: machineName,
+      ignoresShared: ignoresShared,
+      uuidSubsection: uuidSubsection,
+      sectionID: sectionID,
+      instanceID: instanceID,
+      blocks: blocks,
+      spool: spool,
+      commands: commands,
+      devices: devices
+    )
+  }
+
+  // MARK: Header
+
+  private mutating func readHeader() throws(VMCheckpointError) {
+    let magic = try input.uint32()
+    guard magic == QEMUStreamFormat.magic else {
+      throw .invalidData(
+        "\(input.name) is no migration stream: it begins with \(hexString(UInt64(magic)))",
+        hint: Self.hint(forMagic: magic)
+      )
+    }
+    let version = try input.uint32()
+    guard version == QEMUStreamFormat.version else {
+      throw input.invalid("version \(version) of the format is unknown")
+    }
+    guard try input.byte() == Section.configuration else {
+      throw input.invalid(
+        "the stream does not tell the machine's type",
+        hint: "machine types of QEMU 2.4 and later do"
+      )
+    }
+    let byteCount = try input.uint32()
+    guard byteCount > 0, byteCount <= QEMUStreamFormat.maximumMachineNameByteCount else {
+      throw input.invalid("a machine type's name of \(byteCount) bytes")
+    }
+    let name = try input.bytes(count: Int(byteCount))
+    guard name.allSatisfy({ (0x21...0x7e).contains($0) }) else {
+      throw input.invalid("the machine type's name is wrong")
+    }
+    machineName = String(decoding: name, as: UTF8.self)
+  }
+
+  /// What QEMU calls sections that are sent in parts, as RAM is, behind the path of a device if there is
+  /// one.
+  private static let knownSections: Set<String> = [
+    "ram", "block", "dirty-bitmap", "virtio-mem", "vfio",
+  ]
+
+  /// A name as messages show it. Once pages have come by, what a mutilated stream has in a name's place
+  /// may be guest RAM: then only names that are known are shown.
+  private func shown(_ name: [UInt8]) -> String {
+    let text = String(decoding: name, as: UTF8.self)
+    let isPlain = !name.isEmpty && name.allSatisfy { (0x21...0x7e).contains($0) }
+    if blockIndices[name] != nil || (spool == nil && isPlain) { return quotedName(text) }
+    let last = text.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) }
+    if let last, Self.knownSections.contains(last) { return quotedName(last) }
+    return "with an unknown name of \(name.count) bytes"
+  }
+
+  private static func hint(forMagic magic: UInt32) -> String? {
+    if magic == 0x1122_3344 { return "it is a multifd channel; migrate without multifd" }
+    if magic >> 16 == 0x1603 { return "it is encrypted by TLS; migrate without tls-creds" }
+    return "take it with QMP's migrate, for example to exec:cat"
+  }
+
+  /// Reads the configuration's subsections; returns the first byte that is none of them.
+  private mutating func readSubsections() throws(VMCheckpointError) -> UInt8 {
+    while true {
+      let type = try input.byte()
+      guard type == Section.subsection else { return type }
+      let nameBytes = try string()
+      let version = try input.uint32()
+      switch (String(decoding: nameBytes, as: UTF8.self), version) {
+      case ("configuration/capabilities", 1):
+        try readCapabilities()
+      case ("configuration/uuid", 1):
+        uuidSubsection = [Section.subsection, UInt8(nameBytes.count)] + nameBytes
+        uuidSubsection.appendBigEndian(version)
+        uuidSubsection += try input.bytes(count: 16)
+      case (let name, _):
+        throw input.invalid(
+          "subsection \(shown(Array(name.utf8))) version \(version) is unknown"
+        )
+      }
+    }
+  }
+
+  private mutating func readCapabilities() throws(VMCheckpointError) {
+    let count = try input.uint32()
+    guard count <= QEMUStreamFormat.maximumCapabilityCount else {
+      throw input.invalid("\(count) migration capabilities")
+    }
+    for _ in 0..<count {
+      let name = String(decoding: try string(), as: UTF8.self)
+      guard name == "x-ignore-shared" else {
+        throw unsupported("the capability \(shown(Array(name.utf8)))", disable: name)
+      }
+      ignoresShared = true
+    }
+  }
+
+  // MARK: RAM
+
+  private mutating func readRAMStart() throws(VMCheckpointError) {
+    var type = try readSubsections()
+    while type == Section.command {
+      try readCommand()
+      type = try input.byte()
+    }
+    switch type {
+    case Section.start: break
+    case Section.full:
+      _ = try input.uint32()
+      let name = try string()
+      throw input.invalid(
+        "section \(shown(name)) comes before RAM, which is not supported",
+        hint: "it belongs to a device such as virtio-mem; save the guest without it"
+      )
+    default: throw input.invalid("section type \(type) is unknown here")
+    }
+    sectionID = try input.uint32()
+    let name = try string()
+    guard name == QEMUStreamFormat.ramSectionName else {
+      throw input.invalid(
+        "section \(shown(name)) is not supported",
+        hint: "only RAM may be sent in parts: migrate without block migration, dirty bitmaps and "
+          + "passed-through devices"
+      )
+    }
+    instanceID = try input.uint32()
+    let version = try input.uint32()
+    guard version == QEMUStreamFormat.ramSectionVersion else {
+      throw input.invalid("version \(version) of the RAM section is unknown")
+    }
+    let word = try input.uint64()
+    guard word & Flag.mask == Flag.blockList else {
+      throw input.invalid("the RAM section does not begin with its blocks")
+    }
+    try readBlocks(totalByteCount: word & ~Flag.mask)
+    try readPages()
+    try readFooter()
+  }
+
+  private mutating func readBlocks(totalByteCount: UInt64) throws(VMCheckpointError) {
+    guard totalByteCount > 0, totalByteCount <= QEMUStreamFormat.maximumRAMByteCount else {
+      throw input.invalid("\(totalByteCount) bytes of RAM")
+    }
+    var sum: UInt64 = 0
+    while sum < totalByteCount {
+      let name = try string()
+      let byteCount = try input.uint64()
+      guard byteCount > 0, byteCount % UInt64(Page.byteCount) == 0,
+        byteCount <= totalByteCount - sum
+      else {
+        throw input.invalid(
+          "RAM block \(shown(name)) has \(byteCount) bytes"
+        )
+      }
+      if ignoresShared { _ = try input.uint64() }
+      guard !name.isEmpty, blocks.count < QEMUStreamFormat.maximumBlockCount,
+        blockIndices.updateValue(blocks.count, forKey: name) == nil
+      else {
+        throw input.invalid("the list of RAM blocks is wrong")
+      }
+      blocks.append(QEMURAMBlock(name: name, byteCount: byteCount, spoolOffset: sum))
+      sum += byteCount
+    }
+    spool = try QEMURAMSpool(byteCount: totalByteCount, directory: directory)
+  }
+
+  /// Reads a part of the RAM section, or a command that comes instead of one.
+  ///
+  /// - Returns: Whether it was the section's end.
+  private mutating func readRAMPart() throws(VMCheckpointError) -> Bool {
+    let type = try input.byte()
+    switch type {
+    case Section.part, Section.end:
+      let id = try input.uint32()
+      guard id == sectionID else { throw input.invalid("section \(id) was not begun") }
+      try readPages()
+      try readFooter()
+      return type == Section.end
+    case Section.command:
+      try readCommand()
+      return false
+    case Section.start:
+      _ = try input.uint32()
+      let name = try string()
+      throw input.invalid(
+        "section \(shown(name)) is not supported",
+        hint: "only RAM may be sent in parts: migrate without block migration, dirty bitmaps and "
+          + "passed-through devices"
+      )
+    case Section.full:
+      _ = try input.uint32()
+      let name = try string()
+      throw input.invalid(
+        "section \(shown(name)) comes before the end of RAM, which is not supported",
+        hint: "switch the capability background-snapshot off and migrate again"
+      )
+    default:
+      throw input.invalid("section type \(type) is unknown before the end of RAM")
+    }
+  }
+
+  /// Reads a command; keeps what is part of the stream, and leaves out what is only for whoever would
+  /// receive it from a running QEMU.
+  private mutating func readCommand() throws(VMCheckpointError) {
+    let command = try input.uint16()
+    let byteCount = try input.uint16()
+    guard QEMUStreamFormat.Command.argumentByteCounts[command] == byteCount else {
+      throw unsupported(
+        QEMUStreamFormat.feature(ofCommand: command),
+        disable: (3...8).contains(command) ? "postcopy-ram (and dirty-bitmaps)" : nil
+      )
+    }
+    _ = try input.bytes(count: Int(byteCount))
+    guard command == QEMUStreamFormat.Command.switchoverStart else { return }
+    commands.append(Section.command)
+    commands.appendBigEndian(command)
+    commands.appendBigEndian(byteCount)
+    guard commands.count <= 1024 else { throw input.invalid("too many commands") }
+  }
+
+  private mutating func readPages() throws(VMCheckpointError) {
+    while true {
+      let word = try input.uint64()
+      let flags = word & Flag.mask
+      switch flags & ~Flag.sameBlock {
+      case Flag.page:
+        let offset = try pageOffset(word)
+        let spool = spool!
+        try input.withBytes(count: Page.byteCount) { page throws(VMCheckpointError) in
+          try spool.write(page, at: offset)
+        }
+      case Flag.zero:
+        let offset = try pageOffset(word)
+        let fill = try input.byte()
+        if fill == 0 {
+          try spool.writeZero(at: offset)
+        } else {
+          let page = [UInt8](repeating: fill, count: Page.byteCount)
+          // Array's own closures only rethrow untyped errors.
+          try page.withUnsafeBytes { bytes in
+            Result { () throws(VMCheckpointError) in try spool.write(bytes, at: offset) }
+          }.get()
+        }
+      case Flag.endOfSection where flags == Flag.endOfSection:
+        guard word == flags else { throw input.invalid("the end of a RAM section is wrong") }
+        progress.report(completedByteCount: input.offset)
+        return
+      default:
+        throw unsupported(flags: flags)
+      }
+    }
+  }
+
+  /// Where the page goes in the spool; reads the block's name if it is given.
+  private mutating func pageOffset(_ word: UInt64) throws(VMCheckpointError) -> UInt64 {
+    if word & Flag.sameBlock == 0 {
+      let name = try string()
+      guard let index = blockIndices[name] else {
+        throw input.invalid(
+          "RAM block \(shown(name)) is not in the list"
+        )
+      }
+      currentBlock = index
+    }
+    guard let currentBlock else { throw input.invalid("a page without a RAM block") }
+    let block = blocks[currentBlock]
+    let offset = word & ~Flag.mask
+    guard offset < block.byteCount else {
+      throw input.invalid(
+        "page \(hexString(offset)) is not in RAM block \(quotedName(block.text))"
+      )
+    }
+    return block.spoolOffset + offset
+  }
+
+  private func readFooter() throws(VMCheckpointError) {
+    guard try input.byte() == Section.footer, try input.uint32() == sectionID else {
+      throw input.invalid("a RAM section does not end as it should")
+    }
+  }
+
+  // MARK: Devices
+
+  private func readDevices() throws(VMCheckpointError) -> [UInt8] {
+    let start = input.offset
+    guard
+      let devices = try input.rest(
+        maximumByteCount: QEMUStreamFormat.maximumDeviceStateByteCount
+      )
+    else {
+      throw input.invalid(
+        "more than \(QEMUStreamFormat.maximumDeviceStateByteCount) bytes of device state"
+      )
+    }
+    switch devices.first {
+    case Section.full, Section.endOfSections: break
+    case Section.start, Section.part, Section.end:
+      throw .invalidData("\(input.name), byte \(start): a section in parts follows RAM")
+    case Section.command where devices.count >= 3:
+      let command = UInt16(devices[1]) << 8 | UInt16(devices[2])
+      throw unsupported(QEMUStreamFormat.feature(ofCommand: command), disable: nil)
+    default:
+      throw .invalidData("\(input.name), byte \(start): no device state follows RAM")
+    }
+    do {
+      try QEMUDeviceDescription.check(devices)
+    } catch {
+      throw .invalidData("\(input.name): \(error.message)", hint: error.hint)
+    }
+    return devices
+  }
+
+  // MARK: Pieces and errors
+
+  /// A length in one byte, and as many bytes.
+  private func string() throws(VMCheckpointError) -> [UInt8] {
+    try input.bytes(count: Int(try input.byte()))
+  }
+
+  private func unsupported(flags: UInt64) -> VMCheckpointError {
+    if flags & Flag.xbzrle != 0 { return unsupported("xbzrle", disable: "xbzrle") }
+    if flags & Flag.compressedPage != 0 { return unsupported("compression", disable: "compress") }
+    if flags & Flag.multifdFlush != 0 { return unsupported("multifd", disable: "multifd") }
+    if flags & Flag.hook != 0 { return unsupported("RDMA", disable: nil) }
+    return input.invalid("RAM flags \(hexString(flags)) are unknown")
+  }
+
+  private func unsupported(_ feature: String, disable capability: String?) -> VMCheckpointError {
+    input.invalid(
+      "the stream uses \(feature), which is not supported",
+      hint: capability.map { "switch the capability \($0) off and migrate again" }
+        ?? "migrate again without it"
+    )
+  }
+}
+
+extension [UInt8] {
+  /// Appends `value`'s bytes, the most significant one first.
+  mutating func appendBigEndian(_ value: some FixedWidthInteger) {
+    Swift.withUnsafeBytes(of: value.bigEndian) { append(contentsOf: $0) }
+  }
+}

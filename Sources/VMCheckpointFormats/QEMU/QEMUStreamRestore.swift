@@ -1,0 +1,31 @@
+import VMCheckpoint
+
+/// Restores a snapshot as a migration stream: what is kept of it, with RAM's pages put back in.
+///
+/// A stream that ends with an error lacks the end that QEMU waits for.
+struct QEMUStreamRestore: RestorationWriter {
+  let state: QEMUStoredState
+
+  func write(_ restore: Restoration) throws -> UInt64 {
+    try restore.writeInOrder { fileDescriptor in
+      let writer = QEMUStreamWriter(
+        StreamWriter(fileDescriptor: fileDescriptor, cancellation: restore.control.cancellation),
+        record: state.record
+      )
+      let split = state.record.ramOffset
+      var start = [QEMUStreamFormat.Section.part]
+      start.appendBigEndian(state.sectionID)
+      var end: [UInt8] = []
+      end.appendBigEndian(QEMUStreamFormat.RAMFlag.endOfSection)
+      end.append(QEMUStreamFormat.Section.footer)
+      end.appendBigEndian(state.sectionID)
+      try writer.append(state.stream[..<split])
+      try writer.append(start[...])
+      try restore.writeRAM(inOrderTo: writer)
+      try writer.endOfRAM()
+      try writer.append(end[...])
+      try writer.append(state.stream[split...])
+      return writer.byteCount
+    }
+  }
+}

@@ -1,0 +1,47 @@
+import Glibc
+package import VMCheckpoint
+
+/// All formats. The command line, its help and the documents follow from this list.
+package enum FormatRegistry {
+  /// In the order in which they are listed.
+  package static let all: [any MemoryFormat] = [
+    FlatRAM(),
+    PropolisSnapshot(),
+    QEMUMigration(),
+    QEMUMonitor(),
+  ]
+
+  /// What is left when a source is recognised as nothing else.
+  package static let flat: any MemoryFormat = FlatRAM()
+
+  /// The format with this name.
+  package static func format(named name: String) -> (any MemoryFormat)? {
+    all.first { $0.name == name }
+  }
+
+  /// The format of the file at `path`, by its first bytes. A file that cannot be read counts as flat
+  /// RAM: what is wrong with it is told when it is opened to be saved.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData` for a file of a known kind that is not a
+  ///   guest's RAM.
+  package static func recognize(path: String) throws(VMCheckpointError) -> any MemoryFormat {
+    guard let head = FileHead(path: path) else { return flat }
+    if let format = all.first(where: { $0.recognizes(head) }) { return format }
+    try ForeignFormat.refuse(head, source: path)
+    return flat
+  }
+
+  /// Refuses what a stream begins with when it is of a known kind and not flat RAM.
+  static func refuseStream(_ head: FileHead) throws(VMCheckpointError) {
+    if let format = all.first(where: { $0.recognizes(head) }) {
+      throw VMCheckpointError(
+        .invalidData,
+        "standard input is in the format \(format.name), and is not flat RAM",
+        hint: format.readsStreams
+          ? "write \(format.name):- as SOURCE; raw:- stores its bytes as RAM"
+          : "put it into a file, and write \(format.name):PATH; raw:- stores its bytes as RAM"
+      )
+    }
+    try ForeignFormat.refuse(head, source: nil)
+  }
+}

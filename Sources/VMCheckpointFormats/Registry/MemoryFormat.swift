@@ -1,0 +1,71 @@
+package import VMCheckpoint
+
+/// A kind of file, or a VMM, that snapshots come from and go to: one folder each, and one line in
+/// ``FormatRegistry``.
+package protocol MemoryFormat: Sendable {
+  /// The scheme of SOURCE, and the value of `--format`.
+  var name: String { get }
+
+  /// One line for people, without a full stop.
+  var summary: String { get }
+
+  /// What restores write; `nil`: the format is only read.
+  var form: RestoreFormat? { get }
+
+  /// Whether a source says itself where its RAM lies, so that the user must not.
+  var describesLayout: Bool { get }
+
+  /// Whether the layout of a QEMU machine needs the RAM's size when SOURCE is standard input.
+  var needsRAMSize: Bool { get }
+
+  /// Whether the source is a VM that runs.
+  var savesLive: Bool { get }
+
+  /// Whether SOURCE may be standard input.
+  var readsStreams: Bool { get }
+
+  /// Whether a file that begins like this is of the format. Asked only where SOURCE has no scheme.
+  func recognizes(_ head: FileHead) -> Bool
+
+  /// What is saved from `source`.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
+  func input(_ source: SourceReference) throws(VMCheckpointError) -> RAMInput
+}
+
+extension MemoryFormat {
+  package var describesLayout: Bool { false }
+  package var needsRAMSize: Bool { false }
+  package var savesLive: Bool { false }
+  package var readsStreams: Bool { false }
+  package func recognizes(_ head: FileHead) -> Bool { false }
+}
+
+/// What SOURCE names, without its scheme.
+package struct SourceReference: Sendable {
+  /// A place that RAM comes from.
+  package enum Place: Hashable, Sendable {
+    case path(String)
+    case standardInput(fileDescriptor: Int32)
+  }
+
+  package var place: Place
+  /// Whether SOURCE names the format: then it is not asked what the bytes look like.
+  package var namesFormat: Bool
+  /// Whether a VM that is saved live stays stopped.
+  package var leavesStopped: Bool
+  /// The command that guards a VM while it is stopped.
+  package var guardCommand: [String]
+
+  package init(
+    place: Place,
+    namesFormat: Bool,
+    leavesStopped: Bool = false,
+    guardCommand: [String] = []
+  ) {
+    self.place = place
+    self.namesFormat = namesFormat
+    self.leavesStopped = leavesStopped
+    self.guardCommand = guardCommand
+  }
+}

@@ -1,0 +1,101 @@
+import Testing
+import VMCheckpointTestSupport
+
+/// A file of a known kind that is not RAM would restore to what no guest ever had, so it is refused by
+/// name, also when its size is a multiple of 4096.
+@Suite struct ForeignFileTests {
+  private static let kinds: [(title: String, magic: [UInt8], offset: Int)] = [
+    ("a gzip file", [0x1f, 0x8b, 0x08, 0x00], 0),
+    ("an xz file", [0xfd] + Array("7zXZ".utf8) + [0], 0),
+    ("a zstd file", [0x28, 0xb5, 0x2f, 0xfd], 0),
+    ("an LZ4 file", [0x04, 0x22, 0x4d, 0x18], 0),
+    ("a bzip2 file", Array("BZh91AY&SY".utf8), 0),
+    ("a qcow2 disk image", Array("QFI".utf8) + [0xfb], 0),
+    ("a VMDK disk image", Array("KDMV".utf8), 0),
+    ("a VHDX disk image", Array("vhdxfile".utf8), 0),
+    ("a VHD disk image", Array("conectix".utf8), 0),
+    ("a VDI disk image", [0x7f, 0x10, 0xda, 0xbe], 64),
+    ("an ISO 9660 image", Array("CD001".utf8), 32769),
+    ("a squashfs image", Array("hsqs".utf8), 0),
+    ("a tar archive", Array("ustar".utf8), 257),
+    ("a zip archive", [0x50, 0x4b, 0x03, 0x04], 0),
+    ("a cpio archive", Array("070701".utf8), 0),
+    ("an ELF program", [0x7f] + Array("ELF".utf8) + [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0], 0),
+    ("an ELF core", [0x7f] + Array("ELF".utf8) + [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0], 0),
+    ("an ELF core", [0x7f] + Array("ELF".utf8) + [1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4], 0),
+    ("an SQLite database", Array("SQLite format 3".utf8) + [0], 0),
+    ("a kdump file", Array("KDUMP   ".utf8), 0),
+    ("a libvirt save image", Array("LibvirtQemudSave".utf8), 0),
+    ("a LiME capture", Array("EMiL".utf8), 0),
+    ("an AVML capture", Array("AVML".utf8), 0),
+    ("a Windows crash dump", Array("PAGEDU64".utf8), 0),
+  ]
+
+  private let bench: Workbench
+
+  init() throws { bench = try Workbench() }
+
+  /// Ten pages that begin with a kind's magic bytes.
+  private func bytes(_ kind: (title: String, magic: [UInt8], offset: Int)) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0x5a, count: 10 * 4096)
+    bytes.replaceSubrange(kind.offset..<(kind.offset + kind.magic.count), with: kind.magic)
+    return bytes
+  }
+
+  @Test(arguments: kinds.indices)
+  func aFileOfAKnownKindIsNotStoredAsRAM(index: Int) throws {
+    let kind = Self.kinds[index]
+    let path = try bench.write("x.img", bytes(kind))
+    let before = bench.directory.entries
+    let outcome = try bench.tool.run("save", path)
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(
+      outcome.standardError.hasPrefix(
+        "vmckpt: SOURCE \"\(path)\" is \(kind.title), and is not a guest's RAM; "
+      ),
+      "\(outcome)"
+    )
+    #expect(outcome.standardError.contains("raw:\(path) stores its bytes as RAM"), "\(outcome)")
+    #expect(bench.directory.entries == before)
+  }
+
+  @Test(arguments: kinds.indices)
+  func aStreamOfAKnownKindIsNotStoredAsRAM(index: Int) throws {
+    let kind = Self.kinds[index]
+    let path = try bench.write("x.img", bytes(kind))
+    let outcome = try bench.tool.run("save", "-", "--name", "x", input: .file(path))
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(
+      outcome.standardError.hasPrefix(
+        "vmckpt: standard input is \(kind.title), and is not a guest's RAM; "
+      ),
+      "\(outcome)"
+    )
+    #expect(try !bench.tool.run("show", "x").succeeded)
+  }
+
+  @Test func rawStoresAnyBytesAsRAM() throws {
+    let ram = bytes(Self.kinds[0])
+    let path = try bench.write("x.gz", ram)
+    expectSuccess(try bench.tool.run("save", "raw:\(path)", "--name", "file"))
+    expectSuccess(try bench.tool.run("save", "raw:-", "--name", "pipe", input: .file(path)))
+    for name in ["file", "pipe"] {
+      let restored = bench.directory.file(name)
+      expectSuccess(try bench.tool.run("restore", name, "-o", restored))
+      #expect(try readFile(restored) == ram)
+    }
+  }
+
+  @Test func aProgramIsNotStoredAsRAM() throws {
+    let outcome = try bench.tool.run("save", "/bin/ls")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("is an ELF program"), "\(outcome)")
+  }
+
+  @Test func aStreamOfAnotherFormatIsToldHowToBeRead() throws {
+    let path = try bench.write("x", Array("QEVM".utf8) + [UInt8](repeating: 0, count: 4092))
+    let outcome = try bench.tool.run("save", "-", input: .file(path))
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("write qemu-stream:- as SOURCE"), "\(outcome)")
+  }
+}
