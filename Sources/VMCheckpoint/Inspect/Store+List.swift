@@ -102,29 +102,18 @@ extension Store {
 
   /// A snapshot's device states with their data, in the VMM's order.
   static func deviceStates(of snapshot: SnapshotRow, _ database: Database) throws -> [DeviceState] {
-    try ValueLimit.allowingLargeValues(database) {
-      try Row.fetchAll(
-        database,
-        sql: """
-          SELECT name, format, version, bytes, sha256, encoding, data
-            FROM device_state WHERE snapshot_id = ? ORDER BY position
-          """,
-        arguments: [snapshot.id]
-      )
-    }.map { row in
-      DeviceState(
-        name: try row.value("name"),
-        format: try row.value("format"),
-        version: UInt32(clamping: try row.value("version") as Int64),
-        data: try DeviceStateCodec.decode(
-          try row.value("data"),
-          encoding: try row.value("encoding"),
-          byteCount: try row.value("bytes"),
-          sha256: try row.value("sha256"),
-          name: try row.value("name")
+    var states: [DeviceState] = []
+    try DeviceStateRow.forEach(of: snapshot, withData: true, database) { state in
+      states.append(
+        DeviceState(
+          name: state.name,
+          format: state.format,
+          version: state.version,
+          data: try state.bytes()
         )
       )
     }
+    return states
   }
 
   private static func deviceStates(
