@@ -96,41 +96,7 @@ extension Store {
     of reference: SnapshotReference
   ) throws(VMCheckpointError) -> [DeviceState] {
     try read { database in
-      try Self.deviceStates(of: SnapshotCatalog.resolve(reference, in: database), database)
-    }
-  }
-
-  /// A snapshot's device states with their data, in the VMM's order.
-  ///
-  /// - Parameter format: Only those of this format; `nil`: all.
-  static func deviceStates(
-    of snapshot: SnapshotRow,
-    format: String? = nil,
-    _ database: Database
-  ) throws -> [DeviceState] {
-    try ValueLimit.allowingLargeValues(database) {
-      try Row.fetchAll(
-        database,
-        sql: """
-          SELECT name, format, version, bytes, sha256, encoding, data
-            FROM device_state
-           WHERE snapshot_id = ?1 AND (?2 IS NULL OR format = ?2) ORDER BY position
-          """,
-        arguments: [snapshot.id, format]
-      )
-    }.map { row in
-      DeviceState(
-        name: try row.value("name"),
-        format: try row.value("format"),
-        version: UInt32(clamping: try row.value("version") as Int64),
-        data: try DeviceStateCodec.decode(
-          try row.value("data"),
-          encoding: try row.value("encoding"),
-          byteCount: try row.value("bytes"),
-          sha256: try row.value("sha256"),
-          name: try row.value("name")
-        )
-      )
+      try DeviceStateRow.load(of: SnapshotCatalog.resolve(reference, in: database), database)
     }
   }
 

@@ -20,13 +20,13 @@ package struct PlannedSnapshot {
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when a SHA-256 is not right, or
   ///   `DatabaseError`.
   package func deviceStates() throws -> [DeviceState] {
-    try Store.deviceStates(of: snapshot, database)
+    try DeviceStateRow.load(of: snapshot, database)
   }
 
   /// The first device state of `format`, if there is one.
   ///
   /// - Throws: As ``deviceStates()``.
   package func deviceState(format: String) throws -> DeviceState? {
-    try Store.deviceStates(of: snapshot, format: format, database).first
+    try DeviceStateRow.load(of: snapshot, format: format, database).first
   }
 }

@@ -126,6 +126,17 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.run("restore", "n", "-o", "-").ending == .exit(65))
     let shell = ExtensionShell(bench.storePath)
     #expect(try shell.failure("SELECT hex(page_data('n', 1));").contains("damaged"))
+    // Even with the copy's sum of all extents.
+    try bench.sql.run(
+      """
+      ATTACH '\(copy)' AS copy;
+      UPDATE snapshot SET ram_checksum = (
+        SELECT ram_checksum FROM copy.snapshot c WHERE c.id = snapshot.id)
+      """
+    )
+    let diff = try bench.tool.run("diff", "n", "b")
+    #expect(diff.ending == .exit(65), "\(diff)")
+    #expect(diff.standardError.contains("damaged"), "\(diff)")
   }
 
   /// It would call pages unchanged, or changed, that are not those of the snapshot.

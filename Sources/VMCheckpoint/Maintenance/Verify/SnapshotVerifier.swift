@@ -119,27 +119,11 @@ struct SnapshotVerifier {
     _ snapshot: SnapshotRow,
     _ findings: inout Findings
   ) throws {
-    try ValueLimit.allowingLargeValues(database) {
-      let rows = try Row.fetchCursor(
-        database,
-        sql: """
-          SELECT name, bytes, sha256, encoding, data
-            FROM device_state WHERE snapshot_id = ? ORDER BY position
-          """,
-        arguments: [snapshot.id]
-      )
-      while let row = try rows.next() {
-        do throws(VMCheckpointError) {
-          _ = try DeviceStateCodec.decode(
-            try row.value("data"),
-            encoding: try row.value("encoding"),
-            byteCount: try row.value("bytes"),
-            sha256: try row.value("sha256"),
-            name: try row.value("name")
-          )
-        } catch {
-          note(error.message, &findings)
-        }
+    try DeviceStateRow.forEach(of: snapshot, withData: true, database) { state in
+      do throws(VMCheckpointError) {
+        _ = try state.bytes()
+      } catch {
+        note(error.message, &findings)
       }
     }
   }

@@ -43,21 +43,13 @@ extension SnapshotDigester {
 
   /// By the SHA-256s in their rows; that the data has these, whoever reads it checks.
   private mutating func addDeviceStates(of snapshot: SnapshotRow, _ database: Database) throws {
-    let rows = try Row.fetchCursor(
-      database,
-      sql: """
-        SELECT name, format, version, bytes, sha256
-          FROM device_state WHERE snapshot_id = ? ORDER BY position
-        """,
-      arguments: [snapshot.id]
-    )
-    while let row = try rows.next() {
+    try DeviceStateRow.forEach(of: snapshot, database) { state in
       add(
-        deviceStateNamed: try row.value("name"),
-        format: try row.value("format"),
-        version: UInt32(clamping: try row.value("version") as Int64),
-        byteCount: UInt64(clamping: try row.value("bytes") as Int64),
-        sha256: Array(try row.value("sha256") as Data)
+        deviceStateNamed: state.name,
+        format: state.format,
+        version: state.version,
+        byteCount: UInt64(clamping: state.byteCount),
+        sha256: Array(state.sha256)
       )
     }
   }
