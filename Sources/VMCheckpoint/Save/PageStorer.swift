@@ -18,8 +18,8 @@ struct PageStorer {
   private var dataCheck: ChunkDataCheck
   private(set) var newPageCount: UInt64 = 0
 
-  init(_ database: Database, newPageCapacity: Int = PageTable.defaultCapacity) throws {
-    newPages = try PageTable(capacity: newPageCapacity)
+  init(_ database: Database, newPageCapacity: Int? = nil) throws {
+    newPages = try PageTable(capacity: newPageCapacity ?? PageTable.defaultCapacity)
     neighbours = try PageTable(capacity: Self.neighbourCapacity)
     index = try PageIndex(database)
     chunkDigests = try DigestReader(database)

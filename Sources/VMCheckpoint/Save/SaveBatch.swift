@@ -7,11 +7,6 @@ import GRDB
 /// database. The connection belongs to that thread from ``startCommit()`` until the exchange has
 /// told that the commit is made.
 struct SaveBatch {
-  /// 4 MiB of chunks: what SQLite holds in memory until the commit. A commit of this size takes some
-  /// 10 ms, for which the buffers of ``SaveExchange`` keep the workers busy. Larger ones take longer in
-  /// proportion, and workers wait.
-  static let byteLimit = 4 << 20
-
   /// Rows other than chunks cost about this much.
   private static let byteCountOfRow = 64
 
@@ -51,7 +46,7 @@ struct SaveBatch {
   mutating func add(chunkByteCount: Int) { self.chunkByteCount += chunkByteCount }
   mutating func add(rowCount: Int) { rowByteCount += rowCount * Self.byteCountOfRow }
 
-  var isFull: Bool { chunkByteCount + rowByteCount >= Self.byteLimit }
+  var isFull: Bool { chunkByteCount + rowByteCount >= ChunkWriter.batchByteLimit }
 
   /// Lets the exchange's thread commit what is open. An error comes from the exchange later.
   mutating func startCommit() throws {

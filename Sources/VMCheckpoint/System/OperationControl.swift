@@ -51,9 +51,9 @@ public struct OperationControl: Sendable {
   /// Worker threads, 1 to ``maximumThreadCount``; by default one a core.
   public let threadCount: Int
 
-  /// New pages of a save that are noted before they are written to the page index, a power of two. Tests
-  /// make it small; else only guests with gigabytes of new pages come to it.
-  package var newPageCapacity = PageTable.defaultCapacity
+  /// New pages of a save that are noted before they are written to the page index, a power of two; `nil`:
+  /// as many as is good. Tests make it small; else only guests with gigabytes of new pages come to it.
+  package var newPageCapacity: Int?
 
   /// - Parameter threadCount: `nil` for one worker a core. More than ``maximumThreadCount`` count as
   ///   that many.

@@ -47,7 +47,7 @@ extension SaveCommand {
       SourceReference(
         place: source.isStandardInput
           ? .standardInput(fileDescriptor: session.standardInput) : .path(source.path),
-        namesFormat: source.formatName != nil,
+        inspectStream: source.formatName == nil ? FormatRegistry.refuseStream : nil,
         leavesStopped: leaveStopped,
         guardCommand: ["/proc/self/exe", GuardCommand.name]
       )

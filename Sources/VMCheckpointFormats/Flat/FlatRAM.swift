@@ -12,13 +12,10 @@ struct FlatRAM: MemoryFormat {
     switch source.place {
     case .path(let path): return .file(path: path)
     case .standardInput(let fileDescriptor):
-      guard !source.namesFormat else {
+      guard let inspect = source.inspectStream else {
         return .stream(fileDescriptor: fileDescriptor, name: "stdin")
       }
-      return .stream(fileDescriptor: fileDescriptor, name: "stdin") {
-        bytes throws(VMCheckpointError) in
-        try FormatRegistry.refuseStream(FileHead(bytes))
-      }
+      return .stream(fileDescriptor: fileDescriptor, name: "stdin", inspect: inspect)
     }
   }
 }

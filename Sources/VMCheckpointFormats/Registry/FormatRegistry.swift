@@ -31,8 +31,11 @@ package enum FormatRegistry {
     return flat
   }
 
-  /// Refuses what a stream begins with when it is of a known kind and not flat RAM.
-  static func refuseStream(_ head: FileHead) throws(VMCheckpointError) {
+  /// Refuses a stream whose first bytes are of a known kind and not flat RAM.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+  package static func refuseStream(_ bytes: UnsafeRawBufferPointer) throws(VMCheckpointError) {
+    let head = FileHead(bytes)
     if let format = all.first(where: { $0.recognizes(head) }) {
       throw VMCheckpointError(
         .invalidData,

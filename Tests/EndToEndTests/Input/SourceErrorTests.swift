@@ -249,7 +249,7 @@ import VMCheckpointTestSupport
       let count = target.withUnsafeMutableBytes { bytes in
         readlink(
           "/proc/\(process)/fd/\(number)",
-          bytes.baseAddress?.assumingMemoryBound(to: CChar.self),
+          bytes.baseAddress!.assumingMemoryBound(to: CChar.self),
           bytes.count
         )
       }

@@ -170,7 +170,7 @@ struct PageCopier {
     pageCount += UInt64(chunk.pageCount)
     storedByteCount += UInt64(chunk.storedByteCount)
     uncommittedByteCount += chunk.storedByteCount
-    if uncommittedByteCount >= SaveBatch.byteLimit { try commit() }
+    if uncommittedByteCount >= ChunkWriter.batchByteLimit { try commit() }
   }
 
   private mutating func commit() throws {

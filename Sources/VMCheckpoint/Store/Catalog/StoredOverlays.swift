@@ -18,8 +18,8 @@ struct StoredOverlays {
   let guestOSID: UInt64?
   private let layout: RAMLayout
 
-  /// None was saved with more.
-  static let maximumCount = OverlayDocument.maximumRecordCount
+  /// No VM has more: a few for the VM and three for each of at most 2¹⁶ virtual processors.
+  static let maximumCount = 1 << 18
 
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the rows break a rule, or stored
   ///   contents cannot be read.

@@ -2,6 +2,11 @@ import GRDB
 
 /// Adds chunks; the caller's transaction holds a chunk's row and its data together.
 struct ChunkWriter {
+  /// 4 MiB of chunks in one transaction: what SQLite holds in memory until the commit. A commit of this
+  /// size takes some 10 ms, for which the buffers of a save keep its workers busy. Larger ones take
+  /// longer in proportion, and workers wait.
+  static let batchByteLimit = 4 << 20
+
   private let insertChunk: HotStatement
   private let insertData: HotStatement
 

@@ -300,7 +300,7 @@ struct QEMULiveSave {
       try self.control.cancellation.check()
       usleep(1000)
     }
-    // Also should the end come at this moment: what the thread has then is nobody's, and goes with it.
+    // A result that comes only now is not looked at: the thread is stopped, and its result goes with it.
     throw VMCheckpointError(.unavailable, "QEMU has sent everything, but does not say so")
   }
 

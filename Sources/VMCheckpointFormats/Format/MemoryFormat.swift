@@ -50,8 +50,8 @@ package struct SourceReference: Sendable {
   }
 
   package var place: Place
-  /// Whether SOURCE names the format: then it is not asked what the bytes look like.
-  package var namesFormat: Bool
+  /// Refuses a stream by its first bytes, by throwing; `nil` where SOURCE names the format.
+  package var inspectStream: StreamInspector.Inspect?
   /// Whether a VM that is saved live stays stopped.
   package var leavesStopped: Bool
   /// The command that guards a VM while it is stopped.
@@ -59,12 +59,12 @@ package struct SourceReference: Sendable {
 
   package init(
     place: Place,
-    namesFormat: Bool,
+    inspectStream: StreamInspector.Inspect? = nil,
     leavesStopped: Bool = false,
     guardCommand: [String] = []
   ) {
     self.place = place
-    self.namesFormat = namesFormat
+    self.inspectStream = inspectStream
     self.leavesStopped = leavesStopped
     self.guardCommand = guardCommand
   }

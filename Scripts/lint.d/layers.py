@@ -1,0 +1,158 @@
+#!/usr/bin/env python3
+"""Checks which way the modules, and the folders in them, depend on each other.
+
+Usage: Scripts/lint.d/layers.py [--show]
+
+A folder depends on another when it names a type, or a function of no type, that is declared at the
+outermost level of a file there. Members of extensions are not followed.
+
+  --show  prints each dependency between folders, with one place that needs it
+
+Exit codes: 0 all go the right way, 1 some do not.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import re
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+
+# What a module may import of the package's own. Anything else of the package is the wrong way.
+MODULES = {
+    "VMCheckpointCore": {"CCrypto", "CLZ4", "CXXHash"},
+    "VMCheckpoint": {"CLinux", "VMCheckpointCore", "VMCheckpointSchema"},
+    "VMCheckpointFormats": {"CLinux", "VMCheckpoint"},
+    "VMCheckpointCommands": {"VMCheckpoint", "VMCheckpointFormats"},
+    "vmckpt": {"VMCheckpointCommands"},
+    "SQLiteExtension": {"CLZ4", "CSQLiteExtension", "VMCheckpointCore"},
+    "SQLiteExtensionEntry": {"CSQLiteExtension", "SQLiteExtension"},
+    "vmckpt-bench": {"CLZ4", "VMCheckpoint"},
+    "kvm-overlay-guest": {"CKVM", "VMCheckpoint"},
+}
+
+# Modules of others that may come into one of ours only where they are named here.
+FOREIGN = {
+    "GRDB": {"VMCheckpoint"},
+    "GRDBSQLite": {"VMCheckpoint"},
+    "ArgumentParser": {"VMCheckpointCommands", "vmckpt-bench", "kvm-overlay-guest"},
+    "Foundation": {
+        "VMCheckpoint", "VMCheckpointFormats", "VMCheckpointCommands", "vmckpt-bench",
+        "kvm-overlay-guest",
+    },
+}
+
+# The folders of a module, and those that each may use.
+FOLDERS = {
+    "VMCheckpointCore": {
+        "Memory": {"Model"},
+        "Model": set(),
+        "Overlay": {"Model"},
+        "Chunks": {"Model", "Memory"},
+    },
+    "VMCheckpoint": {
+        "System": set(),
+        "Store": {"System"},
+        "Save": {"System", "Store"},
+        "Restore": {"System", "Store"},
+        "Inspect": {"System", "Store"},
+        "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
+        "Maintenance/Collect": {"System", "Store", "Maintenance"},
+        "Maintenance/Optimize": {"System", "Store", "Maintenance", "Maintenance/Collect"},
+        "Maintenance/Verify": {"System", "Store", "Maintenance"},
+        "Maintenance": {"System", "Store"},
+    },
+    "VMCheckpointFormats": {
+        "Registry": {"Format", "Flat", "Propolis", "QEMU"},
+        "Format": set(),
+        "Flat": {"Format"},
+        "Propolis": {"Format", "Tar"},
+        "QEMU": {"Format"},
+        "Tar": set(),
+    },
+}
+
+DECLARATION = re.compile(
+    r"^(?:@\w+(?:\([^)]*\))?\s+)*(?:(?:public|package|internal|final|indirect)\s+)*"
+    r"(?:struct|class|enum|protocol|actor|typealias|func)\s+(\w+)",
+    re.M,
+)
+IMPORT = re.compile(r"^(?:@\w+\s+)*(?:(?:public|package|internal)\s+)?import\s+(\w+)", re.M)
+
+
+def code(path: pathlib.Path) -> str:
+    """A file's text without comments and the contents of strings."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r'"""(?:\\.|[^\\])*?"""', '""', text, flags=re.S)
+    text = re.sub(r"//[^\n]*", "", text)
+    return re.sub(r'"(?:\\.|[^"\\\n])*"', '""', text)
+
+
+def folder(module: str, path: pathlib.Path) -> str | None:
+    """The folder of FOLDERS that a file is in: the longest that fits."""
+    place = path.relative_to(ROOT / "Sources" / module).parent.as_posix()
+    fitting = [each for each in FOLDERS[module] if (place + "/").startswith(each + "/")]
+    return max(fitting, key=len) if fitting else None
+
+
+def imports() -> list[str]:
+    """Imports that go the wrong way."""
+    found = []
+    own = set(MODULES) | {each.name for each in (ROOT / "Sources").iterdir()}
+    for module, allowed in MODULES.items():
+        for path in sorted((ROOT / "Sources" / module).rglob("*.swift")):
+            for name in IMPORT.findall(code(path)):
+                place = f"{path.relative_to(ROOT)}:1: error:"
+                if name in own and name not in allowed:
+                    found.append(f"{place} {module} must not import {name}")
+                if module not in FOREIGN.get(name, {module}):
+                    found.append(f"{place} {module} must not import {name}")
+    return found
+
+
+def uses(module: str) -> dict[tuple[str, str], list[str]]:
+    """Which folder names what of which other one, and where."""
+    files = {
+        path: code(path)
+        for path in sorted((ROOT / "Sources" / module).rglob("*.swift"))
+        if folder(module, path)
+    }
+    homes: dict[str, set[str]] = {}
+    for path, text in files.items():
+        for name in DECLARATION.findall(text):
+            homes.setdefault(name, set()).add(folder(module, path))
+    # A name that two folders have means its own there.
+    home = {name: next(iter(folders)) for name, folders in homes.items() if len(folders) == 1}
+    found: dict[tuple[str, str], list[str]] = {}
+    for path, text in files.items():
+        here = folder(module, path)
+        for number, line in enumerate(text.split("\n"), 1):
+            for name in re.findall(r"\b[A-Za-z]\w+", line):
+                there = home.get(name)
+                # An extension adds to a type from above.
+                if there and there != here and not line.startswith("extension "):
+                    place = f"{path.relative_to(ROOT)}:{number}"
+                    found.setdefault((here, there), []).append(f"{place}: {name}")
+    return found
+
+
+def main() -> int:
+    problems = imports()
+    for module, allowed in FOLDERS.items():
+        for (here, there), places in sorted(uses(module).items()):
+            if "--show" in sys.argv:
+                print(f"{module}: {here} -> {there} ({len(places)}), as at {places[0]}")
+            if there not in allowed[here]:
+                for place in places:
+                    where, name = place.rsplit(": ", 1)
+                    problems.append(
+                        f"{where}: error: {here} must not use {there} (here: {name})"
+                    )
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
