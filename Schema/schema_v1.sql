@@ -12,6 +12,13 @@ CREATE TABLE store (
   fingerprint_seed INTEGER NOT NULL
 ) STRICT;
 
+-- What this store has beyond its format's version, by name. A program that does not know a feature must
+-- not write the store, and must not read it either where 'reader' is required.
+CREATE TABLE feature (
+  name     TEXT NOT NULL PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 64),
+  required TEXT NOT NULL CHECK (required IN ('reader', 'writer'))
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE snapshot (
   id                 INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   uuid               TEXT    NOT NULL UNIQUE CHECK (length(uuid) = 36),
@@ -63,7 +70,7 @@ CREATE TABLE chunk (
   id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   page_count   INTEGER NOT NULL CHECK (page_count BETWEEN 1 AND 16),
   stored_bytes INTEGER NOT NULL CHECK (stored_bytes > 0),
-  encoding     TEXT    NOT NULL CHECK (encoding IN ('lz4', 'raw')),
+  encoding     TEXT    NOT NULL CHECK (length(encoding) BETWEEN 1 AND 32),
   optimized    INTEGER NOT NULL DEFAULT 0 CHECK (optimized IN (0, 1)),
   digests      BLOB    NOT NULL CHECK (length(digests) = 32 * page_count),
   fingerprints BLOB    NOT NULL CHECK (length(fingerprints) = 8 * page_count)
@@ -145,7 +152,7 @@ CREATE TABLE device_state (
   version       INTEGER NOT NULL CHECK (version >= 0),
   bytes         INTEGER NOT NULL CHECK (bytes >= 0),
   sha256        BLOB    NOT NULL CHECK (length(sha256) = 32),
-  encoding      TEXT    NOT NULL CHECK (encoding IN ('lz4', 'raw')),
+  encoding      TEXT    NOT NULL CHECK (length(encoding) BETWEEN 1 AND 32),
   data          BLOB    NOT NULL,
   PRIMARY KEY (snapshot_id, position),
   UNIQUE (snapshot_id, name)

@@ -12,11 +12,8 @@ public func registerExtension(
   guard vmx_initialize(api) == SQLITE_OK else { return SQLITE_ERROR }
   do {
     let connection = Connection(database)
-    for table in TableFunction.all { try table.register(connection) }
-    let functions =
-      ScalarFunction.pageFunctions + ScalarFunction.byteFunctions
-      + ScalarFunction.overlayFunctions
-    for function in functions { try function.register(connection) }
+    for table in SQLFunctions.tables { try table.register(connection) }
+    for function in SQLFunctions.scalars { try function.register(connection) }
     return SQLITE_OK
   } catch {
     let error = SQLError(error)

@@ -6,7 +6,7 @@ struct Entry: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "vmckpt-bench",
     abstract: "Measure parts of vmckpt by themselves.",
-    discussion: "CONTRIBUTING.md tells what for. Scripts/bench --kernels and --scale run it.",
+    discussion: "CONTRIBUTING.md says what for. Scripts/bench --kernels and --scale run it.",
     subcommands: [KernelsCommand.self, IndexCommand.self, PagesCommand.self]
   )
 }

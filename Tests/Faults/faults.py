@@ -11,6 +11,7 @@ import signal
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
 import harness
@@ -28,6 +29,7 @@ def arguments() -> argparse.Namespace:
     form.add_argument("--long", dest="form", action="store_const", const="long")
     parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--case")
+    parser.add_argument("--shard", type=shard, default=(1, 1))
     parser.add_argument("--only", type=re.compile)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
@@ -39,6 +41,14 @@ def arguments() -> argparse.Namespace:
     if parsed.case and len(parsed.part or ()) != 1:
         parser.error("--case needs one --part")
     return parsed
+
+
+def shard(text: str) -> tuple[int, int]:
+    """`2/8`: the second of eight parts."""
+    index, count = (int(number) for number in text.split("/"))
+    if not 1 <= index <= count:
+        raise ValueError(text)
+    return index, count
 
 
 def work_folder() -> Path:
@@ -76,6 +86,10 @@ def run(options: argparse.Namespace, home: Path) -> int:
         cases = part.cases(plan, worker)
         if options.only:
             cases = [case for case in cases if options.only.search(case)]
+        if options.shard != (1, 1):
+            index, count = options.shard
+            # By name, so that a case stays in its shard whatever else there is.
+            cases = [case for case in cases if zlib.crc32(case.encode()) % count == index - 1]
         if options.minutes:
             # What parts before did not use of their time goes to those that follow.
             left = began + options.minutes * 60 - time.monotonic()

@@ -9,11 +9,11 @@ struct ScalarFunction {
   let body: (Connection, [SQLArgument]) throws -> SQLValue
 
   init(
-    _ name: String,
+    _ help: FunctionHelp,
     isDeterministic: Bool = false,
     body: @escaping (Connection, [SQLArgument]) throws -> SQLValue
   ) {
-    help = FunctionHelp.named(name)
+    self.help = help
     self.isDeterministic = isDeterministic
     self.body = body
   }

@@ -99,18 +99,19 @@ final class Connection {
       names.map { "'\($0)'" }.joined(separator: ", ")
     }
     let tables = [
-      "chunk", "chunk_data", "memory_region", "overlay", "ram_extent", "snapshot", "store",
+      "chunk", "chunk_data", "feature", "memory_region", "overlay", "ram_extent", "snapshot",
+      "store",
     ]
     let check = try Statement(
       database,
       """
       SELECT sum(type = 'table' AND rootpage > 0 AND name IN (\(list(tables)))),
-             sum(lower(name) IN (\(list(TableFunction.all.map(\.help.name)))))
+             sum(lower(name) IN (\(list(SQLFunctions.tables.map(\.help.name)))))
         FROM main.sqlite_schema
       """
     )
     guard try check.step(), try check.optionalInteger(0) == Int64(tables.count) else {
-      throw SQLError.misuse("the main database is no vmckpt store, or lacks a table")
+      throw SQLError.misuse("the main database is not a vmckpt store, or lacks a table")
     }
     guard try check.integer(1) == 0 else {
       throw SQLError.corrupt("the store has a table or view with the name of a function")
@@ -147,6 +148,17 @@ final class Connection {
       throw SQLError.misuse(
         "the store has format version \(version), and this extension knows up to "
           + "\(StoreVersion.known.upperBound): use a newer one"
+      )
+    }
+    let rows = try Statement(database, StoreFeature.query)
+    var features: [StoreFeature] = []
+    while try rows.step() {
+      features.append(StoreFeature(name: try rows.text(0), required: try rows.text(1)))
+    }
+    if let feature = StoreFeature.unknown(among: features, toWrite: false) {
+      throw SQLError.misuse(
+        "the store has the feature \(quotedName(feature.name)), which this extension does not know: "
+          + "use a newer one"
       )
     }
   }

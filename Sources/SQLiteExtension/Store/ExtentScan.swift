@@ -53,7 +53,7 @@ final class ExtentScan {
       )
     else {
       throw SQLError.corrupt(
-        "the extent at PFN \(hexString(extent.firstPFN)) overlaps another, or is no RAM"
+        "the extent at PFN \(hexString(extent.firstPFN)) overlaps another, or is not RAM"
       )
     }
     end = extent.endPFN

@@ -6,7 +6,13 @@ extension TableFunction {
   /// `vmckpt diff`.
   static var ramDiff: TableFunction {
     TableFunction(
-      help: .named("ram_diff"),
+      help: FunctionHelp(
+        "ram_diff",
+        ["a", "b"],
+        kind: .table,
+        returns: "rows",
+        "a row for each page that was added, zeroed or changed from a to b"
+      ),
       columns: ["pfn INTEGER", "gpa INTEGER", "change TEXT", "different_bytes INTEGER"],
       keyColumn: 0,
       typicalRowCount: 1 << 15

@@ -5,7 +5,13 @@ extension TableFunction {
   /// `ram_page(snapshot)`: a row for each page of RAM.
   static var ramPage: TableFunction {
     TableFunction(
-      help: .named("ram_page"),
+      help: FunctionHelp(
+        "ram_page",
+        ["snapshot"],
+        kind: .table,
+        returns: "rows",
+        "a row for each page of RAM: zero, stored or shared, its digest, in how many snapshots it is"
+      ),
       columns: [
         "pfn INTEGER", "gpa INTEGER", "state TEXT", "digest TEXT", "chunk_id INTEGER",
         "slot INTEGER", "stored_bytes INTEGER", "snapshots INTEGER",

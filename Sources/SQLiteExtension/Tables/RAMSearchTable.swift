@@ -5,7 +5,14 @@ extension TableFunction {
   /// `ram_search(snapshot, pattern [, alignment])`: a row for each place where a pattern stands.
   static var ramSearch: TableFunction {
     TableFunction(
-      help: .named("ram_search"),
+      help: FunctionHelp(
+        "ram_search",
+        ["snapshot", "pattern"],
+        optional: ["alignment"],
+        kind: .table,
+        returns: "rows",
+        "a row for each place in bare RAM where the text or BLOB stands"
+      ),
       columns: ["gpa INTEGER", "pfn INTEGER", "context TEXT"],
       keyColumn: 0,
       typicalRowCount: 1 << 16

@@ -5,7 +5,14 @@ extension TableFunction {
   /// `ram_strings(snapshot, min_length [, encoding])`: a row for each printable text.
   static var ramStrings: TableFunction {
     TableFunction(
-      help: .named("ram_strings"),
+      help: FunctionHelp(
+        "ram_strings",
+        ["snapshot", "min_length"],
+        optional: ["encoding"],
+        kind: .table,
+        returns: "rows",
+        "a row for each printable text in bare RAM: 'ascii' or 'utf-16le'"
+      ),
       columns: ["gpa INTEGER", "pfn INTEGER", "length INTEGER", "text TEXT"],
       keyColumn: 0,
       typicalRowCount: 1 << 20

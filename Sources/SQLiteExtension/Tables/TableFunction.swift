@@ -60,38 +60,3 @@ final class TableInstance {
     self.connection = connection
   }
 }
-
-extension TableFunction {
-  static var all: [TableFunction] {
-    [help, ramPage, ramDiff, ramSearch, ramStrings, pageHistory, pageOwners]
-  }
-
-  private static var help: TableFunction {
-    TableFunction(
-      help: .named("vmckpt_help"),
-      columns: ["name TEXT", "kind TEXT", "call TEXT", "returns TEXT", "summary TEXT"],
-      typicalRowCount: 20,
-      isLifetimeHook: true
-    ) { _, _ in HelpCursor() }
-  }
-}
-
-private final class HelpCursor: TableCursor {
-  private var index = -1
-
-  func next() -> Bool {
-    index += 1
-    return index < FunctionHelp.all.count
-  }
-
-  func column(_ column: Int) -> SQLValue {
-    let help = FunctionHelp.all[index]
-    return switch column {
-    case 0: .text(help.name)
-    case 1: .text(help.kind.rawValue)
-    case 2: .text(help.signature)
-    case 3: .text(help.returns)
-    default: .text(help.summary)
-    }
-  }
-}

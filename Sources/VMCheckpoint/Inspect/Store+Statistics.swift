@@ -27,6 +27,7 @@ extension Store {
       return try StoreStatistics(
         path: path,
         formatVersion: Int(StoreFormat.version(of: database)),
+        features: StoreFormat.features(of: database).map(\.name),
         uuid: try row.value("uuid"),
         createdAt: try row.value("created_at"),
         snapshotCount: count("snapshots"),

@@ -4,6 +4,8 @@ public struct StoreStatistics: Sendable, Codable, Hashable {
   public var path: String
   /// The store format's version.
   public var formatVersion: Int
+  /// What the store has beyond that version, by name.
+  public var features: [String]
   /// The store's UUID.
   public var uuid: String
   /// ISO 8601, UTC.

@@ -229,7 +229,7 @@ struct FileRestore {
         }
         run.byteCount += next.pageCount * Page.byteCount
       }
-      guard isRAM else { throw damaged([(extent, .file)], "the extent is no RAM") }
+      guard isRAM else { throw damaged([(extent, .file)], "the extent is not RAM") }
     }
     try finishRun()
     clock.add(

@@ -11,7 +11,7 @@ extension RAMPlacement {
   /// Calls `body` for each run of `extent` in the files: one, unless the extent crosses from one
   /// piece to another that follows it in guest-physical addresses.
   ///
-  /// - Returns: `false` when part of the extent is no RAM.
+  /// - Returns: `false` when part of the extent is not RAM.
   func forEachRun<Failure: Error>(
     of extent: Extent,
     _ body: (Run) throws(Failure) -> Void

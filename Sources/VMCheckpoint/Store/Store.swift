@@ -142,14 +142,21 @@ public final class Store: Sendable {
     return try withConnection(control: control, body)
   }
 
-  /// - Throws: ``VMCheckpointError`` with the code `permissionDenied`.
+  /// - Throws: ``VMCheckpointError``: `permissionDenied`, or `corrupt` when the store has a feature that
+  ///   this program does not know.
   func requireWritable() throws(VMCheckpointError) {
-    guard isReadOnly else { return }
-    throw VMCheckpointError(
-      .permissionDenied,
-      "store \(quotedName(path)) is read-only",
-      hint: "writing needs write permission for the store and for its directory"
-    )
+    guard !isReadOnly else {
+      throw VMCheckpointError(
+        .permissionDenied,
+        "store \(quotedName(path)) is read-only",
+        hint: "writing needs write permission for the store and for its directory"
+      )
+    }
+    // Another program may have added it since the store was opened.
+    let features = try read { try StoreFormat.features(of: $0) }
+    if let feature = StoreFeature.unknown(among: features, toWrite: true) {
+      throw StoreFormat.unknownFeature(feature, path: path, toWrite: true)
+    }
   }
 }
 

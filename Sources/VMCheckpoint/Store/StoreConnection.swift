@@ -99,7 +99,7 @@ enum StoreConnection {
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw VMCheckpointError(
         .corrupt,
-        "\(quotedName(location.given)) is not a vmckpt store: it is no regular file",
+        "\(quotedName(location.given)) is not a vmckpt store: it is not a regular file",
         hint: "give the path of a store with --store"
       )
     }
@@ -234,10 +234,13 @@ enum StoreConnection {
     var objects: [(type: String, name: String)]
     /// The columns of `ram_extent`; none where that is missing.
     var extentColumns: [String]
+    var features: [StoreFeature]
 
-    /// Whether a vmckpt before the first release has made it, whose tables no release reads.
-    var isOfDevelopment: Bool {
-      !extentColumns.isEmpty && !extentColumns.contains("checksum")
+    /// What shows that a vmckpt before the first release has made it, whose tables no release reads.
+    var developmentSign: String? {
+      if extentColumns.isEmpty { return nil }
+      if !extentColumns.contains("checksum") { return "its extents have no checksums" }
+      return objects.contains { $0.name == "feature" } ? nil : "it has no table of features"
     }
   }
 
@@ -248,19 +251,22 @@ enum StoreConnection {
     do {
       return try translatingDatabaseErrors(storePath: location.given) {
         try queue.read { database in
-          Format(
+          let objects = try Row.fetchAll(
+            database,
+            // A virtual table, which has no root page, is no table of a store either.
+            sql: """
+              SELECT type, name FROM sqlite_schema
+               WHERE type = 'table' AND rootpage > 0 OR type = 'trigger'
+              """
+          ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) }
+          let hasFeatures = objects.contains { $0.type == "table" && $0.name == "feature" }
+          return Format(
             applicationID: try Int32.fetchOne(database, sql: "PRAGMA application_id") ?? 0,
             version: try StoreFormat.version(of: database),
-            objects: try Row.fetchAll(
-              database,
-              // A virtual table, which has no root page, is no table of a store either.
-              sql: """
-                SELECT type, name FROM sqlite_schema
-                 WHERE type = 'table' AND rootpage > 0 OR type = 'trigger'
-                """
-            ).map { (type: try $0.value("type") as String, name: try $0.value("name") as String) },
+            objects: objects,
             extentColumns: try Row.fetchAll(database, sql: "PRAGMA table_info(ram_extent)")
-              .map { try $0.value("name") as String }
+              .map { try $0.value("name") as String },
+            features: hasFeatures ? try StoreFormat.features(of: database) : []
           )
         }
       }
@@ -285,10 +291,10 @@ enum StoreConnection {
     let format = try readFormat(queue, location: location)
     let (version, objects) = (format.version, format.objects)
     guard format.applicationID == StoreFormat.applicationID else { throw foreignDatabase(location) }
-    guard !format.isOfDevelopment else {
+    if let sign = format.developmentSign {
       throw VMCheckpointError(
         .corrupt,
-        "store \(store) was made by a development version of vmckpt: its extents have no checksums",
+        "store \(store) was made by a development version of vmckpt: \(sign)",
         hint:
           "restore its snapshots with the vmckpt that made it, and save them again with this one"
       )
@@ -303,6 +309,9 @@ enum StoreConnection {
     }
     guard StoreVersion.known.contains(version) else {
       throw VMCheckpointError(.corrupt, "store \(store) has the unknown format version \(version)")
+    }
+    if let feature = StoreFeature.unknown(among: format.features, toWrite: false) {
+      throw StoreFormat.unknownFeature(feature, path: location.given, toWrite: false)
     }
     // A trigger would run a stranger's SQL inside our transactions.
     if let trigger = objects.first(where: { $0.type == "trigger" }) {

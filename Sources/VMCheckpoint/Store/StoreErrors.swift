@@ -28,7 +28,7 @@ extension VMCheckpointError {
     case .SQLITE_NOTADB:
       self.init(
         .corrupt,
-        "\(store) is not a vmckpt store: it is no SQLite database",
+        "\(store) is not a vmckpt store: it is not an SQLite database",
         hint: "give the path of a store with --store"
       )
     case .SQLITE_CORRUPT:

@@ -11,13 +11,37 @@ enum StoreFormat {
     try Int32.fetchOne(database, sql: "PRAGMA user_version") ?? 0
   }
 
+  /// What the store has beyond its version.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` for an impossible row, or `DatabaseError`.
+  static func features(of database: Database) throws -> [StoreFeature] {
+    try Row.fetchAll(database, sql: StoreFeature.query).map { row in
+      StoreFeature(name: try row.value("name"), required: try row.value("required"))
+    }
+  }
+
+  /// The error for a feature that keeps this program from a store.
+  static func unknownFeature(
+    _ feature: StoreFeature,
+    path: String,
+    toWrite: Bool
+  ) -> VMCheckpointError {
+    VMCheckpointError(
+      .corrupt,
+      "store \(quotedName(path)) has the feature \(quotedName(feature.name)), which this vmckpt does "
+        + "not know" + (toWrite ? " and would harm by writing" : ""),
+      hint: "use the vmckpt that wrote it, or a newer one"
+    )
+  }
+
   /// SQLite's page. A compressed chunk leaves a quarter of one unused on average, whatever its size:
   /// with pages of 16 KiB that was 15 % of a store. An index block takes one.
   static let databasePageByteCount = 4096
 
   /// The tables that a store has; a file that lacks one, or has a view in its place, is damaged.
   static let tables: Set<String> = [
-    "store", "snapshot", "snapshot_tag", "memory_region", "chunk", "chunk_data", "ram_extent",
+    "store", "feature", "snapshot", "snapshot_tag", "memory_region", "chunk", "chunk_data",
+    "ram_extent",
     "page_index_run", "page_index_block", "page_index_filter", "overlay_kind", "overlay",
     "device_state",
   ]

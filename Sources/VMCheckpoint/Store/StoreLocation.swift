@@ -28,7 +28,7 @@ struct StoreLocation: Sendable {
     guard !path.isEmpty, !path.utf8.contains(0) else {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(quotedName(path)) is no path of a store",
+        "\(quotedName(path)) is not the path of a store",
         hint: "give the path of a file with --store"
       )
     }

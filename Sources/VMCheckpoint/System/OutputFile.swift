@@ -193,7 +193,7 @@ package final class OutputFile: Sendable {
     guard status.st_mode & S_IFMT == S_IFREG else {
       throw VMCheckpointError(
         .cannotCreate,
-        "cannot create \(quotedName(path)): it is there and no regular file",
+        "cannot create \(quotedName(path)): it exists and is not a regular file",
         hint: "give another path, or - for standard output"
       )
     }

@@ -17,7 +17,7 @@ struct GcCommand: VerbCommand {
       """
   )
 
-  @Flag(name: .long, help: "Only tell what would be freed.")
+  @Flag(name: .long, help: "Only show what would be freed.")
   var dryRun = false
 
   @OptionGroup var common: CommonOptions

@@ -112,7 +112,7 @@ struct MapCommand: VerbCommand {
     where output.lowercased().hasSuffix(".\(format.rawValue)") { return format }
     throw VMCheckpointError(
       .invalidArgument,
-      "\(quotedName(output)) does not tell the picture's format",
+      "\(quotedName(output)) does not show the picture's format",
       hint: "give a name that ends in .svg, .png or .html"
     )
   }

@@ -4,6 +4,7 @@ import VMCheckpoint
 struct StatsOutput: CommandOutput, Hashable {
   var path: String
   var formatVersion: Int
+  var features: [String]
   var uuid: String
   var createdAt: String
   var snapshots: UInt64
@@ -23,6 +24,7 @@ struct StatsOutput: CommandOutput, Hashable {
   enum CodingKeys: String, CodingKey {
     case path
     case formatVersion = "format_version"
+    case features
     case uuid
     case createdAt = "created_at"
     case snapshots
@@ -43,6 +45,7 @@ struct StatsOutput: CommandOutput, Hashable {
   init(_ statistics: StoreStatistics) {
     path = statistics.path
     formatVersion = statistics.formatVersion
+    features = statistics.features
     uuid = statistics.uuid
     createdAt = statistics.createdAt
     snapshots = statistics.snapshotCount
@@ -67,7 +70,8 @@ struct StatsOutput: CommandOutput, Hashable {
     }
     let unfinished = unfinishedSnapshots > 0 ? ", \(unfinishedSnapshots) unfinished" : ""
     var fields = FieldList()
-    fields.add("Format", "\(formatVersion)")
+    let format = ["\(formatVersion)"] + features.map { printable($0) }
+    fields.add("Format", format.joined(separator: ", "))
     fields.add("UUID", uuid)
     fields.add("Created", createdAt)
     fields.add("Snapshots", "\(snapshots) of \(HumanReadable.count(vms, "VM"))\(unfinished)")

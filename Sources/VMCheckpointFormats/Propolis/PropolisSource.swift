@@ -36,7 +36,7 @@ struct PropolisSource: CaptureSource {
     guard request.layout == .contiguous else {
       throw VMCheckpointError(
         .invalidArgument,
-        "Propolis snapshot \(quotedName(file)) tells itself where its RAM lies",
+        "Propolis snapshot \(quotedName(file)) says itself where its RAM lies",
         hint: "give no memory regions"
       )
     }
@@ -44,7 +44,7 @@ struct PropolisSource: CaptureSource {
     guard !describesOverlays || given == OverlayDocument(guestOSID: nil, records: []) else {
       throw VMCheckpointError(
         .invalidArgument,
-        "Propolis snapshot \(quotedName(file)) tells its overlays itself",
+        "Propolis snapshot \(quotedName(file)) describes its overlays itself",
         hint: "give no overlays"
       )
     }

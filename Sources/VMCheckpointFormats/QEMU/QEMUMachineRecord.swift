@@ -53,7 +53,7 @@ struct QEMUMachineRecord: Codable, Hashable {
     let encoder = JSONEncoder()
     encoder.outputFormatting = [.sortedKeys, .prettyPrinted, .withoutEscapingSlashes]
     guard let json = try? encoder.encode(self) else {
-      throw .invalidData("the description of the machine \(quotedName(machine)) is no text")
+      throw .invalidData("the description of the machine \(quotedName(machine)) is not text")
     }
     return DeviceState(
       name: Self.stateName,

@@ -64,7 +64,7 @@ struct QEMUStreamParser {
     let magic = try input.uint32()
     guard magic == QEMUStreamFormat.magic else {
       throw .invalidData(
-        "\(input.name) is no migration stream: it begins with \(hexString(UInt64(magic)))",
+        "\(input.name) is not a migration stream: it begins with \(hexString(UInt64(magic)))",
         hint: Self.hint(forMagic: magic)
       )
     }
@@ -74,7 +74,7 @@ struct QEMUStreamParser {
     }
     guard try input.byte() == Section.configuration else {
       throw input.invalid(
-        "the stream does not tell the machine's type",
+        "the stream does not name the machine's type",
         hint: "machine types of QEMU 2.4 and later do"
       )
     }

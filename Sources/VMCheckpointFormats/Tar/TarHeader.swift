@@ -117,7 +117,7 @@ struct TarHeader {
     let digits = field.drop { $0 == 0x20 }.prefix { (0x30...0x37).contains($0) }
     let rest = field[digits.endIndex...]
     guard !digits.isEmpty, rest.allSatisfy({ $0 == 0 || $0 == 0x20 }) else {
-      throw .invalidData("has a header whose \(what) is no number")
+      throw .invalidData("has a header whose \(what) is not a number")
     }
     return digits.reduce(0) { $0 << 3 | UInt64($1 & 7) }
   }

@@ -22,8 +22,11 @@ import VMCheckpointTestSupport
       "a wrong number of fingerprints"
     ),
     ("DELETE FROM store", "table store has no row"),
-    ("UPDATE store SET uuid = 'x'||substr(uuid, 2)", "the store's UUID is none"),
-    ("UPDATE store SET created_at = 'yesterday'", "the time at which the store was made is none"),
+    ("UPDATE store SET uuid = 'x'||substr(uuid, 2)", "the store's UUID is not a UUID"),
+    (
+      "UPDATE store SET created_at = 'yesterday'",
+      "the time at which the store was made is not a time"
+    ),
     ("UPDATE overlay_kind SET priority = 9 WHERE kind = 'hypercall'", "overlay_kind"),
     ("DELETE FROM overlay_kind WHERE kind = 'vp-assist'", "overlay_kind"),
     ("UPDATE snapshot SET parent_id = id WHERE name = 'b'", "its parent is not older than it is"),
@@ -31,7 +34,7 @@ import VMCheckpointTestSupport
     ("UPDATE snapshot SET parent_id = 77 WHERE name = 'b'", "its parent, row 77, is missing"),
     ("UPDATE snapshot SET name = 'b' || char(10) WHERE name = 'b'", "breaks the rules for names"),
     ("UPDATE snapshot SET vm = 'v' || char(27)", "its VM's name breaks the rules for names"),
-    ("UPDATE snapshot SET completed_at = 'never'", "its column completed_at is no time"),
+    ("UPDATE snapshot SET completed_at = 'never'", "its column completed_at is not a time"),
     ("UPDATE snapshot SET source = char(7)", "its column source holds control characters"),
     ("UPDATE snapshot_tag SET value = char(27)", "invalid value for tag \\\"k\\\""),
     ("DELETE FROM page_index_block WHERE id / 16777216 = 2", "run 2: its block 0 is missing"),
@@ -80,7 +83,7 @@ import VMCheckpointTestSupport
     expectFailure(
       try bench.tool.run("save", source, "--name", "new"),
       65,
-      "\(message); no snapshot needs the index; Recovery.md tells how to give it up"
+      "\(message); no snapshot needs the index; Recovery.md says how to give it up"
     )
     try bench.sql.run(
       """

@@ -171,7 +171,7 @@ import VMCheckpointTestSupport
     try expectDamage(
       "UPDATE ram_extent SET first_pfn = first_pfn + 100000 WHERE snapshot_id = 2",
       subject: "snapshot \"b\"",
-      message: "is no RAM",
+      message: "is not RAM",
       hurts: ["b"]
     )
   }

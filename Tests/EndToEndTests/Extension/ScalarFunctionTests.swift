@@ -253,8 +253,8 @@ import VMCheckpointTestSupport
     try bench.save("a", (0..<16).flatMap { _ in generator.pointerPage() })
     let data = "(SELECT data FROM chunk_data)"
     let cases = [
-      ("'raw', zeroblob(4095)", "no chunk"), ("'raw', zeroblob(17 * 4096)", "no chunk"),
-      ("'raw', x''", "no chunk"), ("'zstd', zeroblob(4096)", "must be 'lz4' or 'raw'"),
+      ("'raw', zeroblob(4095)", "not a chunk"), ("'raw', zeroblob(17 * 4096)", "not a chunk"),
+      ("'raw', x''", "not a chunk"), ("'zstd', zeroblob(4096)", "must be 'lz4' or 'raw'"),
       ("'lz4', substr(\(data), 1, length(\(data)) - 1)", "frame is damaged"),
       ("'lz4', CAST(\(data) || substr(\(data), -14) AS BLOB)", "mark of shuffled pages is damaged"),
       ("'lz4', CAST(\(data) || x'502a4d1800000000' AS BLOB)", "frame is damaged"),

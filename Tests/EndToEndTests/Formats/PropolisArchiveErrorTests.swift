@@ -95,7 +95,7 @@ import VMCheckpointTestSupport
     .extra("size near 63 bits", "is cut short\(cutShort)") {
       $0.append(TarBuilder.header("devices/x.json", size: TarBuilder.base256(.max >> 1)))
     },
-    .extra("size that is no number", "has a header whose size is no number") {
+    .extra("size that is not a number", "has a header whose size is not a number") {
       $0.append(TarBuilder.header("devices/x.json", size: Array("00000000009\u{0}".utf8)))
     },
     .extra("symbolic link", "has a member \"devices/x.json\" that is a symbolic link\(pack)") {

@@ -153,7 +153,7 @@ import VMCheckpointTestSupport
     expectFailure(
       try bench.tool.run("save", "propolis:\(archive)", "--overlays", given),
       64,
-      "Propolis snapshot \"\(archive)\" tells its overlays itself; give no overlays"
+      "Propolis snapshot \"\(archive)\" describes its overlays itself; give no overlays"
     )
   }
 

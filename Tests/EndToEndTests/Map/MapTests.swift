@@ -186,12 +186,12 @@ import VMCheckpointTestSupport
     try expect(
       ["web/1", "-o", "map.gif"],
       64,
-      #""map.gif" does not tell the picture's format; give a name that ends in .svg, .png or .html"#
+      #""map.gif" does not show the picture's format; give a name that ends in .svg, .png or .html"#
     )
     try expect(
       ["web/1", "-o", "-"],
       64,
-      #""-" does not tell the picture's format; give a name that ends in .svg, .png or .html"#
+      #""-" does not show the picture's format; give a name that ends in .svg, .png or .html"#
     )
     try expect(
       ["web/1", "--force"],

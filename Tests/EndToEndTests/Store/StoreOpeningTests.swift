@@ -73,6 +73,53 @@ import VMCheckpointTestSupport
     #expect(failure.contains("development version"), "\(failure)")
   }
 
+  @Test func aStoreWithoutATableOfFeaturesIsRefusedByName() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run("DROP TABLE feature")
+    let message =
+      "store \"\(path)\" was made by a development version of vmckpt: it has no table of features; "
+      + "restore its snapshots with the vmckpt that made it, and save them again with this one"
+    try expectRefused(65, message)
+    try expectSaveRefused(65, message)
+  }
+
+  /// What it says of pages, or of who may free them, cannot be known.
+  @Test func aStoreWithAnUnknownFeatureForReadersIsNotRead() throws {
+    try bench.save("a", sampleRAM(4))
+    try bench.sql.run("INSERT INTO feature VALUES ('encrypted', 'reader')")
+    let message =
+      "store \"\(path)\" has the feature \"encrypted\", which this vmckpt does not know; "
+      + "use the vmckpt that wrote it, or a newer one"
+    try expectRefused(65, message)
+    try expectSaveRefused(65, message)
+    let failure = try ExtensionShell(path).failure("SELECT hex(page_data('a', 0));")
+    #expect(failure.contains("has the feature \"encrypted\""), "\(failure)")
+  }
+
+  @Test func aStoreWithAnUnknownFeatureForWritersIsReadAndNotWritten() throws {
+    let ram = sampleRAM(4)
+    try bench.save("a", ram)
+    let source = try bench.write("b.ram", sampleRAM(5))
+    try bench.sql.run("INSERT INTO feature VALUES ('lease', 'writer')")
+    let before = try readFile(path)
+    for arguments in [
+      ["save", source], ["delete", "a"], ["gc"], ["optimize"], ["tag", "a", "k=v"],
+    ] {
+      expectFailure(
+        try bench.tool.start(arguments).wait(),
+        65,
+        "store \"\(path)\" has the feature \"lease\", which this vmckpt does not know and would harm by "
+          + "writing; use the vmckpt that wrote it, or a newer one"
+      )
+    }
+    #expect(try readFile(path) == before)
+    let restored = bench.directory.file("out")
+    expectSuccess(try bench.tool.run("restore", "a", "-o", restored))
+    #expect(try readFile(restored) == ram)
+    #expect(try ExtensionShell(path).run("SELECT hex(page_data('a', 0));") == hexText(ram[..<4096]))
+    #expect(try bench.tool.verify().succeeded)
+  }
+
   /// A plain restore compares no digests.
   @Test func aDamagedMarkIsNoticedByARestore() throws {
     var generator = TestGenerator(seed: 9)
@@ -114,7 +161,7 @@ import VMCheckpointTestSupport
   @Test func aTextFileIsNoStore() throws {
     try writeFile(path, String(repeating: "This is not a database.\n", count: 100))
     let message =
-      "\"\(path)\" is not a vmckpt store: it is no SQLite database; "
+      "\"\(path)\" is not a vmckpt store: it is not an SQLite database; "
       + "give the path of a store with --store"
     try expectRefused(65, message)
     try expectSaveRefused(65, message)
@@ -144,7 +191,7 @@ import VMCheckpointTestSupport
       expectFailure(
         try bench.tool.start(arguments).wait(),
         65,
-        "\"\(path)\" is not a vmckpt store: it is no regular file; "
+        "\"\(path)\" is not a vmckpt store: it is not a regular file; "
           + "give the path of a store with --store"
       )
     }

@@ -8,7 +8,7 @@ import VMCheckpointCommands
   {
     try result(
       """
-      {"path": "s.db", "formatVersion": 1, "uuid": "5d1c", "createdAt": "2026-03-01",
+      {"path": "s.db", "formatVersion": 1, "features": [], "uuid": "5d1c", "createdAt": "2026-03-01",
        "snapshotCount": 3, "vmCount": 1, "ramByteCount": 3221225472,
        "nonzeroByteCount": 1073741824, "distinctPageByteCount": 536870912,
        "storedByteCount": \(stored), "chunkCount": 8192, "deviceStateByteCount": 0,
@@ -26,6 +26,7 @@ import VMCheckpointCommands
           "created_at": "2026-03-01",
           "device_state_bytes": 0,
           "distinct_page_bytes": 536870912,
+          "features": [],
           "file_bytes": 314572800,
           "format_version": 1,
           "free_bytes": 1048576,

@@ -89,11 +89,11 @@ struct OverlayDocumentErrorTests {
     Refusal(#"{"format": -1}"#, "format: out of range: expected 0 to 4294967295"),
     Refusal(
       #"{"format": 1.0}"#,
-      "format: expected an integer, found a number that is no 64-bit integer"
+      "format: expected an integer, found a number that is not a 64-bit integer"
     ),
     Refusal(
       #"{"format": 1e0}"#,
-      "format: expected an integer, found a number that is no 64-bit integer"
+      "format: expected an integer, found a number that is not a 64-bit integer"
     ),
     Refusal(#"{"format": "1"}"#, "format: expected an integer, found a string"),
     Refusal(#"{"format": true}"#, "format: expected an integer, found a boolean"),
@@ -114,7 +114,7 @@ struct OverlayDocumentErrorTests {
     ),
     Refusal(
       #"{"format": 1, "guest_os_id": 18446744073709551616, "overlays": []}"#,
-      "guest_os_id: expected an integer or a string \"0x…\", found a number that is no 64-bit integer"
+      "guest_os_id: expected an integer or a string \"0x…\", found a number that is not a 64-bit integer"
     ),
     Refusal(
       #"{"format": 1, "guest_os_id": null, "overlays": []}"#,
@@ -170,9 +170,11 @@ struct OverlayDocumentErrorTests {
 
   static let numbers = [
     ("true", "expected an integer or a string \"0x…\", found a boolean"),
-    ("1.5", "expected an integer or a string \"0x…\", found a number that is no 64-bit integer"),
-    ("1e3", "expected an integer or a string \"0x…\", found a number that is no 64-bit integer"),
-    ("16.0", "expected an integer or a string \"0x…\", found a number that is no 64-bit integer"),
+    ("1.5", "expected an integer or a string \"0x…\", found a number that is not a 64-bit integer"),
+    ("1e3", "expected an integer or a string \"0x…\", found a number that is not a 64-bit integer"),
+    (
+      "16.0", "expected an integer or a string \"0x…\", found a number that is not a 64-bit integer"
+    ),
     (#""12""#, "expected an integer or a string \"0x…\" of 1 to 16 hexadecimal digits"),
     (#""0x""#, "expected an integer or a string \"0x…\" of 1 to 16 hexadecimal digits"),
     (#""0X1""#, "expected an integer or a string \"0x…\" of 1 to 16 hexadecimal digits"),

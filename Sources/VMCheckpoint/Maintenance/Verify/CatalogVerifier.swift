@@ -37,10 +37,10 @@ enum CatalogVerifier {
     }
     var problems: [(subject: String, message: String)] = []
     if !isUUID(try row.value("uuid")) {
-      problems.append(("database", "the store's UUID is none"))
+      problems.append(("database", "the store's UUID is not a UUID"))
     }
     if !isTime(try row.value("created_at")) {
-      problems.append(("database", "the time at which the store was made is none"))
+      problems.append(("database", "the time at which the store was made is not a time"))
     }
     if hasControlCharacters(try row.value("created_by")) {
       problems.append(("database", "what the store was made by holds control characters"))
@@ -98,9 +98,9 @@ enum CatalogVerifier {
       func note(_ message: String) { problems.append(("snapshot \(quotedName(name))", message)) }
       if !isValid(name) { note("its name breaks the rules for names") }
       if !isValid(try row.value("vm")) { note("its VM's name breaks the rules for names") }
-      if !isUUID(try row.value("uuid")) { note("its UUID is none") }
+      if !isUUID(try row.value("uuid")) { note("its UUID is not a UUID") }
       for column in ["started_at", "completed_at"] where !isTime(try row.value(column)) {
-        note("its column \(column) is no time")
+        note("its column \(column) is not a time")
       }
       for column in ["source", "producer"] where hasControlCharacters(try row.value(column)) {
         note("its column \(column) holds control characters")

@@ -74,7 +74,7 @@ struct FlatStreamSource: CaptureSource {
         throw VMCheckpointError(
           .invalidArgument,
           "the RAM layout of a \(machine.rawValue) machine depends on the RAM's size, which a "
-            + "stream does not tell before its end",
+            + "stream shows only at its end",
           hint: "give the size with --ram-size"
         )
       }

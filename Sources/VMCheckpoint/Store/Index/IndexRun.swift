@@ -155,7 +155,7 @@ struct IndexRun: Sendable {
     VMCheckpointError(.corrupt, "run \(id) of the page index is damaged", hint: hint)
   }
 
-  private static let hint = "no snapshot needs the index; Recovery.md tells how to give it up"
+  private static let hint = "no snapshot needs the index; Recovery.md says how to give it up"
 }
 
 /// Writes one new run, entry by entry in ascending order.

@@ -84,7 +84,7 @@ struct SnapshotVerifier {
       if extentCount % 4096 == 0 { try cancellation.check() }
       tally.add(extent)
       if !placement.forEachRun(of: extent, { _ in }) {
-        note("the extent at PFN \(hexString(extent.firstPFN)) is no RAM", &findings)
+        note("the extent at PFN \(hexString(extent.firstPFN)) is not RAM", &findings)
       }
       if chunkProblems[extent.chunkID] != nil {
         for pfn in extent.firstPFN..<extent.endPFN {

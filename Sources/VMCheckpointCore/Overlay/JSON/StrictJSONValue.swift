@@ -21,7 +21,7 @@ package enum StrictJSONValue: Hashable, Sendable {
     case .null: "null"
     case .boolean: "a boolean"
     case .integer: "a number"
-    case .otherNumber: "a number that is no 64-bit integer"
+    case .otherNumber: "a number that is not a 64-bit integer"
     case .string: "a string"
     case .array: "an array"
     case .object: "an object"

@@ -80,7 +80,7 @@ struct QEMULiveRAM {
         throw VMCheckpointError(
           .unavailable,
           "where the VM's plugged memory lies cannot be read from QEMU",
-          hint: "unplug it, or use a version of QEMU that tells"
+          hint: "unplug it, or use a version of QEMU that shows it"
         )
       }
       let name = data["id"] as? String ?? block.name

@@ -1,40 +1,16 @@
 import CSQLiteExtension
 import VMCheckpointCore
 
-/// Functions that read a guest's memory.
 extension ScalarFunction {
-  static var pageFunctions: [ScalarFunction] {
-    [pageData, pageView, ramRead]
-  }
-
-  private static var pageData: ScalarFunction {
-    ScalarFunction("page_data") { connection, arguments in
-      let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
-      let pfn = try arguments[1].pfn()
-      guard try connection.isRAM(pfn, in: snapshot) else { return .null }
-      return try connection.withPage(at: pfn, of: snapshot) {
-        $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
-      }
-    }
-  }
-
-  private static var pageView: ScalarFunction {
-    ScalarFunction("page_view") { connection, arguments in
-      let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
-      let pfn = try arguments[1].pfn()
-      guard try connection.isRAM(pfn, in: snapshot) else { return .null }
-      // Under a baked overlay RAM has its bytes, as the guest saw them.
-      if let (overlay, isBaked) = try connection.activeOverlay(at: pfn, of: snapshot), !isBaked {
-        return .blob(overlay.contents().bytes)
-      }
-      return try connection.withPage(at: pfn, of: snapshot) {
-        $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
-      }
-    }
-  }
-
-  private static var ramRead: ScalarFunction {
-    ScalarFunction("ram_read") { connection, arguments in
+  static var ramRead: ScalarFunction {
+    ScalarFunction(
+      FunctionHelp(
+        "ram_read",
+        ["snapshot", "gpa", "length"],
+        returns: "BLOB",
+        "bare RAM from a guest-physical address on; NULL where any of it is not RAM"
+      )
+    ) { connection, arguments in
       let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
       let gpa = try arguments[1].bits()
       let limit = Int64(vmx_length_limit(connection.database))

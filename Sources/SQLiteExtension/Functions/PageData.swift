@@ -1,0 +1,21 @@
+import VMCheckpointCore
+
+extension ScalarFunction {
+  static var pageData: ScalarFunction {
+    ScalarFunction(
+      FunctionHelp(
+        "page_data",
+        ["snapshot", "pfn"],
+        returns: "BLOB",
+        "the page's 4096 bytes as bare RAM, checked by their SHA-256; NULL where there is no RAM"
+      )
+    ) { connection, arguments in
+      let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
+      let pfn = try arguments[1].pfn()
+      guard try connection.isRAM(pfn, in: snapshot) else { return .null }
+      return try connection.withPage(at: pfn, of: snapshot) {
+        $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
+      }
+    }
+  }
+}

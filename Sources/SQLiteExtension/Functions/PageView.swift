@@ -1,0 +1,25 @@
+import VMCheckpointCore
+
+extension ScalarFunction {
+  static var pageView: ScalarFunction {
+    ScalarFunction(
+      FunctionHelp(
+        "page_view",
+        ["snapshot", "pfn"],
+        returns: "BLOB",
+        "the page as the guest sees it, with its active overlay; NULL where there is no RAM"
+      )
+    ) { connection, arguments in
+      let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
+      let pfn = try arguments[1].pfn()
+      guard try connection.isRAM(pfn, in: snapshot) else { return .null }
+      // Under a baked overlay RAM has its bytes, as the guest saw them.
+      if let (overlay, isBaked) = try connection.activeOverlay(at: pfn, of: snapshot), !isBaked {
+        return .blob(overlay.contents().bytes)
+      }
+      return try connection.withPage(at: pfn, of: snapshot) {
+        $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
+      }
+    }
+  }
+}
