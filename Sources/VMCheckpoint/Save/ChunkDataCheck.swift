@@ -1,7 +1,8 @@
 import GRDB
 
-/// Whether chunks that a save would rely on have their data: a row that is lost would make a new
-/// snapshot damaged from its first moment, although its source is at hand.
+/// Whether chunks that a save would rely on can be read: a row that is lost, or of an encoding that this
+/// program does not know, would make a new snapshot damaged from its first moment, although its source
+/// is at hand.
 ///
 /// Looks once for each chunk. That the data is intact is for `verify` to say: decoding every chunk
 /// would cost more than the save.
@@ -11,7 +12,13 @@ struct ChunkDataCheck {
   private var last: (chunkID: Int64, hasData: Bool) = (0, false)
 
   init(_ database: Database) throws {
-    select = try HotStatement(database, "SELECT 1 FROM chunk_data WHERE chunk_id = ?")
+    select = try HotStatement(
+      database,
+      """
+      SELECT 1 FROM chunk c JOIN chunk_data d ON d.chunk_id = c.id
+       WHERE c.id = ? AND \(ChunkReader.readableCondition)
+      """
+    )
   }
 
   mutating func hasData(_ chunkID: Int64) throws -> Bool {

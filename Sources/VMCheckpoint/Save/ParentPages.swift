@@ -42,7 +42,8 @@ final class ParentPages: @unchecked Sendable {
   private let ring = Mutex(Ring())
 
   init(_ database: Database, snapshotID: Int64) throws {
-    // An extent may name a chunk that a broken disk has lost: its pages are stored anew.
+    // An extent may name a chunk that a broken disk has lost, or that cannot be read: its pages are stored
+    // anew.
     select = try HotStatement(
       database,
       """
@@ -51,6 +52,7 @@ final class ParentPages: @unchecked Sendable {
         FROM ram_extent e JOIN chunk c ON c.id = e.chunk_id
        WHERE e.snapshot_id = ?1 AND e.first_pfn >= ?2
              AND EXISTS (SELECT 1 FROM chunk_data d WHERE d.chunk_id = e.chunk_id)
+             AND \(ChunkReader.readableCondition)
        ORDER BY e.first_pfn
       """
     )

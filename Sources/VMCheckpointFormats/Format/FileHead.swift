@@ -52,6 +52,19 @@ package struct FileHead: Sendable {
   /// Whether the text `magic` is at `offset`.
   func has(_ magic: String, at offset: Int = 0) -> Bool { has(Array(magic.utf8), at: offset) }
 
+  /// Whether the first block is a header of tar before POSIX, which has no magic number but a checksum: the
+  /// sum of the block's bytes, its own counted as spaces, in octal.
+  var isHeaderOfOldTar: Bool {
+    guard bytes.count >= 512, bytes[0] != 0 else { return false }
+    let field = bytes[148..<156].drop { $0 == 0x20 }
+    let digits = field.prefix { (0x30...0x37).contains($0) }
+    guard digits.count >= 4, field.dropFirst(digits.count).allSatisfy({ $0 == 0 || $0 == 0x20 })
+    else { return false }
+    let stated = digits.reduce(0) { $0 << 3 | Int($1 & 7) }
+    let sum = bytes[..<512].reduce(0) { $0 + Int($1) }
+    return stated == sum - bytes[148..<156].reduce(0) { $0 + Int($1) } + 8 * 0x20
+  }
+
   /// The byte at `offset`; `nil` behind the end.
   func byte(at offset: Int) -> UInt8? { offset < bytes.count ? bytes[offset] : nil }
 

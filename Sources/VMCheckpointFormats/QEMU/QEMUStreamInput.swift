@@ -32,9 +32,13 @@ final class QEMUStreamInput {
       descriptor = given
       ownsDescriptor = false
     case .file(let path):
-      guard let opened = try ResolvedPath.open(source: path) else {
-        throw Self.openingError(Errno(rawValue: errno), name: name)
+      var opened = try ResolvedPath.open(source: path)
+      // A pipe by name waits for its writer; a signal ends the wait.
+      while opened == nil, errno == EINTR {
+        try cancellation.check()
+        opened = try ResolvedPath.open(source: path)
       }
+      guard let opened else { throw Self.openingError(Errno(rawValue: errno), name: name) }
       descriptor = opened
       ownsDescriptor = true
     }

@@ -66,6 +66,8 @@ struct ForeignFormat: Sendable {
     compressed("an xz file", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], "xz"),
     compressed("a zstd file", [0x28, 0xb5, 0x2f, 0xfd], "zstd"),
     compressed("an LZ4 file", [0x04, 0x22, 0x4d, 0x18], "lz4"),
+    compressed("an LZ4 file", [0x02, 0x21, 0x4c, 0x18], "lz4"),
+    compressed("a compress file", [0x1f, 0x9d, 0x90], "gzip"),
     compressed("an lzop file", [0x89, 0x4c, 0x5a, 0x4f, 0x00, 0x0d, 0x0a, 0x1a, 0x0a], "lzop"),
     ForeignFormat(
       "a bzip2 file",
@@ -86,16 +88,21 @@ struct ForeignFormat: Sendable {
     magic("a QED disk image", [0x51, 0x45, 0x44, 0x00], disk),
     magic("an ISO 9660 image", "CD001", at: 32769, disk),
     magic("a squashfs image", "hsqs", disk),
+    magic("a LUKS volume", [0x4c, 0x55, 0x4b, 0x53, 0xba, 0xbe], disk),
   ]
   private static let disk = "disks are not captured"
 
   // Sources: POSIX.1-2017 `pax`; PKWARE's APPNOTE 4.3.7; 7zFormat.txt; RAR 5.0 archive format.
   private static let archives = [
     magic("a tar archive", "ustar", at: 257, unpack),
+    ForeignFormat("a tar archive", unpack) { $0.isHeaderOfOldTar },
     magic("a zip archive", [0x50, 0x4b, 0x03, 0x04], unpack),
     magic("a 7z archive", [0x37, 0x7a, 0xbc, 0xaf, 0x27, 0x1c], unpack),
     magic("a RAR archive", [0x52, 0x61, 0x72, 0x21, 0x1a, 0x07], unpack),
     magic("a cpio archive", "070701", unpack),
+    magic("a cpio archive", "070702", unpack),
+    magic("a cpio archive", "070707", unpack),
+    magic("a cpio archive", [0xc7, 0x71], unpack),
     magic("an ar archive", "!<arch>\n", unpack),
   ]
   private static let unpack = "unpack it first, and give the RAM file"

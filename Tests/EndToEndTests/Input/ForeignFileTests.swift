@@ -74,6 +74,34 @@ import VMCheckpointTestSupport
     #expect(try !bench.tool.run("show", "x").succeeded)
   }
 
+  /// Its length, which is no RAM's, must not be told in place of what it is.
+  @Test(arguments: [5000, (1 << 20) + 5000])
+  func aStreamOfAKnownKindIsNamedWhateverItsLength(byteCount: Int) throws {
+    var generator = TestGenerator(seed: 5)
+    let noise = (0..<byteCount).map { _ in UInt8.random(in: .min ... .max, using: &generator) }
+    let path = try bench.write("x.gz", [0x1f, 0x8b, 0x08, 0x00] + noise)
+    for _ in 0..<8 {
+      let outcome = try bench.tool.run("save", "-", input: .file(path))
+      #expect(outcome.ending == .exit(65), "\(outcome)")
+      #expect(outcome.standardError.contains("standard input is a gzip file"), "\(outcome)")
+    }
+  }
+
+  /// Tar before POSIX has no magic number.
+  @Test func anOldTarIsNotStoredAsRAM() throws {
+    let source = try bench.write("member", sampleRAM(3))
+    let path = bench.directory.file("old.tar")
+    #expect(
+      try run([
+        "/bin/tar", "--format=v7", "-C", bench.directory.path, "-cf", path, "member",
+      ]).succeeded,
+      "\(source)"
+    )
+    let outcome = try bench.tool.run("save", path)
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("is a tar archive"), "\(outcome)")
+  }
+
   @Test func rawStoresAnyBytesAsRAM() throws {
     let ram = bytes(Self.kinds[0])
     let path = try bench.write("x.gz", ram)

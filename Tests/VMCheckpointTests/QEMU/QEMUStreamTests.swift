@@ -210,7 +210,7 @@ import VMCheckpointTestSupport
     ),
     ("multifd", [0x11, 0x22, 0x33, 0x44, 0, 0, 0, 1]),
     ("TLS", [0x16, 0x03, 0x01, 0x02, 0, 1, 0, 1]),
-    ("no migration stream", Array("#!/bin/sh\n".utf8)),
+    ("not a migration stream", Array("#!/bin/sh\n".utf8)),
     ("version 2", Array("QEVM".utf8) + [0, 0, 0, 2]),
     ("machine type", Array("QEVM".utf8) + [0, 0, 0, 3, 7, 0xff, 0xff, 0xff, 0xff]),
     ("bytes of RAM", stream { $0.ramStart([("pc.ram", 1 << 40)]) }),

@@ -9,7 +9,8 @@ enum CatalogVerifier {
   static func problems(_ database: Database) throws -> [(subject: String, message: String)] {
     var problems: [(subject: String, message: String)] = []
     let checks = [
-      storeProblems, overlayKindProblems, snapshotProblems, tagProblems, IndexVerifier.problems,
+      storeProblems, overlayKindProblems, snapshotProblems, orphanProblems, tagProblems,
+      IndexVerifier.problems,
     ]
     for check in checks {
       do {
@@ -78,6 +79,25 @@ enum CatalogVerifier {
     }
     guard Set(found) != Set(expected) else { return [] }
     return [("database", "table overlay_kind does not hold the kinds of this format")]
+  }
+
+  /// Rows of a snapshot that has lost its own: they keep chunks that nothing restores.
+  private static func orphanProblems(
+    _ database: Database
+  ) throws -> [(subject: String, message: String)] {
+    let tables = ["memory_region", "ram_extent", "overlay", "device_state", "snapshot_tag"]
+    return try tables.compactMap { table in
+      let snapshotID = try Int64.fetchOne(
+        database,
+        sql: """
+          SELECT snapshot_id FROM \(table)
+           WHERE snapshot_id NOT IN (SELECT id FROM snapshot) LIMIT 1
+          """
+      )
+      return snapshotID.map {
+        ("database", "table \(table) has rows of snapshot \($0), whose own row is missing")
+      }
+    }
   }
 
   private static func snapshotProblems(

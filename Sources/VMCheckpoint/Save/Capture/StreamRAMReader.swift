@@ -65,12 +65,19 @@ final class StreamRAMReader: RAMReader {
       guard !position.isAtEnd else { return false }
       let wanted = try pagesWanted(&position, window)
       let read = try wanted == 0 ? expectEnd() : fill(window, byteCount: wanted * Page.byteCount)
+      // Before the stream's length is looked at: what is of another kind has any.
+      if position.sequence == 0 {
+        do throws(VMCheckpointError) {
+          try inspector?.inspect(UnsafeRawBufferPointer(rebasing: window.bytes[..<read]))
+        } catch {
+          // Other threads must not go on to find something else wrong.
+          position.isAtEnd = true
+          throw error
+        }
+      }
       if read < wanted * Page.byteCount || wanted == 0 {
         position.isAtEnd = true
         try checkEnd(at: position.byteOffset + UInt64(read))
-      }
-      if position.sequence == 0 {
-        try inspector?.inspect(UnsafeRawBufferPointer(rebasing: window.bytes[..<read]))
       }
       window.pageCount = read / Page.byteCount
       window.sequence = position.sequence

@@ -79,6 +79,10 @@ struct ChunkWriter {
 
 /// Reads chunks, checking what the file says about them.
 struct ChunkReader {
+  /// In SQL: whether the row `c` of `chunk` is one that ``load(_:into:)`` takes.
+  static let readableCondition =
+    "c.encoding IN ('lz4', 'raw') AND length(c.digests) = c.page_count * \(PageDigest.byteCount)"
+
   private let select: HotStatement
 
   init(_ database: Database) throws {

@@ -28,7 +28,8 @@ enum DeviceStateCodec {
 
   /// The bytes before compression.
   ///
-  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when length or SHA-256 are not right.
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when length or SHA-256 are not right, or the
+  ///   encoding is unknown.
   static func decode(
     _ data: Data,
     encoding: String,
@@ -36,10 +37,21 @@ enum DeviceStateCodec {
     sha256: Data,
     name: String
   ) throws(VMCheckpointError) -> [UInt8] {
+    guard encoding == "lz4" || encoding == "raw" else {
+      throw VMCheckpointError(
+        .corrupt,
+        "device state \(quotedName(name)) has the encoding \(quotedName(encoding)), which is unknown",
+        hint: "use the vmckpt that wrote it, or a newer one"
+      )
+    }
     guard let bytes = try decodedBytes(data, encoding: encoding, byteCount: byteCount),
       Data(SHA256Hasher.hash(bytes)) == sha256
     else {
-      throw VMCheckpointError(.corrupt, "device state \(quotedName(name)) is damaged")
+      throw VMCheckpointError(
+        .corrupt,
+        "device state \(quotedName(name)) is damaged",
+        hint: "see what else is hurt with: vmckpt verify"
+      )
     }
     return bytes
   }
