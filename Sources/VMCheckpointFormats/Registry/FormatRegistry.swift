@@ -1,4 +1,3 @@
-import Glibc
 package import VMCheckpoint
 
 /// All formats. The command line, its help and the documents follow from this list.

@@ -111,7 +111,13 @@ package final class ChildProcess {
     defer { (argv + envp).forEach { free($0) } }
     var pid = pid_t()
     start = monotonicSeconds()
-    let result = posix_spawn(&pid, arguments[0], &actions, &attributes, argv, envp)
+    var result = posix_spawn(&pid, arguments[0], &actions, &attributes, argv, envp)
+    // A program that a test has just written is busy for as long as a child that another test was
+    // starting meanwhile has its descriptor: until that child's own exec.
+    while result == ETXTBSY, monotonicSeconds() < start + 5 {
+      usleep(5000)
+      result = posix_spawn(&pid, arguments[0], &actions, &attributes, argv, envp)
+    }
     guard result == 0 else {
       throw TestSetupError("cannot start \(command): \(String(cString: strerror(result)))")
     }
