@@ -20,6 +20,20 @@ extension VMCheckpointError {
     orOutOfResources(Errno(rawValue: errorNumber))
   }
 
+  /// A source could not be opened, because of `cause`.
+  ///
+  /// - Parameter name: What it is and its path, as in `RAM file "guest.ram"`.
+  package static func cannotOpen(_ name: String, _ cause: Errno) -> VMCheckpointError {
+    switch cause {
+    case .noSuchFileOrDirectory, .notDirectory:
+      VMCheckpointError(.notFound, "there is no \(name)")
+    case .permissionDenied, .notPermitted:
+      VMCheckpointError(.permissionDenied, "no permission to read \(name)")
+    default:
+      VMCheckpointError(.inputOutput, "cannot open \(name): \(cause)").orOutOfResources(cause)
+    }
+  }
+
   /// No thread could be made, because of `cause`.
   package static func noThread(_ cause: Errno) -> VMCheckpointError {
     VMCheckpointError(

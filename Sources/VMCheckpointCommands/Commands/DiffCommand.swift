@@ -8,9 +8,9 @@ struct DiffCommand: VerbCommand {
     abstract: "Compare two snapshots: pages, overlays, device state.",
     usage: "vmckpt diff <a> <b> [--limit <n>] [<options>]",
     discussion: """
-      Tells what is different in B as against A: pages added (zero in A), zeroed and \
+      Shows what is different in B as against A: pages added (zero in A), zeroed and \
       changed, as ranges of PFNs. Reads no page data. The exit code is 0 whether or not \
-      they differ; the JSON's 'identical' tells.
+      they differ; the JSON's 'identical' says so.
 
       EXAMPLES:
         vmckpt diff latest~1 latest

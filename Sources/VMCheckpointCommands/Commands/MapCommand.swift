@@ -8,9 +8,9 @@ struct MapCommand: VerbCommand {
     abstract: "Show a guest's RAM, or what changed in it, as a picture.",
     usage: "vmckpt map <ref> [<other>] [-o <path>] [<options>]",
     discussion: """
-      Of one snapshot, tells zero pages, pages that no other snapshot has (unique), and \
+      Of one snapshot, shows zero pages, pages that no other snapshot has (unique), and \
       those whose content others have too: another VM, else the parent, else other \
-      snapshots of the VM. Of two, tells what is different in the second. Cells with \
+      snapshots of the VM. Of two, shows what is different in the second. Cells with \
       overlays are marked. Reads no page data.
 
       Draws with characters, or writes a picture: the name ends in .svg, .png or .html. \

@@ -13,8 +13,8 @@ struct SaveCommand: VerbCommand {
       lists all. The guest must be paused while it is read. The store is created when there \
       is none.
 
-      'propolis:PATH' is a snapshot of propolis-standalone, with all its members. It tells its \
-      regions itself, and its overlays where it has them.
+      'propolis:PATH' is a snapshot of propolis-standalone, with all its members. Its \
+      regions come from it, and its overlays where it has them.
 
       'qemu:SOCKET' is a VM that QEMU runs, by the Unix socket of its QMP monitor. It is \
       stopped for a moment, and goes on.

@@ -38,7 +38,7 @@ final class QEMUStreamInput {
         try cancellation.check()
         opened = try ResolvedPath.open(source: path)
       }
-      guard let opened else { throw Self.openingError(Errno(rawValue: errno), name: name) }
+      guard let opened else { throw VMCheckpointError.cannotOpen(name, Errno(rawValue: errno)) }
       descriptor = opened
       ownsDescriptor = true
     }
@@ -54,17 +54,6 @@ final class QEMUStreamInput {
   deinit {
     LargeMemory.free(buffer)
     if ownsDescriptor { close(source.descriptor) }
-  }
-
-  private static func openingError(_ error: Errno, name: String) -> VMCheckpointError {
-    switch error {
-    case .noSuchFileOrDirectory, .notDirectory:
-      VMCheckpointError(.notFound, "there is no \(name)")
-    case .permissionDenied, .notPermitted:
-      VMCheckpointError(.permissionDenied, "no permission to read \(name)")
-    default:
-      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)").orOutOfResources(error)
-    }
   }
 
   /// Whether nothing more comes. Waits until that is known.

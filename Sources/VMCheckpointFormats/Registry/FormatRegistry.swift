@@ -18,8 +18,8 @@ package enum FormatRegistry {
     all.first { $0.name == name }
   }
 
-  /// The format of the file at `path`, by its first bytes. A file that cannot be read counts as flat
-  /// RAM: what is wrong with it is told when it is opened to be saved.
+  /// The format of the file at `path`, by its first bytes. A file that cannot be read counts as flat RAM:
+  /// the save opens it again, and says what is wrong with it.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidData` for a file of a known kind that is not a
   ///   guest's RAM.

@@ -74,7 +74,7 @@ package final class FileRAMReader: RAMReader {
   ) throws(VMCheckpointError) -> (descriptor: FileDescriptor, byteCount: UInt64) {
     let name = "\(noun) \(quotedName(path))"
     guard let opened = try ResolvedPath.open(source: path, flags: O_NONBLOCK) else {
-      throw openingError(Errno(rawValue: errno), name: name)
+      throw VMCheckpointError.cannotOpen(name, Errno(rawValue: errno))
     }
     let descriptor = FileDescriptor(rawValue: opened)
     do throws(VMCheckpointError) {
@@ -227,17 +227,6 @@ package final class FileRAMReader: RAMReader {
         "\(name) is neither a file nor a block device",
         hint: "to save what a pipe holds, redirect it and give - as the source"
       )
-    }
-  }
-
-  private static func openingError(_ error: Errno, name: String) -> VMCheckpointError {
-    switch error {
-    case .noSuchFileOrDirectory, .notDirectory:
-      VMCheckpointError(.notFound, "there is no \(name)")
-    case .permissionDenied, .notPermitted:
-      VMCheckpointError(.permissionDenied, "no permission to read \(name)")
-    default:
-      VMCheckpointError(.inputOutput, "cannot open \(name): \(error)").orOutOfResources(error)
     }
   }
 }
