@@ -115,20 +115,13 @@ CREATE TABLE page_index_filter (
   bits BLOB    NOT NULL CHECK (length(bits) BETWEEN 64 AND 3968 AND length(bits) % 64 = 0)
 ) STRICT;
 
+-- Lowest priority wins. Priorities are part of the format and are never renumbered. vmckpt inserts the rows.
 CREATE TABLE overlay_kind (
   kind     TEXT    NOT NULL PRIMARY KEY,
   priority INTEGER NOT NULL UNIQUE CHECK (priority >= 0),
   scope    TEXT    NOT NULL CHECK (scope IN ('vm', 'vp')),
   contents TEXT    NOT NULL CHECK (contents IN ('derived', 'stored'))
 ) STRICT, WITHOUT ROWID;
-
--- Lowest priority wins. Priorities are part of the format and are never renumbered.
-INSERT INTO overlay_kind (kind, priority, scope, contents) VALUES
-  ('hypercall', 0, 'vm', 'derived'),
-  ('reference-tsc', 1, 'vm', 'derived'),
-  ('synic-message', 2, 'vp', 'stored'),
-  ('synic-event', 3, 'vp', 'stored'),
-  ('vp-assist', 4, 'vp', 'stored');
 
 CREATE TABLE overlay (
   snapshot_id       INTEGER NOT NULL REFERENCES snapshot (id) ON DELETE CASCADE,

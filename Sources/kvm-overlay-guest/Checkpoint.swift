@@ -37,7 +37,7 @@ struct VMState: Codable {
     clock = guest.clock
     tsc = try guest.machine.vcpu.tsc
     tscFrequencyHz = guest.tscFrequencyHz
-    for case .referenceTSC(let page) in try guest.hyperV.overlays.overlays.map(\.parameters) {
+    for page in try guest.hyperV.overlays.overlays.compactMap(\.parameters.referenceTSC) {
       referenceTime = ReferenceClock.time(page, tsc: tsc)
     }
   }

@@ -27,7 +27,7 @@ enum ReferenceClock: String, CaseIterable, Codable {
   ) -> OverlayDocument {
     var document = document
     for (index, record) in document.records.enumerated() {
-      guard case .referenceTSC(.page(let sequence, let scale, _)) = record.overlay.parameters
+      guard case .page(let sequence, let scale, _) = record.overlay.parameters.referenceTSC
       else { continue }
       let offset = referenceTime - ticks(tsc, scale)
       document.records[index].overlay = Overlay(

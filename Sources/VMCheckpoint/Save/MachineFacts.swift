@@ -9,11 +9,9 @@ struct MachineFacts {
     var vendor: CPUVendor?
     var frequencyHz: UInt64?
     for overlay in plan.stacks.lazy.flatMap(\.overlays) {
-      switch overlay.parameters {
-      case .hypercall(let variant): vendor = vendor ?? variant.cpuVendor
-      case .referenceTSC(.frequency(let hz)): frequencyHz = frequencyHz ?? hz
-      default: break
-      }
+      let parameters = overlay.parameters.value
+      vendor = vendor ?? parameters.cpuVendor
+      frequencyHz = frequencyHz ?? parameters.tscFrequencyHz
     }
     self.guestOSID = guestOSID.map(fixedWidthHexString)
     cpuVendor = vendor?.rawValue

@@ -74,6 +74,7 @@ struct SnapshotRows {
     contents: [PageContents: PageLocation],
     digester: inout SnapshotDigester
   ) throws {
+    try OverlayKindRows.require(Set(plan.stacks.flatMap { $0.overlays.map(\.kind) }), database)
     for stack in plan.stacks {
       let baked = stack.underlay == .unknown
       for overlay in stack.overlays {

@@ -207,6 +207,7 @@ enum StoreConnection {
         guard try StoreFormat.version(of: database) == migration.version - 1 else { return }
         try database.execute(sql: migration.sql)
         if migration.version == 1 {
+          try OverlayKindRows.insertVersion1(database)
           try database.execute(
             sql: """
               INSERT INTO store (id, uuid, created_at, created_by, fingerprint_seed)

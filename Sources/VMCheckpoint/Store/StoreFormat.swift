@@ -20,6 +20,14 @@ enum StoreFormat {
     }
   }
 
+  /// States that the store has `feature`, in the transaction that brings what it stands for.
+  static func insert(_ feature: StoreFeature, _ database: Database) throws {
+    try database.execute(
+      sql: "INSERT OR IGNORE INTO feature (name, required) VALUES (?, ?)",
+      arguments: [feature.name, feature.isNeededByReaders ? "reader" : "writer"]
+    )
+  }
+
   /// The error for a feature that keeps this program from a store.
   static func unknownFeature(
     _ feature: StoreFeature,

@@ -8,9 +8,6 @@ package struct StoreFeature: Hashable, Sendable {
   /// Whether readers must know it. Writers always must.
   package var isNeededByReaders: Bool
 
-  /// The features that this program knows. Version 1 has none yet.
-  package static let known: Set<String> = []
-
   /// More rows than this are not read: a store may be hostile.
   package static let maximumCount = 64
 
@@ -21,16 +18,14 @@ package struct StoreFeature: Hashable, Sendable {
      ORDER BY required = 'writer', name LIMIT \(maximumCount)
     """
 
+  package init(name: String, isNeededByReaders: Bool) {
+    self.name = name
+    self.isNeededByReaders = isNeededByReaders
+  }
+
   /// From a row's columns. What is not `writer` counts as `reader`.
   package init(name: String, required: String) {
     self.name = name
     isNeededByReaders = required != "writer"
-  }
-
-  /// The first feature that keeps this program from reading, or from writing, if one does.
-  ///
-  /// - Parameter toWrite: Whether the store is to be written.
-  package static func unknown(among features: [StoreFeature], toWrite: Bool) -> StoreFeature? {
-    features.first { !known.contains($0.name) && (toWrite || $0.isNeededByReaders) }
   }
 }

@@ -50,7 +50,7 @@ extension Overlay {
         maximumValueCount: Self.maximumParametersByteCount
       )
       let object = try StrictJSONObject(value, at: JSONPath())
-      try object.rejectUnknownKeys(allowed: OverlayParameters.keys(for: kind))
+      try object.rejectUnknownKeys(allowed: kind.parameterKeys)
       self.init(
         pfn: pfn,
         parameters: try OverlayParameters(kind: kind, object: object, contents: contents),

@@ -13,18 +13,11 @@ extension Overlay {
     tscFrequencyHz: UInt64?,
     cpuVendor: CPUVendor?
   ) throws(VMCheckpointError) -> Overlay {
-    let retargetedParameters: OverlayParameters
-    switch parameters {
-    case .hypercall(let variant):
-      guard let cpuVendor else { return self }
-      retargetedParameters = .hypercall(variant.retargeted(to: cpuVendor))
-    case .referenceTSC(let referenceTSC):
-      guard let tscFrequencyHz else { return self }
-      retargetedParameters = .referenceTSC(try referenceTSC.retargeted(frequencyHz: tscFrequencyHz))
-    case .synicMessage, .synicEvent, .vpAssist:
-      return self
-    }
-    return Overlay(pfn: pfn, parameters: retargetedParameters, vp: vp, msrBits: msrBits)
+    let value = try parameters.value.retargeted(
+      tscFrequencyHz: tscFrequencyHz,
+      cpuVendor: cpuVendor
+    )
+    return Overlay(pfn: pfn, parameters: OverlayParameters(value), vp: vp, msrBits: msrBits)
   }
 }
 

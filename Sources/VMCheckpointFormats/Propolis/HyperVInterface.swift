@@ -116,14 +116,16 @@ extension HyperVInterface {
         throw path.invalid("a second \(overlay.kind) overlay, and a VM has one register for it")
       }
       let value = OverlayMSR(overlay).value
-      switch overlay.parameters {
-      case .hypercall(let variant):
+      if let variant = overlay.parameters.hypercallVariant {
         hypercall = value
         hypercallVariant = variant
-      case .referenceTSC(let contents):
+      } else if let contents = overlay.parameters.referenceTSC {
         referenceTSC = ReferenceTSCRegister(value: value, contents: contents)
-      case .synicMessage, .synicEvent, .vpAssist:
-        break
+      } else {
+        throw path.invalid(
+          "Propolis has no register for a \(overlay.kind) overlay",
+          hint: "leave it out, and keep its overlays.json"
+        )
       }
     }
   }

@@ -64,7 +64,7 @@ extension OverlayTestGenerator {
           offset: Int64(bitPattern: edgyUInt64())
         )
       )
-    case .synicMessage, .synicEvent, .vpAssist:
+    default:
       .stored(kind, pageContents())!
     }
   }

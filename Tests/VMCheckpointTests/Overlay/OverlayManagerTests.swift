@@ -158,7 +158,8 @@ struct OverlayManagerTests {
       try manager.move(.vpAssist, vp: 3, from: other, to: outside)
     }
     expect(
-      "the reference-tsc overlay at PFN 0x4000 has a TSC frequency of 0 Hz",
+      "tsc_frequency_hz of the reference-tsc overlay at PFN 0x4000 is out of range: "
+        + "expected 1 to \(Int64.max)",
       .invalidArgument
     ) {
       try manager.add(Overlay(pfn: pfn, parameters: .referenceTSC(.frequency(hz: 0))))

@@ -52,32 +52,7 @@ enum CatalogVerifier {
   private static func overlayKindProblems(
     _ database: Database
   ) throws -> [(subject: String, message: String)] {
-    struct Kind: Hashable {
-      var kind: String
-      var priority: Int64
-      var scope: String
-      var contents: String
-    }
-    let found = try Row.fetchAll(
-      database,
-      sql: "SELECT kind, priority, scope, contents FROM overlay_kind LIMIT 1000"
-    ).map { row in
-      Kind(
-        kind: try row.value("kind"),
-        priority: try row.value("priority"),
-        scope: try row.value("scope"),
-        contents: try row.value("contents")
-      )
-    }
-    let expected = OverlayKind.allCases.map { kind in
-      Kind(
-        kind: kind.rawValue,
-        priority: Int64(kind.priority),
-        scope: kind.scope.rawValue,
-        contents: kind.storesContents ? "stored" : "derived"
-      )
-    }
-    guard Set(found) != Set(expected) else { return [] }
+    guard try !OverlayKindRows.areRight(database) else { return [] }
     return [("database", "table overlay_kind does not hold the kinds of this format")]
   }
 

@@ -11,12 +11,15 @@ struct CombinedFile {
   private static let corruptFileSystem: Int32 = SQLITE_IOERR | 33 << 8
   /// `SQLITE_IOERR_READ`.
   private static let readFailure: Int32 = SQLITE_IOERR | 1 << 8
+  /// `SQLITE_IOERR_SHORT_READ`: the file ends before the page does.
+  private static let shortRead: Int32 = SQLITE_IOERR | 2 << 8
 
   /// SQLite's part; must be the first.
   private var file: sqlite3_file
   private var held: UnsafeMutableRawPointer?
   private var heldOffset: Int64 = 0
   private var heldByteCount = 0
+  private var failedReadCount = 0
 
   /// What comes before the base's file, which needs the alignment of a pointer.
   static let byteCount = (MemoryLayout<CombinedFile>.size + 15) & ~15
@@ -41,6 +44,16 @@ struct CombinedFile {
       as: CombinedFile.self,
       to: CombinedFile(file: sqlite3_file(pMethods: methods), held: nil)
     )
+  }
+
+  /// How many reads of the database on `connection` the device has failed; 0 when another VFS opened it.
+  static func failedReadCount(on connection: OpaquePointer?) -> Int {
+    var file: UnsafeMutablePointer<sqlite3_file>?
+    guard
+      sqlite3_file_control(connection, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK,
+      let file, file.pointee.pMethods == methods
+    else { return 0 }
+    return state(file).pointee.failedReadCount
   }
 
   private typealias Handle = UnsafeMutablePointer<sqlite3_file>
@@ -131,6 +144,9 @@ struct CombinedFile {
     methods.xWrite = { CombinedFile.write($0!, $1!, Int($2), $3) }
     methods.xRead = { file, bytes, count, offset in
       let code = CombinedFile.afterFlush(file) { $1.xRead($0, bytes, count, offset) }
+      if code != SQLITE_OK, code != CombinedFile.shortRead {
+        CombinedFile.state(file!).pointee.failedReadCount += 1
+      }
       // SQLite would call the database malformed: a device that fails once has damaged nothing.
       return code == CombinedFile.corruptFileSystem ? CombinedFile.readFailure : code
     }

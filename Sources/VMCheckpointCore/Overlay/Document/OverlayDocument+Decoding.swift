@@ -61,7 +61,7 @@ extension OverlayRecord {
         "unknown kind \(quotedForMessage(kindName)); expected one of \(rawValues(OverlayKind.self))"
       )
     }
-    var allowed = OverlayParameters.keys(for: kind).union(["kind", "pfn", "underlay"])
+    var allowed = kind.parameterKeys.union(["kind", "pfn", "underlay"])
     if kind.scope == .vp { allowed.insert("vp") }
     if kind.storesContents { allowed.insert("contents") }
     try object.rejectUnknownKeys(allowed: allowed) { key in

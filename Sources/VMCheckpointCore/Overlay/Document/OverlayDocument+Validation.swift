@@ -56,21 +56,18 @@ extension OverlayDocument {
     in layout: RAMLayout
   ) throws(VMCheckpointError) {
     let overlay = record.overlay
-    if overlay.kind == .hypercall, guestOSID == 0 {
+    let definition = overlay.kind.definition
+    if definition.needsGuestOSID, guestOSID == 0 {
       throw path.invalid(
-        "a hypercall overlay cannot be enabled while guest_os_id is 0",
+        "a \(overlay.kind) overlay cannot be enabled while guest_os_id is 0",
         hint: "leave guest_os_id out if it is not known"
       )
     }
-    if case .referenceTSC(.frequency(let hz)) = overlay.parameters,
-      !(1...ReferenceTSC.maximumFrequencyHz).contains(hz)
-    {
-      throw path.appending(.key("tsc_frequency_hz")).invalid(
-        "out of range: expected 1 to \(ReferenceTSC.maximumFrequencyHz)"
-      )
+    if let defect = overlay.parameters.value.defect {
+      throw path.appending(.key(defect.key)).invalid(defect.message)
     }
     guard !layout.contains(overlay.pfn) else { return }
-    guard overlay.kind == .referenceTSC else {
+    guard definition.mayBeOutsideRAM else {
       throw path.appending(.key("pfn")).invalid(
         "\(overlay.pfn) is outside the guest's RAM",
         hint: "check the memory regions, and that this is a PFN and not an address"

@@ -54,12 +54,13 @@ package struct OverlayTable {
     _ overlay: Overlay,
     in memory: some GuestMemory
   ) throws(VMCheckpointError) {
-    if case .referenceTSC(.frequency(let hz)) = overlay.parameters,
-      !(1...ReferenceTSC.maximumFrequencyHz).contains(hz)
-    {
-      throw VMCheckpointError(.invalidArgument, "the \(overlay) has a TSC frequency of \(hz) Hz")
+    if let defect = overlay.parameters.value.defect {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(defect.key) of the \(overlay) is \(defect.message)"
+      )
     }
-    guard memory.contains(overlay.pfn) || overlay.kind == .referenceTSC else {
+    guard memory.contains(overlay.pfn) || overlay.kind.definition.mayBeOutsideRAM else {
       throw VMCheckpointError(.invalidArgument, "the \(overlay) is outside the guest's RAM")
     }
     guard stacks[overlay.pfn]?.index(of: OverlayIdentity(overlay)) == nil else {

@@ -38,7 +38,7 @@ public struct OverlayMSR: Hashable, Sendable {
   public var bits: OverlayMSRBits { OverlayMSRBits(rawValue: UInt16(value & 0xfff)) }
 
   /// Bit 1 of the hypercall register; `false` for the others.
-  public var isLocked: Bool { kind == .hypercall && bits.contains(.locked) }
+  public var isLocked: Bool { kind.definition.hasLock && bits.contains(.locked) }
 
   /// The overlay that the register places; `nil` when it is disabled.
   ///
@@ -57,24 +57,5 @@ public struct OverlayMSR: Hashable, Sendable {
       vp: kind.scope == .vp ? vp : 0,
       msrBits: bits
     )
-  }
-}
-
-extension OverlayKind {
-  /// The number of the register that places this kind (TLFS appendix C).
-  public var msrIndex: UInt32 {
-    switch self {
-    case .hypercall: 0x4000_0001  // HV_X64_MSR_HYPERCALL
-    case .referenceTSC: 0x4000_0021  // HV_X64_MSR_REFERENCE_TSC
-    case .vpAssist: 0x4000_0073  // HV_X64_MSR_VP_ASSIST_PAGE
-    case .synicEvent: 0x4000_0082  // HV_X64_MSR_SIEFP
-    case .synicMessage: 0x4000_0083  // HV_X64_MSR_SIMP
-    }
-  }
-
-  /// The kind that register `msrIndex` places; `nil` for every other register.
-  public init?(msrIndex: UInt32) {
-    guard let kind = Self.allCases.first(where: { $0.msrIndex == msrIndex }) else { return nil }
-    self = kind
   }
 }

@@ -17,3 +17,21 @@ public struct OverlayMSRBits: OptionSet, Hashable, Sendable {
   /// Bit 1 of the hypercall register: it cannot change until the VM resets (TLFS 3.13).
   public static let locked = OverlayMSRBits(rawValue: 1 << 1)
 }
+
+extension OverlayMSRBits {
+  /// Their key in overlays.json and in the store.
+  package static let key = "msr_bits"
+
+  /// Reads `msr_bits`; none when it is absent.
+  package init(_ object: StrictJSONObject) throws(VMCheckpointError) {
+    guard object.contains(Self.key) else {
+      self = []
+      return
+    }
+    let value = try object.uint64(Self.key)
+    guard value & ~UInt64(Self.mask) == 0 else {
+      throw object.invalid(Self.key, "only bits 11:1 may be set (0xffe)")
+    }
+    self.init(rawValue: UInt16(value))
+  }
+}

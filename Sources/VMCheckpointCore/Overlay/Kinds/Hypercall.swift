@@ -91,3 +91,68 @@ extension HypercallVariant {
     return call + entries(callCode: 0x11) + entries(callCode: 0x12)
   }
 }
+
+extension HypercallVariant: OverlayKindDefinition {
+  package static let name = "hypercall"
+  package static let priority = 0
+  package static let scope = OverlayScope.vm
+  package static let msrIndex: UInt32 = 0x4000_0001  // HV_X64_MSR_HYPERCALL
+  package static let isInVersion1 = true
+  package static let needsGuestOSID = true
+  package static let hasLock = true
+
+  package static let parameterKeys = ["variant"]
+
+  package init(_ object: StrictJSONObject, contents: PageContents?) throws(VMCheckpointError) {
+    let name = try object.string("variant")
+    guard let variant = HypercallVariant(rawValue: name) else {
+      throw object.invalid(
+        "variant",
+        "unknown variant \(quotedForMessage(name)); expected one of \(rawValues(Self.self))"
+      )
+    }
+    self = variant
+  }
+
+  package var jsonMembers: [(key: String, json: String)] { [("variant", "\"\(rawValue)\"")] }
+
+  package static let jsonSchema = OverlayKindSchema(
+    description: "The code that the guest calls to reach the hypervisor.",
+    required: ["variant"],
+    properties: [
+      """
+      "variant": {
+        "description": "Whose code: Propolis, KVM on Intel, KVM on AMD, KVM with Xen's hypercalls on Intel and on AMD, OpenVMM on Intel.",
+        "enum": [
+          \(allCases.map { "\"\($0.rawValue)\"" }.joined(separator: ", "))
+        ]
+      }
+      """
+    ]
+  )
+
+  package var contents: PageContents { PageContents(prefix: code, fill: fillByte) }
+
+  package func retargeted(
+    tscFrequencyHz: UInt64?,
+    cpuVendor: CPUVendor?
+  ) throws(VMCheckpointError) -> HypercallVariant {
+    cpuVendor.map(retargeted(to:)) ?? self
+  }
+}
+
+extension OverlayKind {
+  /// The code that a guest calls to reach the hypervisor (TLFS 3.13, "Establishing the Hypercall
+  /// Interface").
+  public static let hypercall = HypercallVariant.kind
+}
+
+extension OverlayParameters {
+  /// Which hypervisor's code.
+  public static func hypercall(_ variant: HypercallVariant) -> OverlayParameters {
+    OverlayParameters(variant)
+  }
+
+  /// Which hypervisor's code; `nil` for other kinds.
+  public var hypercallVariant: HypercallVariant? { value as? HypercallVariant }
+}
