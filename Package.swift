@@ -232,6 +232,7 @@ let package = Package(
         "VMCheckpointTestSupport",
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
+      exclude: ["Store/Fixtures"],
       swiftSettings: strict
     ),
     .testTarget(

@@ -50,6 +50,7 @@ FOLDERS = {
         "Model": set(),
         "Overlay": {"Model"},
         "Chunks": {"Model", "Memory"},
+        "Store": {"Model", "Memory", "Overlay", "Chunks"},
     },
     "VMCheckpoint": {
         "System": set(),
@@ -57,6 +58,7 @@ FOLDERS = {
         "Save": {"System", "Store"},
         "Restore": {"System", "Store"},
         "Inspect": {"System", "Store"},
+        "Read": {"System", "Store"},
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
         "Maintenance/Collect": {"System", "Store", "Maintenance"},
         "Maintenance/Optimize": {"System", "Store", "Maintenance", "Maintenance/Collect"},

@@ -13,7 +13,7 @@ extension ScalarFunction {
     ) { _, arguments in
       let encoding = try arguments[0].text()
       return try arguments[1].withBytes { data in
-        guard (1...ChunkReader.byteCapacity).contains(data.count) else { throw noChunk }
+        guard (1...ChunkFormat.byteCapacity).contains(data.count) else { throw noChunk }
         switch encoding {
         case "lz4": return try .blob(pages(ofFrame: data))
         case "raw":
@@ -29,12 +29,12 @@ extension ScalarFunction {
     guard
       let (frame, shuffled) = ShuffledSlots.split(
         data,
-        pageCount: ChunkReader.byteCapacity / Page.byteCount
+        pageCount: ChunkFormat.byteCapacity / Page.byteCount
       )
     else { throw SQLError.misuse("chunk_pages: the mark of shuffled pages is damaged") }
     var pages = try LZ4FrameReader.decode(
       frame,
-      byteLimit: ChunkReader.byteCapacity,
+      byteLimit: ChunkFormat.byteCapacity,
       allowsSkippableFrames: false,
       for: "chunk_pages"
     )

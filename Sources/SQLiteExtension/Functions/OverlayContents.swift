@@ -29,9 +29,11 @@ extension ScalarFunction {
         contents =
           arguments[2].isNull || arguments[3].isNull
           ? .zero
-          : try connection.page(
-            chunkID: try arguments[2].integer(in: 1 ... .max),
-            slot: try arguments[3].integer(in: 0...15)
+          : try connection.reader.page(
+            at: PageLocation(
+              chunkID: try arguments[2].integer(in: 1...PageLocation.validChunkIDs.upperBound - 1),
+              slot: Int(try arguments[3].integer(in: 0...15))
+            )
           )
       }
       let overlay = try Overlay(

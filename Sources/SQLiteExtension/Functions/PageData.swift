@@ -12,8 +12,8 @@ extension ScalarFunction {
     ) { connection, arguments in
       let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
       let pfn = try arguments[1].pfn()
-      guard try connection.isRAM(pfn, in: snapshot) else { return .null }
-      return try connection.withPage(at: pfn, of: snapshot) {
+      guard try connection.reader.isRAM(pfn, in: snapshot) else { return .null }
+      return try connection.reader.withPage(at: pfn, of: snapshot) {
         $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
       }
     }

@@ -12,12 +12,14 @@ extension ScalarFunction {
     ) { connection, arguments in
       let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
       let pfn = try arguments[1].pfn()
-      guard try connection.isRAM(pfn, in: snapshot) else { return .null }
+      guard try connection.reader.isRAM(pfn, in: snapshot) else { return .null }
       // Under a baked overlay RAM has its bytes, as the guest saw them.
-      if let (overlay, isBaked) = try connection.activeOverlay(at: pfn, of: snapshot), !isBaked {
+      if let (overlay, isBaked) = try connection.reader.activeOverlay(at: pfn, of: snapshot),
+        !isBaked
+      {
         return .blob(overlay.contents().bytes)
       }
-      return try connection.withPage(at: pfn, of: snapshot) {
+      return try connection.reader.withPage(at: pfn, of: snapshot) {
         $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
       }
     }

@@ -17,7 +17,7 @@ extension ScalarFunction {
       let length = try arguments[2].integer(in: 0...limit)
       guard length > 0 else { return .blob([]) }
       let (last, overflows) = gpa.addingReportingOverflow(UInt64(length - 1))
-      let layout = try connection.layout(of: snapshot)
+      let layout = try connection.reader.layout(of: snapshot)
       guard !overflows, layout.isRAM(from: PFN(gpa: gpa), through: PFN(gpa: last)) else {
         return .null
       }
@@ -36,24 +36,11 @@ extension ScalarFunction {
   }
 }
 
-extension RAMLayout {
-  /// Whether all pages from `first` to `last` are RAM, in one region or in several that touch.
-  func isRAM(from first: PFN, through last: PFN) -> Bool {
-    var next = first
-    while let region = region(holding: next) {
-      let end = region.endGPA >> UInt64(Page.shift)
-      if end > last.rawValue { return true }
-      next = PFN(unchecked: end)
-    }
-    return false
-  }
-}
-
 extension Connection {
   /// Fills `destination` with bare RAM. All of it is RAM.
   fileprivate func copyRAM(
     from gpa: UInt64,
-    of snapshot: SnapshotRow,
+    of snapshot: StoredSnapshot,
     to destination: UnsafeMutableRawBufferPointer
   ) throws {
     var offset = 0
@@ -62,7 +49,7 @@ extension Connection {
       let pageOffset = Int(address & UInt64(Page.byteCount - 1))
       let count = min(Page.byteCount - pageOffset, destination.count - offset)
       let target = destination.baseAddress! + offset
-      try withPage(at: PFN(gpa: address), of: snapshot) { page in
+      try reader.withPage(at: PFN(gpa: address), of: snapshot) { page in
         if let page {
           target.copyMemory(from: page.baseAddress! + pageOffset, byteCount: count)
         } else {

@@ -1,7 +1,8 @@
 import CSQLiteExtension
+import VMCheckpointCore
 
 /// A prepared statement on the host's connection. Column accessors check types: a store is hostile.
-final class Statement {
+final class Statement: StoreStatement {
   private let database: OpaquePointer
   private var handle: OpaquePointer?
 
@@ -58,21 +59,21 @@ final class Statement {
   func isNull(_ column: CInt) -> Bool { vmx_column_type(handle, column) == SQLITE_NULL }
 
   func integer(_ column: CInt) throws -> Int64 {
-    guard vmx_column_type(handle, column) == SQLITE_INTEGER else { throw wrongType(column) }
+    guard vmx_column_type(handle, column) == SQLITE_INTEGER else {
+      throw VMCheckpointError.wrongColumnType
+    }
     return vmx_column_int64(handle, column)
   }
 
-  func optionalInteger(_ column: CInt) throws -> Int64? {
-    isNull(column) ? nil : try integer(column)
-  }
-
   /// A text of at most `maximumByteCount` bytes.
-  func text(_ column: CInt, maximumByteCount: Int = 4096) throws -> String {
-    guard vmx_column_type(handle, column) == SQLITE_TEXT else { throw wrongType(column) }
+  func text(_ column: CInt, maximumByteCount: Int) throws -> String {
+    guard vmx_column_type(handle, column) == SQLITE_TEXT else {
+      throw VMCheckpointError.wrongColumnType
+    }
     var count: CInt = 0
     let bytes = vmx_column_bytes(handle, column, &count)
     guard count <= maximumByteCount else {
-      throw SQLError.corrupt("the store is damaged: a text has \(count) bytes")
+      throw VMCheckpointError.longText(byteCount: Int(count))
     }
     return String(
       decoding: UnsafeRawBufferPointer(start: bytes, count: Int(count)),
@@ -82,17 +83,15 @@ final class Statement {
 
   /// A BLOB's bytes, valid until the next step or reset.
   func blob(_ column: CInt) throws -> UnsafeRawBufferPointer {
-    guard vmx_column_type(handle, column) == SQLITE_BLOB else { throw wrongType(column) }
+    guard vmx_column_type(handle, column) == SQLITE_BLOB else {
+      throw VMCheckpointError.wrongColumnType
+    }
     var count: CInt = 0
     let bytes = vmx_column_bytes(handle, column, &count)
     guard count == 0 || bytes != nil else {
       throw SQLError(code: SQLITE_NOMEM, message: "out of memory")
     }
     return UnsafeRawBufferPointer(start: bytes, count: Int(count))
-  }
-
-  private func wrongType(_ column: CInt) -> SQLError {
-    .corrupt("the store is damaged: a column has a value of the wrong type")
   }
 
   private func check(_ code: CInt) throws {

@@ -15,7 +15,7 @@ final class RAMStream {
   let blocks: [Range<UInt64>]
 
   private let scan: ExtentScan
-  private let chunks: ChunkReader
+  private let chunks: DecodedChunks<HostDatabase>
 
   /// Extents come in order of address and name chunks in any: 4 MiB of them decoded keep most
   /// chunks from being decoded twice.
@@ -23,10 +23,10 @@ final class RAMStream {
 
   init(
     _ connection: Connection,
-    _ snapshot: SnapshotRow,
+    _ snapshot: StoredSnapshot,
     pfns: ClosedRange<UInt64>
   ) throws {
-    let layout = try connection.layout(of: snapshot)
+    let layout = try connection.reader.layout(of: snapshot)
     var blocks: [Range<UInt64>] = []
     for region in layout.regions {
       if let last = blocks.last, last.upperBound == region.gpa {
@@ -36,8 +36,8 @@ final class RAMStream {
       }
     }
     self.blocks = blocks
-    scan = try ExtentScan(connection, snapshot, layout, range: pfns)
-    chunks = try ChunkReader(connection, capacity: Self.chunkCapacity)
+    scan = try connection.extents(of: snapshot, layout, range: pfns)
+    chunks = try DecodedChunks(connection.reader, capacity: Self.chunkCapacity)
   }
 
   func next() throws -> Piece? {
@@ -45,7 +45,7 @@ final class RAMStream {
     let chunk = try chunks.chunk(try scan.chunk(of: extent))
     return Piece(
       gpa: extent.firstPFN << UInt64(Page.shift),
-      bytes: try chunk.pages(from: extent.firstSlot, count: extent.pageCount)
+      bytes: try chunk.pages(from: Int(extent.firstSlot), count: Int(extent.pageCount))
     )
   }
 

@@ -48,7 +48,7 @@ private final class PageHistoryCursor: TableCursor {
     self.pfn = pfn
     snapshots = try connection.makeStatement(
       """
-      SELECT \(SnapshotRow.columns), completed_at FROM main.snapshot
+      SELECT \(StoredSnapshot.columns), completed_at FROM main.snapshot
        WHERE vm = ?1 AND state = 'complete' AND id BETWEEN ?2 AND ?3 ORDER BY id
       """
     )
@@ -60,12 +60,12 @@ private final class PageHistoryCursor: TableCursor {
 
   func next() throws -> Bool {
     guard try snapshots.step() else { return false }
-    let snapshot = try SnapshotRow(snapshots)
+    let snapshot = try StoredSnapshot(snapshots)
     defer { connection.resetStatements() }
     let previous = state
     state =
-      try connection.isRAM(pfn, in: snapshot)
-      ? try connection.digest(at: pfn, of: snapshot).map { .stored($0) } ?? .zero : .absent
+      try connection.reader.isRAM(pfn, in: snapshot)
+      ? try connection.reader.digest(at: pfn, of: snapshot).map { .stored($0) } ?? .zero : .absent
     hasChanged = !isFirst && state != previous
     isFirst = false
     return true
@@ -75,7 +75,7 @@ private final class PageHistoryCursor: TableCursor {
     switch index {
     case 0: .integer(try snapshots.integer(0))
     case 1: .text(try snapshots.text(1))
-    case 2: .text(try snapshots.text(6))
+    case 2: .text(try snapshots.text(StoredSnapshot.columnCount))
     case 3:
       switch state {
       case .absent: .text("absent")
@@ -86,23 +86,5 @@ private final class PageHistoryCursor: TableCursor {
     default:
       if case .stored(let digest) = state { .text(digest.description) } else { .null }
     }
-  }
-}
-
-extension Connection {
-  /// The digest of a page of RAM; `nil` when it is zero.
-  fileprivate func digest(at pfn: PFN, of snapshot: SnapshotRow) throws -> PageDigest? {
-    let statement = try statement(.extent)
-    statement.reset()
-    try statement.bind(snapshot.id, at: 1)
-    try statement.bind(Int64(pfn.rawValue), at: 2)
-    guard try statement.step() else {
-      try requireAllExtents(of: snapshot)
-      return nil
-    }
-    let extent = try ExtentRow(statement)
-    let row = try ChunkRow(statement, id: extent.chunkID, at: ExtentRow.chunkColumn)
-    try extent.check(row, of: snapshot, seed().extentChecksum)
-    return try row.digest(extent.firstSlot + Int(pfn.rawValue - extent.firstPFN))
   }
 }

@@ -29,7 +29,7 @@ private final class RAMDiffCursor: TableCursor {
   private var left: StoredPages
   private var right: StoredPages
   /// Decoded chunks of both: what one has, the other often has as well.
-  private let chunks: ChunkReader
+  private let chunks: DecodedChunks<HostDatabase>
   private var isLeft = false
   private var isRight = false
   private var pfn: UInt64 = 0
@@ -39,13 +39,13 @@ private final class RAMDiffCursor: TableCursor {
 
   init(
     _ connection: Connection,
-    _ a: SnapshotRow,
-    _ b: SnapshotRow,
+    _ a: StoredSnapshot,
+    _ b: StoredSnapshot,
     _ range: ClosedRange<UInt64>
   ) throws {
-    left = try StoredPages(connection, a, connection.layout(of: a), range: range)
-    right = try StoredPages(connection, b, connection.layout(of: b), range: range)
-    chunks = try ChunkReader(connection, capacity: Self.chunkCapacity)
+    left = try StoredPages(connection, a, connection.reader.layout(of: a), range: range)
+    right = try StoredPages(connection, b, connection.reader.layout(of: b), range: range)
+    chunks = try DecodedChunks(connection.reader, capacity: Self.chunkCapacity)
   }
 
   func next() throws -> Bool {

@@ -20,7 +20,7 @@ extension TableFunction {
       typicalRowCount: 1 << 18
     ) { connection, query in
       let snapshot = try connection.snapshot(SnapshotSelector(query.arguments[0]!))
-      let layout = try connection.layout(of: snapshot)
+      let layout = try connection.reader.layout(of: snapshot)
       guard let range = query.range.pfns else { return EmptyCursor() }
       return try RAMPageCursor(connection, snapshot, layout, range)
     }
@@ -31,7 +31,7 @@ private final class RAMPageCursor: TableCursor {
   private let connection: Connection
   private let layout: RAMLayout
   private let range: ClosedRange<UInt64>
-  private let snapshot: SnapshotRow
+  private let snapshot: StoredSnapshot
   private var stored: StoredPages
   private var regionIndex = 0
   private var nextPFN: UInt64
@@ -40,7 +40,7 @@ private final class RAMPageCursor: TableCursor {
 
   init(
     _ connection: Connection,
-    _ snapshot: SnapshotRow,
+    _ snapshot: StoredSnapshot,
     _ layout: RAMLayout,
     _ range: ClosedRange<UInt64>
   ) throws {
@@ -85,7 +85,7 @@ private final class RAMPageCursor: TableCursor {
     case 3: return .text(try chunk.digest(slot).description)
     case 4: return .integer(chunk.id)
     case 5: return .integer(Int64(slot))
-    case 6: return .integer(Int64(chunk.storedByteCount / chunk.pageCount))
+    case 6: return .integer(Int64(Int(chunk.statedByteCount) / chunk.pageCount))
     default: return .integer(try snapshotCount(chunk, slot))
     }
   }
@@ -117,7 +117,7 @@ struct SharingCounts {
 
   init(
     _ connection: Connection,
-    _ snapshot: SnapshotRow,
+    _ snapshot: StoredSnapshot,
     _ layout: RAMLayout,
     range: ClosedRange<UInt64>
   ) throws {

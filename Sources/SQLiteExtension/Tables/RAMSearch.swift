@@ -41,7 +41,7 @@ final class RAMSearch {
     self.pattern = pattern
     self.alignment = alignment
     window = .allocate(
-      byteCount: ChunkReader.byteCapacity + 4 * (pattern.count + 2 * Self.contextByteCount),
+      byteCount: ChunkFormat.byteCapacity + 4 * (pattern.count + 2 * Self.contextByteCount),
       alignment: Page.byteCount
     )
   }

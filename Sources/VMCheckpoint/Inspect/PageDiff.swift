@@ -74,7 +74,7 @@ struct PageDiff {
     private let snapshot: SnapshotRow
     private let checksums: ExtentChecksum
     private let key: SnapshotKey
-    private var extents: ExtentReader
+    private var extents: ExtentReader<HotStatement>
     private var digestReader: DigestBlobs
     private var tally = ExtentTally()
     private var extent: Extent?

@@ -33,7 +33,7 @@ struct ExtentBatches {
       var reader = try ExtentReader(database, snapshotID: snapshot.id, firstPFN: firstPFN)
       while extents.count < capacity, let extent = try reader.next() { extents.append(extent) }
       // An incomplete read leaves the statement in the middle.
-      reader.rewind(toPFN: 0, through: 0)
+      reader.reset()
       return .commit
     }
     nextPFN = extents.count == capacity ? extents.last.map(\.endPFN) : nil

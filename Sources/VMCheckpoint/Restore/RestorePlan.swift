@@ -41,10 +41,11 @@ struct RestorePlan {
     case .omit:
       return overlays.bareDocument()
     case .apply:
-      var pages = StoredPageReader(database)
+      let (reader, stored) = (StoreReader(database), snapshot.stored)
       return try overlays.appliedDocument { pfn in
-        let underlay = try pages.page(of: snapshot, at: pfn)
-        return underlay.isZero ? .zero : .page(underlay)
+        try reader.withPage(at: pfn, of: stored) { page in
+          page.flatMap(PageContents.init(copying:)).map { .page($0) } ?? .zero
+        }
       }
     }
   }

@@ -7,14 +7,6 @@ public enum RAMOutput: Sendable, Hashable {
   case stream(fileDescriptor: Int32)
 }
 
-/// What restored RAM shows where overlays stood.
-public enum OverlayTreatment: String, Sendable, Hashable, CaseIterable, Codable {
-  /// The active overlay at each page, as the guest sees it.
-  case apply
-  /// Bare RAM: what lies beneath.
-  case omit
-}
-
 /// What `restore` is to do.
 public struct RestoreRequest: Sendable {
   /// Which snapshot.

@@ -18,7 +18,7 @@ struct WindowLoader {
   private let clock: StageClock<RestoreStage>
   private let cancellation: CancellationFlag
   private let reader: ChunkReader
-  private var extentReader: ExtentReader
+  private var extentReader: ExtentReader<HotStatement>
   private var extents: [Extent] = []
   /// The extents that begin in windows.
   private var tally = ExtentTally()
@@ -82,8 +82,8 @@ struct WindowLoader {
   private mutating func readExtents(firstPFN: UInt64, endPFN: UInt64) throws {
     extents.removeAll(keepingCapacity: true)
     // An extent that begins up to 15 pages before may reach in.
-    let reach = UInt64(ChunkFormat.pageCapacity - 1)
-    extentReader.rewind(
+    let reach = UInt64(ExtentQuery.reach)
+    try extentReader.rewind(
       toPFN: firstPFN < reach ? 0 : firstPFN - reach,
       through: endPFN - 1
     )

@@ -16,7 +16,7 @@ struct ChunkDataCheck {
       database,
       """
       SELECT 1 FROM chunk c JOIN chunk_data d ON d.chunk_id = c.id
-       WHERE c.id = ? AND \(ChunkReader.readableCondition)
+       WHERE c.id = ? AND \(ChunkRow.readableCondition)
       """
     )
   }

@@ -52,7 +52,7 @@ final class ParentPages: @unchecked Sendable {
         FROM ram_extent e JOIN chunk c ON c.id = e.chunk_id
        WHERE e.snapshot_id = ?1 AND e.first_pfn >= ?2
              AND EXISTS (SELECT 1 FROM chunk_data d WHERE d.chunk_id = e.chunk_id)
-             AND \(ChunkReader.readableCondition)
+             AND \(ChunkRow.readableCondition)
        ORDER BY e.first_pfn
       """
     )
@@ -169,14 +169,15 @@ final class ParentPages: @unchecked Sendable {
     guard first != .max else { return }
     var loading = start
     // An extent that begins up to 15 pages before may reach beyond.
-    let reach = UInt64(ChunkFormat.pageCapacity - 1)
+    let reach = UInt64(ExtentQuery.reach)
     select.bind(Int64(clamping: first < reach ? 0 : first - reach), at: 2)
     defer { select.reset() }
     loading.loadedEndPFN = .max
     var nextFreePFN: UInt64 = 0
     while try select.step() {
-      guard let extent = Extent(select), extent.firstPFN >= nextFreePFN else {
-        throw Extent.damaged(firstPFN: select.int64(0))
+      let extent = try Extent(select)
+      guard extent.firstPFN >= nextFreePFN else {
+        throw Extent.damaged(firstPFN: Int64(extent.firstPFN))
       }
       nextFreePFN = extent.endPFN
       if let fullPFN = load(extent, from: first, into: &loading) {

@@ -50,7 +50,12 @@ final class SaveTurn {
     let location = try StoreLocation(path)
     try location.requireNotPlanted()
     if store == nil, NewStore.place(location) == .taken {
-      store = try Store.open(at: path, cancellation: control.cancellation)
+      store = try Store.open(
+        at: path,
+        for: .writing,
+        writerLock: writerLock,
+        cancellation: control.cancellation
+      )
     }
     try store?.requireWritable()
     // A place where none can be made is told at once.
@@ -63,7 +68,12 @@ final class SaveTurn {
     )
     if newStore != nil, NewStore.place(location) == .taken {
       newStore = nil
-      store = try Store.open(at: path, cancellation: control.cancellation)
+      store = try Store.open(
+        at: path,
+        for: .writing,
+        writerLock: writerLock,
+        cancellation: control.cancellation
+      )
     }
     try store?.prepare(for: request, control: control)
   }
@@ -75,7 +85,12 @@ final class SaveTurn {
     if let newStore {
       let location = try StoreLocation(path)
       try newStore.commit(replacingEmptyFile: NewStore.place(location) == .emptyFile)
-      store = try Store.open(at: path, cancellation: control.cancellation)
+      store = try Store.open(
+        at: path,
+        for: .writing,
+        writerLock: writerLock,
+        cancellation: control.cancellation
+      )
       self.newStore = nil
     }
     let store =

@@ -7,9 +7,9 @@ import GRDBSQLite
 /// Not thread-safe, like the connection that it belongs to. Blobs are bound without a copy, so
 /// the bytes must stay valid until the next ``reset()``; every method that steps a writing
 /// statement resets it before it returns.
-struct HotStatement {
+package struct HotStatement {
   private let statement: Statement
-  private let handle: OpaquePointer
+  fileprivate let handle: OpaquePointer
 
   /// Prepares `sql`.
   init(_ database: Database, _ sql: String) throws {
@@ -18,7 +18,7 @@ struct HotStatement {
   }
 
   /// Binds the parameter at `index`, counted from 1.
-  func bind(_ value: Int64, at index: Int32) {
+  package func bind(_ value: Int64, at index: Int32) {
     sqlite3_bind_int64(handle, index, value)
   }
 
@@ -35,7 +35,7 @@ struct HotStatement {
   /// Steps a query: `true` when there is a row to read.
   ///
   /// - Throws: `DatabaseError`; the statement is reset then.
-  func step() throws -> Bool {
+  package func step() throws -> Bool {
     switch sqlite3_step(handle) {
     case SQLITE_ROW: return true
     case SQLITE_DONE: return false
@@ -52,7 +52,7 @@ struct HotStatement {
   }
 
   /// Makes the statement ready to be bound and stepped anew; ends its read.
-  func reset() {
+  package func reset() {
     sqlite3_reset(handle)
   }
 
@@ -80,7 +80,7 @@ struct HotStatement {
       .elementsEqual(UnsafeBufferPointer(start: text.utf8Start, count: byteCount))
   }
 
-  private func failure() -> DatabaseError {
+  fileprivate func failure() -> DatabaseError {
     let connection = sqlite3_db_handle(handle)
     let error = DatabaseError(
       resultCode: ResultCode(rawValue: sqlite3_extended_errcode(connection)),
@@ -89,4 +89,60 @@ struct HotStatement {
     sqlite3_reset(handle)
     return error
   }
+}
+
+extension HotStatement: StoreStatement {
+  package func bind(_ text: String, at index: Int32) throws {
+    var text = text
+    let code = text.withUTF8 { bytes in
+      bytes.withMemoryRebound(to: CChar.self) {
+        sqlite3_bind_text(handle, index, $0.baseAddress, Int32($0.count), Self.copied)
+      }
+    }
+    guard code == SQLITE_OK else { throw failure() }
+  }
+
+  /// `SQLITE_TRANSIENT`.
+  private static let copied = unsafeBitCast(-1, to: sqlite3_destructor_type.self)
+
+  package func isNull(_ column: Int32) -> Bool {
+    sqlite3_column_type(handle, column) == SQLITE_NULL
+  }
+
+  package func integer(_ column: Int32) throws -> Int64 {
+    guard sqlite3_column_type(handle, column) == SQLITE_INTEGER else {
+      throw VMCheckpointError.wrongColumnType
+    }
+    return sqlite3_column_int64(handle, column)
+  }
+
+  package func text(_ column: Int32, maximumByteCount: Int) throws -> String {
+    guard sqlite3_column_type(handle, column) == SQLITE_TEXT else {
+      throw VMCheckpointError.wrongColumnType
+    }
+    let bytes = sqlite3_column_text(handle, column)
+    let byteCount = Int(sqlite3_column_bytes(handle, column))
+    guard byteCount <= maximumByteCount else {
+      throw VMCheckpointError.longText(byteCount: byteCount)
+    }
+    return String(decoding: UnsafeBufferPointer(start: bytes, count: byteCount), as: UTF8.self)
+  }
+
+  package func blob(_ column: Int32) throws -> UnsafeRawBufferPointer {
+    guard sqlite3_column_type(handle, column) == SQLITE_BLOB else {
+      throw VMCheckpointError.wrongColumnType
+    }
+    let bytes = sqlite3_column_blob(handle, column)
+    let byteCount = Int(sqlite3_column_bytes(handle, column))
+    guard byteCount == 0 || bytes != nil else { throw failure() }
+    return UnsafeRawBufferPointer(start: bytes, count: byteCount)
+  }
+}
+
+extension Database: StoreDatabase {
+  package func storeStatement(_ sql: String, isPersistent: Bool) throws -> HotStatement {
+    try HotStatement(self, sql)
+  }
+
+  package var changeCount: Int64 { Int64(totalChangesCount) }
 }

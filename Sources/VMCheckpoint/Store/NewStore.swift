@@ -53,7 +53,7 @@ final class NewStore {
             """
         )
       }
-      try StoreConnection.migrate(queue)
+      try StoreMigration(location).makeStore(queue)
       try queue.close()
     }
   }

@@ -12,7 +12,7 @@ import GRDB
 /// ``delete(_:control:)``, ``collectGarbage(dryRun:control:)``, ``optimize(control:)``,
 /// ``verify(_:control:)`` and more.
 public final class Store: Sendable {
-  /// As it was given to ``open(at:cancellation:)``.
+  /// As it was given to ``open(at:for:cancellation:)``.
   public let path: String
 
   let location: StoreLocation
@@ -40,20 +40,42 @@ public final class Store: Sendable {
   /// Opens the store at `path`; reads only when the file may not be written. Waits up to a minute while
   /// another program has the store for itself.
   ///
-  /// - Parameter cancellation: Ends that wait.
+  /// - Parameters:
+  ///   - purpose: Whether a store of an older format is brought up to this program's, or refused.
+  ///   - cancellation: Ends that wait.
   /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt` for what is no store or one of a
-  ///   newer format, `permissionDenied`, `locked`, `cancelled`.
+  ///   newer format, `unavailable` for one of an older format that is only to be read,
+  ///   `permissionDenied`, `locked`, `cancelled`.
   public static func open(
     at path: String,
+    for purpose: StorePurpose = .reading,
     cancellation: CancellationFlag = CancellationFlag()
   ) throws(VMCheckpointError) -> Store {
-    try open(path, cancellation, StoreConnection.open)
+    try open(at: path, for: purpose, writerLock: nil, cancellation: cancellation)
+  }
+
+  /// As ``open(at:for:cancellation:)``, for callers that may have the writer's lock.
+  static func open(
+    at path: String,
+    for purpose: StorePurpose,
+    writerLock: StoreLock?,
+    cancellation: CancellationFlag
+  ) throws(VMCheckpointError) -> Store {
+    try open(path, cancellation) { location, busy throws(VMCheckpointError) in
+      try StoreConnection.open(
+        location: location,
+        for: purpose,
+        busy: busy,
+        writerLock: writerLock,
+        cancellation: cancellation
+      )
+    }
   }
 
   /// Opens the store at `path`, creating it with mode 0600 when there is none. Waits as
-  /// ``open(at:cancellation:)``.
+  /// ``open(at:for:cancellation:)``.
   ///
-  /// - Throws: ``VMCheckpointError`` as ``open(at:cancellation:)``, and `cannotCreate`.
+  /// - Throws: ``VMCheckpointError`` as ``open(at:for:cancellation:)``, and `cannotCreate`.
   public static func openOrCreate(
     at path: String,
     cancellation: CancellationFlag = CancellationFlag()
@@ -88,6 +110,14 @@ public final class Store: Sendable {
   ) throws(VMCheckpointError) -> Result {
     busy.begin()
     return try translatingDatabaseErrors(storePath: path) { try queue.read(body) }
+  }
+
+  /// Runs `body`, which reads with one statement and so needs no transaction of its own.
+  func readOnce<Result>(
+    _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    busy.begin()
+    return try translatingDatabaseErrors(storePath: path) { try queue.unsafeRead(body) }
   }
 
   /// Runs `body` in a write transaction that is rolled back when it throws.

@@ -23,14 +23,19 @@ enum StoreConnection {
   }
 
   /// Opens the file at `location`, which must exist, and checks that it is a store of a version that
-  /// this program knows.
+  /// this program knows. To be written, one of an older version is brought up to this one first.
   ///
   /// Falls back to reading only when the file, or its directory, may not be written.
   ///
+  /// - Parameter writerLock: The writer's lock, if the caller has it.
   /// - Throws: ``VMCheckpointError`` that says which of these is not so.
   static func open(
     location: StoreLocation,
-    busy: BusyPolicy
+    for purpose: StorePurpose = .reading,
+    busy: BusyPolicy,
+    writerLock: StoreLock? = nil,
+    migrations: [StoreFormat.Migration] = StoreFormat.migrations,
+    cancellation: CancellationFlag = CancellationFlag()
   ) throws(VMCheckpointError) -> (queue: DatabaseQueue, isReadOnly: Bool) {
     let isStore = try checkFile(location)
     let isReadOnly = access(location.file, W_OK) != 0
@@ -41,7 +46,12 @@ enum StoreConnection {
     }
     let queue = try connect(location, readOnly: isReadOnly, busy: busy)
     do throws(VMCheckpointError) {
-      try checkFormat(queue, location: location)
+      let migration = StoreMigration(location, migrations)
+      if let version = try checkFormat(queue, location: location, migration) {
+        guard purpose == .writing, !isReadOnly else { throw migration.isNeeded(from: version) }
+        try migration.run(queue, writerLock: writerLock, cancellation: cancellation)
+        _ = try checkFormat(queue, location: location, migration)
+      }
     } catch {
       ConnectionKeeper.retire(queue)
       throw error
@@ -74,7 +84,7 @@ enum StoreConnection {
       }
       lock.release()
     }
-    return try open(location: location, busy: busy)
+    return try open(location: location, for: .writing, busy: busy, cancellation: cancellation)
   }
 
   // MARK: The file
@@ -196,39 +206,6 @@ enum StoreConnection {
 
   // MARK: The format
 
-  /// Brings an empty database, or a store of an older version, up to this version, each step in
-  /// a transaction of its own. Of processes that try it together, one does the work.
-  static func migrate(
-    _ queue: DatabaseQueue,
-    with migrations: [StoreFormat.Migration] = StoreFormat.migrations
-  ) throws {
-    for migration in migrations {
-      try queue.write { database in
-        guard try StoreFormat.version(of: database) == migration.version - 1 else { return }
-        try database.execute(sql: migration.sql)
-        if migration.version == 1 {
-          try OverlayKindRows.insertVersion1(database)
-          try database.execute(
-            sql: """
-              INSERT INTO store (id, uuid, created_at, created_by, fingerprint_seed)
-              VALUES (1, ?, ?, ?, ?)
-              """,
-            arguments: [
-              UniqueID.make(), UTCTime.now, VMCheckpointVersion.producer,
-              Int64.random(in: .min ... .max),
-            ]
-          )
-        }
-        try database.execute(
-          sql: """
-            PRAGMA application_id = \(StoreFormat.applicationID);
-            PRAGMA user_version = \(migration.version);
-            """
-        )
-      }
-    }
-  }
-
   private struct Format {
     var applicationID: Int32
     var version: Int32
@@ -284,10 +261,12 @@ enum StoreConnection {
     }
   }
 
+  /// - Returns: The store's version, if that is an older one.
   private static func checkFormat(
     _ queue: DatabaseQueue,
-    location: StoreLocation
-  ) throws(VMCheckpointError) {
+    location: StoreLocation,
+    _ migration: StoreMigration
+  ) throws(VMCheckpointError) -> Int32? {
     let store = quotedName(location.given)
     let format = try readFormat(queue, location: location)
     let (version, objects) = (format.version, format.objects)
@@ -300,15 +279,15 @@ enum StoreConnection {
           "restore its snapshots with the vmckpt that made it, and save them again with this one"
       )
     }
-    guard version <= StoreVersion.known.upperBound else {
+    guard version <= migration.newest else {
       throw VMCheckpointError(
         .corrupt,
         "store \(store) has format version \(version), and this vmckpt knows up to "
-          + "\(StoreVersion.known.upperBound)",
+          + "\(migration.newest)",
         hint: "use the vmckpt that wrote it, or a newer one"
       )
     }
-    guard StoreVersion.known.contains(version) else {
+    guard version >= 1 else {
       throw VMCheckpointError(.corrupt, "store \(store) has the unknown format version \(version)")
     }
     if let feature = StoreFeature.unknown(among: format.features, toWrite: false) {
@@ -322,9 +301,11 @@ enum StoreConnection {
         hint: "a store has none; drop it with sqlite3 if you put it there"
       )
     }
+    guard version == migration.newest else { return version }
     let tables = Set(objects.map(\.name))
     if let missing = StoreFormat.tables.subtracting(tables).min() {
       throw VMCheckpointError(.corrupt, "store \(store) is damaged: table \(missing) is missing")
     }
+    return nil
   }
 }

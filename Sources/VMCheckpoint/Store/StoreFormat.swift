@@ -61,6 +61,6 @@ enum StoreFormat {
     var sql: String
   }
 
-  /// In ascending order of version; the first makes a store out of an empty file.
+  /// In ascending order of version, without a gap; the first makes a store out of an empty file.
   static let migrations = [Migration(version: 1, sql: SchemaSQL.version1)]
 }

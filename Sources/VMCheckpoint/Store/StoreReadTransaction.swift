@@ -13,7 +13,7 @@ final class StoreReadTransaction: @unchecked Sendable {
 
   /// Opens the store, and locks nothing yet.
   ///
-  /// - Throws: ``VMCheckpointError`` as ``Store/open(at:cancellation:)``.
+  /// - Throws: ``VMCheckpointError`` as ``Store/open(at:for:cancellation:)``.
   init(_ location: StoreLocation) throws(VMCheckpointError) {
     storePath = location.given
     var opened: OpaquePointer?

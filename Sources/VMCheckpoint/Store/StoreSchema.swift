@@ -5,11 +5,14 @@ enum StoreSchema {
   /// By type and name, such as `view stored_page`.
   typealias Definitions = [String: String]
 
-  private static let ofNewStore = Result {
+  private static let ofNewStore = Result { try definitions(after: StoreFormat.migrations) }
+
+  /// The definitions of a store that `steps` make.
+  private static func definitions(after steps: [StoreFormat.Migration]) throws -> Definitions {
     let queue = try DatabaseQueue()
     defer { ConnectionKeeper.retire(queue) }
     return try queue.write { fresh in
-      try fresh.execute(sql: StoreFormat.migrations.map(\.sql).joined())
+      for step in steps { try fresh.execute(sql: step.sql) }
       return try definitions(fresh)
     }
   }
@@ -19,8 +22,24 @@ enum StoreSchema {
   ///
   /// - Parameter type: `view` for those of views alone.
   static func problems(_ database: Database, ofType type: String? = nil) throws -> [String] {
+    try problems(database, ofType: type, comparedWith: ofNewStore.get())
+  }
+
+  /// As ``problems(_:ofType:)``, compared with a store that `steps` make.
+  static func problems(
+    _ database: Database,
+    after steps: [StoreFormat.Migration]
+  ) throws -> [String] {
+    try problems(database, ofType: nil, comparedWith: definitions(after: steps))
+  }
+
+  private static func problems(
+    _ database: Database,
+    ofType type: String?,
+    comparedWith right: Definitions
+  ) throws -> [String] {
     let actual = try definitions(database)
-    return try ofNewStore.get().compactMap { name, sql in
+    return right.compactMap { name, sql in
       if let type, !name.hasPrefix("\(type) ") { return nil }
       guard let found = actual[name] else { return "\(name) is missing from the schema" }
       return found == sql ? nil : "the definition of \(name) is not that of the format"

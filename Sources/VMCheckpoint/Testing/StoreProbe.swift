@@ -75,16 +75,19 @@ package enum StoreProbe {
     }
   }
 
-  /// Brings the store at `path` up by the format's migrations and then by `steps`.
-  package static func migrate(
+  /// Opens and closes the store at `path` as a program does whose format has `steps` more.
+  package static func open(
     path: String,
+    for purpose: StorePurpose,
     steps: [(version: Int32, sql: String)]
-  ) throws {
-    let queue = try DatabaseQueue(path: path)
-    try StoreConnection.migrate(
-      queue,
-      with: StoreFormat.migrations
+  ) throws(VMCheckpointError) {
+    let (queue, _) = try StoreConnection.open(
+      location: StoreLocation(path),
+      for: purpose,
+      busy: BusyPolicy(),
+      migrations: StoreFormat.migrations
         + steps.map { StoreFormat.Migration(version: $0.version, sql: $0.sql) }
     )
+    ConnectionKeeper.retire(queue)
   }
 }

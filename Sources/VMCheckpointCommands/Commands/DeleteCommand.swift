@@ -30,7 +30,7 @@ struct DeleteCommand: VerbCommand {
     let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(session: session, common: common)
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath, cancellation: control.cancellation).delete(
+      try Store.open(at: storePath, for: .writing, cancellation: control.cancellation).delete(
         references,
         control: control
       )

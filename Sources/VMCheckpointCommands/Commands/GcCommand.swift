@@ -28,10 +28,11 @@ struct GcCommand: VerbCommand {
     let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(session: session, common: common)
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath, cancellation: control.cancellation).collectGarbage(
-        dryRun: dryRun,
-        control: control
-      )
+      try Store.open(at: storePath, for: .writing, cancellation: control.cancellation)
+        .collectGarbage(
+          dryRun: dryRun,
+          control: control
+        )
     }
     return GcOutput(collected: CollectOutput(result), warnings: warnings)
   }

@@ -34,7 +34,9 @@ struct OptimizeCommand: VerbCommand {
       threadCount: threadOptions.threads
     )
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try Store.open(at: storePath, cancellation: control.cancellation).optimize(control: control)
+      try Store.open(at: storePath, for: .writing, cancellation: control.cancellation).optimize(
+        control: control
+      )
     }
     return OptimizeOutput(result, warnings: warnings)
   }

@@ -37,16 +37,26 @@ package struct ExtentCheck: Sendable {
 
   /// What is wrong with `extent` as one that names pages of `chunk`, if anything is.
   package func problem(of extent: Extent, in chunk: ChunkBuffer) -> String? {
-    guard extent.endSlot <= chunk.pageCount else {
-      return "it has \(chunk.pageCount) pages, and the extent names \(extent.endSlot)"
+    problem(of: extent, pageCount: chunk.pageCount, digests: UnsafeRawBufferPointer(chunk.digests))
+  }
+
+  /// What is wrong with `extent` as one that names pages of a chunk, if anything is.
+  ///
+  /// - Parameter digests: At least 32 bytes for each of the chunk's `pageCount` pages.
+  package func problem(
+    of extent: Extent,
+    pageCount: Int,
+    digests: UnsafeRawBufferPointer
+  ) -> String? {
+    guard extent.endSlot <= pageCount else {
+      return "it has \(pageCount) pages, and the extent names \(extent.endSlot)"
     }
     guard let checksums else { return nil }
-    let digests = UnsafeRawPointer(chunk.digests.baseAddress!)
     let checksum = checksums.checksum(
       key,
       firstPFN: extent.firstPFN,
       pageCount: Int(extent.pageCount),
-      digests: digests + Int(extent.firstSlot) * PageDigest.byteCount
+      digests: digests.baseAddress! + Int(extent.firstSlot) * PageDigest.byteCount
     )
     return checksum == extent.checksum ? nil : Extent.wrongChecksum
   }

@@ -167,3 +167,16 @@ public struct RAMLayout: Hashable, Sendable {
     }
   }
 }
+
+extension RAMLayout {
+  /// Whether all pages from `first` to `last` are RAM, in one region or in several that touch.
+  package func isRAM(from first: PFN, through last: PFN) -> Bool {
+    var next = first
+    while let region = region(holding: next) {
+      let end = region.endGPA >> UInt64(Page.shift)
+      if end > last.rawValue { return true }
+      next = PFN(unchecked: end)
+    }
+    return false
+  }
+}

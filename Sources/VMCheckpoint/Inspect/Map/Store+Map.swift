@@ -122,11 +122,11 @@ extension Store {
         SELECT o.pfn, o.kind
           FROM overlay o JOIN overlay_kind k ON k.kind = o.kind
          WHERE o.snapshot_id = ? ORDER BY o.pfn, k.priority, o.vp
-         LIMIT \(StoredOverlays.maximumCount + 1)
+         LIMIT \(OverlayRow.maximumCount + 1)
         """,
       arguments: [snapshot.id]
     )
-    guard rows.count <= StoredOverlays.maximumCount else {
+    guard rows.count <= OverlayRow.maximumCount else {
       throw VMCheckpointError(.corrupt, "\(snapshot.title) has too many overlays")
     }
     var marks: [MemoryMap.OverlayMark] = []

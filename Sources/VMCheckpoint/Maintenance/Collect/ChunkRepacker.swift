@@ -108,7 +108,7 @@ struct ChunkRepacker {
       guard wanted.contains(select.int64(3)) else { continue }
       count += 1
       guard count <= Self.usesLimit else { return nil }
-      guard let extent = Extent(select, from: 1) else {
+      guard let extent = try? Extent(select, from: 1) else {
         damaged.insert(select.int64(3))
         continue
       }

@@ -76,7 +76,7 @@ struct ExtentMover {
     defer { select.reset() }
     while try select.step() {
       last = (select.int64(0), select.int64(1))
-      guard let extent = Extent(select, from: 1) else {
+      guard let extent = try? Extent(select, from: 1) else {
         // What it names is not known, and so the chunk stays.
         moves.keep(select.int64(3))
         continue

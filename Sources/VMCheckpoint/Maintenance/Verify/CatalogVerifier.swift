@@ -19,7 +19,7 @@ enum CatalogVerifier {
         problems.append(("database", "a row has a value that is longer than any of the format"))
       } catch let error as DatabaseError where error.resultCode.isDamage {
         problems.append(("database", error.message ?? "\(error.resultCode)"))
-      } catch let error as VMCheckpointError {
+      } catch let error as VMCheckpointError where error.isDamage {
         problems.append(("database", error.message))
       }
     }

@@ -47,40 +47,23 @@ struct SnapshotRow: FetchableRecord, Sendable {
   /// For messages.
   var title: String { "snapshot \(quotedName(name))" }
 
+  /// What reading its pages needs.
+  var stored: StoredSnapshot {
+    StoredSnapshot(
+      id: id,
+      name: name,
+      parentID: parentID,
+      ramByteCount: ramByteCount,
+      storedPageCount: storedPageCount,
+      ramChecksum: ramChecksum ?? 0,
+      uuid: uuid
+    )
+  }
+
   /// The snapshot's memory regions.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they make no sense, or are not all.
   func layout(_ database: Database) throws -> RAMLayout {
-    let regions = try Row.fetchAll(
-      database,
-      sql: """
-        SELECT gpa, bytes, file_offset, name FROM memory_region WHERE snapshot_id = ?
-         ORDER BY gpa LIMIT \(RAMLayout.maximumRegionCount + 1)
-        """,
-      arguments: [id]
-    ).map { row in
-      MemoryRegion(
-        gpa: UInt64(bitPattern: try row.value("gpa")),
-        byteCount: UInt64(bitPattern: try row.value("bytes")),
-        fileOffset: UInt64(bitPattern: try row.value("file_offset")),
-        name: try row.value("name")
-      )
-    }
-    do throws(VMCheckpointError) {
-      let layout = try RAMLayout(regions: regions)
-      guard layout.byteCount == ramByteCount else {
-        throw VMCheckpointError(
-          .corrupt,
-          "its regions hold \(layout.byteCount) bytes, and its row says \(ramByteCount)"
-        )
-      }
-      return layout
-    } catch {
-      throw VMCheckpointError(
-        .corrupt,
-        "\(title) is damaged: \(error.message)",
-        hint: "see what else is hurt with: vmckpt verify"
-      )
-    }
+    try StoreReader(database).layout(of: stored)
   }
 }

@@ -18,69 +18,30 @@ struct StoredOverlays {
   let guestOSID: UInt64?
   private let layout: RAMLayout
 
-  /// No VM has more: a few for the VM and three for each of at most 2¹⁶ virtual processors.
-  static let maximumCount = 1 << 18
-
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the rows break a rule, or stored
   ///   contents cannot be read.
   init(_ database: Database, snapshot: SnapshotRow, layout: RAMLayout) throws {
     self.layout = layout
     guestOSID = try Self.parse(guestOSID: snapshot.guestOSID, of: snapshot)
-    let rows = try Row.fetchAll(
-      database,
-      sql: """
-        SELECT pfn, kind, vp, parameters, contents_chunk_id, contents_slot, baked
-          FROM overlay WHERE snapshot_id = ? LIMIT \(Self.maximumCount + 1)
-        """,
-      arguments: [snapshot.id]
-    )
-    guard rows.count <= Self.maximumCount else {
-      throw VMCheckpointError(.corrupt, "\(snapshot.title) has too many overlays")
-    }
-    var pages = StoredPageReader(database)
-    entries = try rows.map { row in
-      do {
-        return try Self.entry(row, &pages)
-      } catch let error as VMCheckpointError {
-        throw VMCheckpointError(
-          .corrupt,
-          "\(snapshot.title) is damaged: \(error.message)",
-          hint: "see what is hurt with: vmckpt verify"
+    let reader = StoreReader(database)
+    var entries: [Entry] = []
+    do {
+      try reader.forEachOverlay(of: snapshot.stored) { row in
+        entries.append(
+          Entry(
+            overlay: try reader.overlay(row),
+            isBaked: row.isBaked,
+            contentsLocation: row.contentsLocation
+          )
         )
       }
+    } catch let error as VMCheckpointError where error.isDamage {
+      throw VMCheckpointError.corrupt("\(snapshot.title) is damaged: \(error.message)")
     }
-    entries.sort { lhs, rhs in
+    self.entries = entries.sorted { lhs, rhs in
       lhs.overlay.pfn == rhs.overlay.pfn
         ? lhs.overlay.precedes(rhs.overlay) : lhs.overlay.pfn < rhs.overlay.pfn
     }
-  }
-
-  private static func entry(_ row: Row, _ pages: inout StoredPageReader) throws -> Entry {
-    let kindName: String = try row.value("kind")
-    guard let kind = OverlayKind(rawValue: kindName),
-      let pfn = PFN(rawValue: UInt64(bitPattern: try row.value("pfn"))),
-      let vp = UInt32(exactly: try row.value("vp") as Int64)
-    else {
-      throw VMCheckpointError(.corrupt, "an overlay's kind, PFN or VP is impossible")
-    }
-    var location: PageLocation?
-    if let chunkID: Int64 = try row.value("contents_chunk_id"),
-      let slot: Int64 = try row.value("contents_slot")
-    {
-      guard PageLocation.validChunkIDs.contains(chunkID), (0...15).contains(slot) else {
-        throw VMCheckpointError(.corrupt, "the contents of an overlay are nowhere")
-      }
-      location = PageLocation(chunkID: chunkID, slot: Int(slot))
-    }
-    let contents = try location.map { try pages.page(at: $0) } ?? .zero
-    let overlay = try Overlay(
-      kind: kind,
-      vp: vp,
-      pfn: pfn,
-      parametersJSON: try row.value("parameters"),
-      contents: kind.storesContents ? contents : nil
-    )
-    return Entry(overlay: overlay, isBaked: try row.value("baked"), contentsLocation: location)
   }
 
   private static func parse(

@@ -54,8 +54,8 @@ struct ChunkWriter {
     insertChunk.bind(Int64(chunk.pageCount), at: 2)
     insertChunk.bind(Int64(chunk.storedByteCount), at: 3)
     switch chunk.encoding {
-    case .lz4: insertChunk.bind("lz4", at: 4)
-    case .raw: insertChunk.bind("raw", at: 4)
+    case .lz4: insertChunk.bind("lz4" as StaticString, at: 4)
+    case .raw: insertChunk.bind("raw" as StaticString, at: 4)
     }
     insertChunk.bind(chunk.isOptimized ? 1 : 0, at: 5)
     insertChunk.bind(
@@ -79,9 +79,8 @@ struct ChunkWriter {
 
 /// Reads chunks, checking what the file says about them.
 struct ChunkReader {
-  /// In SQL: whether the row `c` of `chunk` is one that ``load(_:into:)`` takes.
-  static let readableCondition =
-    "c.encoding IN ('lz4', 'raw') AND length(c.digests) = c.page_count * \(PageDigest.byteCount)"
+  /// What ``load(_:into:)`` says of a chunk that is not there.
+  static let missing = "it is missing"
 
   private let select: HotStatement
 
@@ -89,7 +88,7 @@ struct ChunkReader {
     select = try HotStatement(
       database,
       """
-      SELECT c.page_count, c.encoding, c.digests, d.data, c.stored_bytes, c.fingerprints
+      SELECT d.data, \(ChunkRow.columns)
         FROM chunk c JOIN chunk_data d ON d.chunk_id = c.id WHERE c.id = ?
       """
     )
@@ -103,33 +102,21 @@ struct ChunkReader {
   func load(_ chunkID: Int64, into buffer: ChunkBuffer) throws -> String? {
     select.bind(chunkID, at: 1)
     defer { select.reset() }
-    guard try select.step() else { return "it is missing" }
-    let pageCount = select.int64(0)
-    guard (1...Int64(ChunkFormat.pageCapacity)).contains(pageCount) else {
-      return "its page count is \(pageCount)"
+    guard try select.step() else { return Self.missing }
+    let row: ChunkRow
+    do throws(ChunkDamage) {
+      row = try ChunkRow.read(select, id: chunkID, at: 1)
+    } catch {
+      return error.description
     }
     buffer.begin(chunkID: chunkID)
-    buffer.pageCount = Int(pageCount)
-    if select.text(1, equals: "lz4") {
-      buffer.encoding = .lz4
-    } else if select.text(1, equals: "raw") {
-      buffer.encoding = .raw
-    } else {
-      return "its encoding is unknown"
-    }
-    let hasDigests = select.withBlob(2) { blob in
-      guard blob.count == buffer.pageCount * PageDigest.byteCount else { return false }
-      buffer.digests.copyMemory(from: blob)
-      return true
-    }
-    guard hasDigests else { return "it has a wrong number of digests" }
-    buffer.statedByteCount = select.int64(4)
-    buffer.hasFingerprints = select.withBlob(5) { blob in
-      guard blob.count == buffer.pageCount * PageFingerprinter.byteCount else { return false }
-      buffer.fingerprints.copyMemory(from: blob)
-      return true
-    }
-    let hasData = select.withBlob(3) { blob in
+    buffer.pageCount = row.pageCount
+    buffer.encoding = row.encoding
+    buffer.statedByteCount = row.statedByteCount
+    buffer.digests.copyMemory(from: row.digests)
+    buffer.hasFingerprints = row.fingerprints != nil
+    if let fingerprints = row.fingerprints { buffer.fingerprints.copyMemory(from: fingerprints) }
+    let hasData = select.withBlob(0) { blob in
       guard !blob.isEmpty, blob.count <= ChunkFormat.maximumStoredByteCount else {
         return false
       }

@@ -20,12 +20,12 @@ struct SnapshotVerifier {
   /// What is wrong with each damaged chunk.
   let chunkProblems: [Int64: String]
 
-  /// - Throws: ``VMCheckpointError`` when cancelled; damage is a finding.
+  /// - Throws: ``VMCheckpointError`` when cancelled, or out of memory; damage is a finding.
   func run(_ snapshot: SnapshotRow, cancellation: CancellationFlag) throws -> Findings {
     var findings = Findings()
     do {
       try check(snapshot, &findings, cancellation)
-    } catch let error as VMCheckpointError where error.code != .cancelled {
+    } catch let error as VMCheckpointError where error.isDamage {
       findings.problems.append(error.message)
     } catch let error as DatabaseError where error.resultCode == .SQLITE_TOOBIG {
       findings.problems.append("it has a value that is longer than any of the format")
@@ -107,10 +107,10 @@ struct SnapshotVerifier {
         )
       }
     }
-    if tally.pageCount != snapshot.storedPageCount {
-      note(tally.problem(snapshot), &findings)
-    } else if !tally.isComplete(snapshot) {
-      noteChecksum(tally.problem(snapshot), &findings)
+    if let problem = tally.problem(snapshot, comparesChecksums: false) {
+      note(problem, &findings)
+    } else if let problem = tally.problem(snapshot) {
+      noteChecksum(problem, &findings)
     }
     return digester.finalize()
   }
@@ -123,6 +123,7 @@ struct SnapshotVerifier {
       do throws(VMCheckpointError) {
         _ = try state.bytes()
       } catch {
+        guard error.isDamage else { throw error }
         note(error.message, &findings)
       }
     }

@@ -1,10 +1,10 @@
 /// Finds names that a user may have meant.
-enum NameSuggestion {
+package enum NameSuggestion {
   /// Up to three of `names`, the nearest first, whose edit distance to `name` is at most a third of
   /// its length, or that begin with it.
   ///
   /// - Complexity: O(*n* · *m*²) for *n* names of *m* characters.
-  static func nearest(to name: String, among names: [String]) -> [String] {
+  package static func nearest(to name: String, among names: [String]) -> [String] {
     let wanted = Array(name.lowercased().utf8)
     let limit = max(1, wanted.count / 3)
     return
@@ -22,7 +22,7 @@ enum NameSuggestion {
   }
 
   /// The Levenshtein distance.
-  static func editDistance(_ a: [UInt8], _ b: [UInt8]) -> Int {
+  package static func editDistance(_ a: [UInt8], _ b: [UInt8]) -> Int {
     var previous = Array(0...b.count)
     for (row, byte) in a.enumerated() {
       var current = [row + 1]

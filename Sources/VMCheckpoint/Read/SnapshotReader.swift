@@ -1,0 +1,260 @@
+import Algorithms
+import Synchronization
+
+/// Reads pages of one snapshot at random, from any number of threads at once.
+///
+/// It has a connection of its own, all extents in memory, and decoded chunks in a ``ChunkCache`` that readers
+/// share. Every page has its fingerprint or its SHA-256, and every extent its checksum, each time that it is
+/// read; what is damaged is an error, never zeros.
+///
+/// No lock of the store is held. Chunks keep their numbers for ever, so what is found under one is right; a
+/// chunk that `gc` or `optimize` has moved is not found, and then the extents are read anew. When the snapshot
+/// itself was deleted, reads of chunks that are gone fail with `notFound`.
+public final class SnapshotReader: Sendable {
+  /// The snapshot's name.
+  public let name: String
+  /// The snapshot's UUID.
+  public let uuid: String
+  /// Where there is RAM.
+  public let layout: RAMLayout
+
+  private let store: Store
+  private let snapshot: SnapshotRow
+  private let seed: StoreSeed
+  private let check: ExtentCheck
+  private let cache: ChunkCache
+  /// The pages that overlays show, in ascending order of PFN.
+  private let overlays: [(pfn: UInt64, contents: PageContents)]
+  private let extents: Mutex<ExtentMap>
+  private let chunks: StoredChunks
+
+  /// Opens a snapshot of the store at `storePath`.
+  ///
+  /// - Parameters:
+  ///   - overlays: Whether pages are what the guest saw, or bare RAM.
+  ///   - tscFrequencyHz: As for a restore.
+  ///   - cpuVendor: As for a restore.
+  ///   - cache: Where decoded chunks are kept; `nil`: ``ChunkCache/shared``.
+  /// - Throws: ``VMCheckpointError``: as ``Store/open(at:for:cancellation:)``; `notFound`; `corrupt` when regions,
+  ///   extents, overlays or device states are not what was saved; `outOfResources`.
+  /// - Complexity: O(*n*) in the number of extents.
+  public init(
+    storePath: String,
+    reference: SnapshotReference,
+    overlays treatment: OverlayTreatment = .apply,
+    tscFrequencyHz: UInt64? = nil,
+    cpuVendor: CPUVendor? = nil,
+    cache: ChunkCache? = nil
+  ) throws(VMCheckpointError) {
+    let store = try Store.open(at: storePath)
+    let opened = try store.read { database in
+      let snapshot = try SnapshotCatalog.resolve(reference, in: database)
+      let layout = try snapshot.layout(database)
+      var overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
+      try snapshot.requireDigest(layout, overlays, database)
+      try overlays.retarget(tscFrequencyHz: tscFrequencyHz, cpuVendor: cpuVendor)
+      return (
+        snapshot: snapshot, layout: layout, overlays: overlays, seed: try StoreSeed(database),
+        extents: try ExtentMap(snapshot, layout, database)
+      )
+    }
+    self.store = store
+    if let cache { self.cache = cache } else { self.cache = try ChunkCache.shared.get() }
+    snapshot = opened.snapshot
+    name = opened.snapshot.name
+    uuid = opened.snapshot.uuid
+    layout = opened.layout
+    seed = opened.seed
+    check = ExtentCheck(opened.seed, snapshot: opened.snapshot.uuid)
+    extents = Mutex(opened.extents)
+    chunks = try StoredChunks(store, opened.seed)
+    switch treatment {
+    case .apply:
+      overlays = opened.overlays.active.filter { !$0.isBaked }.map {
+        (pfn: $0.overlay.pfn.rawValue, contents: $0.overlay.contents())
+      }
+    case .omit:
+      overlays = []
+    }
+  }
+
+  /// What a run of pages is made of.
+  public enum Content: Sendable, Hashable {
+    /// Every byte is 0.
+    case zeros
+    /// Stored pages, or pages of overlays.
+    case data
+    /// No RAM.
+    case absent
+  }
+
+  /// What the pages from `pfn` on are, and how many of them are alike: for who sends zeros as such, and holes
+  /// not at all. An answer may be cut where extents or regions end.
+  ///
+  /// - Complexity: O(log *n*) in the number of extents and overlays.
+  public func content(at pfn: PFN) -> (content: Content, pageCount: UInt64) {
+    let pfn = pfn.rawValue
+    guard let region = layout.region(holding: PFN(unchecked: pfn)) else {
+      let next = layout.regions.map { $0.gpa >> UInt64(Page.shift) }.filter { $0 > pfn }.min()
+      return (.absent, (next ?? PFN.max.rawValue + 1) - pfn)
+    }
+    let regionEnd = region.endGPA >> UInt64(Page.shift)
+    let overlay = nextOverlay(from: pfn)
+    if overlay?.pfn == pfn { return (.data, 1) }
+    let end = min(regionEnd, overlay?.pfn ?? .max)
+    switch extents.withLock({ $0 }).place(of: pfn) {
+    case .extent(let extent): return (.data, min(end, extent.endPFN) - pfn)
+    case .zeros(let next): return (.zeros, min(end, next) - pfn)
+    }
+  }
+
+  /// Copies pages from `pfn` on into `buffer`.
+  ///
+  /// - Parameter buffer: Its size is a multiple of 4096.
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` where there is no RAM; `corrupt` for damage;
+  ///   `notFound` when the snapshot was deleted. The buffer holds anything then.
+  public func read(
+    from pfn: PFN,
+    into buffer: UnsafeMutableRawBufferPointer
+  ) throws(VMCheckpointError) {
+    let pageCount = UInt64(buffer.count / Page.byteCount)
+    guard pageCount > 0 else { return }
+    let (last, overflows) = pfn.rawValue.addingReportingOverflow(pageCount - 1)
+    guard buffer.count % Page.byteCount == 0, !overflows, last <= PFN.max.rawValue,
+      layout.isRAM(from: pfn, through: PFN(unchecked: last))
+    else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(pageCount) pages from PFN \(pfn) on are not all RAM of snapshot \(quotedName(name))"
+      )
+    }
+    let end = last + 1
+    var next = pfn.rawValue
+    while next < end {
+      let offset = Int(next - pfn.rawValue) * Page.byteCount
+      let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[offset...])
+      next = try fill(rest, from: next, end: end)
+    }
+    applyOverlays(to: buffer, firstPFN: pfn.rawValue, endPFN: end)
+  }
+
+  private func applyOverlays(
+    to buffer: UnsafeMutableRawBufferPointer,
+    firstPFN: UInt64,
+    endPFN: UInt64
+  ) {
+    var next = firstPFN
+    while let overlay = nextOverlay(from: next), overlay.pfn < endPFN {
+      let offset = Int(overlay.pfn - firstPFN) * Page.byteCount
+      overlay.contents.withUnsafeBytes { page in
+        UnsafeMutableRawBufferPointer(rebasing: buffer[offset...]).copyMemory(from: page)
+      }
+      next = overlay.pfn + 1
+    }
+  }
+
+  private func nextOverlay(from pfn: UInt64) -> (pfn: UInt64, contents: PageContents)? {
+    let index = overlays.partitioningIndex { $0.pfn >= pfn }
+    return index < overlays.count ? overlays[index] : nil
+  }
+
+  /// Fills the beginning of `buffer` with the pages of one extent, or of one gap between extents.
+  ///
+  /// - Returns: The PFN that comes next.
+  private func fill(
+    _ buffer: UnsafeMutableRawBufferPointer,
+    from pfn: UInt64,
+    end: UInt64
+  ) throws(VMCheckpointError) -> UInt64 {
+    let map = extents.withLock { $0 }
+    if let next = try fill(buffer, from: pfn, end: end, map) { return next }
+    // `gc` or `optimize` has moved the pages, or they went with the snapshot.
+    if let next = try fill(buffer, from: pfn, end: end, reloadExtents(insteadOf: map)) {
+      return next
+    }
+    throw .corrupt("\(snapshot.title) is damaged: a chunk is missing, at PFN \(hexString(pfn))")
+  }
+
+  /// - Returns: `nil` when the extent's chunk is not there.
+  private func fill(
+    _ buffer: UnsafeMutableRawBufferPointer,
+    from pfn: UInt64,
+    end: UInt64,
+    _ map: ExtentMap
+  ) throws(VMCheckpointError) -> UInt64? {
+    func memory(upTo end: UInt64) -> UnsafeMutableRawBufferPointer {
+      UnsafeMutableRawBufferPointer(rebasing: buffer[..<(Int(end - pfn) * Page.byteCount)])
+    }
+    switch map.place(of: pfn) {
+    case .zeros(let gapEnd):
+      let next = min(end, gapEnd)
+      memory(upTo: next).initializeMemory(as: UInt8.self, repeating: 0)
+      return next
+    case .extent(let extent):
+      let next = min(end, extent.endPFN)
+      let slot = Int(extent.firstSlot) + Int(pfn - extent.firstPFN)
+      return try copy(extent, from: slot, to: memory(upTo: next)) ? next : nil
+    }
+  }
+
+  /// Copies pages of an extent's chunk.
+  ///
+  /// - Returns: `false` when the chunk is not there.
+  private func copy(
+    _ extent: Extent,
+    from slot: Int,
+    to destination: UnsafeMutableRawBufferPointer
+  ) throws(VMCheckpointError) -> Bool {
+    let key = ChunkCache.Key(seed: seed, chunkID: extent.chunkID)
+    var problem: String?
+    // What the cache holds may be of a copy of the store, which has other chunks under its numbers.
+    for _ in 0..<2 {
+      do {
+        problem = try cache.withChunk(key) { slot in
+          try chunks.load(extent.chunkID, into: slot)
+        } _: { pages, digests in
+          let pageCount = pages.count / Page.byteCount
+          if let problem = check.problem(of: extent, pageCount: pageCount, digests: digests) {
+            return problem
+          }
+          destination.copyMemory(
+            from: UnsafeRawBufferPointer(
+              rebasing: pages[(slot * Page.byteCount)...].prefix(destination.count)
+            )
+          )
+          return nil
+        }
+      } catch StoredChunks.Failure.missing {
+        return false
+      } catch StoredChunks.Failure.damaged(let damage) {
+        problem = damage
+      } catch let error as VMCheckpointError {
+        throw error
+      } catch {
+        throw VMCheckpointError(.inputOutput, "\(error)")
+      }
+      guard problem != nil else { return true }
+      cache.remove(key)
+    }
+    throw .corrupt(
+      "\(snapshot.title) is damaged: chunk \(extent.chunkID), at PFN "
+        + "\(hexString(extent.firstPFN)): \(problem ?? "")"
+    )
+  }
+
+  /// Reads the extents again, unless another thread has just done so.
+  private func reloadExtents(insteadOf old: ExtentMap) throws(VMCheckpointError) -> ExtentMap {
+    let current = extents.withLock { $0 }
+    guard current === old else { return current }
+    let new = try store.read { database in
+      guard let found = try SnapshotCatalog.fetch(id: snapshot.id, in: database),
+        found.uuid == snapshot.uuid
+      else {
+        throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
+      }
+      return try ExtentMap(snapshot, layout, database)
+    }
+    extents.withLock { $0 = new }
+    return new
+  }
+}
