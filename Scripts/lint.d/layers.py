@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MODULES = {
     "VMCheckpointCore": {"CCrypto", "CLZ4", "CXXHash"},
     "VMCheckpoint": {"CLinux", "VMCheckpointCore", "VMCheckpointSchema"},
-    "VMCheckpointFormats": {"CLinux", "VMCheckpoint"},
+    "VMCheckpointFormats": {"CDecompression", "CLinux", "VMCheckpoint"},
     "VMCheckpointCommands": {"VMCheckpoint", "VMCheckpointFormats"},
     "vmckpt": {"VMCheckpointCommands"},
     "SQLiteExtension": {"CLZ4", "CSQLiteExtension", "VMCheckpointCore"},
@@ -69,6 +69,8 @@ FOLDERS = {
         "Registry": {"*"},
         "Testing": {"*"},
         "Format": set(),
+        "Compression": set(),
+        "Libvirt": {"Format", "QEMU", "Compression"},
         "Propolis": {"Format", "Tar"},
         "Tar": set(),
         # Any other folder is a format.

@@ -8,6 +8,7 @@ package enum FormatRegistry {
     PropolisSnapshot(),
     QEMUMigration(),
     QEMUMonitor(),
+    LibvirtSaveImage(),
   ]
 
   /// What is left when a source is recognised as nothing else.
