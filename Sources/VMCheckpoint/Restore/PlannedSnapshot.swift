@@ -29,4 +29,12 @@ package struct PlannedSnapshot {
   package func deviceState(format: String) throws -> DeviceState? {
     try DeviceStateRow.load(of: snapshot, format: format, database).first
   }
+
+  /// The page at `pfn` as bare RAM; zero where nothing is stored.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `DatabaseError`.
+  package func page(at pfn: PFN) throws -> PageContents {
+    var pages = StoredPageReader(database)
+    return try pages.page(of: snapshot, at: pfn)
+  }
 }
