@@ -69,6 +69,8 @@ FOLDERS = {
         "Format": set(),
         "Propolis": {"Format", "Tar"},
         "Tar": set(),
+        # Registers come out of a QEMU guest's device state.
+        "ELF": {"Format", "QEMU"},
         # Any other folder is a format.
         "*": {"Format"},
     },

@@ -5,6 +5,7 @@ package enum FormatRegistry {
   /// In the order in which they are listed.
   package static let all: [any MemoryFormat] = [
     FlatRAM(),
+    ELFDump(),
     PropolisSnapshot(),
     QEMUMigration(),
     QEMUMonitor(),
