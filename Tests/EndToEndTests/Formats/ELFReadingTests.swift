@@ -56,6 +56,23 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.json("show", "a")["source"] as? String == "elf:\(path)")
   }
 
+  /// With a video card QEMU's dump has its memory, and RAM without the window at 640 KiB.
+  @Test func aDevicesMemoryDoesNotComeBetweenRAM() throws {
+    var elf = ELFBuilder()
+    for (index, gpa) in [0, 0xc_0000, 0xfd00_0000, 0xffff_f000, 1 << 32].enumerated() {
+      elf.load(UInt64(gpa), sampleRAM(1, seed: UInt64(index + 1)))
+    }
+    let path = try bench.write("guest.elf", elf.bytes)
+    expectSuccess(try bench.tool.run("save", path, "--name", "a"))
+    #expect(
+      try regions("a") == [
+        "0+1000 ram-below-4g@0", "c0000+1000 ram-0xc0000@1000",
+        "fd000000+1000 load-0xfd000000@3000", "fffff000+1000 rom-0xfffff000@4000",
+        "100000000+1000 ram-above-4g@2000",
+      ]
+    )
+  }
+
   /// Firmware and the RAM above 4 GiB in one load, as a kernel's map of memory might join them.
   @Test func aLoadAcross4GiBBecomesTwoRegions() throws {
     var elf = ELFBuilder()
@@ -194,7 +211,7 @@ import VMCheckpointTestSupport
     for range in [0x1c00..<0x1d00, 0x5000..<0x5100, 0x5200..<0x6000] {
       expected.replaceSubrange(range, with: [UInt8](repeating: 0, count: range.count))
     }
-    #expect(try regions("a") == ["1000+6000 load-0x1000@0"])
+    #expect(try regions("a") == ["1000+6000 ram-0x1000@0"])
     #expect(try bench.restore("a") == expected)
   }
 

@@ -38,7 +38,8 @@ import VMCheckpointCommands
       throws: VMCheckpointError(
         .invalidArgument,
         "unknown format '\(scheme):' in SOURCE",
-        hint: "known: raw:, propolis:, qemu-stream:, qemu:; write ./\(text) for a file of that name"
+        hint: "known: raw:, elf:, propolis:, qemu-stream:, qemu:; "
+          + "write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
   }
