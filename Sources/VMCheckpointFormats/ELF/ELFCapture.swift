@@ -16,7 +16,8 @@ struct ELFFileSource: CaptureSource {
     _ context: CaptureContext,
     _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
   ) throws(VMCheckpointError) -> SaveResult {
-    try save(open(context.control))
+    try context.requireNoLayout(name: "ELF core \(quotedName(file))")
+    return try save(open(context.control))
   }
 
   private func open(_ control: OperationControl) throws(VMCheckpointError) -> CapturedGuest {
@@ -60,6 +61,7 @@ struct ELFStreamSource: CaptureSource {
     _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
   ) throws(VMCheckpointError) -> SaveResult {
     let name = "ELF core \(quotedName("stdin"))"
+    try context.requireNoLayout(name: name)
     let stream = StreamReader(
       descriptor: fileDescriptor,
       name: name,
@@ -82,6 +84,19 @@ struct ELFStreamSource: CaptureSource {
       throw error.code == .invalidData ? error.naming(name) : error
     }
     return try save(guest)
+  }
+}
+
+extension CaptureContext {
+  /// Checks that the request does not say where RAM is: the core says it.
+  fileprivate func requireNoLayout(name: String) throws(VMCheckpointError) {
+    guard request.layout == .contiguous else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(name) says itself where its RAM lies",
+        hint: "give no memory regions"
+      )
+    }
   }
 }
 

@@ -138,8 +138,8 @@ struct ELFMemoryMap {
     return result
   }
 
-  /// Whole pages, in ranges of addresses. On x86 none crosses 4 GiB, below which the firmware ends: with RAM
-  /// from 4 GiB on, both would be one.
+  /// Whole pages, in ranges of addresses. On x86 what begins where firmware or a device may be ends at 4 GiB:
+  /// with RAM from there on, both would be one.
   private static func regions(
     _ memory: [Range<UInt64>],
     splitsBelow4GiB: Bool
@@ -151,8 +151,7 @@ struct ELFMemoryMap {
     guard splitsBelow4GiB else { return whole }
     let border = ELFRegions.fourGiB
     return whole.flatMap { range in
-      range.lowerBound >= ELFRegions.firmwareStart && range.contains(border)
-        && range.lowerBound < border
+      (ELFRegions.deviceStart..<border).contains(range.lowerBound) && range.upperBound > border
         ? [range.lowerBound..<border, border..<range.upperBound] : [range]
     }
   }

@@ -9,7 +9,7 @@ import VMCheckpoint
 enum ELFRegions {
   static let fourGiB: UInt64 = 1 << 32
   static let firmwareStart: UInt64 = fourGiB - 16 << 20
-  private static let deviceStart: UInt64 = 3 << 30
+  static let deviceStart: UInt64 = 3 << 30
 
   /// What a region is, in the order in which flat RAM has them: it begins as a VMM's file of RAM does.
   private enum Kind: CaseIterable {

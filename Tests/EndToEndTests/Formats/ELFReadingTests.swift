@@ -196,6 +196,27 @@ import VMCheckpointTestSupport
     #expect(try bench.restore("pipe") == expected)
   }
 
+  /// A filter that leaves out every other page makes a load of each that is left.
+  @Test func aCoreOfManyLoadsIsReadInTime() throws {
+    let loadCount = 70_000
+    var elf = ELFBuilder()
+    elf.hasExtendedCount = true
+    let page = incompressibleRAM(1)
+    elf.load(0, page, memoryByteCount: 8192)
+    for index in 1..<loadCount {
+      var segment = elf.segments[0]
+      segment.physicalAddress = UInt64(index) << 13
+      segment.sharedWith = (0, 0)
+      elf.segments.append(segment)
+    }
+    let path = try bench.write("many.elf", elf.bytes)
+    let outcome = try bench.tool.run("save", path, "--name", "a", timeoutSeconds: 60)
+    #expect(outcome.succeeded, "\(outcome)")
+    let shown = try bench.tool.json("show", "a")
+    #expect(shown["ram_bytes"] as? Int == loadCount << 13)
+    #expect(shown["stored_pages"] as? Int == loadCount)
+  }
+
   /// The ranges of `/proc/vmcore` and of `/proc/iomem` end inside pages.
   @Test func pagesThatLoadsHoldAPartOfStayWhereTheyAre() throws {
     var elf = ELFBuilder()

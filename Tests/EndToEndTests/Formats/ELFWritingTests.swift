@@ -79,6 +79,43 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// A core without registers must not pass for one of a guest without CPUs.
+  @Test func aGuestWhoseRegistersCannotBeReadIsToldOf() throws {
+    var stream = QEMUStreamBuilder()
+    stream.header()
+    stream.ramStart([("pc.ram", 2)])
+    stream.ramPart(3)
+    stream.page("pc.ram", 1, incompressibleRAM(1))
+    stream.ramEnd()
+    stream.devices()
+    let path = try bench.write("stream", stream.bytes)
+    try bench.tool.succeed("save", path, "--name", "a")
+    let target = bench.directory.file("a.elf")
+    let outcome = try bench.tool.run("restore", "a", "-o", target, "--format", "elf")
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(
+      outcome.standardError.contains("does not say how the CPUs' registers are to be read"),
+      "\(outcome)"
+    )
+    #expect(ELFModel(try readFile(target)).notes.isEmpty)
+  }
+
+  /// A device that takes another number of bytes than the description says must not move the CPUs' registers.
+  @Test func registersAreFoundBehindADeviceOfAnotherSize() throws {
+    var stream = try ELFFixtures.linuxStream()
+    let described = Array(#""name": "cpu_common", "instance_id": 0"#.utf8)
+    let size = Array(#""size": 4"#.utf8)
+    let start = try #require(stream.firstRange(of: described)?.lowerBound)
+    let place = try #require(stream[start...].firstRange(of: size))
+    stream.replaceSubrange(place, with: Array(#""size": 9"#.utf8))
+    let path = try bench.write("stream", stream)
+    try bench.tool.succeed("save", path, "--name", "a")
+    let target = bench.directory.file("a.elf")
+    expectSuccess(try bench.tool.run("restore", "a", "-o", target, "--format", "elf"))
+    let head = try readFile(target, at: 0, byteCount: 16384)
+    #expect(ELFModel.notes(head) == (try ELFFixtures.linuxNotes()))
+  }
+
   /// Without a pointer to it, VMCOREINFO is found where it is in RAM.
   @Test func vmcoreinfoIsFoundInRAM() throws {
     let page = try ELFFixtures.linuxVMCoreInfoPage()
