@@ -248,6 +248,7 @@ let package = Package(
     .testTarget(
       name: "EndToEndTests",
       dependencies: ["VMCheckpointTestSupport"],
+      exclude: ["Formats/Fixtures"],
       swiftSettings: strict
     ),
   ] + exampleTargets + fuzzTargets

@@ -73,6 +73,8 @@ FOLDERS = {
         "Libvirt": {"Format", "QEMU", "Compression"},
         "Propolis": {"Format", "Tar"},
         "Tar": set(),
+        # Registers come out of a QEMU guest's device state.
+        "ELF": {"Format", "QEMU"},
         # Any other folder is a format.
         "*": {"Format"},
     },

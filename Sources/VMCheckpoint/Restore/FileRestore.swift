@@ -22,6 +22,7 @@ struct FileRestore {
   let verifiesPages: Bool
   let clock: StageClock<RestoreStage>
   let control: OperationControl
+  var observer: PageObserver?
   var window = Window()
 
   /// Writes all pages, then the patches.
@@ -210,6 +211,7 @@ struct FileRestore {
     _ pages: UnsafeRawBufferPointer,
     _ writeback: BackgroundWriteback
   ) throws(VMCheckpointError) {
+    if let observer { Self.show(extents, pages, to: observer) }
     let start = MonotonicClock.nowSeconds
     var writtenByteCount = 0
     var run = (fileIndex: 0, offset: UInt64(0), byteCount: 0)
@@ -238,6 +240,19 @@ struct FileRestore {
       byteCount: writtenByteCount
     )
     writeback.note(byteCount: writtenByteCount)
+  }
+
+  private static func show(
+    _ extents: [Extent],
+    _ pages: UnsafeRawBufferPointer,
+    to observer: PageObserver
+  ) {
+    var start = 0
+    for extent in extents {
+      let end = start + Int(extent.pageCount) * Page.byteCount
+      observer(extent.firstPFN, UnsafeRawBufferPointer(rebasing: pages[start..<end]))
+      start = end
+    }
   }
 
   private func damaged(_ uses: [RestoreSchedule.Use], _ problem: String) -> VMCheckpointError {
