@@ -142,7 +142,7 @@ import VMCheckpointCommands
     (
       ["restore", "a", "-o", "x", "--format", "qcow2"],
       "the value 'qcow2' is invalid for '--format <format>'. Please provide one of 'raw', 'elf', "
-        + "'propolis', 'qemu-stream' or 'qemu'; "
+        + "'propolis', 'qemu-stream', 'qemu' or 'libvirt-save'; "
         + "see 'vmckpt restore --help'"
     ),
     (["show"], "missing expected argument '<ref>'; see 'vmckpt show --help'"),
