@@ -105,6 +105,7 @@ public final class ChunkCache: Sendable {
         guard state.entries[index].isLoading || state.entries[index].userCount > 0 else {
           state.indexes[key] = nil
           state.entries[index] = Entry()
+          monitor.wakeAll(Self.changed)
           return
         }
         monitor.wait(for: Self.changed)

@@ -14,6 +14,9 @@ final class DecompressingPipe: DecodingPipe {
   let descriptor: Int32
   private let outcome = Mutex<VMCheckpointError?>(nil)
   private let thread = Mutex<WorkerThreads?>(nil)
+  /// Ends the thread, which may wait for input that never comes. The operation's own cancellation reaches the
+  /// reader of the pipe.
+  private let stop = CancellationFlag()
 
   /// Starts to decompress what comes from `source`, which stays the caller's.
   ///
@@ -27,10 +30,11 @@ final class DecompressingPipe: DecodingPipe {
     }
     descriptor = ends[0]
     let output = ends[1]
+    let input = StreamReader(descriptor: source.descriptor, name: source.name, cancellation: stop)
     do throws(VMCheckpointError) {
       let started = try WorkerThreads(count: 1) { [self] in
         do throws(VMCheckpointError) {
-          try Self.run(decompressor, method, from: source, to: output)
+          try Self.run(decompressor, method, from: input, to: output)
         } catch {
           outcome.withLock { $0 = error }
         }
@@ -48,10 +52,11 @@ final class DecompressingPipe: DecodingPipe {
   ///
   /// - Returns: What went wrong with the data or its source, if anything did.
   func finish() -> VMCheckpointError? {
-    // Whatever is still to come finds no reader, and the thread ends.
+    stop.cancel()
+    // Whatever is still to be written finds no reader.
     close(descriptor)
     thread.withLock { $0.take()?.join() }
-    return outcome.withLock { $0 }
+    return outcome.withLock { $0?.code == .cancelled ? nil : $0 }
   }
 
   private static func run(

@@ -156,6 +156,24 @@ import VMCheckpointTestSupport
     #expect(outcome.maximumResidentByteCount < 200 << 20)
   }
 
+  /// The thread that decompresses waits for input then.
+  @Test func anErrorDoesNotWaitForInputThatNeverComes() throws {
+    var builder = LibvirtImageBuilder()
+    builder.format = 1
+    let packed = try LibvirtImageBuilder.compress(
+      [UInt8](repeating: 7, count: 1 << 20),
+      format: 1
+    )
+    let pipe = try ChildPipe()
+    let child = try bench.tool.start(["save", "libvirt-save:-"], input: .descriptor(pipe.reader))
+    try pipe.write(builder.image(stream: packed))
+    // The pipe stays open.
+    let outcome = try child.wait(timeoutSeconds: 20)
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("is not a migration stream"))
+    pipe.closeWriter()
+  }
+
   @Test func aMissingProgramIsNamedWithItsPackage() throws {
     var builder = LibvirtImageBuilder()
     builder.format = 4

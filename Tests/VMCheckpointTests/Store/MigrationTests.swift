@@ -25,7 +25,7 @@ import VMCheckpointTestSupport
   /// state, and its child. It is never made anew: stores of this version have to open for ever.
   private func copyOldStore() throws {
     let fixture = URL(filePath: #filePath).deletingLastPathComponent()
-      .appending(path: "Fixtures/version-1.db").path
+      .appending(path: "Fixtures/version-1.store").path
     try FileManager.default.copyItem(atPath: fixture, toPath: path)
   }
 
