@@ -4,7 +4,7 @@ import GRDB
 final class ExtentMap: Sendable {
   private let extents: [Extent]
 
-  /// Reads them in one transaction.
+  /// Reads them in the caller's transaction, for which a writer's commit waits: about a second for a million.
   ///
   /// - Throws: ``VMCheckpointError``: `corrupt` when extents are damaged, lost, or not RAM; `notFound` when
   ///   the snapshot was deleted; `outOfResources`.

@@ -4,12 +4,14 @@ import GRDB
 package struct PlannedSnapshot {
   let snapshot: SnapshotRow
   private let database: Database
+  private let reader: StoreReader<Database>
   package let layout: RAMLayout
 
   init(_ snapshot: SnapshotRow, layout: RAMLayout, _ database: Database) {
     self.snapshot = snapshot
     self.layout = layout
     self.database = database
+    reader = StoreReader(database)
   }
 
   /// What messages call the snapshot.
@@ -34,7 +36,7 @@ package struct PlannedSnapshot {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `DatabaseError`.
   package func page(at pfn: PFN) throws -> PageContents {
-    try StoreReader(database).withPage(at: pfn, of: snapshot.stored) { page in
+    try reader.withPage(at: pfn, of: snapshot.stored) { page in
       page.flatMap(PageContents.init(copying:)) ?? .zero
     }
   }

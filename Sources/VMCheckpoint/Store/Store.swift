@@ -172,8 +172,8 @@ public final class Store: Sendable {
     return try withConnection(control: control, body)
   }
 
-  /// - Throws: ``VMCheckpointError``: `permissionDenied`, or `corrupt` when the store has a feature that
-  ///   this program does not know.
+  /// - Throws: ``VMCheckpointError``: `permissionDenied`, or `corrupt` when the store has a format or a
+  ///   feature that this program does not know.
   func requireWritable() throws(VMCheckpointError) {
     guard !isReadOnly else {
       throw VMCheckpointError(
@@ -182,8 +182,13 @@ public final class Store: Sendable {
         hint: "writing needs write permission for the store and for its directory"
       )
     }
-    // Another program may have added it since the store was opened.
-    let features = try read { try StoreFormat.features(of: $0) }
+    // Another program may have changed both since the store was opened.
+    let (version, features) = try read {
+      (try StoreFormat.version(of: $0), try StoreFormat.features(of: $0))
+    }
+    if version > StoreVersion.current {
+      throw StoreFormat.newerVersion(version, path: path, known: StoreVersion.current)
+    }
     if let feature = StoreFeature.unknown(among: features, toWrite: true) {
       throw StoreFormat.unknownFeature(feature, path: path, toWrite: true)
     }

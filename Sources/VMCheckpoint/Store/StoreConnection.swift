@@ -285,12 +285,7 @@ enum StoreConnection {
       )
     }
     guard version <= migration.newest else {
-      throw VMCheckpointError(
-        .corrupt,
-        "store \(store) has format version \(version), and this vmckpt knows up to "
-          + "\(migration.newest)",
-        hint: "use the vmckpt that wrote it, or a newer one"
-      )
+      throw StoreFormat.newerVersion(version, path: location.given, known: migration.newest)
     }
     guard version >= 1 else {
       throw VMCheckpointError(.corrupt, "store \(store) has the unknown format version \(version)")

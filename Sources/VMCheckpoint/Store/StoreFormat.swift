@@ -20,7 +20,16 @@ enum StoreFormat {
     }
   }
 
-  /// States that the store has `feature`, in the transaction that brings what it stands for.
+  /// The error for a store of a version that this program does not know.
+  static func newerVersion(_ version: Int32, path: String, known: Int32) -> VMCheckpointError {
+    VMCheckpointError(
+      .corrupt,
+      "store \(quotedName(path)) has format version \(version), and this vmckpt knows up to \(known)",
+      hint: "use the vmckpt that wrote it, or a newer one"
+    )
+  }
+
+  /// Adds a feature to the store, in the transaction that first writes data of it.
   static func insert(_ feature: StoreFeature, _ database: Database) throws {
     try database.execute(
       sql: "INSERT OR IGNORE INTO feature (name, required) VALUES (?, ?)",

@@ -64,6 +64,9 @@ struct StoreMigration {
     defer { for lock in locks { lock.release() } }
     try requireSpace()
     try translatingDatabaseErrors(storePath: location.given) {
+      // Every page of the store may change, and memory is bounded.
+      try queue.inDatabase { try $0.execute(sql: "PRAGMA cache_spill = ON") }
+      defer { try? queue.inDatabase { try $0.execute(sql: "PRAGMA cache_spill = OFF") } }
       try queue.inTransaction(.immediate) { database in
         let version = try StoreFormat.version(of: database)
         guard version < newest else { return .rollback }

@@ -75,6 +75,59 @@ package enum StoreProbe {
     }
   }
 
+  /// Copies the chunks that hold these pages from one store into another, by their digests of 32 bytes.
+  ///
+  /// - Returns: How many chunks the other lacked.
+  package static func copyChunks(
+    holding digests: [[UInt8]],
+    from source: String,
+    to destination: String
+  ) throws -> Int {
+    let buffer = try ChunkBuffer()
+    let from = try Store.open(at: source)
+    let to = try Store.openOrCreate(at: destination)
+    return try from.read { source in
+      let finder = try ChunkFinder(source)
+      var count = 0
+      for digest in digests.map(digest) {
+        guard try finder.load(holding: digest, into: buffer) != nil else { continue }
+        count += try to.write { database in
+          guard try ChunkFinder(database).load(holding: digest, into: ChunkBuffer()) == nil else {
+            return 0
+          }
+          buffer.chunkID = try ChunkWriter.nextChunkID(database)
+          try ChunkWriter(database).insert(buffer)
+          let entries = (0..<buffer.pageCount).map { slot in
+            IndexEntry(
+              prefix: buffer.digest(slot).prefix,
+              location: PageLocation(chunkID: buffer.chunkID, slot: slot)
+            )
+          }
+          try PageIndex.append(entries.sorted(), to: database)
+          return 1
+        }
+      }
+      return count
+    }
+  }
+
+  /// The page with this digest, its SHA-256 compared; `nil` when the store has no such page.
+  package static func page(holding digest: [UInt8], in path: String) throws -> [UInt8]? {
+    try Store.open(at: path).read { database in
+      let buffer = try ChunkBuffer()
+      guard let slot = try ChunkFinder(database).load(holding: Self.digest(digest), into: buffer)
+      else { return nil }
+      if let problem = buffer.decompress(with: try LZ4FrameDecoder(), check: .digests) {
+        throw VMCheckpointError.corrupt(problem)
+      }
+      return Array(buffer.page(slot))
+    }
+  }
+
+  private static func digest(_ bytes: [UInt8]) -> PageDigest {
+    bytes.withUnsafeBytes { PageDigest(loadingFrom: $0.baseAddress!) }
+  }
+
   /// Opens and closes the store at `path` as a program does whose format has `steps` more.
   package static func open(
     path: String,

@@ -22,6 +22,8 @@ struct SaveCommand: VerbCommand {
       'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM and \
       device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.
 
+      'libvirt-save:PATH', or 'libvirt-save:-', is what 'virsh save' writes.
+
       'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
       and notes come from it.
 

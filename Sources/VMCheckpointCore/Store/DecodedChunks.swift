@@ -56,7 +56,7 @@ package final class DecodedChunks<Database: StoreDatabase> {
         guard chunk.isCompressed else { return try copy(stored, into: chunk) }
         let pageCount = chunk.decodedPageCount == 0 ? slot + 1 : chunk.pageCount
         let pages = chunk.pages(count: pageCount)
-        let isDecoded = try telling(chunk) { () throws(ChunkDamage) in
+        let isDecoded = try naming(chunk) { () throws(ChunkDamage) in
           try CompressedChunk(stored, pageCount: chunk.pageCount).decodeBeginning(into: pages)
         }
         guard isDecoded else { return try decode(stored, into: chunk) }
@@ -114,15 +114,15 @@ package final class DecodedChunks<Database: StoreDatabase> {
 
   /// Decodes a whole frame, its checksum found right.
   private func decode(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {
-    try telling(chunk) { () throws(ChunkDamage) in
+    try naming(chunk) { () throws(ChunkDamage) in
       try CompressedChunk(stored, pageCount: chunk.pageCount)
         .decode(into: chunk.pages(count: chunk.pageCount), with: decoder)
     }
     chunk.decodedPageCount = chunk.pageCount
   }
 
-  /// Runs `body`, and tells which chunk is damaged when it finds one.
-  private func telling<Result>(
+  /// Runs `body`, and names the chunk when it is damaged.
+  private func naming<Result>(
     _ chunk: DecodedChunk,
     _ body: () throws(ChunkDamage) -> Result
   ) throws -> Result {

@@ -52,7 +52,7 @@ extension StoreStatement {
 }
 
 extension VMCheckpointError {
-  /// Whether it tells of what was read, and not of the reading, such as memory that ran out.
+  /// Whether the data that was read is wrong. Otherwise reading it failed, as when memory ran out.
   package var isDamage: Bool { code == .corrupt || code == .invalidData }
 
   /// The store is damaged.

@@ -31,7 +31,7 @@ struct ELFFileSource: CaptureSource {
       if map.assembledFileByteCount > 0 {
         files.append(.init(descriptor: try ELFAssembledPages.make(map, from: source), path: file))
       }
-      ELFWarnings.tell(core, map, name: name, control)
+      ELFWarnings.report(core, map, name: name, control)
       var guest = CapturedGuest(
         layout: map.layout,
         placement: map.placement,
@@ -73,7 +73,7 @@ struct ELFStreamSource: CaptureSource {
       let core = try ELFCore(reading: &head)
       let map = try ELFMemoryMap(core.loads, machine: core.machine)
       let ram = try ELFStreamRAM(map, head: head, stream: stream, name: name)
-      ELFWarnings.tell(core, map, name: name, context.control)
+      ELFWarnings.report(core, map, name: name, context.control)
       var captured = CapturedGuest(layout: map.layout) { keptPFNs in
         ELFStreamRAMReader(ram, keptPFNs: keptPFNs)
       }
@@ -101,7 +101,7 @@ extension CaptureContext {
 }
 
 extension ELFCore {
-  /// What is saved beside RAM: the notes, and with them the machine, unless there is nothing to tell.
+  /// What is saved beside RAM: the notes, and with them the machine, unless there are none.
   fileprivate var deviceStates: [DeviceState] {
     notes == .none ? [] : [notes.deviceState]
   }
@@ -116,7 +116,7 @@ extension VMCheckpointError {
 
 /// What a user is told of a core that is saved.
 private enum ELFWarnings {
-  static func tell(
+  static func report(
     _ core: ELFCore,
     _ map: ELFMemoryMap,
     name: String,

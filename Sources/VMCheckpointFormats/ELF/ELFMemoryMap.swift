@@ -20,7 +20,7 @@ struct ELFMemoryMap {
   }
 
   /// The index of the core itself in ``placement``, and of the file with the pages that are put together,
-  /// behind which a hole stands for all that is zero.
+  /// behind which a hole is, for all that is zero.
   static let coreFileIndex = 0
   static let assembledFileIndex = 1
 

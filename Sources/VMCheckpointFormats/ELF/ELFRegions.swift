@@ -2,7 +2,7 @@ import VMCheckpoint
 
 /// The memory regions of a guest that a core was made of: their names, and their places in flat RAM.
 ///
-/// A core does not name its loads; on x86 their addresses tell what they are. What lies in the last 16 MiB below
+/// A core does not name its loads; on x86 their addresses show what they are. What lies in the last 16 MiB below
 /// 4 GiB is firmware, which chipsets decode there: QEMU's pc and q35 put 256 KiB or more, VirtualBox 64 KiB.
 /// What begins above 3 GiB, and not above 4, may be a device's memory: QEMU's video card has 16 MiB there. The
 /// rest is RAM, which may be in several loads: QEMU leaves the video card's old window at 640 KiB out.

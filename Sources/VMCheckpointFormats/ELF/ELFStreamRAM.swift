@@ -163,7 +163,7 @@ final class ELFStreamRAMReader: RAMReader {
     }
   }
 
-  /// Takes what follows RAM, so that whoever writes to the pipe can end.
+  /// Reads what follows RAM, so that the writer of the pipe can end.
   private func drain(_ position: inout Position) throws(VMCheckpointError) {
     while try take(position.scratch.count, &position) > 0 {}
   }

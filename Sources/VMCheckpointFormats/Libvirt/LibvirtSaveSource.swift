@@ -1,5 +1,3 @@
-import Glibc
-import SystemPackage
 import VMCheckpoint
 
 /// A libvirt save image, as something to save.
@@ -11,53 +9,31 @@ struct LibvirtSaveSource: CaptureSource {
 
   let source: QEMUStreamSource
 
-  var path: String? {
-    guard case .file(let path) = source else { return nil }
-    return path
-  }
+  var path: String? { source.path }
 
-  var names: CaptureNames {
-    let name = CaptureNames.lastComponent(of: source.name)
-    return CaptureNames(
-      snapshot: name,
-      vm: name,
-      description: "libvirt-save:\(source.description)"
-    )
-  }
+  var names: CaptureNames { source.names(scheme: "libvirt-save") }
 
   func capture(
     _ context: CaptureContext,
     _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
   ) throws(VMCheckpointError) -> SaveResult {
-    let descriptor: Int32
-    switch source {
-    case .descriptor(let given, _): descriptor = given
-    case .file(let path):
-      guard let opened = try ResolvedPath.open(source: path) else {
-        throw VMCheckpointError.cannotOpen(title, Errno(rawValue: errno))
-      }
-      descriptor = opened
+    let title = "libvirt save image \(quotedName(source.name))"
+    let cancellation = context.control.cancellation
+    let (capture, description) = try source.withDescriptor(title: title, cancellation) {
+      descriptor throws(VMCheckpointError) in
+      try Self.receive(
+        StreamReader(descriptor: descriptor, name: title, cancellation: cancellation),
+        name: source.name,
+        spoolDirectory: context.spoolDirectory(),
+        control: context.control
+      )
     }
-    defer { if case .file = source { close(descriptor) } }
-    let reader = StreamReader(
-      descriptor: descriptor,
-      name: title,
-      cancellation: context.control.cancellation
-    )
-    let (capture, description) = try Self.receive(
-      reader,
-      name: source.name,
-      spoolDirectory: context.spoolDirectory(),
-      control: context.control
-    )
     // RAM is read from the capture's spool.
     defer { withExtendedLifetime(capture) {} }
     var guest = try capture.guest(context.request.layout)
     guest.deviceStates.append(description)
     return try save(guest)
   }
-
-  private var title: String { "libvirt save image \(quotedName(source.name))" }
 
   /// Reads an image to its end.
   ///

@@ -4,19 +4,9 @@ public import VMCheckpoint
 struct QEMUStreamCaptureSource: CaptureSource {
   let source: QEMUStreamSource
 
-  var path: String? {
-    guard case .file(let path) = source else { return nil }
-    return path
-  }
+  var path: String? { source.path }
 
-  var names: CaptureNames {
-    let name = CaptureNames.lastComponent(of: source.name)
-    return CaptureNames(
-      snapshot: name,
-      vm: name,
-      description: "qemu-stream:\(source.description)"
-    )
-  }
+  var names: CaptureNames { source.names(scheme: "qemu-stream") }
 
   func capture(
     _ context: CaptureContext,

@@ -35,13 +35,21 @@ struct QEMUStreamCapture {
     spoolDirectory: String,
     control: OperationControl
   ) throws(VMCheckpointError) {
-    let input = try QEMUStreamInput(source, cancellation: control.cancellation)
-    var parser = QEMUStreamParser(input, spoolDirectory: spoolDirectory, control: control)
-    let contents = try parser.run()
+    let title = "QEMU stream \(quotedName(source.name))"
+    let contents = try source.withDescriptor(title: title, control.cancellation) {
+      descriptor throws(VMCheckpointError) in
+      let input = try QEMUStreamInput(
+        descriptor: descriptor,
+        name: title,
+        cancellation: control.cancellation
+      )
+      var parser = QEMUStreamParser(input, spoolDirectory: spoolDirectory, control: control)
+      return try parser.run()
+    }
     guard let indices = QEMURAMBlock.indicesOfRAM(contents.blocks, named: ramBlockNames) else {
       let names = contents.blocks.prefix(16).map { quotedName($0.text) }.joined(separator: ", ")
       throw .invalidData(
-        "\(input.name): which block is the guest's RAM cannot be told from \(names)",
+        "\(title): which block is the guest's RAM cannot be told from \(names)",
         hint: "call the memory backend pc.ram; save RAM in several blocks through the monitor, "
           + "with qemu:"
       )
@@ -55,7 +63,7 @@ struct QEMUStreamCapture {
       guard mayBeLeftOut || (contents.ignoresShared ? sentPageCount == block.pageCount : hasRAM)
       else {
         throw .invalidData(
-          "\(input.name): RAM block \(quotedName(block.text)) has \(sentPageCount) of its "
+          "\(title): RAM block \(quotedName(block.text)) has \(sentPageCount) of its "
             + "\(block.pageCount) pages"
         )
       }

@@ -10,7 +10,6 @@ final class QEMUStreamInput {
   static let maximumPieceByteCount = 64 << 10
 
   private let source: StreamReader
-  private let ownsDescriptor: Bool
   private let buffer: UnsafeMutableRawBufferPointer
   private var start = 0
   private var end = 0
@@ -23,41 +22,23 @@ final class QEMUStreamInput {
   /// How many bytes were taken from the stream so far.
   private(set) var offset: UInt64 = 0
 
-  /// Opens a file, or borrows a descriptor.
-  ///
-  /// - Throws: ``VMCheckpointError``: `notFound`, `permissionDenied` or `inputOutput`.
-  init(_ source: QEMUStreamSource, cancellation: CancellationFlag) throws(VMCheckpointError) {
-    let name = "QEMU stream \(quotedName(source.name))"
-    let descriptor: Int32
-    switch source {
-    case .descriptor(let given, _):
-      descriptor = given
-      ownsDescriptor = false
-    case .file(let path):
-      var opened = try ResolvedPath.open(source: path)
-      // A pipe by name waits for its writer; a signal ends the wait.
-      while opened == nil, errno == EINTR {
-        try cancellation.check()
-        opened = try ResolvedPath.open(source: path)
-      }
-      guard let opened else { throw VMCheckpointError.cannotOpen(name, Errno(rawValue: errno)) }
-      descriptor = opened
-      ownsDescriptor = true
-    }
-    do throws(VMCheckpointError) {
-      buffer = try LargeMemory.allocate(byteCount: 1 << 20)
-    } catch {
-      if ownsDescriptor { close(descriptor) }
-      throw error
-    }
+  /// - Parameters:
+  ///   - descriptor: Stays the caller's.
+  ///   - name: The source's, for messages.
+  /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
+  init(
+    descriptor: Int32,
+    name: String,
+    cancellation: CancellationFlag
+  ) throws(VMCheckpointError) {
+    buffer = try LargeMemory.allocate(byteCount: 1 << 20)
     var status = stat()
     canSeek = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
-    self.source = StreamReader(descriptor: descriptor, name: name, cancellation: cancellation)
+    source = StreamReader(descriptor: descriptor, name: name, cancellation: cancellation)
   }
 
   deinit {
     LargeMemory.free(buffer)
-    if ownsDescriptor { close(source.descriptor) }
   }
 
   /// Whether nothing more comes. Waits until that is known.
@@ -109,7 +90,7 @@ final class QEMUStreamInput {
     advance(Int(buffered))
     var rest = byteCount - buffered
     guard rest > 0 else { return }
-    if canSeek, rest > 0 {
+    if canSeek {
       guard lseek(source.descriptor, off_t(clamping: rest), SEEK_CUR) >= 0 else {
         throw VMCheckpointError(
           .inputOutput,

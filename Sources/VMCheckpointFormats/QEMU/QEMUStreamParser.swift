@@ -144,15 +144,14 @@ struct QEMUStreamParser {
     guard count <= QEMUStreamFormat.maximumCapabilityCount else {
       throw input.invalid("\(count) migration capabilities")
     }
-    for _ in 0..<count {
-      let name = String(decoding: try string(), as: UTF8.self)
-      switch name {
-      case "x-ignore-shared": ignoresShared = true
-      case "mapped-ram": isMapped = true
-      // With mapped-ram it changes nothing in the file; else its own channels say what they are.
-      case "multifd" where isMapped: break
-      default: throw unsupported("the capability \(shown(Array(name.utf8)))", disable: name)
-      }
+    var names: Set<String> = []
+    for _ in 0..<count { names.insert(String(decoding: try string(), as: UTF8.self)) }
+    ignoresShared = names.contains("x-ignore-shared")
+    isMapped = names.contains("mapped-ram")
+    // With mapped-ram, multifd changes nothing in the file.
+    let known = isMapped ? ["x-ignore-shared", "mapped-ram", "multifd"] : ["x-ignore-shared"]
+    if let name = names.subtracting(known).min() {
+      throw unsupported("the capability \(shown(Array(name.utf8)))", disable: name)
     }
   }
 

@@ -1,3 +1,5 @@
+import Glibc
+import SystemPackage
 import VMCheckpoint
 
 /// Where a QEMU migration stream comes from.
@@ -21,6 +23,47 @@ public enum QEMUStreamSource: Sendable, Hashable {
     switch self {
     case .file(let path): path
     case .descriptor(_, let name): name
+    }
+  }
+}
+
+extension QEMUStreamSource {
+  /// The file, if it is one.
+  var path: String? {
+    guard case .file(let path) = self else { return nil }
+    return path
+  }
+
+  /// What is saved from here is called after the file.
+  ///
+  /// - Parameter scheme: The format's name.
+  func names(scheme: String) -> CaptureNames {
+    let last = CaptureNames.lastComponent(of: name)
+    return CaptureNames(snapshot: last, vm: last, description: "\(scheme):\(description)")
+  }
+
+  /// Calls `body` with a descriptor to read from. A file is opened before and closed after.
+  ///
+  /// - Parameter title: What messages call the source.
+  /// - Throws: ``VMCheckpointError``: `notFound`, `permissionDenied`, `inputOutput` or `cancelled`; what `body`
+  ///   throws.
+  func withDescriptor<Result>(
+    title: String,
+    _ cancellation: CancellationFlag,
+    _ body: (Int32) throws(VMCheckpointError) -> Result
+  ) throws(VMCheckpointError) -> Result {
+    switch self {
+    case .descriptor(let descriptor, _): return try body(descriptor)
+    case .file(let path):
+      var opened = try ResolvedPath.open(source: path)
+      // A pipe by name waits for its writer; a signal ends the wait.
+      while opened == nil, errno == EINTR {
+        try cancellation.check()
+        opened = try ResolvedPath.open(source: path)
+      }
+      guard let opened else { throw VMCheckpointError.cannotOpen(title, Errno(rawValue: errno)) }
+      defer { close(opened) }
+      return try body(opened)
     }
   }
 }

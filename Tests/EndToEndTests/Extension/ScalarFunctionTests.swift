@@ -65,6 +65,19 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// What a lost region held would read as no RAM.
+  @Test func aSnapshotThatLostARegionIsAnError() throws {
+    try bench.save("a", sampleRAM(64), "--region", "gpa=0,size=160K", "--region", "gpa=1M,size=96K")
+    try bench.sql.run("DELETE FROM memory_region WHERE gpa > 0")
+    for reader in ["SELECT ram_read('a', 0, 9);", "SELECT count(*) FROM ram_page('a');"] {
+      let failure = try shell.failure(reader)
+      #expect(
+        failure.contains("its regions hold 163840 bytes, and its row says 262144"),
+        "\(failure)"
+      )
+    }
+  }
+
   @Test func readsAcrossPagesAndNeverBeyondRAM() throws {
     let ram = sampleRAM(64, seed: 3)
     try bench.save("a", ram, "--region", "gpa=0,size=160K", "--region", "gpa=1M,size=96K")

@@ -137,6 +137,9 @@ import VMCheckpointTestSupport
       let outcome = try bench.tool.run("save", path)
       #expect(outcome.ending == .exit(65), "\(name): \(outcome)")
       #expect(outcome.standardError.split(separator: "\n").count == 1)
+      if name == "cut", format != 4 {
+        #expect(outcome.standardError.contains("ends in the middle of its"), "\(outcome)")
+      }
       #expect(!exists(bench.storePath))
     }
   }
@@ -156,12 +159,12 @@ import VMCheckpointTestSupport
     #expect(outcome.maximumResidentByteCount < 200 << 20)
   }
 
-  /// The thread that decompresses waits for input then.
+  /// The thread that decompresses has written all that came, and waits for input.
   @Test func anErrorDoesNotWaitForInputThatNeverComes() throws {
     var builder = LibvirtImageBuilder()
     builder.format = 1
     let packed = try LibvirtImageBuilder.compress(
-      [UInt8](repeating: 7, count: 1 << 20),
+      [UInt8](repeating: 7, count: 1000),
       format: 1
     )
     let pipe = try ChildPipe()

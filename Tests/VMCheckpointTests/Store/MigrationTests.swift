@@ -125,6 +125,17 @@ import VMCheckpointTestSupport
     }
   }
 
+  @Test func aWriterWhoseStoreAnotherBroughtUpStops() throws {
+    try copyOldStore()
+    let store = try Store.open(at: path)
+    try StoreProbe.open(path: path, for: .writing, steps: Self.steps)
+    let error = #expect(throws: VMCheckpointError.self) {
+      try store.delete([SnapshotReference("child")])
+    }
+    #expect(error?.message.contains("has format version 3") == true)
+    #expect(try integer("SELECT count(*) FROM snapshot") == 2)
+  }
+
   @Test func processesThatCreateAStoreTogetherMakeOne() throws {
     for round in 0..<20 {
       let path = directory.file("store-\(round).db")

@@ -1,6 +1,6 @@
 import GRDB
 
-/// The rows of `overlay_kind`: what priority and scope each kind has, for whoever asks with SQL.
+/// The rows of `overlay_kind`: what priority and scope each kind has, for questions in SQL.
 ///
 /// Every store has those of the kinds that version 1 began with. That of a later kind comes with the first
 /// overlay of it, and so does the kind's feature, which keeps programs that do not know the kind from

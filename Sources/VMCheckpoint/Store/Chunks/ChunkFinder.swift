@@ -13,7 +13,7 @@ struct ChunkFinder {
   }
 
   /// Loads the stored form of a chunk that holds the page with `digest`, and all its digests, into `buffer`.
-  /// The data is as it stands in the store: ``ChunkBuffer/decompress(with:check:)`` proves it.
+  /// The data is as the store has it: ``ChunkBuffer/decompress(with:check:)`` proves it.
   ///
   /// - Returns: The page's slot in the chunk; `nil` when the store has no such page.
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` for a chunk that cannot be loaded, or

@@ -1,7 +1,7 @@
 /// What an overlay page is for. One register of the hypervisor interface places each kind.
 ///
-/// The raw values are the kinds' names in overlays.json and in the store. What is true of a kind stands in
-/// its own file in the folder Kinds; ``all`` lists them.
+/// The raw values are the kinds' names in overlays.json and in the store. Each kind
+/// has its own file in the folder Kinds; ``all`` lists them.
 public struct OverlayKind: Sendable {
   package let definition: any OverlayKindDefinition.Type
 
@@ -97,7 +97,7 @@ extension OverlayKind: CustomStringConvertible {
   public var description: String { rawValue }
 }
 
-/// The words of the format that `type` stands for, as a list for messages.
+/// All words of an enumeration of the format, as a list for messages.
 package func rawValues<Word: CaseIterable & RawRepresentable<String>>(_ type: Word.Type) -> String {
   type.allCases.map(\.rawValue).joined(separator: ", ")
 }

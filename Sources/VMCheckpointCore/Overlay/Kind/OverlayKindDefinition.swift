@@ -2,8 +2,7 @@
 /// distinguishes it from others of its kind. Both together determine the page.
 ///
 /// A new kind is a file in the folder Kinds and a line in ``OverlayKind/all``. Reading and writing
-/// overlays.json, the store's rows, restores, retargeting and the SQL functions follow from what stands in
-/// the file.
+/// overlays.json, the store's rows, restores, retargeting and the SQL functions follow from the file.
 package protocol OverlayKindDefinition: Hashable, Sendable {
   // MARK: The kind
 

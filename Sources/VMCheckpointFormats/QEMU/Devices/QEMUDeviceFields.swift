@@ -1,4 +1,4 @@
-/// The fields of a device, or of a structure in one, as they stand in a migration stream: big-endian, one after
+/// The fields of a device, or of a structure in one, as a migration stream has them: big-endian, one after
 /// the other, as the stream's description has them.
 ///
 /// Source: QEMU `migration/vmstate.c`, `vmstate_save_state_v`: a field's `size` is what one element took in the

@@ -2,7 +2,7 @@ import Foundation
 
 /// The devices of a migration stream, each found by the stream's own description.
 ///
-/// Sections do not tell their lengths, but the description lists the devices in the stream's order with the size
+/// Sections do not say how long they are, but the description lists the devices in the stream's order with the size
 /// of each field. Source: QEMU `migration/savevm.c`, `scripts/analyze-migration.py`.
 struct QEMUDeviceSections {
   private typealias Section = QEMUStreamFormat.Section
