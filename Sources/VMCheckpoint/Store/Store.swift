@@ -1,4 +1,4 @@
-import GRDB
+package import GRDB
 
 /// A store: one SQLite file that holds snapshots of virtual machines.
 ///
@@ -158,7 +158,7 @@ public final class Store: Sendable {
 
   /// As ``withConnection(control:_:)``, for reading chunks over several transactions: none of them
   /// is freed in the meantime.
-  func withSharedChunks<Result>(
+  package func withSharedChunks<Result>(
     control: OperationControl,
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {

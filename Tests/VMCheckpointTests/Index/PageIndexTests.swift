@@ -2,6 +2,7 @@ import Foundation
 import GRDB
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 /// The page index against a dictionary, with forged digests.

@@ -2,6 +2,7 @@ import GRDB
 import Glibc
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 @Suite struct DeterminismTests {

@@ -1,6 +1,7 @@
 import GRDB
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 /// Restores to a file go through windows. Small ones make every case come up in small images.
