@@ -173,7 +173,7 @@ import VMCheckpointTestSupport
       outputDescriptor: pipe.writerForChild
     )
     try waitUntil("the pipe is full") { pipe.waitingByteCount >= 64 << 10 }
-    usleep(100_000)
+    try child.waitUntilItWaits(for: .descriptor)
     child.send(signal)
     let outcome = try child.wait(timeoutSeconds: 20)
     #expect(outcome.ending == .signal(signal), "\(outcome)")
@@ -208,9 +208,11 @@ import VMCheckpointTestSupport
     }
     for arguments in [["save", try bench.write("ram", base), "--name", "y"], ["gc"]] {
       let child = try bench.tool.start(arguments)
-      usleep(200_000)
+      try child.waitUntilItWaits(for: .lock(bench.storePath + "-lock"))
       child.send(SIGINT)
-      #expect(try child.wait(timeoutSeconds: 20).ending == .signal(SIGINT))
+      let outcome = try child.wait(timeoutSeconds: 20)
+      #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
+      #expect(outcome.standardError == "vmckpt: interrupted\n")
     }
     pipe.closeWriter()
     #expect(try holder.wait().succeeded)
@@ -227,10 +229,11 @@ import VMCheckpointTestSupport
       ["save", source, "--name", "x"],
     ] {
       let child = try bench.tool.start(arguments)
-      usleep(500_000)
+      try child.waitUntilItWaits(for: .lock(bench.storePath))
       child.send(SIGINT)
       let outcome = try child.wait(timeoutSeconds: 10)
       #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
+      #expect(outcome.standardError == "vmckpt: interrupted\n")
     }
     try holder.end()
     try expectSound(bench, [("base", base)], "after interrupted waits for a busy store")

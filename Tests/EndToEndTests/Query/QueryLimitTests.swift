@@ -65,7 +65,8 @@ import VMCheckpointTestSupport
       """
     )
     let child = try bench.tool.start(["query", "overlays"])
-    usleep(700_000)
+    // Starting takes much less than that: it is the query that is at work.
+    try waitUntil("the query is at work") { child.catches(signal) && child.processorSeconds > 0.5 }
     child.send(signal)
     let outcome = try child.wait(timeoutSeconds: 20)
     #expect(outcome.ending == .signal(signal), "\(outcome)")

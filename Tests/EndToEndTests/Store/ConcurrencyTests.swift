@@ -82,8 +82,7 @@ import VMCheckpointTestSupport
     let delete = try bench.tool.json("delete", "victim")
     #expect(delete["collected"] is NSNull || delete["collected"] == nil, "\(delete)")
     let collection = try bench.tool.start(["gc", "--json"])
-    usleep(400_000)
-    #expect(collection.isRunning)
+    try collection.waitUntilItWaits(for: .lock(bench.storePath + "-lock"))
     #expect(try bench.tool.snapshotNames() == ["base"])
     pipe.closeWriter()
     #expect(try first + pipe.readToEnd() == base)
@@ -124,9 +123,9 @@ import VMCheckpointTestSupport
       ["save", "-", "--name", "slow", "--no-parent"],
       input: .descriptor(pipe.reader)
     )
-    // More than a pipe holds: the save has taken pages, and written some, when this returns.
     try pipe.write(Array(ram.prefix(2000 * 4096)))
-    usleep(1_000_000)
+    // All of that is saved, and the rest is not there yet.
+    try save.waitUntilItWaits(for: .descriptor)
     let tag = try bench.tool.run("tag", "a", "k=v")
     expectSuccess(tag)
     #expect(tag.durationSeconds < 20)
