@@ -4,7 +4,7 @@ import Testing
 import VMCheckpointTestSupport
 
 /// Real guests that are saved while they run, through QEMU's monitor.
-@Suite(.serialized) struct QEMULiveTests {
+@Suite(.serialized, .guest) struct QEMULiveTests {
   private let bench: Workbench
 
   init() throws { bench = try Workbench() }

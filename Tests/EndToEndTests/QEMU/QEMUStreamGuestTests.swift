@@ -3,7 +3,7 @@ import Testing
 import VMCheckpointTestSupport
 
 /// Real guests that are saved by their migration stream, killed, and go on from what is restored.
-@Suite(.serialized) struct QEMUStreamGuestTests {
+@Suite(.serialized, .guest) struct QEMUStreamGuestTests {
   private let bench: Workbench
 
   init() throws { bench = try Workbench() }

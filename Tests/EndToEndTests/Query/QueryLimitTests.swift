@@ -30,7 +30,7 @@ import VMCheckpointTestSupport
     return bench
   }
 
-  @Test func noQueryGoesOverAllPairsOfExtents() throws {
+  @Test(.slow) func noQueryGoesOverAllPairsOfExtents() throws {
     let bench = try Self.bigStore()
     for arguments in [
       ["largest-snapshots"], ["vms"], ["growth"], ["lineage", "big/2"], ["region-pages", "big/1"],
@@ -102,7 +102,7 @@ import VMCheckpointTestSupport
     #expect(try readFile(restored) == ram)
   }
 
-  @Test func aViewThatLiesIsBounded() throws {
+  @Test(.slow) func aViewThatLiesIsBounded() throws {
     let bench = try Workbench()
     try bench.save("a", sampleRAM(4))
     try bench.sql.run(
