@@ -106,6 +106,9 @@ let package = Package(
       providers: [.apt(["libssl-dev"])]
     ),
 
+    // Structures of libraries that are loaded when they are first needed.
+    .target(name: "CDecompression"),
+
     // Linux facts that Swift's Glibc module leaves out.
     .target(name: "CLinux"),
 
@@ -150,6 +153,7 @@ let package = Package(
     .target(
       name: "VMCheckpointFormats",
       dependencies: [
+        "CDecompression",
         "CLinux",
         "VMCheckpoint",
         .product(name: "SystemPackage", package: "swift-system"),
@@ -278,6 +282,7 @@ let package = Package(
     .testTarget(
       name: "EndToEndTests",
       dependencies: ["VMCheckpointTestSupport"],
+      exclude: ["Formats/Fixtures"],
       swiftSettings: strict
     ),
   ] + exampleTargets + fuzzTargets

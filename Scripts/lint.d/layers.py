@@ -23,7 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MODULES = {
     "VMCheckpointCore": {"CCrypto", "CLZ4", "CXXHash"},
     "VMCheckpoint": {"CLinux", "VMCheckpointCore", "VMCheckpointSchema"},
-    "VMCheckpointFormats": {"CLinux", "VMCheckpoint"},
+    "VMCheckpointFormats": {"CDecompression", "CLinux", "VMCheckpoint"},
     "VMCheckpointCommands": {"VMCheckpoint", "VMCheckpointFormats"},
     "vmckpt": {"VMCheckpointCommands"},
     "SQLiteExtension": {"CLZ4", "CSQLiteExtension", "VMCheckpointCore"},
@@ -68,8 +68,12 @@ FOLDERS = {
     "VMCheckpointFormats": {
         "Registry": {"*"},
         "Format": set(),
+        "Compression": set(),
+        "Libvirt": {"Format", "QEMU", "Compression"},
         "Propolis": {"Format", "Tar"},
         "Tar": set(),
+        # Registers come out of a QEMU guest's device state.
+        "ELF": {"Format", "QEMU"},
         # Any other folder is a format.
         "*": {"Format"},
     },

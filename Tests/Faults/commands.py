@@ -104,6 +104,12 @@ COMMANDS = {
             ("save", "qemu-stream:p1.stream", "--vm", "p", "--name", "p/1"),
             makes=("p/1", "p1.ram"),
         ),
+        Command(
+            "save-elf",
+            "main",
+            ("save", "e1.elf", "--vm", "e", "--name", "e/1"),
+            makes=("e/1", "e1.ram"),
+        ),
         Command("restore-file", "main", ("restore", "a/2", "-o", "out.ram"), writes=("out.ram",)),
         Command(
             "restore-force",
@@ -117,6 +123,12 @@ COMMANDS = {
             "main",
             ("restore", "b/1", "-o", "out.ram", "--verify"),
             writes=("out.ram",),
+        ),
+        Command(
+            "restore-elf",
+            "main",
+            ("restore", "a/2", "-o", "out.elf", "--format", "elf"),
+            writes=("out.elf",),
         ),
         Command("list", "main", ("list",), check=_same_output),
         Command("show", "main", ("show", "b/1", "--json"), check=_same_output),

@@ -1,4 +1,4 @@
-"""Part `inputs`: mutated overlays.json, Propolis snapshots, QEMU streams, and odd command lines.
+"""Part `inputs`: mutated overlays.json, Propolis snapshots, QEMU streams, ELF cores, and command lines.
 
 The parsers have fuzzers of their own (Scripts/fuzz), which see more inputs a second; here the whole
 command meets them, with the store that it leaves.
@@ -29,13 +29,20 @@ _WORDS = (
 ).split()
 
 
+_SOURCES = {
+    "propolis": sources.propolis,
+    "qemu": sources.qemu_stream,
+    "elf": sources.elf_core,
+}
+
+
 def cases(plan: Plan, worker: Worker) -> list[str]:
     """Numbers of inputs of each kind."""
     count = plan.pick(80, 1500, 10_000)
     return [
         f"{kind} {index}"
         for index in range(count)
-        for kind in ("overlays", "propolis", "qemu", "arguments")
+        for kind in ("overlays", "propolis", "qemu", "elf", "arguments")
     ]
 
 
@@ -116,11 +123,11 @@ def _overlays(worker: Worker, source: random.Random) -> list[str]:
 
 def _image(worker: Worker, source: random.Random, kind: str) -> list[str]:
     if kind not in worker.cache:
-        worker.cache[kind] = (sources.propolis if kind == "propolis" else sources.qemu_stream)("p")
+        worker.cache[kind] = _SOURCES[kind]("p")
     valid, ram = worker.cache[kind]
     data = valid if source.random() < 0.02 else mutate(valid, source, near=6000)
     (worker.folder / "mutated").write_bytes(data)
-    scheme = "propolis" if kind == "propolis" else "qemu-stream"
+    scheme = "qemu-stream" if kind == "qemu" else kind
     arguments = ("save", f"{scheme}:mutated", "--vm", "p", "--name", "m/1")
     result, failures = _judge(worker, arguments, {0, 64, 65, 66})
     if data == valid and result.code != 0:

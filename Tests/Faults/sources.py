@@ -90,3 +90,20 @@ def qemu_stream(guest: str) -> tuple[bytes, bytes]:
     description = b'{"page_size": 4096, "devices": [{"name": "timer"}]}'
     stream.add("BBI", 0, 6, len(description))
     return bytes(stream.bytes + description), ram
+
+
+def elf_core(guest: str) -> tuple[bytes, bytes]:
+    """An ELF core as QEMU writes it, with 1 MiB of RAM in two loads, and that RAM."""
+    ram = guests.image(guest, MIB // guests.PAGE)
+    note = struct.pack("<III8s", 5, 8, 1, b"CORE") + bytes(8)
+    half = len(ram) // 2
+    table = 192
+    notes = table + 3 * 56
+    start = notes + len(note)
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    core = ident + struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, table, 0, 0, 8, 56, 3, 64, 0, 0)
+    core = core.ljust(table, b"\0")
+    core += struct.pack("<IIQQQQQQ", 4, 0, notes, 0, 0, len(note), len(note), 0)
+    for first in (0, half):
+        core += struct.pack("<IIQQQQQQ", 1, 0, start + first, first, first, half, half, 0)
+    return core + note + ram, ram

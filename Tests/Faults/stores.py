@@ -28,8 +28,10 @@ IMAGES = {
     "n1.ram": guests.image("n", 80, 1),
 }
 STREAM, IMAGES["p1.ram"] = sources.qemu_stream("p")
+CORE, IMAGES["e1.ram"] = sources.elf_core("e")
 OTHER_FILES = {
     "p1.stream": STREAM,
+    "e1.elf": CORE,
     "overlays.json": guests.overlays_document(56),
     "msrs.json": b'{"msrs": {"0x40000000": "0x8100060100000000", "0x40000001": "0x4001"}}',
 }

@@ -22,6 +22,9 @@ extern const int clinux_posix_spawn_setsid;
 /* pipe2(2) with O_CLOEXEC: no other process that is started meanwhile gets the ends. */
 int clinux_pipe(int ends[2]);
 
+/* memfd_create(2) with MFD_CLOEXEC of <sys/mman.h>: an empty file in memory. Its descriptor, or -1 and errno. */
+int clinux_memory_file(const char *name);
+
 /* fallocate(2) with FALLOC_FL_PUNCH_HOLE: bytes of a file become a hole. 0, or -1 and errno. */
 int clinux_punch_hole(int fd, uint64_t offset, uint64_t byte_count);
 

@@ -28,6 +28,7 @@ package struct FileRestore {
   let verifiesPages: Bool
   let clock: StageClock<RestoreStage>
   let control: OperationControl
+  var observer: PageObserver?
   var window = Window()
 
   /// A restore of what `plan` names into `outputs`, the files of `form`.
@@ -235,6 +236,7 @@ package struct FileRestore {
     _ pages: UnsafeRawBufferPointer,
     _ writeback: BackgroundWriteback
   ) throws(VMCheckpointError) {
+    if let observer { Self.show(extents, pages, to: observer) }
     let start = MonotonicClock.nowSeconds
     var writtenByteCount = 0
     var run = (fileIndex: 0, offset: UInt64(0), byteCount: 0)
@@ -263,6 +265,19 @@ package struct FileRestore {
       byteCount: writtenByteCount
     )
     writeback.note(byteCount: writtenByteCount)
+  }
+
+  private static func show(
+    _ extents: [Extent],
+    _ pages: UnsafeRawBufferPointer,
+    to observer: PageObserver
+  ) {
+    var start = 0
+    for extent in extents {
+      let end = start + Int(extent.pageCount) * Page.byteCount
+      observer(extent.firstPFN, UnsafeRawBufferPointer(rebasing: pages[start..<end]))
+      start = end
+    }
   }
 
   private func damaged(_ uses: [RestoreSchedule.Use], _ problem: String) -> VMCheckpointError {

@@ -29,4 +29,13 @@ package struct PlannedSnapshot {
   package func deviceState(format: String) throws -> DeviceState? {
     try DeviceStateRow.load(of: snapshot, format: format, database).first
   }
+
+  /// The page at `pfn` as bare RAM; zero where nothing is stored.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `DatabaseError`.
+  package func page(at pfn: PFN) throws -> PageContents {
+    try StoreReader(database).withPage(at: pfn, of: snapshot.stored) { page in
+      page.flatMap(PageContents.init(copying:)) ?? .zero
+    }
+  }
 }

@@ -1,6 +1,10 @@
 import GRDB
 import SystemPackage
 
+/// Sees stored pages on their way into a file: consecutive pages of the guest, and the first one's PFN.
+/// Called by several threads, in any order, before overlays are laid over RAM.
+package typealias PageObserver = @Sendable (_ firstPFN: UInt64, UnsafeRawBufferPointer) -> Void
+
 /// A restore that is going on, as a form's writer sees it.
 package struct Restoration {
   package let request: RestoreRequest
@@ -16,11 +20,21 @@ package struct Restoration {
   package var layout: RAMLayout { plan.layout }
 
   /// Writes a form that has RAM in it, to the request's file or stream, and puts it in its place.
-  func write(_ form: RestoredForm) throws {
+  ///
+  /// - Parameters:
+  ///   - observer: Sees the pages that go to a file; a stream's are not shown.
+  ///   - complete: Writes what of a file could not be known before its RAM was written. The file does not
+  ///     have its name then.
+  package func write(
+    _ form: RestoredForm,
+    observer: PageObserver? = nil,
+    complete: ((OutputFile) throws -> Void)? = nil
+  ) throws {
     switch request.output {
     case .file(let path):
       let output = try OutputFile(path: path, overwriting: request.overwrites)
-      try writeRAM(form, to: [output])
+      try writeRAM(form, to: [output], observer: observer)
+      try complete?(output)
       try finish(output)
     case .stream(let fileDescriptor):
       let sink = StreamWriter(
@@ -63,14 +77,19 @@ package struct Restoration {
   /// Writes RAM into files, an output for each file of `form`, in any order.
   ///
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; the outputs hold anything then.
-  package func writeRAM(_ form: RestoredForm, to outputs: [OutputFile]) throws {
+  package func writeRAM(
+    _ form: RestoredForm,
+    to outputs: [OutputFile],
+    observer: PageObserver? = nil
+  ) throws {
     try FileRestore(
       plan: plan,
       form: form,
       outputs: outputs,
       verifiesPages: request.verifiesPages,
       clock: clock,
-      control: control
+      control: control,
+      observer: observer
     ).run(database, patches: patches)
   }
 

@@ -12,6 +12,9 @@ package enum StoreConnection {
   /// processor still has in its own cache, which saves a fifth of the reading.
   private static let chunkReadingCacheKiB = 2 * 1024
 
+  /// More than opening takes.
+  private static let memoryOfConnection = 1 << 20
+
   /// Runs `body` with a cache that suits the reading of many chunks.
   static func readingChunks<Result>(
     _ database: Database,
@@ -184,7 +187,9 @@ package enum StoreConnection {
       )
     }
     func open() throws -> DatabaseQueue {
-      try DatabaseQueue(
+      // Dispatch, which gives the connection its queue, waits for ever where there is no memory.
+      try LargeMemory.require(byteCount: memoryOfConnection)
+      return try DatabaseQueue(
         path: WriteCombiningVFS.name(forPath: location.file),
         configuration: configuration
       )

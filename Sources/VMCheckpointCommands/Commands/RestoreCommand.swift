@@ -13,6 +13,9 @@ package struct RestoreCommand: VerbCommand {
       or none with '--overlays omit'. --overlays-out describes the RAM that was written, \
       so that both together can be saved again as the same snapshot.
 
+      '--format elf' writes an ELF core with the notes that crash, drgn, volatility3 and \
+      makedumpfile need, as far as the snapshot has what they are made of.
+
       '--format propolis' writes the snapshot of propolis-standalone that was saved, RAM bare, \
       byte for byte.
 
@@ -31,6 +34,7 @@ package struct RestoreCommand: VerbCommand {
         vmckpt restore web/7 -o bare.ram --overlays omit --overlays-out bare.json
         vmckpt restore latest -o guest.ram --tsc-frequency 2.4G --cpu-vendor amd
         vmckpt restore web/live --format qemu -o web && web/run.sh
+        vmckpt restore latest -o web.elf --format elf
         vmckpt restore latest -o web.tar --format propolis
         vmckpt restore latest~1 -o - | sha256sum
       """

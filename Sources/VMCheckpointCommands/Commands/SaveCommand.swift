@@ -22,6 +22,9 @@ package struct SaveCommand: VerbCommand {
       'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM and \
       device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.
 
+      'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
+      and notes come from it.
+
       A guest with a hole in its RAM needs its regions: by --qemu-machine, or by --region, \
       once for each. A region's offset is its place in the file; left out, it is where \
       the region before it ends. Sizes and addresses are decimal or 0x hexadecimal, with an \
@@ -33,6 +36,7 @@ package struct SaveCommand: VerbCommand {
         vmckpt save guest.ram --qemu-machine q35
         vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
         vmckpt save propolis:web-1764000000000.tar
+        vmckpt save web.elf --vm web
         vmckpt save qemu:/run/web.qmp --vm web
         vmckpt save qemu-stream:guest.migration --vm web
         ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web

@@ -29,9 +29,24 @@ enum UsageMessage {
 
   /// `message` on one line, as the beginning of a longer one.
   private static func sentence(_ message: String) -> String {
-    let line = message.split(whereSeparator: \.isNewline).joined(separator: " ")
+    let line = listed(message.split(whereSeparator: \.isNewline).map(String.init))
     let end = line.hasSuffix(".") ? line.dropLast() : line[...]
     return end.isEmpty ? "invalid arguments" : end.prefix(1).lowercased() + end.dropFirst()
+  }
+}
+
+extension UsageMessage {
+  /// The lines in one. A long list of values, which ArgumentParser gives a line each, becomes one as a
+  /// sentence has it.
+  private static func listed(_ lines: [String]) -> String {
+    let bullet = "  - "
+    let values = lines.filter { $0.hasPrefix(bullet) }.map { "'\($0.dropFirst(bullet.count))'" }
+    guard let last = values.last, let first = lines.firstIndex(where: { $0.hasPrefix(bullet) }),
+      lines[first...].allSatisfy({ $0.hasPrefix(bullet) }),
+      let head = lines[..<first].last?.hasSuffix("one of the following:"), head
+    else { return lines.joined(separator: " ") }
+    let text = lines[..<first].joined(separator: " ").dropLast(" the following:".count)
+    return "\(text) \(values.dropLast().joined(separator: ", ")) or \(last)"
   }
 }
 

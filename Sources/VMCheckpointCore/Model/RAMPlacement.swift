@@ -14,6 +14,13 @@ package struct RAMPlacement: Hashable, Sendable {
     /// Where the first page begins in it.
     package var fileOffset: UInt64
 
+    package init(firstPFN: UInt64, pageCount: UInt64, fileIndex: Int = 0, fileOffset: UInt64) {
+      self.firstPFN = firstPFN
+      self.pageCount = pageCount
+      self.fileIndex = fileIndex
+      self.fileOffset = fileOffset
+    }
+
     package var byteCount: UInt64 { pageCount << UInt64(Page.shift) }
     package var endPFN: UInt64 { firstPFN + pageCount }
     package var endFileOffset: UInt64 { fileOffset + byteCount }
@@ -21,6 +28,12 @@ package struct RAMPlacement: Hashable, Sendable {
 
   /// In ascending order of PFN, without overlap.
   package let pieces: [Piece]
+
+  /// - Precondition: The pieces are in ascending order of PFN, and none holds a page of another.
+  package init(pieces: [Piece]) {
+    precondition(zip(pieces, pieces.dropFirst()).allSatisfy { $0.endPFN <= $1.firstPFN })
+    self.pieces = pieces
+  }
 
   /// A flat RAM file.
   package init(flat layout: RAMLayout) {

@@ -1,4 +1,5 @@
 import Glibc
+import SystemPackage
 import VMCheckpoint
 
 /// The first bytes of a file or stream, by which its format is recognised.
@@ -13,34 +14,38 @@ package struct FileHead: Sendable {
     self.bytes = Array(bytes.prefix(Self.byteCount))
   }
 
-  /// The first bytes of a regular file; `nil` for anything else, and for a file that cannot be read.
-  init?(path: String) {
+  /// The first bytes of a regular file; `nil` for anything else.
+  ///
+  /// - Throws: ``VMCheckpointError``, as when the file is read as flat RAM: without its first bytes it is not
+  ///   known what it is.
+  init?(path: String) throws(VMCheckpointError) {
+    let name = "RAM file \(quotedName(path))"
     // Opening a pipe and closing it would end its writer.
     var found = stat()
-    guard stat(path, &found) == 0, found.st_mode & S_IFMT == S_IFREG else { return nil }
+    guard stat(path, &found) == 0 else {
+      // The save says that there is no such file, after what is wrong with the rest of the command line.
+      if errno == ENOENT || errno == ENOTDIR { return nil }
+      throw VMCheckpointError.cannotOpen(name, Errno(rawValue: errno))
+    }
+    guard found.st_mode & S_IFMT == S_IFREG else { return nil }
     // No symbolic link of a stranger's is followed here that would not be followed when RAM is read.
-    guard let opened = try? ResolvedPath.open(source: path, flags: O_NONBLOCK) else { return nil }
-    defer { close(opened) }
+    guard let opened = try ResolvedPath.open(source: path, flags: O_NONBLOCK) else {
+      throw VMCheckpointError.cannotOpen(name, Errno(rawValue: errno))
+    }
+    let descriptor = FileDescriptor(rawValue: opened)
+    defer { try? descriptor.close() }
     var status = stat()
     guard fstat(opened, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
-    let descriptor = opened
-    var failed = false
-    bytes = [UInt8](unsafeUninitializedCapacity: Self.byteCount) { buffer, count in
-      count = 0
-      while count < Self.byteCount {
-        let got = pread(
-          descriptor,
-          buffer.baseAddress! + count,
-          Self.byteCount - count,
-          off_t(count)
-        )
-        if got > 0 { count += got }
-        if got < 0, errno == EINTR { continue }
-        failed = got < 0
-        if got <= 0 { break }
-      }
+    var bytes = [UInt8](repeating: 0, count: Self.byteCount)
+    // Array's own closures only rethrow untyped errors.
+    let result = bytes.withUnsafeMutableBytes { buffer in
+      Result { () throws(Errno) in try FileIO.read(into: buffer, from: descriptor, at: 0) }
     }
-    if failed { return nil }
+    switch result {
+    case .success(let count): self.bytes = Array(bytes[..<count])
+    case .failure(let error):
+      throw VMCheckpointError(.inputOutput, "cannot read \(name) at offset 0x0: \(error)")
+    }
   }
 
   /// Whether `magic` is at `offset`.

@@ -72,7 +72,7 @@ enum QEMUDeviceDescription {
   }
 
   /// Where the JSON begins: behind an end mark, its own mark and a length that fits.
-  private static func start(in devices: [UInt8]) -> Int? {
+  static func start(in devices: [UInt8]) -> Int? {
     let headerByteCount = 6
     var start = devices.count - 2
     let lowest = max(headerByteCount, devices.count - QEMUStreamFormat.maximumDescriptionByteCount)

@@ -73,7 +73,7 @@ struct QEMULiveCaptureSource: CaptureSource {
 extension QEMUStreamCapture {
   /// What is to be saved; valid as long as this value lives. The parameters are those of
   /// ``ram(_:machineLayout:paths:)``.
-  fileprivate func guest(
+  func guest(
     _ layout: RAMLayoutSource,
     machineLayout: RAMLayout? = nil,
     paths: [String]? = nil

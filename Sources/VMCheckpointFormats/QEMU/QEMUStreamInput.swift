@@ -15,6 +15,8 @@ final class QEMUStreamInput {
   private var start = 0
   private var end = 0
   private var reachedEnd = false
+  /// Whether the descriptor is a regular file's. What was skipped behind its end shows when more is read.
+  private let canSeek: Bool
   /// For messages.
   var name: String { source.name }
 
@@ -48,6 +50,8 @@ final class QEMUStreamInput {
       if ownsDescriptor { close(descriptor) }
       throw error
     }
+    var status = stat()
+    canSeek = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
     self.source = StreamReader(descriptor: descriptor, name: name, cancellation: cancellation)
   }
 
@@ -97,6 +101,30 @@ final class QEMUStreamInput {
     try require(count)
     defer { advance(count) }
     return try body(UnsafeRawBufferPointer(rebasing: buffer[start..<(start + count)]))
+  }
+
+  /// Steps over `byteCount` bytes: without reading them where the descriptor can seek.
+  func skip(byteCount: UInt64) throws(VMCheckpointError) {
+    let buffered = min(byteCount, UInt64(end - start))
+    advance(Int(buffered))
+    var rest = byteCount - buffered
+    guard rest > 0 else { return }
+    if canSeek, rest > 0 {
+      guard lseek(source.descriptor, off_t(clamping: rest), SEEK_CUR) >= 0 else {
+        throw VMCheckpointError(
+          .inputOutput,
+          "cannot read \(name): \(Errno(rawValue: errno))"
+        )
+      }
+      offset += rest
+      return
+    }
+    while rest > 0 {
+      if start == end { try require(1) }
+      let count = min(rest, UInt64(end - start))
+      advance(Int(count))
+      rest -= count
+    }
   }
 
   /// Takes all that follows, up to `maximumByteCount`.

@@ -17,6 +17,9 @@ struct QEMUStreamParser {
 
   private(set) var machineName = ""
   private(set) var ignoresShared = false
+  /// Whether pages are at fixed places behind each block's header, by the capability `mapped-ram`.
+  private var isMapped = false
+  private var mappedRAM = QEMUMappedRAM()
   /// The configuration's `uuid` subsection as it came, or nothing.
   private var uuidSubsection: [UInt8] = []
   private var sectionID: UInt32 = 0
@@ -24,6 +27,8 @@ struct QEMUStreamParser {
   private(set) var blocks: [QEMURAMBlock] = []
   private var blockIndices: [[UInt8]: Int] = [:]
   private(set) var spool: QEMURAMSpool!
+  /// Whether pages may have come by.
+  private var hasPages = false
   private var currentBlock: Int?
   /// Commands between the RAM's parts, as they came.
   private var commands: [UInt8] = []
@@ -100,7 +105,7 @@ struct QEMUStreamParser {
   private func shown(_ name: [UInt8]) -> String {
     let text = String(decoding: name, as: UTF8.self)
     let isPlain = !name.isEmpty && name.allSatisfy { (0x21...0x7e).contains($0) }
-    if blockIndices[name] != nil || (spool == nil && isPlain) { return quotedName(text) }
+    if blockIndices[name] != nil || (!hasPages && isPlain) { return quotedName(text) }
     let last = text.utf8.split(separator: UInt8(ascii: "/")).last.map { String(Substring($0)) }
     if let last, Self.knownSections.contains(last) { return quotedName(last) }
     return "with an unknown name of \(name.count) bytes"
@@ -141,10 +146,13 @@ struct QEMUStreamParser {
     }
     for _ in 0..<count {
       let name = String(decoding: try string(), as: UTF8.self)
-      guard name == "x-ignore-shared" else {
-        throw unsupported("the capability \(shown(Array(name.utf8)))", disable: name)
+      switch name {
+      case "x-ignore-shared": ignoresShared = true
+      case "mapped-ram": isMapped = true
+      // With mapped-ram it changes nothing in the file; else its own channels say what they are.
+      case "multifd" where isMapped: break
+      default: throw unsupported("the capability \(shown(Array(name.utf8)))", disable: name)
       }
-      ignoresShared = true
     }
   }
 
@@ -186,6 +194,7 @@ struct QEMUStreamParser {
       throw input.invalid("the RAM section does not begin with its blocks")
     }
     try readBlocks(totalByteCount: word & ~Flag.mask)
+    hasPages = true
     try readPages()
     try readFooter()
   }
@@ -194,6 +203,7 @@ struct QEMUStreamParser {
     guard totalByteCount > 0, totalByteCount <= QEMUStreamFormat.maximumRAMByteCount else {
       throw input.invalid("\(totalByteCount) bytes of RAM")
     }
+    spool = try QEMURAMSpool(byteCount: totalByteCount, directory: directory)
     var sum: UInt64 = 0
     while sum < totalByteCount {
       let name = try string()
@@ -211,10 +221,15 @@ struct QEMUStreamParser {
       else {
         throw input.invalid("the list of RAM blocks is wrong")
       }
-      blocks.append(QEMURAMBlock(name: name, byteCount: byteCount, spoolOffset: sum))
+      let block = QEMURAMBlock(name: name, byteCount: byteCount, spoolOffset: sum)
+      blocks.append(block)
       sum += byteCount
+      if isMapped {
+        hasPages = true
+        try mappedRAM.read(block, from: input, to: spool)
+        progress.report(completedByteCount: input.offset)
+      }
     }
-    spool = try QEMURAMSpool(byteCount: totalByteCount, directory: directory)
   }
 
   /// Reads a part of the RAM section, or a command that comes instead of one.

@@ -5,6 +5,8 @@ import VMCheckpoint
 /// A stream that ends with an error lacks the end that QEMU waits for.
 struct QEMUStreamRestore: RestorationWriter {
   let state: QEMUStoredState
+  /// What comes before the stream.
+  var head: [UInt8] = []
 
   func write(_ restore: Restoration) throws -> UInt64 {
     try restore.writeInOrder { fileDescriptor in
@@ -19,6 +21,7 @@ struct QEMUStreamRestore: RestorationWriter {
       end.appendBigEndian(QEMUStreamFormat.RAMFlag.endOfSection)
       end.append(QEMUStreamFormat.Section.footer)
       end.appendBigEndian(state.sectionID)
+      try writer.append(head[...])
       try writer.append(state.stream[..<split])
       try writer.append(start[...])
       try restore.writeRAM(inOrderTo: writer)

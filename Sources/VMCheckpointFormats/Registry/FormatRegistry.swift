@@ -5,9 +5,11 @@ package enum FormatRegistry {
   /// In the order in which they are listed.
   package static let all: [any MemoryFormat] = [
     FlatRAM(),
+    ELFDump(),
     PropolisSnapshot(),
     QEMUMigration(),
     QEMUMonitor(),
+    LibvirtSaveImage(),
   ]
 
   /// What is left when a source is recognised as nothing else.
@@ -18,13 +20,13 @@ package enum FormatRegistry {
     all.first { $0.name == name }
   }
 
-  /// The format of the file at `path`, by its first bytes. A file that cannot be read counts as flat RAM:
-  /// the save opens it again, and says what is wrong with it.
+  /// The format of the file at `path`, by its first bytes. What is not a regular file, or not there, counts
+  /// as flat RAM: the save says what is wrong with it.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidData` for a file of a known kind that is not a
-  ///   guest's RAM.
+  ///   guest's RAM; another code when the file cannot be read.
   package static func recognize(path: String) throws(VMCheckpointError) -> any MemoryFormat {
-    guard let head = FileHead(path: path) else { return flat }
+    guard let head = try FileHead(path: path) else { return flat }
     if let format = all.first(where: { $0.recognizes(head) }) { return format }
     try ForeignFormat.refuse(head, source: path)
     return flat

@@ -21,15 +21,18 @@ import VMCheckpointTestSupport
     ("a zip archive", [0x50, 0x4b, 0x03, 0x04], 0),
     ("a cpio archive", Array("070701".utf8), 0),
     ("an ELF program", [0x7f] + Array("ELF".utf8) + [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0], 0),
-    ("an ELF core", [0x7f] + Array("ELF".utf8) + [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0], 0),
-    ("an ELF core", [0x7f] + Array("ELF".utf8) + [1, 2, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4], 0),
+    ("an ELF core without program headers", elfWithoutHeaders, 0),
     ("an SQLite database", Array("SQLite format 3".utf8) + [0], 0),
     ("a kdump file", Array("KDUMP   ".utf8), 0),
-    ("a libvirt save image", Array("LibvirtQemudSave".utf8), 0),
     ("a LiME capture", Array("EMiL".utf8), 0),
     ("an AVML capture", Array("AVML".utf8), 0),
     ("a Windows crash dump", Array("PAGEDU64".utf8), 0),
   ]
+
+  /// What Xen writes.
+  private static let elfWithoutHeaders =
+    [0x7f] + Array("ELF".utf8) + [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 4, 0]
+    + [UInt8](repeating: 0, count: 46)
 
   private let bench: Workbench
 
@@ -125,5 +128,15 @@ import VMCheckpointTestSupport
     let outcome = try bench.tool.run("save", "-", input: .file(path))
     #expect(outcome.ending == .exit(65), "\(outcome)")
     #expect(outcome.standardError.contains("write qemu-stream:- as SOURCE"), "\(outcome)")
+  }
+
+  /// As RAM it would restore to a core at the guest's address 0.
+  @Test func aCoreFromAPipeIsToldHowToBeRead() throws {
+    var elf = ELFBuilder()
+    elf.load(0, sampleRAM(2))
+    let path = try bench.write("x", elf.bytes)
+    let outcome = try bench.tool.run("save", "-", input: .file(path))
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("write elf:- as SOURCE"), "\(outcome)")
   }
 }

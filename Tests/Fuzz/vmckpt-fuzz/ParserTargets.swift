@@ -24,20 +24,80 @@ struct QEMUTarget: FuzzTarget {
   }
 
   var seeds: [[UInt8]] {
-    [[], ["x-ignore-shared"]].map { capabilities in
-      var stream = QEMUStreamBuilder()
-      stream.header(capabilities: capabilities)
-      stream.ramStart([("pc.ram", 3), ("vga.vram", 1)], addresses: !capabilities.isEmpty)
-      stream.ramPart(2)
-      stream.page("pc.ram", 0, [UInt8](repeating: 7, count: 4096))
-      stream.page("pc.ram", 1, [UInt8](repeating: 0, count: 4096))
-      stream.ramEnd()
-      stream.ramPart(3)
-      stream.page("pc.ram", 2, [UInt8](repeating: 0, count: 4095) + [1])
-      stream.page("vga.vram", 0, [UInt8](repeating: 0, count: 4096))
-      stream.ramEnd()
-      stream.devices()
-      return stream.bytes
+    [Self.mapped]
+      + [[], ["x-ignore-shared"]].map { capabilities in
+        var stream = QEMUStreamBuilder()
+        stream.header(capabilities: capabilities)
+        stream.ramStart([("pc.ram", 3), ("vga.vram", 1)], addresses: !capabilities.isEmpty)
+        stream.ramPart(2)
+        stream.page("pc.ram", 0, [UInt8](repeating: 7, count: 4096))
+        stream.page("pc.ram", 1, [UInt8](repeating: 0, count: 4096))
+        stream.ramEnd()
+        stream.ramPart(3)
+        stream.page("pc.ram", 2, [UInt8](repeating: 0, count: 4095) + [1])
+        stream.page("vga.vram", 0, [UInt8](repeating: 0, count: 4096))
+        stream.ramEnd()
+        stream.devices()
+        return stream.bytes
+      }
+  }
+
+  /// Begins shortly before 1 MiB: a longer gap before the pages would be longer than an input may be.
+  private static var mapped: [UInt8] {
+    var stream = QEMUStreamBuilder()
+    stream.header(capabilities: ["mapped-ram"])
+    let page = [UInt8](repeating: 7, count: 4096)
+    stream.mappedRAM(
+      [("pc.ram", 3, [1: page])],
+      fileOffset: (1 << 20) - 200
+    )
+    stream.ramPart(3)
+    stream.ramEnd()
+    stream.devices()
+    return stream.bytes
+  }
+}
+
+/// A libvirt save image: its header, and a stream in any compression that a library undoes.
+struct LibvirtTarget: FuzzTarget {
+  private let directory: TemporaryDirectory
+
+  init(_ setting: FuzzSetting) { directory = setting.directory }
+
+  func run(_ data: UnsafePointer<UInt8>?, _ count: Int) throws {
+    var input = FuzzInput(data, count)
+    let path = directory.file("image")
+    try writeFile(path, input.rest())
+    let file = try FileDescriptor.open(FilePath(path), .readOnly)
+    defer { try? file.close() }
+    let control = OperationControl()
+    let received = try LibvirtSaveSource.receive(
+      StreamReader(descriptor: file.rawValue, name: "image", cancellation: control.cancellation),
+      name: "image",
+      spoolDirectory: directory.path,
+      control: control
+    )
+    _ = try received.capture.deviceStates()
+    precondition(received.description.data.count > LibvirtSaveHeader.byteCount)
+  }
+
+  var seeds: [[UInt8]] {
+    var stream = QEMUStreamBuilder()
+    stream.header()
+    stream.ramStart([("pc.ram", 2)])
+    stream.ramPart(3)
+    stream.page("pc.ram", 0, [UInt8](repeating: 7, count: 4096))
+    stream.ramEnd()
+    stream.devices()
+    return (UInt32(0)...5).compactMap { format in
+      // lzop is a program of its own.
+      guard format != 4 else { return nil }
+      var image = LibvirtImageBuilder()
+      image.format = format
+      image.room = 8
+      return (try? LibvirtImageBuilder.compress(stream.bytes, format: format)).map {
+        image.image(stream: $0)
+      }
     }
   }
 }

@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointFormats
 
 @Suite struct SourceArgumentTests {
   @Test(
@@ -34,11 +35,12 @@ import VMCheckpointCommands
   @Test(arguments: ["qcow2:snap", "firecracker:a/b", "RAW:x", "x-2:y"])
   func refusesAnUnknownFormatByNamingTheKnown(text: String) {
     let scheme = text.prefix { $0 != ":" }
+    let known = FormatRegistry.all.map { "\($0.name):" }.joined(separator: ", ")
     #expect(
       throws: VMCheckpointError(
         .invalidArgument,
         "unknown format '\(scheme):' in SOURCE",
-        hint: "known: raw:, propolis:, qemu-stream:, qemu:; write ./\(text) for a file of that name"
+        hint: "known: \(known); write ./\(text) for a file of that name"
       )
     ) { try SourceArgument(text, fileExists: { _ in false }) }
   }

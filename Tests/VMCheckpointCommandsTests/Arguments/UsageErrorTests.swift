@@ -32,7 +32,7 @@ import VMCheckpointCommands
     (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),
     (
       ["save", "qcow2:x"],
-      "unknown format 'qcow2:' in SOURCE; known: raw:, propolis:, qemu-stream:, qemu:; "
+      "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, propolis:, qemu-stream:, qemu:, libvirt-save:; "
         + "write ./qcow2:x for a file of that name"
     ),
     (
@@ -140,9 +140,9 @@ import VMCheckpointCommands
         + "'apply' and 'omit'; see 'vmckpt restore --help'"
     ),
     (
-      ["restore", "a", "-o", "x", "--format", "elf"],
-      "the value 'elf' is invalid for '--format <format>'. Please provide one of 'raw', "
-        + "'propolis', 'qemu-stream' or 'qemu'; "
+      ["restore", "a", "-o", "x", "--format", "qcow2"],
+      "the value 'qcow2' is invalid for '--format <format>'. Please provide one of 'raw', 'elf', "
+        + "'propolis', 'qemu-stream', 'qemu' or 'libvirt-save'; "
         + "see 'vmckpt restore --help'"
     ),
     (["show"], "missing expected argument '<ref>'; see 'vmckpt show --help'"),

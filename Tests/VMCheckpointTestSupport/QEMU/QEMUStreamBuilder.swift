@@ -56,6 +56,48 @@ package struct QEMUStreamBuilder {
     ramEnd()
   }
 
+  /// The beginning of a RAM section with the capability `mapped-ram`, all of RAM in it.
+  ///
+  /// - Parameters:
+  ///   - fileOffset: Where in its file the stream begins: offsets count from the file's beginning.
+  ///   - pages: A block's pages by their indices; the others have no bit.
+  ///   - change: Changes the numbers of a block's header: version, page size, bitmap's and pages' offset.
+  package mutating func mappedRAM(
+    _ blocks: [(name: String, pageCount: Int, pages: [Int: [UInt8]])],
+    fileOffset: Int = 0,
+    change: (Int, inout [UInt64]) -> Void = { _, _ in }
+  ) {
+    bytes.append(1)
+    number(Self.sectionID)
+    string("ram")
+    number(UInt32(0))
+    number(UInt32(4))
+    let total = blocks.reduce(0) { $0 + $1.pageCount } * Self.pageByteCount
+    number(UInt64(total) | 4)
+    for (index, block) in blocks.enumerated() {
+      string(block.name)
+      number(UInt64(block.pageCount * Self.pageByteCount))
+      let bitmapOffset = fileOffset + bytes.count + 28
+      let bitmapByteCount = (block.pageCount + 63) / 64 * 8
+      let pagesOffset = (bitmapOffset + bitmapByteCount + 0xfffff) & ~0xfffff
+      var numbers = [1, UInt64(Self.pageByteCount), UInt64(bitmapOffset), UInt64(pagesOffset)]
+      change(index, &numbers)
+      number(UInt32(numbers[0]))
+      for value in numbers[1...] { number(value) }
+      var bitmap = [UInt8](repeating: 0, count: bitmapByteCount)
+      var room = [UInt8](repeating: 0, count: block.pageCount * Self.pageByteCount)
+      for (page, contents) in block.pages {
+        bitmap[page / 8] |= 1 << UInt8(page % 8)
+        let start = page * Self.pageByteCount
+        room.replaceSubrange(start..<(start + Self.pageByteCount), with: contents)
+      }
+      bytes += bitmap
+      bytes += [UInt8](repeating: 0, count: pagesOffset - fileOffset - bytes.count)
+      bytes += room
+    }
+    ramEnd()
+  }
+
   /// Begins a part (2) or the end (3) of the RAM section.
   package mutating func ramPart(_ type: UInt8) {
     bytes.append(type)

@@ -20,6 +20,15 @@ func saveAndRestore(overlaysJSON: String) throws {
   )
 }
 
+/// The article UsingTheLibrary: reading pages at random.
+func readPages(buffer: UnsafeMutableRawBufferPointer) throws {
+  let reader = try SnapshotReader(storePath: "vms.db", reference: SnapshotReference("web/1"))
+  let page = PFN(gpa: 0x10_0000)
+  if reader.content(at: page).content == .data {
+    try reader.read(from: page, into: buffer)  // as many pages as it has room for
+  }
+}
+
 /// The article UsingTheLibrary: the guest has written `value` to the register.
 func followHypercallRegister(
   _ value: UInt64,

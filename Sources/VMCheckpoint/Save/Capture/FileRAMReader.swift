@@ -20,6 +20,8 @@ package final class FileRAMReader: RAMReader {
   private var files: [OpenRAMFiles.File] { opened.files }
   private let layout: RAMLayout
   private let placement: RAMPlacement
+  /// The least size of each file. Not to be found anew for each hole: there may be 100,000 pieces.
+  private let endFileOffsets: [UInt64]
   /// PFNs that must be visited even inside a hole, ascending.
   private let keptPFNs: [UInt64]
   private let position = Mutex(Position())
@@ -94,7 +96,9 @@ package final class FileRAMReader: RAMReader {
   ) {
     opened = files
     self.layout = layout
-    self.placement = placement ?? RAMPlacement(flat: layout)
+    let pieces = placement ?? RAMPlacement(flat: layout)
+    self.placement = pieces
+    endFileOffsets = files.files.indices.map { pieces.endFileOffset(ofFile: $0) }
     self.keptPFNs = keptPFNs
     totalByteCount = layout.byteCount
   }
@@ -166,7 +170,7 @@ package final class FileRAMReader: RAMReader {
       // the file has shrunk to before here.
       next = position.offset
     } else if try Self.size(of: file.descriptor, name: "RAM file \(quotedName(file.path))")
-      < placement.endFileOffset(ofFile: piece.fileIndex)
+      < endFileOffsets[piece.fileIndex]
     {
       throw shrank(file)
     }

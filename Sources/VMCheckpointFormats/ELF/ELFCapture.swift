@@ -1,0 +1,150 @@
+import SystemPackage
+public import VMCheckpoint
+
+/// An ELF core in a file, as something to save. RAM is read in place.
+struct ELFFileSource: CaptureSource {
+  let file: String
+
+  var path: String? { file }
+
+  var names: CaptureNames {
+    let name = CaptureNames.lastComponent(of: file)
+    return CaptureNames(snapshot: name, vm: name, description: "elf:\(file)")
+  }
+
+  func capture(
+    _ context: CaptureContext,
+    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
+  ) throws(VMCheckpointError) -> SaveResult {
+    try context.requireNoLayout(name: "ELF core \(quotedName(file))")
+    return try save(open(context.control))
+  }
+
+  private func open(_ control: OperationControl) throws(VMCheckpointError) -> CapturedGuest {
+    let (descriptor, byteCount) = try FileRAMReader.open(path: file, noun: "ELF core")
+    var files = [OpenRAMFiles.File(descriptor: descriptor, path: file)]
+    let name = "ELF core \(quotedName(file))"
+    do throws(VMCheckpointError) {
+      var source = ELFFile(descriptor: descriptor, byteCount: byteCount)
+      let core = try ELFCore(reading: &source)
+      let map = try ELFMemoryMap(core.loads, machine: core.machine)
+      if map.assembledFileByteCount > 0 {
+        files.append(.init(descriptor: try ELFAssembledPages.make(map, from: source), path: file))
+      }
+      ELFWarnings.tell(core, map, name: name, control)
+      var guest = CapturedGuest(
+        layout: map.layout,
+        placement: map.placement,
+        files: OpenRAMFiles(files)
+      )
+      guest.deviceStates = core.deviceStates
+      return guest
+    } catch {
+      for file in files { try? file.descriptor.close() }
+      throw error.naming(name)
+    }
+  }
+}
+
+/// An ELF core from a pipe, as something to save: headers and notes first, then RAM in ascending order.
+struct ELFStreamSource: CaptureSource {
+  let fileDescriptor: Int32
+
+  var path: String? { nil }
+
+  var names: CaptureNames {
+    CaptureNames(snapshot: "stdin", vm: "stdin", description: "elf:-")
+  }
+
+  func capture(
+    _ context: CaptureContext,
+    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
+  ) throws(VMCheckpointError) -> SaveResult {
+    let name = "ELF core \(quotedName("stdin"))"
+    try context.requireNoLayout(name: name)
+    let stream = StreamReader(
+      descriptor: fileDescriptor,
+      name: name,
+      cancellation: context.control.cancellation
+    )
+    let guest: CapturedGuest
+    do throws(VMCheckpointError) {
+      var head = ELFStreamHead(stream)
+      let core = try ELFCore(reading: &head)
+      let map = try ELFMemoryMap(core.loads, machine: core.machine)
+      let ram = try ELFStreamRAM(map, head: head, stream: stream, name: name)
+      ELFWarnings.tell(core, map, name: name, context.control)
+      var captured = CapturedGuest(layout: map.layout) { keptPFNs in
+        ELFStreamRAMReader(ram, keptPFNs: keptPFNs)
+      }
+      captured.deviceStates = core.deviceStates
+      guest = captured
+    } catch {
+      // What the reading itself meets names the stream already.
+      throw error.code == .invalidData ? error.naming(name) : error
+    }
+    return try save(guest)
+  }
+}
+
+extension CaptureContext {
+  /// Checks that the request does not say where RAM is: the core says it.
+  fileprivate func requireNoLayout(name: String) throws(VMCheckpointError) {
+    guard request.layout == .contiguous else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(name) says itself where its RAM lies",
+        hint: "give no memory regions"
+      )
+    }
+  }
+}
+
+extension ELFCore {
+  /// What is saved beside RAM: the notes, and with them the machine, unless there is nothing to tell.
+  fileprivate var deviceStates: [DeviceState] {
+    notes == .none ? [] : [notes.deviceState]
+  }
+}
+
+extension VMCheckpointError {
+  /// The error with the name of the file that it is about, with which its message goes on.
+  fileprivate func naming(_ name: String) -> VMCheckpointError {
+    VMCheckpointError(code, "\(name) \(message)", hint: hint)
+  }
+}
+
+/// What a user is told of a core that is saved.
+private enum ELFWarnings {
+  static func tell(
+    _ core: ELFCore,
+    _ map: ELFMemoryMap,
+    name: String,
+    _ control: OperationControl
+  ) {
+    for warning in core.warnings { control.onWarning?("\(name): \(warning)") }
+    if map.missingByteCount > 0 {
+      control.onWarning?(
+        "\(name): \(map.missingByteCount) bytes of RAM are not in the file and are stored as zeros: "
+          + "the dump may have been filtered"
+      )
+    }
+    if map.paddingByteCount > 0 {
+      control.onWarning?(
+        "\(name): loads begin or end inside pages: the \(map.paddingByteCount) bytes that those pages "
+          + "lack are stored as zeros"
+      )
+    }
+  }
+}
+
+extension RAMInput {
+  /// An ELF core of a guest, read in place. It says where RAM is; its notes are kept as a device state.
+  public static func elf(path: String) -> RAMInput { RAMInput(ELFFileSource(file: path)) }
+
+  /// The same from a pipe, whose headers and notes must come before its RAM, and RAM in ascending order. The
+  /// descriptor stays the caller's.
+  public static func elf(fileDescriptor: Int32) -> RAMInput {
+    RAMInput(ELFStreamSource(fileDescriptor: fileDescriptor))
+  }
+}

@@ -1,0 +1,85 @@
+public import VMCheckpoint
+
+/// An ELF core of the guest's RAM.
+///
+/// Its notes come from what the snapshot has: of a QEMU guest's device state the CPUs' registers; else the notes
+/// of the core that was saved. VMCOREINFO is added if they lack it.
+struct ELFForm: RestorationForm {
+  let name = "elf"
+
+  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
+    if try snapshot.deviceState(format: QEMUStreamCapture.streamFormat) != nil {
+      return try plan(snapshot, QEMUStoredState(snapshot))
+    }
+    var notes = ELFNotes.none
+    if let state = try snapshot.deviceState(format: ELFNotes.stateFormat) {
+      notes = try ELFNotes(state, of: snapshot.title)
+    }
+    return ELFRestore(snapshot.layout, notes, warnings: [])
+  }
+
+  private func plan(
+    _ snapshot: PlannedSnapshot,
+    _ state: QEMUStoredState
+  ) throws -> any RestorationWriter {
+    guard let sections = QEMUDeviceSections(state.stream, ramOffset: state.record.ramOffset),
+      let processors = QEMUProcessor.all(in: sections)
+    else {
+      return ELFRestore(
+        snapshot.layout,
+        .none,
+        warnings: [
+          "\(snapshot.title): its device state does not say how the CPUs' registers are to be read: "
+            + "the core has no notes of them"
+        ]
+      )
+    }
+    var notes = ELFProcessorNotes.notes(processors)
+    if let place = ELFGuestNote(sections), let bytes = try place.bytes(of: snapshot),
+      let note = VMCoreInfo.note(inGuest: bytes)
+    {
+      notes.append(note)
+    }
+    return ELFRestore(snapshot.layout, notes, warnings: [])
+  }
+}
+
+/// Where a guest's VMCOREINFO is, as QEMU's device `vmcoreinfo` was told by the guest.
+///
+/// Source: QEMU `hw/misc/vmcoreinfo.c`, `docs/specs/vmcoreinfo.rst`; format 1 is an ELF note.
+private struct ELFGuestNote {
+  private let gpa: UInt64
+  private let byteCount: UInt64
+
+  init?(_ sections: QEMUDeviceSections) {
+    guard let fields = sections.devices(named: "vmcoreinfo").first?.fields,
+      fields.integer("has_vmcoreinfo") == 1, fields.integer("vmcoreinfo.guest_format") == 1,
+      let byteCount = fields.integer("vmcoreinfo.size"),
+      let gpa = fields.integer("vmcoreinfo.paddr"),
+      (1...VMCoreInfo.maximumNoteByteCount).contains(byteCount), gpa < RAMLayout.gpaLimit
+    else { return nil }
+    self.gpa = gpa
+    self.byteCount = byteCount
+  }
+
+  /// What the guest has there; `nil` when it is not RAM.
+  func bytes(of snapshot: PlannedSnapshot) throws -> [UInt8]? {
+    let end = gpa + byteCount
+    var bytes: [UInt8] = []
+    var next = gpa
+    while next < end {
+      let pfn = PFN(gpa: next)
+      guard snapshot.layout.contains(pfn) else { return nil }
+      let page = try snapshot.page(at: pfn)
+      let upperBound = min(end - pfn.gpa, UInt64(Page.byteCount))
+      bytes += page.bytes[Int(next - pfn.gpa)..<Int(upperBound)]
+      next = pfn.gpa + upperBound
+    }
+    return bytes
+  }
+}
+
+extension RestoreFormat {
+  /// An ELF core that crash, drgn, volatility3 and makedumpfile open.
+  public static let elf = RestoreFormat(ELFForm())
+}

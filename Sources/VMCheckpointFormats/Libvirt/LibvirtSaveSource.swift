@@ -1,0 +1,133 @@
+import Glibc
+import SystemPackage
+import VMCheckpoint
+
+/// A libvirt save image, as something to save.
+struct LibvirtSaveSource: CaptureSource {
+  /// The header and the description: XML, cookie and the zeros behind them.
+  static let stateName = "libvirt-save"
+  static let stateFormat = "libvirt-save-header"
+  static let stateVersion: UInt32 = 2
+
+  let source: QEMUStreamSource
+
+  var path: String? {
+    guard case .file(let path) = source else { return nil }
+    return path
+  }
+
+  var names: CaptureNames {
+    let name = CaptureNames.lastComponent(of: source.name)
+    return CaptureNames(
+      snapshot: name,
+      vm: name,
+      description: "libvirt-save:\(source.description)"
+    )
+  }
+
+  func capture(
+    _ context: CaptureContext,
+    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
+  ) throws(VMCheckpointError) -> SaveResult {
+    let descriptor: Int32
+    switch source {
+    case .descriptor(let given, _): descriptor = given
+    case .file(let path):
+      guard let opened = try ResolvedPath.open(source: path) else {
+        throw VMCheckpointError.cannotOpen(title, Errno(rawValue: errno))
+      }
+      descriptor = opened
+    }
+    defer { if case .file = source { close(descriptor) } }
+    let reader = StreamReader(
+      descriptor: descriptor,
+      name: title,
+      cancellation: context.control.cancellation
+    )
+    let (capture, description) = try Self.receive(
+      reader,
+      name: source.name,
+      spoolDirectory: context.spoolDirectory(),
+      control: context.control
+    )
+    // RAM is read from the capture's spool.
+    defer { withExtendedLifetime(capture) {} }
+    var guest = try capture.guest(context.request.layout)
+    guest.deviceStates.append(description)
+    return try save(guest)
+  }
+
+  private var title: String { "libvirt save image \(quotedName(source.name))" }
+
+  /// Reads an image to its end.
+  ///
+  /// - Parameters:
+  ///   - name: For messages and the snapshot's name.
+  ///   - spoolDirectory: Where RAM is put down until it is saved.
+  /// - Returns: The guest, and what libvirt knows of it.
+  /// - Throws: ``VMCheckpointError``. Nothing is left.
+  static func receive(
+    _ reader: StreamReader,
+    name: String,
+    spoolDirectory: String,
+    control: OperationControl
+  ) throws(VMCheckpointError) -> (capture: QEMUStreamCapture, description: DeviceState) {
+    let bytes = try read(LibvirtSaveHeader.byteCount, reader)
+    let header = try LibvirtSaveHeader(bytes, name: reader.name)
+    let data = try read(header.dataByteCount, reader)
+    let capture = try receiveStream(header.format, reader) { descriptor throws(VMCheckpointError) in
+      try QEMUStreamCapture(
+        .descriptor(descriptor, name: name),
+        spoolDirectory: spoolDirectory,
+        control: control
+      )
+    }
+    let description = DeviceState(
+      name: stateName,
+      format: stateFormat,
+      version: stateVersion,
+      data: header.uncompressedBytes + data
+    )
+    return (capture, description)
+  }
+
+  private static func read(
+    _ byteCount: Int,
+    _ reader: StreamReader
+  ) throws(VMCheckpointError) -> [UInt8] {
+    let memory = try LargeMemory.allocate(byteCount: byteCount)
+    defer { LargeMemory.free(memory) }
+    var count = 0
+    while count < byteCount {
+      let got = try reader.read(into: UnsafeMutableRawBufferPointer(rebasing: memory[count...]))
+      guard got > 0 else {
+        throw .invalidData("\(reader.name) ends too early, after \(count) bytes")
+      }
+      count += got
+    }
+    return Array(memory)
+  }
+
+  /// Lets `receive` read the migration stream, to which `reader` has come.
+  private static func receiveStream(
+    _ format: LibvirtSaveHeader.Format,
+    _ reader: StreamReader,
+    _ receive: (_ descriptor: Int32) throws(VMCheckpointError) -> QEMUStreamCapture
+  ) throws(VMCheckpointError) -> QEMUStreamCapture {
+    let pipe: any DecodingPipe
+    switch format {
+    case .raw, .sparse: return try receive(reader.descriptor)
+    case .compressed(let method): pipe = try DecompressingPipe(method, from: reader)
+    case .lzop: pipe = try ProgramPipe(["lzop", "-dc"], package: "lzop", from: reader)
+    }
+    let captured: QEMUStreamCapture
+    do throws(VMCheckpointError) {
+      captured = try receive(pipe.descriptor)
+    } catch {
+      // Why the data ended says more than that it did.
+      throw pipe.finish() ?? error
+    }
+    if let failure = pipe.finish() { throw failure }
+    return captured
+  }
+}

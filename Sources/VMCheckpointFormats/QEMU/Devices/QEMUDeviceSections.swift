@@ -1,0 +1,173 @@
+import Foundation
+
+/// The devices of a migration stream, each found by the stream's own description.
+///
+/// Sections do not tell their lengths, but the description lists the devices in the stream's order with the size
+/// of each field. Source: QEMU `migration/savevm.c`, `scripts/analyze-migration.py`.
+struct QEMUDeviceSections {
+  private typealias Section = QEMUStreamFormat.Section
+
+  private struct Device {
+    var name: String
+    var instanceID: UInt32
+    var fields: QEMUDeviceFields
+  }
+
+  /// How often a section may be looked for that is not where it should be.
+  private static let maximumSearchCount = 16
+
+  private var devices: [Device] = []
+
+  /// - Parameters:
+  ///   - stream: A stream without the guest's RAM.
+  ///   - ramOffset: Where in it RAM belongs.
+  /// - Returns: `nil` when the stream has no description.
+  init?(_ stream: [UInt8], ramOffset: Int) {
+    guard let start = QEMUDeviceDescription.start(in: stream),
+      let object = try? JSONSerialization.jsonObject(with: Data(stream[start...])),
+      let list = (object as? [String: Any])?["devices"] as? [[String: Any]],
+      var position = Self.devicesOffset(stream, ramOffset)
+    else { return nil }
+    var searchCount = 0
+    for entry in list {
+      guard let name = entry["name"] as? String, let instance = entry["instance_id"] as? Int,
+        let instanceID = UInt32(exactly: instance), let version = entry["version"] as? Int,
+        let versionNumber = UInt32(exactly: version),
+        let descriptions = entry["fields"] as? [[String: Any]],
+        let header = Self.header(name, instanceID, versionNumber)
+      else { continue }
+      if !Self.isHeader(header, at: position, in: stream, to: start) { searchCount += 1 }
+      guard searchCount <= Self.maximumSearchCount else { return nil }
+      guard let found = Self.find(header, in: stream, from: position, to: start) else { continue }
+      devices.append(
+        Device(
+          name: name,
+          instanceID: instanceID,
+          fields: QEMUDeviceFields(stream[found..<start], descriptions)
+        )
+      )
+      position = Self.end(of: entry, in: stream, from: found, to: start) ?? found
+    }
+  }
+
+  /// The devices of this name, in the stream's order.
+  func devices(named name: String) -> [(instanceID: UInt32, fields: QEMUDeviceFields)] {
+    devices.filter { $0.name == name }.map { ($0.instanceID, $0.fields) }
+  }
+
+  /// What follows a section's mark and its id.
+  private static func header(_ name: String, _ instanceID: UInt32, _ version: UInt32) -> [UInt8]? {
+    guard let nameByteCount = UInt8(exactly: name.utf8.count) else { return nil }
+    var header = [nameByteCount] + name.utf8
+    header.appendBigEndian(instanceID)
+    header.appendBigEndian(version)
+    return header
+  }
+
+  /// Where the data of the section with this header begins. It is expected at `position`; it is looked for
+  /// behind it only if the section before could not be measured.
+  private static func find(
+    _ header: [UInt8],
+    in stream: [UInt8],
+    from position: Int,
+    to limit: Int
+  ) -> Int? {
+    var start = position
+    while start < limit {
+      if isHeader(header, at: start, in: stream, to: limit) { return start + 5 + header.count }
+      start += 1
+    }
+    return nil
+  }
+
+  /// Whether a section begins at `start`: a mark, an id of 4 bytes, and the header.
+  private static func isHeader(
+    _ header: [UInt8],
+    at start: Int,
+    in stream: [UInt8],
+    to limit: Int
+  ) -> Bool {
+    start + 5 + header.count <= limit && stream[start] == Section.full
+      && stream[(start + 5)..<limit].starts(with: header)
+  }
+
+  /// Where the section ends whose data begins at `start`, its footer included.
+  private static func end(
+    of entry: [String: Any],
+    in stream: [UInt8],
+    from start: Int,
+    to limit: Int
+  ) -> Int? {
+    guard let byteCount = byteCount(entry, depth: 0), byteCount <= limit - start else { return nil }
+    let end = start + byteCount
+    // A footer and its id; old machine types have none.
+    return limit - end >= 5 && stream[end] == Section.footer ? end + 5 : end
+  }
+
+  /// The fields of a device or subsection and its subsections.
+  private static func byteCount(_ entry: [String: Any], depth: Int) -> Int? {
+    guard depth < 16, let fields = entry["fields"] as? [[String: Any]],
+      var sum = QEMUDeviceFields.byteCount(fields)
+    else { return nil }
+    for subsection in entry["subsections"] as? [[String: Any]] ?? [] {
+      guard let name = subsection["vmsd_name"] as? String,
+        let nested = byteCount(subsection, depth: depth + 1)
+      else { return nil }
+      // A mark, the name with its length, and a version.
+      sum += 1 + 1 + name.utf8.count + 4 + nested
+      guard sum <= QEMUStreamFormat.maximumDeviceStateByteCount else { return nil }
+    }
+    return sum
+  }
+
+  /// Where the first device's section begins: behind the end of the RAM section, which has the pages of ROMs
+  /// and of video cards.
+  private static func devicesOffset(_ stream: [UInt8], _ ramOffset: Int) -> Int? {
+    var reader = Reader(stream: stream, offset: ramOffset)
+    while reader.byte == Section.command {
+      guard reader.skip(3), let byteCount = reader.number(2), reader.skip(Int(byteCount)) else {
+        return nil
+      }
+    }
+    guard reader.byte == Section.end, reader.skip(5) else { return nil }
+    typealias Flag = QEMUStreamFormat.RAMFlag
+    while let word = reader.number(8) {
+      let flags = word & Flag.mask
+      if flags == Flag.endOfSection {
+        // The footer and its id.
+        return reader.byte == Section.footer && reader.skip(5) ? reader.offset : nil
+      }
+      if flags & Flag.sameBlock == 0 {
+        guard let nameByteCount = reader.number(1), reader.skip(Int(nameByteCount)) else {
+          return nil
+        }
+      }
+      switch flags & ~Flag.sameBlock {
+      case Flag.page: guard reader.skip(4096) else { return nil }
+      case Flag.zero: guard reader.skip(1) else { return nil }
+      default: return nil
+      }
+    }
+    return nil
+  }
+
+  /// Steps through the stream, never past its end.
+  private struct Reader {
+    let stream: [UInt8]
+    var offset: Int
+
+    var byte: UInt8? { stream.indices.contains(offset) ? stream[offset] : nil }
+
+    mutating func skip(_ count: Int) -> Bool {
+      guard offset >= 0, count <= stream.count - offset else { return false }
+      offset += count
+      return true
+    }
+
+    mutating func number(_ byteCount: Int) -> UInt64? {
+      let start = offset
+      guard skip(byteCount) else { return nil }
+      return stream[start..<offset].reduce(0) { $0 << 8 | UInt64($1) }
+    }
+  }
+}
