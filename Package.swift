@@ -184,6 +184,7 @@ let package = Package(
       dependencies: [
         "CLZ4",
         "VMCheckpoint",
+        "VMCheckpointKernels",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       swiftSettings: strict
@@ -221,6 +222,32 @@ let package = Package(
       ]
     ),
 
+    // Steps of saves and restores one at a time, and a page index of any size: for benchmarks and tests,
+    // without the commands. In no product.
+    .target(
+      name: "VMCheckpointKernels",
+      dependencies: [
+        "VMCheckpoint",
+        .product(name: "GRDB", package: "GRDB.swift"),
+      ],
+      path: "Tests/VMCheckpointKernels",
+      swiftSettings: strict
+    ),
+
+    // What tests see of the library's, the formats' and the commands' inside. In no product.
+    .target(
+      name: "VMCheckpointProbes",
+      dependencies: [
+        "VMCheckpoint",
+        "VMCheckpointCommands",
+        "VMCheckpointFormats",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        .product(name: "GRDB", package: "GRDB.swift"),
+      ],
+      path: "Tests/VMCheckpointProbes",
+      swiftSettings: strict
+    ),
+
     // Fixtures, a seeded generator, slow reference models and a runner for the built binary.
     .target(
       name: "VMCheckpointTestSupport",
@@ -233,6 +260,8 @@ let package = Package(
       dependencies: [
         "VMCheckpoint",
         "VMCheckpointFormats",
+        "VMCheckpointKernels",
+        "VMCheckpointProbes",
         "VMCheckpointTestSupport",
         .product(name: "GRDB", package: "GRDB.swift"),
       ],
@@ -241,7 +270,12 @@ let package = Package(
     ),
     .testTarget(
       name: "VMCheckpointCommandsTests",
-      dependencies: ["VMCheckpointCommands", "VMCheckpointFormats", "VMCheckpointTestSupport"],
+      dependencies: [
+        "VMCheckpointCommands",
+        "VMCheckpointFormats",
+        "VMCheckpointProbes",
+        "VMCheckpointTestSupport",
+      ],
       exclude: ["Help/Texts"],
       swiftSettings: strict
     ),

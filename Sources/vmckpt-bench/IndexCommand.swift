@@ -1,6 +1,7 @@
 import ArgumentParser
 import Foundation
 import VMCheckpoint
+import VMCheckpointKernels
 
 /// How the page index grows.
 struct IndexCommand: ParsableCommand {

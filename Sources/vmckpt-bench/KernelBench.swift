@@ -1,6 +1,7 @@
 import CLZ4
 import Glibc
 import VMCheckpoint
+import VMCheckpointKernels
 
 /// Runs every kernel and its limits, one after the other.
 struct KernelBench {

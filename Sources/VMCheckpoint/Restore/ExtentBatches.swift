@@ -1,13 +1,13 @@
-import GRDB
+package import GRDB
 
 /// A snapshot's extents in ascending order of PFN, in batches of bounded size; within a batch a
 /// chunk is decoded once.
 ///
 /// Only a snapshot with more extents than a batch holds takes several batches, and may decode a
 /// chunk more than once.
-struct ExtentBatches {
+package struct ExtentBatches {
   /// Two million extents: 64 MiB, and 18 more for a ``RestoreSchedule``.
-  static let capacity = 2 << 20
+  package static let capacity = 2 << 20
 
   private let snapshot: SnapshotRow
   private let capacity: Int
@@ -15,8 +15,14 @@ struct ExtentBatches {
   private var nextPFN: UInt64? = 0
   private var tally = ExtentTally()
 
+  /// The extents of `snapshot`, from the first.
+  ///
   /// - Parameter comparesChecksums: As ``ExtentTally/requireComplete(_:comparesChecksums:_:)``.
-  init(snapshot: SnapshotRow, comparesChecksums: Bool = true, capacity: Int = Self.capacity) {
+  package init(
+    snapshot: SnapshotRow,
+    comparesChecksums: Bool = true,
+    capacity: Int = Self.capacity
+  ) {
     self.snapshot = snapshot
     self.comparesChecksums = comparesChecksums
     self.capacity = capacity
@@ -26,7 +32,7 @@ struct ExtentBatches {
   ///
   /// - Throws: ``VMCheckpointError``: `corrupt` for damaged extents, and at the end for lost ones;
   ///   `notFound` when the snapshot was deleted in the meantime.
-  mutating func next(_ database: Database) throws -> [Extent]? {
+  package mutating func next(_ database: Database) throws -> [Extent]? {
     guard let firstPFN = nextPFN else { return nil }
     var extents: [Extent] = []
     try database.inTransaction(.deferred) {

@@ -1,18 +1,24 @@
-import GRDB
+package import GRDB
 
 /// Restores a snapshot's RAM into a sparse file, or several, from beginning to end: this thread reads
 /// chunks in the order that a ``RestoreSchedule`` gives, workers decode each into the windows that
 /// it has pages for, and write windows that are complete.
-struct FileRestore {
+package struct FileRestore {
   /// Chunks and where their pages go.
   private typealias Job = ChunkBatch<RestoreSchedule.Use>
 
   /// How much RAM is put together at once.
-  struct Window {
+  package struct Window {
     /// 1 MiB: a write costs no less a page when it has more.
-    var pageCapacity = 256
+    package var pageCapacity = 256
     /// `nil` for what the number of threads needs.
-    var count: Int?
+    package var count: Int?
+
+    /// Windows of so many pages each; `count` of them, or as many as the threads need.
+    package init(pageCapacity: Int = 256, count: Int? = nil) {
+      self.pageCapacity = pageCapacity
+      self.count = count
+    }
   }
 
   let plan: RestorePlan
@@ -22,13 +28,34 @@ struct FileRestore {
   let verifiesPages: Bool
   let clock: StageClock<RestoreStage>
   let control: OperationControl
-  var observer: PageObserver?
-  var window = Window()
+  private let observer: PageObserver?
+  private let window: Window
+
+  /// A restore of what `plan` names into `outputs`, the files of `form`.
+  package init(
+    plan: RestorePlan,
+    form: RestoredForm,
+    outputs: [OutputFile],
+    verifiesPages: Bool,
+    clock: StageClock<RestoreStage>,
+    control: OperationControl,
+    observer: PageObserver? = nil,
+    window: Window = Window()
+  ) {
+    self.plan = plan
+    self.form = form
+    self.outputs = outputs
+    self.verifiesPages = verifiesPages
+    self.clock = clock
+    self.control = control
+    self.observer = observer
+    self.window = window
+  }
 
   /// Writes all pages, then the patches.
   ///
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; the outputs hold anything then.
-  func run(_ database: Database, patches: [RAMPatch]) throws {
+  package func run(_ database: Database, patches: [RAMPatch]) throws {
     for (output, byteCount) in zip(outputs, form.fileByteCounts) {
       try output.setByteCount(byteCount)
     }

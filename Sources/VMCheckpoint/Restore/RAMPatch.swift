@@ -1,5 +1,5 @@
 /// Bytes that the active overlays lay over bare RAM, once it is loaded.
-struct RAMPatch {
+package struct RAMPatch {
   var pfn: PFN
   /// 4096 bytes.
   var contents: PageContents

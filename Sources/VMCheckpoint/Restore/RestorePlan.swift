@@ -1,11 +1,12 @@
 import Foundation
-import GRDB
+package import GRDB
 
 /// What of a snapshot a restore needs beside its pages, read in one transaction: rows may be deleted
 /// after it, chunks not.
-struct RestorePlan {
+package struct RestorePlan {
   let snapshot: SnapshotRow
-  let layout: RAMLayout
+  /// Where the snapshot's RAM is, in guest-physical addresses and in a flat file.
+  package let layout: RAMLayout
   /// Writes the form that is asked for.
   let writer: any RestorationWriter
   /// Retargeted as the request asks.
@@ -13,7 +14,10 @@ struct RestorePlan {
   /// The overlays.json that describes the restored RAM; empty unless it is asked for.
   let overlaysJSON: String
 
-  init(_ request: RestoreRequest, _ database: Database) throws {
+  /// Reads what `request` needs of the store.
+  ///
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError`.
+  package init(_ request: RestoreRequest, _ database: Database) throws {
     snapshot = try SnapshotCatalog.resolve(request.reference, in: database)
     layout = try snapshot.layout(database)
     writer = try request.format.form.plan(

@@ -1,11 +1,11 @@
-import GRDB
+package import GRDB
 
 /// Decides for each page whether its content is stored already, and where a new one goes.
 ///
 /// Looks at the pages that this save has stored, then at those of chunks that it came across, then
 /// at the page index; ``ParentPages`` has found before what did not change. All in one thread and in
 /// ascending order of PFN, so that the same RAM saved into the same store makes the same chunks.
-struct PageStorer {
+package struct PageStorer {
   /// 64 Ki pages of 4096 chunks: 3 MiB.
   private static let neighbourCapacity = 64 << 10
 
@@ -16,9 +16,13 @@ struct PageStorer {
   private let chunkDigests: DigestReader
   private var index: PageIndex
   private var dataCheck: ChunkDataCheck
-  private(set) var newPageCount: UInt64 = 0
+  /// The pages that ``note(_:at:)`` was given.
+  package private(set) var newPageCount: UInt64 = 0
 
-  init(_ database: Database, newPageCapacity: Int? = nil) throws {
+  /// Loads the page index.
+  ///
+  /// - Parameter newPageCapacity: The pages that may be noted between two flushes; `nil`: as in a save.
+  package init(_ database: Database, newPageCapacity: Int? = nil) throws {
     newPages = try PageTable(capacity: newPageCapacity ?? PageTable.defaultCapacity)
     neighbours = try PageTable(capacity: Self.neighbourCapacity)
     index = try PageIndex(database)
@@ -27,14 +31,17 @@ struct PageStorer {
   }
 
   /// What memory alone tells of a page's content.
-  enum Knowledge {
+  package enum Knowledge {
+    /// It is stored here.
     case stored(PageLocation)
+    /// It is not stored.
     case new
     /// The database must be asked.
     case unknown
   }
 
-  func knowledge(of digest: PageDigest) -> Knowledge {
+  /// What memory alone tells of the page with `digest`.
+  package func knowledge(of digest: PageDigest) -> Knowledge {
     if let location = newPages.location(of: digest) ?? neighbours.location(of: digest) {
       return .stored(location)
     }
@@ -45,7 +52,7 @@ struct PageStorer {
   /// ``knowledge(of:)`` is unknown.
   ///
   /// - Throws: `DatabaseError`.
-  mutating func lookUp(_ digest: PageDigest) throws -> PageLocation? {
+  package mutating func lookUp(_ digest: PageDigest) throws -> PageLocation? {
     guard let location = try index.location(of: digest), try dataCheck.hasData(location.chunkID)
     else { return nil }
     try noteNeighbours(of: location)
@@ -53,7 +60,7 @@ struct PageStorer {
   }
 
   /// Notes that a page was put into a chunk.
-  mutating func note(_ digest: PageDigest, at location: PageLocation) {
+  package mutating func note(_ digest: PageDigest, at location: PageLocation) {
     newPages.insert(digest, at: location)
     newPageCount += 1
   }
@@ -71,10 +78,10 @@ struct PageStorer {
   // MARK: The page index
 
   /// Whether ``flushNewPages(_:_:)`` must be called before the next page is noted.
-  var mustFlush: Bool { newPages.isFull }
+  package var mustFlush: Bool { newPages.isFull }
 
   /// Writes the noted pages as a sorted run, in the caller's transaction. Their chunks are written.
-  mutating func flushNewPages(_ database: Database, _ numbers: ChunkNumbers) throws {
+  package mutating func flushNewPages(_ database: Database, _ numbers: ChunkNumbers) throws {
     try PageIndex.append(newPages.removeAllSorted(numbers), to: database)
     index = try PageIndex(database)
   }

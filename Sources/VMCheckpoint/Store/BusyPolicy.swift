@@ -7,7 +7,7 @@ import Synchronization
 /// again. When it does not end well, the operation fails, and what it does then to clean up waits a
 /// second at each statement: else a reader who holds a lock for an hour would make every step of the
 /// cleaning up wait a minute more.
-final class BusyPolicy: Sendable {
+package final class BusyPolicy: Sendable {
   /// How long a statement waits for another process's transaction. Writers' transactions take
   /// tens of milliseconds, but a reader in a SQLite shell may hold one for long.
   static let timeoutSeconds = 60.0
@@ -23,6 +23,9 @@ final class BusyPolicy: Sendable {
   }
 
   private let state = Mutex(State())
+
+  /// A policy whose next wait has the whole minute.
+  package init() {}
 
   /// An operation begins, and has a minute whatever became of the last one.
   func begin() {

@@ -1,4 +1,4 @@
-import GRDB
+package import GRDB
 import Synchronization
 
 /// Ends connections without a new thread, where that is asked for.
@@ -14,7 +14,7 @@ package enum ConnectionKeeper {
   package static func keepQueues() { keepsQueues.store(true, ordering: .relaxed) }
 
   /// Closes a connection whose owner goes away.
-  static func retire(_ queue: DatabaseQueue) {
+  package static func retire(_ queue: DatabaseQueue) {
     guard keepsQueues.load(ordering: .relaxed) else { return }
     kept.withLock { $0.append(queue) }
     try? queue.close()

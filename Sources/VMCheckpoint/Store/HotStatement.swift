@@ -1,4 +1,4 @@
-import GRDB
+package import GRDB
 import GRDBSQLite
 
 /// A prepared statement for loops: binds and reads columns through SQLite's own functions, with
@@ -12,7 +12,7 @@ package struct HotStatement {
   fileprivate let handle: OpaquePointer
 
   /// Prepares `sql`.
-  init(_ database: Database, _ sql: String) throws {
+  package init(_ database: Database, _ sql: String) throws {
     self.statement = try database.makeStatement(sql: sql)
     self.handle = statement.sqliteStatement
   }
@@ -23,7 +23,7 @@ package struct HotStatement {
   }
 
   /// Binds `bytes` without copying them.
-  func bind(_ bytes: UnsafeRawBufferPointer, at index: Int32) {
+  package func bind(_ bytes: UnsafeRawBufferPointer, at index: Int32) {
     sqlite3_bind_blob64(handle, index, bytes.baseAddress, UInt64(bytes.count), nil)
   }
 
@@ -46,7 +46,7 @@ package struct HotStatement {
   /// Runs a statement that returns no rows, and resets it.
   ///
   /// - Throws: `DatabaseError`; the statement is reset then.
-  func run() throws {
+  package func run() throws {
     guard sqlite3_step(handle) == SQLITE_DONE else { throw failure() }
     sqlite3_reset(handle)
   }

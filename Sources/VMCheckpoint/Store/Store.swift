@@ -1,4 +1,4 @@
-import GRDB
+package import GRDB
 
 /// A store: one SQLite file that holds snapshots of virtual machines.
 ///
@@ -105,7 +105,7 @@ public final class Store: Sendable {
   }
 
   /// Runs `body` in a read transaction. Keep it short: a writer's commit waits for it.
-  func read<Result>(
+  package func read<Result>(
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {
     busy.begin()
@@ -121,7 +121,7 @@ public final class Store: Sendable {
   }
 
   /// Runs `body` in a write transaction that is rolled back when it throws.
-  func write<Result>(
+  package func write<Result>(
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {
     try requireWritable()
@@ -158,7 +158,7 @@ public final class Store: Sendable {
 
   /// As ``withConnection(control:_:)``, for reading chunks over several transactions: none of them
   /// is freed in the meantime.
-  func withSharedChunks<Result>(
+  package func withSharedChunks<Result>(
     control: OperationControl,
     _ body: (Database) throws -> Result
   ) throws(VMCheckpointError) -> Result {

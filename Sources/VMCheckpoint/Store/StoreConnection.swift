@@ -1,10 +1,10 @@
-import GRDB
+package import GRDB
 import GRDBSQLite
 import Glibc
 import SystemPackage
 
 /// How a connection to a store is set up, opened and checked.
-enum StoreConnection {
+package enum StoreConnection {
   /// SQLite's cache of clean pages. Small, because every page of guest RAM passes just once.
   private static let cacheKiB = 16 * 1024
 
@@ -32,7 +32,7 @@ enum StoreConnection {
   ///
   /// - Parameter writerLock: The writer's lock, if the caller has it.
   /// - Throws: ``VMCheckpointError`` that says which of these is not so.
-  static func open(
+  package static func open(
     location: StoreLocation,
     for purpose: StorePurpose = .reading,
     busy: BusyPolicy,

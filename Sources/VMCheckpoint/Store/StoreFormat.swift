@@ -2,7 +2,7 @@ import GRDB
 import VMCheckpointSchema
 
 /// The numbers of the store's format; the DocC article "Format" draws them.
-enum StoreFormat {
+package enum StoreFormat {
   /// `VMCK`, in SQLite's header at offset 68: tells a store from any other SQLite file.
   static let applicationID: Int32 = 0x564D_434B
 
@@ -64,12 +64,19 @@ enum StoreFormat {
   ]
 
   /// One step up from an older format.
-  struct Migration {
+  package struct Migration {
     /// The version that the step brings a store to.
-    var version: Int32
-    var sql: String
+    package var version: Int32
+    /// The statements that bring it there.
+    package var sql: String
+
+    /// A step to `version` by the statements of `sql`.
+    package init(version: Int32, sql: String) {
+      self.version = version
+      self.sql = sql
+    }
   }
 
   /// In ascending order of version, without a gap; the first makes a store out of an empty file.
-  static let migrations = [Migration(version: 1, sql: SchemaSQL.version1)]
+  package static let migrations = [Migration(version: 1, sql: SchemaSQL.version1)]
 }

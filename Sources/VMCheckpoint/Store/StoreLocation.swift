@@ -8,7 +8,7 @@ import SystemPackage
 /// would be two journals and two locks, and neither would guard the store: so symbolic links are
 /// followed before anything is opened, by ``LinkRule``, and a file with several names is refused. (SQLite, "How To
 /// Corrupt An SQLite Database File", 2.5: multiple links to the same file.)
-struct StoreLocation: Sendable {
+package struct StoreLocation: Sendable {
   /// As the user gave it, for messages.
   let given: String
 
@@ -23,7 +23,7 @@ struct StoreLocation: Sendable {
   ///
   /// - Throws: ``VMCheckpointError``: `invalidArgument`, `cannotCreate`, `notFound`, or
   ///   `permissionDenied` for somebody else's link.
-  init(_ path: String) throws(VMCheckpointError) {
+  package init(_ path: String) throws(VMCheckpointError) {
     given = path
     guard !path.isEmpty, !path.utf8.contains(0) else {
       throw VMCheckpointError(

@@ -20,7 +20,7 @@ import SystemPackage
 /// So a chunk that a save has found in the index, or that a restore has planned to read, cannot
 /// be freed before that operation ends, and chunks have one writer at a time, which makes "every
 /// distinct page once" hold for saves that come together.
-final class StoreLock: Sendable {
+package final class StoreLock: Sendable {
   /// What a lock guards: the byte that is locked.
   enum Resource: Int64 {
     case chunks = 0

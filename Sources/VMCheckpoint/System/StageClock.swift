@@ -36,6 +36,9 @@ where Stage: RawRepresentable<String> & CaseIterable & Hashable & Sendable {
 
   private let sums = Mutex<[Stage: Sum]>([:])
 
+  /// A clock of which no stage has begun.
+  package init() {}
+
   /// Runs `body` as part of `stage`.
   package func measure<Result, Failure: Error>(
     _ stage: Stage,

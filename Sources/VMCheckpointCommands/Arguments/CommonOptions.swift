@@ -1,8 +1,8 @@
-import ArgumentParser
-import VMCheckpoint
+package import ArgumentParser
+package import VMCheckpoint
 
 /// The options that every command has.
-struct CommonOptions: ParsableArguments {
+package struct CommonOptions: ParsableArguments {
   /// The environment variable with the store's path.
   static let storeVariable = "VMCKPT_STORE"
 
@@ -21,9 +21,12 @@ struct CommonOptions: ParsableArguments {
   @Flag(name: .long, help: "Show no progress bar, even on a terminal.")
   var noProgress = false
 
+  /// Made by ArgumentParser.
+  package init() {}
+
   /// The store's path: the option, else the environment variable, else `./vmckpt.db`. An empty
   /// variable counts as none.
-  func storePath(
+  package func storePath(
     environment: [String: String]
   ) throws(VMCheckpointError) -> String {
     if let store {
@@ -43,7 +46,7 @@ struct CommonOptions: ParsableArguments {
 }
 
 /// The option of the commands that work with several threads.
-struct ThreadOptions: ParsableArguments {
+package struct ThreadOptions: ParsableArguments {
   /// More than any machine has. The library uses fewer: see
   /// ``OperationControl/maximumThreadCount``.
   static let maximumCount = 1024
@@ -53,7 +56,10 @@ struct ThreadOptions: ParsableArguments {
     help: ArgumentHelp("Worker threads, at most 16. (default: one a core)", valueName: "n"),
     transform: Self.parse
   )
-  var threads: Int?
+  package var threads: Int?
+
+  /// Made by ArgumentParser.
+  package init() {}
 
   /// Parses a number of threads.
   static func parse(_ text: String) throws(ArgumentError) -> Int {

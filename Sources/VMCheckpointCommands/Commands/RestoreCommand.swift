@@ -1,9 +1,9 @@
-import ArgumentParser
-import VMCheckpoint
+package import ArgumentParser
+package import VMCheckpoint
 
 /// `vmckpt restore`.
-struct RestoreCommand: VerbCommand {
-  static let configuration = CommandConfiguration(
+package struct RestoreCommand: VerbCommand {
+  package static let configuration = CommandConfiguration(
     commandName: "restore",
     abstract: "Write a snapshot's RAM to a file, its overlays rebuilt.",
     usage: "vmckpt restore <ref> -o <path> [<options>]",
@@ -100,13 +100,16 @@ struct RestoreCommand: VerbCommand {
 
   @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var timingOptions: TimingOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup package var common: CommonOptions
 
-  var standardOutputCarriesRAM: Bool { output == "-" }
+  /// Made by ArgumentParser.
+  package init() {}
 
-  var accomplishment: String? { "the snapshot is restored" }
+  package var standardOutputCarriesRAM: Bool { output == "-" }
 
-  func perform(in session: CommandSession) throws(VMCheckpointError) -> RestoreOutput {
+  package var accomplishment: String? { "the snapshot is restored" }
+
+  package func perform(in session: CommandSession) throws(VMCheckpointError) -> RestoreOutput {
     let request = try makeRequest(in: session)
     let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(
@@ -129,7 +132,7 @@ struct RestoreCommand: VerbCommand {
   }
 
   /// What the arguments ask for.
-  func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> RestoreRequest {
+  package func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> RestoreRequest {
     try checkFormat()
     return RestoreRequest(
       reference: try SnapshotReference(reference),

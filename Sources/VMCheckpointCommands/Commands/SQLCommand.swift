@@ -1,9 +1,9 @@
-import ArgumentParser
-import VMCheckpoint
+package import ArgumentParser
+package import VMCheckpoint
 
 /// `vmckpt sql`.
-struct SQLCommand: HandoverCommand {
-  static let configuration = CommandConfiguration(
+package struct SQLCommand: HandoverCommand {
+  package static let configuration = CommandConfiguration(
     commandName: "sql",
     abstract: "Open the store in the sqlite3 shell, read-only.",
     usage: "vmckpt sql [<ref>] [<query>] [<options>]",
@@ -48,7 +48,11 @@ struct SQLCommand: HandoverCommand {
 
   @OptionGroup var common: CommonOptions
 
-  func program(in session: CommandSession) throws(VMCheckpointError) -> ProgramInvocation {
+  /// Made by ArgumentParser.
+  package init() {}
+
+  /// The sqlite3 shell, with what the arguments ask for.
+  package func program(in session: CommandSession) throws(VMCheckpointError) -> ProgramInvocation {
     let (reference, query) = try splitArguments()
     guard
       let path = ProgramInvocation.find("sqlite3", searchPath: session.environment["PATH"] ?? "")

@@ -1,9 +1,9 @@
-import VMCheckpoint
+package import VMCheckpoint
 import VMCheckpointFormats
 
 extension SaveCommand {
   /// What the arguments ask for. Reads the overlays.
-  func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> SaveRequest {
+  package func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> SaveRequest {
     let source = try SourceArgument(source)
     let format = try source.format()
     let layout = try makeLayout(source, format)

@@ -1,9 +1,9 @@
-import ArgumentParser
-import VMCheckpoint
+package import ArgumentParser
+package import VMCheckpoint
 
 /// `vmckpt save`.
-struct SaveCommand: VerbCommand {
-  static let configuration = CommandConfiguration(
+package struct SaveCommand: VerbCommand {
+  package static let configuration = CommandConfiguration(
     commandName: "save",
     abstract: "Save a guest's RAM and overlays as a snapshot.",
     usage: "vmckpt save <source> [--name <name>] [--vm <vm>] [<options>]",
@@ -121,13 +121,16 @@ struct SaveCommand: VerbCommand {
   @Option(name: .long, help: "How hard to compress pages that are new.")
   var compression = ChunkCompression.default
 
-  @OptionGroup var threadOptions: ThreadOptions
+  @OptionGroup package var threadOptions: ThreadOptions
   @OptionGroup var timingOptions: TimingOptions
-  @OptionGroup var common: CommonOptions
+  @OptionGroup package var common: CommonOptions
 
-  var accomplishment: String? { "the snapshot is saved" }
+  /// Made by ArgumentParser.
+  package init() {}
 
-  func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
+  package var accomplishment: String? { "the snapshot is saved" }
+
+  package func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
     let storePath = try common.storePath(environment: session.environment)
     // Before its first bytes say that it is a database.
     try Store.requireNotStore(source: SourceArgument(source).path, storePath: storePath)

@@ -1,8 +1,8 @@
-import ArgumentParser
-import VMCheckpoint
+package import ArgumentParser
+package import VMCheckpoint
 
 /// A command of the tool: its arguments, and one call of the library that makes its result.
-protocol VerbCommand: ParsableCommand {
+package protocol VerbCommand: ParsableCommand {
   associatedtype Output: CommandOutput
 
   var common: CommonOptions { get }
@@ -19,8 +19,8 @@ protocol VerbCommand: ParsableCommand {
 }
 
 extension VerbCommand {
-  var standardOutputCarriesRAM: Bool { false }
-  var accomplishment: String? { nil }
+  package var standardOutputCarriesRAM: Bool { false }
+  package var accomplishment: String? { nil }
 }
 
 /// A command that becomes another program when it has seen to its arguments.

@@ -1,6 +1,6 @@
 /// The result of a command: encoded it is what `--json` prints, and `text` is made from the same
 /// values.
-protocol CommandOutput: Codable, Sendable {
+package protocol CommandOutput: Codable, Sendable {
   /// For people; every line ends in a newline.
   var text: String { get }
 
@@ -12,6 +12,6 @@ protocol CommandOutput: Codable, Sendable {
 }
 
 extension CommandOutput {
-  var notice: String? { nil }
-  var exitCode: Int32 { SysExit.ok }
+  package var notice: String? { nil }
+  package var exitCode: Int32 { SysExit.ok }
 }

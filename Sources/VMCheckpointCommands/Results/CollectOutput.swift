@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What freeing did, or would do: the whole of `gc`'s result and a part of `delete`'s.
-struct CollectOutput: Codable, Hashable, Sendable {
+package struct CollectOutput: Codable, Hashable, Sendable {
   var dryRun: Bool
   var unfinishedSnapshots: UInt64
   var freedChunks: UInt64
@@ -24,7 +24,8 @@ struct CollectOutput: Codable, Hashable, Sendable {
     case fileBytesAfter = "file_bytes_after"
   }
 
-  init(_ result: CollectResult) {
+  /// What is printed of `result`.
+  package init(_ result: CollectResult) {
     dryRun = result.dryRun
     unfinishedSnapshots = result.unfinishedSnapshotCount
     freedChunks = result.freedChunkCount
@@ -57,7 +58,7 @@ struct CollectOutput: Codable, Hashable, Sendable {
 }
 
 /// What `gc` prints.
-struct GcOutput: CommandOutput, Hashable {
+package struct GcOutput: CommandOutput, Hashable {
   var collected: CollectOutput
   var warnings: [String]
 
@@ -65,28 +66,29 @@ struct GcOutput: CommandOutput, Hashable {
     case warnings
   }
 
-  init(collected: CollectOutput, warnings: [String]) {
+  /// What is printed of `collected`.
+  package init(collected: CollectOutput, warnings: [String]) {
     self.collected = collected
     self.warnings = warnings
   }
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     collected = try CollectOutput(from: decoder)
     warnings = try decoder.container(keyedBy: CodingKeys.self)
       .decode([String].self, forKey: .warnings)
   }
 
-  func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     try collected.encode(to: encoder)
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(warnings, forKey: .warnings)
   }
 
-  var text: String { collected.text }
+  package var text: String { collected.text }
 }
 
 /// What `delete` prints.
-struct DeleteOutput: CommandOutput, Hashable {
+package struct DeleteOutput: CommandOutput, Hashable {
   /// The names of the deleted snapshots.
   var deleted: [String]
 
@@ -95,13 +97,14 @@ struct DeleteOutput: CommandOutput, Hashable {
 
   var warnings: [String]
 
-  init(_ result: DeleteResult, warnings: [String]) {
+  /// What is printed of `result`.
+  package init(_ result: DeleteResult, warnings: [String]) {
     deleted = result.deleted
     collected = result.collected.map(CollectOutput.init)
     self.warnings = warnings
   }
 
-  var text: String {
+  package var text: String {
     deleted.map { "Deleted \(printable($0))\n" }.joined()
       + (collected?.text ?? "The store is in use: 'vmckpt gc' will free the space later\n")
   }

@@ -1,7 +1,7 @@
 import VMCheckpoint
 
 extension DiffOutput {
-  var text: String {
+  package var text: String {
     let names = "\(printable(a)) and \(printable(b))"
     if identical { return "\(names) hold the same RAM, overlays and device state\n" }
     return "What \(printable(b)) has different from \(printable(a))\n" + countTable

@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What `diff` prints.
-struct DiffOutput: CommandOutput, Hashable {
+package struct DiffOutput: CommandOutput, Hashable {
   /// The pages of one class.
   struct Pages: Codable, Hashable, Sendable {
     var pageCount: UInt64
@@ -77,7 +77,8 @@ struct DiffOutput: CommandOutput, Hashable {
     case warnings
   }
 
-  init(_ diff: SnapshotDiff, warnings: [String]) {
+  /// What is printed of `diff`.
+  package init(_ diff: SnapshotDiff, warnings: [String]) {
     a = diff.a
     b = diff.b
     identical = diff.isIdentical

@@ -1,17 +1,18 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What `list` prints.
-struct ListOutput: CommandOutput, Hashable {
+package struct ListOutput: CommandOutput, Hashable {
   var snapshots: [SummaryOutput]
 
   /// Printed to standard error when there is nothing to list.
-  var notice: String?
+  package var notice: String?
 
   enum CodingKeys: CodingKey {
     case snapshots
   }
 
-  init(_ snapshots: [SnapshotSummary], storePath: String, isFiltered: Bool) {
+  /// What is printed of `snapshots`.
+  package init(_ snapshots: [SnapshotSummary], storePath: String, isFiltered: Bool) {
     self.snapshots = snapshots.map(SummaryOutput.init)
     if snapshots.isEmpty {
       notice =
@@ -21,7 +22,7 @@ struct ListOutput: CommandOutput, Hashable {
     }
   }
 
-  var text: String {
+  package var text: String {
     guard !snapshots.isEmpty else { return "" }
     return TextTable(
       [

@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What `optimize` prints.
-struct OptimizeOutput: CommandOutput, Hashable {
+package struct OptimizeOutput: CommandOutput, Hashable {
   var rewrittenChunks: UInt64
   var newChunks: UInt64
   var storedPages: UInt64
@@ -32,7 +32,8 @@ struct OptimizeOutput: CommandOutput, Hashable {
     case warnings
   }
 
-  init(_ result: OptimizeResult, warnings: [String]) {
+  /// What is printed of `result`.
+  package init(_ result: OptimizeResult, warnings: [String]) {
     rewrittenChunks = result.rewrittenChunkCount
     newChunks = result.newChunkCount
     storedPages = result.storedPageCount
@@ -48,7 +49,7 @@ struct OptimizeOutput: CommandOutput, Hashable {
     self.warnings = warnings
   }
 
-  var text: String {
+  package var text: String {
     func change(_ before: UInt64, _ after: UInt64) -> String {
       "\(HumanReadable.bytes(after)), was \(HumanReadable.bytes(before))"
     }

@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What `restore` prints.
-struct RestoreOutput: CommandOutput, Hashable {
+package struct RestoreOutput: CommandOutput, Hashable {
   var name: String
   var uuid: String
   /// `nil`: standard output.
@@ -28,7 +28,8 @@ struct RestoreOutput: CommandOutput, Hashable {
     case stages, warnings
   }
 
-  init(
+  /// What is printed of `result`.
+  package init(
     _ result: RestoreResult,
     overlaysPath: String?,
     warnings: [String],
@@ -48,7 +49,7 @@ struct RestoreOutput: CommandOutput, Hashable {
     self.showsStages = showsStages
   }
 
-  var text: String {
+  package var text: String {
     let target = path.map(printable) ?? "standard output"
     let time = HumanReadable.seconds(durationSeconds)
     var fields = FieldList()

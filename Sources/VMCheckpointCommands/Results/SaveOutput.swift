@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What `save` prints.
-struct SaveOutput: CommandOutput, Hashable {
+package struct SaveOutput: CommandOutput, Hashable {
   var name: String
   var uuid: String
   var vm: String
@@ -35,7 +35,8 @@ struct SaveOutput: CommandOutput, Hashable {
     case stages, warnings
   }
 
-  init(_ result: SaveResult, warnings: [String], showsStages: Bool = false) {
+  /// What is printed of `result`.
+  package init(_ result: SaveResult, warnings: [String], showsStages: Bool = false) {
     name = result.name
     uuid = result.uuid
     vm = result.vm
@@ -57,7 +58,7 @@ struct SaveOutput: CommandOutput, Hashable {
     self.showsStages = showsStages
   }
 
-  var text: String {
+  package var text: String {
     var fields = FieldList()
     fields.add("VM", vm)
     fields.add("Parent", parent)

@@ -1,5 +1,5 @@
 extension ShowOutput {
-  var text: String {
+  package var text: String {
     "\(printable(summary.name))\n" + fields.text
       + section("Memory regions", regionTable)
       + section("Overlays", overlayTable)

@@ -1,7 +1,7 @@
 import VMCheckpoint
 
 /// What `show` prints: a summary's keys and these.
-struct ShowOutput: CommandOutput, Hashable {
+package struct ShowOutput: CommandOutput, Hashable {
   var summary: SummaryOutput
   var source: String
   var producer: String
@@ -40,7 +40,7 @@ struct ShowOutput: CommandOutput, Hashable {
     deviceStates = detail.deviceStates.map(DeviceStateOutput.init)
   }
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     summary = try SummaryOutput(from: decoder)
     let container = try decoder.container(keyedBy: CodingKeys.self)
     source = try container.decode(String.self, forKey: .source)
@@ -53,7 +53,7 @@ struct ShowOutput: CommandOutput, Hashable {
     deviceStates = try container.decode([DeviceStateOutput].self, forKey: .deviceStates)
   }
 
-  func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     try summary.encode(to: encoder)
     var container = encoder.container(keyedBy: CodingKeys.self)
     try container.encode(source, forKey: .source)

@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What `stats` prints, with the names of the view `storage_stats` and more.
-struct StatsOutput: CommandOutput, Hashable {
+package struct StatsOutput: CommandOutput, Hashable {
   var path: String
   var formatVersion: Int
   var features: [String]
@@ -42,7 +42,8 @@ struct StatsOutput: CommandOutput, Hashable {
     case freeBytes = "free_bytes"
   }
 
-  init(_ statistics: StoreStatistics) {
+  /// What is printed of `statistics`.
+  package init(_ statistics: StoreStatistics) {
     path = statistics.path
     formatVersion = statistics.formatVersion
     features = statistics.features
@@ -63,7 +64,7 @@ struct StatsOutput: CommandOutput, Hashable {
     freeBytes = statistics.freeByteCount
   }
 
-  var text: String {
+  package var text: String {
     func bytes(_ count: UInt64, than whole: UInt64, _ means: String) -> String {
       let ratio = HumanReadable.ratio(whole, to: count).map { " (\($0) smaller \(means))" }
       return HumanReadable.bytes(count) + (ratio ?? "")

@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// A snapshot as `list`, `show` and `tag` print it.
-struct SummaryOutput: Codable, Hashable, Sendable {
+package struct SummaryOutput: Codable, Hashable, Sendable {
   var name: String
   var uuid: String
   var vm: String
@@ -30,7 +30,8 @@ struct SummaryOutput: Codable, Hashable, Sendable {
     case tags, digest
   }
 
-  init(_ summary: SnapshotSummary) {
+  /// What is printed of `summary`.
+  package init(_ summary: SnapshotSummary) {
     name = summary.name
     uuid = summary.uuid
     vm = summary.vm
@@ -54,22 +55,23 @@ struct SummaryOutput: Codable, Hashable, Sendable {
 }
 
 /// What `tag` prints: the snapshot with its tags as they are now.
-struct TagOutput: CommandOutput, Hashable {
+package struct TagOutput: CommandOutput, Hashable {
   var snapshot: SummaryOutput
 
-  init(snapshot: SummaryOutput) {
+  /// What is printed of `snapshot`.
+  package init(snapshot: SummaryOutput) {
     self.snapshot = snapshot
   }
 
-  init(from decoder: any Decoder) throws {
+  package init(from decoder: any Decoder) throws {
     snapshot = try SummaryOutput(from: decoder)
   }
 
-  func encode(to encoder: any Encoder) throws {
+  package func encode(to encoder: any Encoder) throws {
     try snapshot.encode(to: encoder)
   }
 
-  var text: String {
+  package var text: String {
     let tags = snapshot.tags.isEmpty ? "no tags" : printable(snapshot.tagText)
     return "\(printable(snapshot.name)): \(tags)\n"
   }

@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What `verify` prints.
-struct VerifyOutput: CommandOutput, Hashable {
+package struct VerifyOutput: CommandOutput, Hashable {
   struct Problem: Codable, Hashable, Sendable {
     var subject: String
     var message: String
@@ -42,7 +42,8 @@ struct VerifyOutput: CommandOutput, Hashable {
     case warnings
   }
 
-  init(_ report: VerifyReport, warnings: [String]) {
+  /// What is printed of `report`.
+  package init(_ report: VerifyReport, warnings: [String]) {
     sound = report.isSound
     checkedSnapshots = report.snapshotCount
     checkedChunks = report.chunkCount
@@ -64,9 +65,9 @@ struct VerifyOutput: CommandOutput, Hashable {
     self.warnings = warnings
   }
 
-  var exitCode: Int32 { sound ? SysExit.ok : SysExit.dataError }
+  package var exitCode: Int32 { sound ? SysExit.ok : SysExit.dataError }
 
-  var text: String {
+  package var text: String {
     let checked = [
       HumanReadable.count(checkedSnapshots, "snapshot"),
       HumanReadable.count(checkedChunks, "chunk"), HumanReadable.count(checkedPages, "page"),

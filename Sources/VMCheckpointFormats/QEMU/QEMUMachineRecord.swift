@@ -3,7 +3,7 @@ import VMCheckpoint
 
 /// What a snapshot of a QEMU guest knows beside RAM and the migration stream: a device state of its
 /// own, in JSON that people can read.
-struct QEMUMachineRecord: Codable, Hashable {
+package struct QEMUMachineRecord: Codable, Hashable {
   /// The machine's type with its version, such as `pc-q35-7.2`.
   var machine: String
   /// QEMU's blocks that are the guest's RAM, in the order in which they make up flat RAM.
@@ -13,16 +13,22 @@ struct QEMUMachineRecord: Codable, Hashable {
   /// Such as `7.2.22 (Debian 1:7.2+dfsg-7)`; only of a VM that was saved live.
   var qemuVersion: String?
   /// The arguments that QEMU was started with, itself first; only of a VM that was saved live.
-  var commandLine: [String]?
+  package var commandLine: [String]?
   /// Where relative paths in `commandLine` begin.
-  var workingDirectory: String?
+  package var workingDirectory: String?
 
   /// A block of RAM.
-  struct RAMBlock: Codable, Hashable {
+  package struct RAMBlock: Codable, Hashable {
     /// QEMU's name of it; 1 to 255 bytes.
     var name: String
     /// A multiple of 4096.
     var byteCount: UInt64
+
+    /// The block `name` of `byteCount` bytes.
+    package init(name: String, byteCount: UInt64) {
+      self.name = name
+      self.byteCount = byteCount
+    }
 
     private enum CodingKeys: String, CodingKey {
       case name
@@ -73,7 +79,7 @@ struct QEMUMachineRecord: Codable, Hashable {
   }
 
   /// Makes one with these values.
-  init(machine: String, ramBlocks: [RAMBlock], ramOffset: Int) {
+  package init(machine: String, ramBlocks: [RAMBlock], ramOffset: Int) {
     self.machine = machine
     self.ramBlocks = ramBlocks
     self.ramOffset = ramOffset

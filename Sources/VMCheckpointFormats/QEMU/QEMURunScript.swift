@@ -1,5 +1,5 @@
 import Foundation
-import VMCheckpoint
+package import VMCheckpoint
 
 /// The script that runs a restored VM in QEMU: the recorded command line, with RAM's backend and the
 /// incoming state exchanged. It names its own directory at run time, so that it may be moved.
@@ -7,10 +7,11 @@ import VMCheckpoint
 /// Names and arguments may be a stranger's. The shell and QEMU read bytes, so that everything here
 /// looks at bytes as well: a `Character` may be a quotation mark together with an accent, which is
 /// not equal to a quotation mark and yet ends a quoted word.
-struct QEMURunScript {
+package struct QEMURunScript {
   private let record: QEMUMachineRecord
 
-  init(_ record: QEMUMachineRecord) {
+  /// The script for the VM that `record` describes.
+  package init(_ record: QEMUMachineRecord) {
     self.record = record
   }
 
@@ -22,7 +23,7 @@ struct QEMURunScript {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidData` when something recorded has a NUL,
   ///   which neither a script nor an argument can have.
-  func text() throws(VMCheckpointError) -> String {
+  package func text() throws(VMCheckpointError) -> String {
     try requireNoNUL()
     var lines = [
       "#!/bin/bash",

@@ -32,7 +32,7 @@ import VMCheckpointTestSupport
     return try child.wait(timeoutSeconds: 60)
   }
 
-  @Test(arguments: [SIGQUIT, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP])
+  @Test(.slow, arguments: [SIGQUIT, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP])
   func aCrashPrintsNoMemory(signal: Int32) throws {
     let outcome = try whileSaving([]) { $0.send(signal) }
     #expect(outcome.ending == .signal(signal), "\(outcome)")

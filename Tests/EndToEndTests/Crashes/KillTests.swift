@@ -4,7 +4,7 @@ import VMCheckpointTestSupport
 
 /// `kill -9` at any moment leaves a store that opens, verifies, has every complete snapshot, and
 /// after a gc nothing else.
-@Suite(.serialized) struct KillTests {
+@Suite(.serialized, .slow) struct KillTests {
   private static let rounds = soakRounds(30)
   private static let pageCount = 16_384
 

@@ -31,7 +31,7 @@ import VMCheckpointTestSupport
     return outcome
   }
 
-  @Test(arguments: [SIGINT, SIGTERM])
+  @Test(.slow, arguments: [SIGINT, SIGTERM])
   func anInterruptedSaveLeavesNothing(signal: Int32) throws {
     var generator = TestGenerator(seed: UInt64(signal))
     let ram = incompressibleRAM(14_000, seed: 2)
@@ -81,7 +81,7 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("base", base)], "after all")
   }
 
-  @Test func anInterruptedRestoreLeavesTheOldTargetAndNoTemporaryFile() throws {
+  @Test(.slow) func anInterruptedRestoreLeavesTheOldTargetAndNoTemporaryFile() throws {
     var generator = TestGenerator(seed: 3)
     let ram = sampleRAM(20_000, seed: 3)
     try bench.save("large", ram)
@@ -116,7 +116,7 @@ import VMCheckpointTestSupport
     #expect(interrupted >= Self.rounds / 6, "only \(interrupted) of \(Self.rounds)")
   }
 
-  @Test(arguments: [["gc"], ["delete", "victim"], ["verify"], ["optimize"]])
+  @Test(.slow, arguments: [["gc"], ["delete", "victim"], ["verify"], ["optimize"]])
   func anInterruptedOperationLeavesASoundStore(arguments: [String]) throws {
     var generator = TestGenerator(seed: 4)
     let ram = incompressibleRAM(8000, seed: 4)
@@ -150,7 +150,7 @@ import VMCheckpointTestSupport
   }
 
   /// A save from a pipe waits for input that may never come.
-  @Test(arguments: [SIGINT, SIGTERM])
+  @Test(.slow, arguments: [SIGINT, SIGTERM])
   func aSaveThatWaitsForInputCanBeInterrupted(signal: Int32) throws {
     let pipe = try ChildPipe()
     let child = try bench.tool.start(["save", "-", "--name", "x"], input: .descriptor(pipe.reader))
@@ -165,7 +165,7 @@ import VMCheckpointTestSupport
   }
 
   /// A restore into a pipe waits for a reader that may never come.
-  @Test(arguments: [SIGINT, SIGTERM, SIGHUP])
+  @Test(.slow, arguments: [SIGINT, SIGTERM, SIGHUP])
   func aRestoreThatNobodyReadsEndsAtTheFirstSignal(signal: Int32) throws {
     let pipe = try ChildPipe()
     let child = try bench.tool.start(
@@ -173,7 +173,7 @@ import VMCheckpointTestSupport
       outputDescriptor: pipe.writerForChild
     )
     try waitUntil("the pipe is full") { pipe.waitingByteCount >= 64 << 10 }
-    usleep(100_000)
+    try child.waitUntilItWaits(for: .descriptor)
     child.send(signal)
     let outcome = try child.wait(timeoutSeconds: 20)
     #expect(outcome.ending == .signal(signal), "\(outcome)")
@@ -208,9 +208,11 @@ import VMCheckpointTestSupport
     }
     for arguments in [["save", try bench.write("ram", base), "--name", "y"], ["gc"]] {
       let child = try bench.tool.start(arguments)
-      usleep(200_000)
+      try child.waitUntilItWaits(for: .lock(bench.storePath + "-lock"))
       child.send(SIGINT)
-      #expect(try child.wait(timeoutSeconds: 20).ending == .signal(SIGINT))
+      let outcome = try child.wait(timeoutSeconds: 20)
+      #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
+      #expect(outcome.standardError == "vmckpt: interrupted\n")
     }
     pipe.closeWriter()
     #expect(try holder.wait().succeeded)
@@ -227,10 +229,11 @@ import VMCheckpointTestSupport
       ["save", source, "--name", "x"],
     ] {
       let child = try bench.tool.start(arguments)
-      usleep(500_000)
+      try child.waitUntilItWaits(for: .lock(bench.storePath))
       child.send(SIGINT)
       let outcome = try child.wait(timeoutSeconds: 10)
       #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
+      #expect(outcome.standardError == "vmckpt: interrupted\n")
     }
     try holder.end()
     try expectSound(bench, [("base", base)], "after interrupted waits for a busy store")

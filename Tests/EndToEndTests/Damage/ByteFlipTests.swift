@@ -23,7 +23,7 @@ import VMCheckpointTestSupport
     original = try readFile(bench.storePath)
   }
 
-  @Test(arguments: 0..<4)
+  @Test(.slow, arguments: 0..<4)
   func aFlippedByteIsFoundOrDoesNoHarm(part: Int) throws {
     var generator = TestGenerator(seed: UInt64(part))
     let pageCount = original.count / 4096
@@ -45,7 +45,7 @@ import VMCheckpointTestSupport
     }
   }
 
-  @Test func aPageOfZerosIsFoundOrDoesNoHarm() throws {
+  @Test(.slow) func aPageOfZerosIsFoundOrDoesNoHarm() throws {
     for page in 0..<(original.count / 4096) {
       try writeFile(bench.storePath, original)
       try patchFile(bench.storePath, at: page * 4096, [UInt8](repeating: 0, count: 4096))

@@ -11,54 +11,57 @@ import VMCheckpointTestSupport
     try bench.save("b", sampleRAM(40, seed: 2), "--vm", "v")
   }
 
-  @Test(arguments: [
-    ("UPDATE chunk SET stored_bytes = stored_bytes + 1 WHERE id = 1", "stored bytes"),
-    (
-      "UPDATE chunk SET fingerprints = zeroblob(length(fingerprints)) WHERE id = 1",
-      "a wrong fingerprint for slot 0"
-    ),
-    (
-      "PRAGMA ignore_check_constraints = ON; UPDATE chunk SET fingerprints = x'00' WHERE id = 1",
-      "a wrong number of fingerprints"
-    ),
-    (
-      "DELETE FROM snapshot WHERE name = 'a'",
-      "table ram_extent has rows of snapshot 1, whose own row is missing"
-    ),
-    ("DELETE FROM store", "table store has no row"),
-    ("UPDATE store SET uuid = 'x'||substr(uuid, 2)", "the store's UUID is not a UUID"),
-    (
-      "UPDATE store SET created_at = 'yesterday'",
-      "the time at which the store was made is not a time"
-    ),
-    ("UPDATE overlay_kind SET priority = 9 WHERE kind = 'hypercall'", "overlay_kind"),
-    ("DELETE FROM overlay_kind WHERE kind = 'vp-assist'", "overlay_kind"),
-    ("UPDATE snapshot SET parent_id = id WHERE name = 'b'", "its parent is not older than it is"),
-    ("UPDATE snapshot SET parent_id = 2 WHERE name = 'a'", "its parent is not older than it is"),
-    ("UPDATE snapshot SET parent_id = 77 WHERE name = 'b'", "its parent, row 77, is missing"),
-    ("UPDATE snapshot SET name = 'b' || char(10) WHERE name = 'b'", "breaks the rules for names"),
-    ("UPDATE snapshot SET vm = 'v' || char(27)", "its VM's name breaks the rules for names"),
-    ("UPDATE snapshot SET completed_at = 'never'", "its column completed_at is not a time"),
-    ("UPDATE snapshot SET source = char(7)", "its column source holds control characters"),
-    ("UPDATE snapshot_tag SET value = char(27)", "invalid value for tag \\\"k\\\""),
-    ("DELETE FROM page_index_block WHERE id / 16777216 = 2", "run 2: its block 0 is missing"),
-    (
-      "UPDATE page_index_block SET entries = substr(entries, 1, length(entries) - 16)",
-      "run 1: its block 0 is damaged"
-    ),
-    (
-      """
-      UPDATE page_index_block SET entries =
-        CAST(substr(entries, 1, 16) || substr(entries, 33, 16) || substr(entries, 17, 16)
-          || substr(entries, 49) AS BLOB)
-      """, "run 1: its block 0 is damaged"
-    ),
-    (
-      "INSERT INTO page_index_block SELECT id + 1, entries FROM page_index_block",
-      "run 1: it has more blocks than it should"
-    ),
-    ("UPDATE page_index_run SET fences = zeroblob(8)", "run 1: its block 0 is damaged"),
-  ])
+  @Test(
+    .slow,
+    arguments: [
+      ("UPDATE chunk SET stored_bytes = stored_bytes + 1 WHERE id = 1", "stored bytes"),
+      (
+        "UPDATE chunk SET fingerprints = zeroblob(length(fingerprints)) WHERE id = 1",
+        "a wrong fingerprint for slot 0"
+      ),
+      (
+        "PRAGMA ignore_check_constraints = ON; UPDATE chunk SET fingerprints = x'00' WHERE id = 1",
+        "a wrong number of fingerprints"
+      ),
+      (
+        "DELETE FROM snapshot WHERE name = 'a'",
+        "table ram_extent has rows of snapshot 1, whose own row is missing"
+      ),
+      ("DELETE FROM store", "table store has no row"),
+      ("UPDATE store SET uuid = 'x'||substr(uuid, 2)", "the store's UUID is not a UUID"),
+      (
+        "UPDATE store SET created_at = 'yesterday'",
+        "the time at which the store was made is not a time"
+      ),
+      ("UPDATE overlay_kind SET priority = 9 WHERE kind = 'hypercall'", "overlay_kind"),
+      ("DELETE FROM overlay_kind WHERE kind = 'vp-assist'", "overlay_kind"),
+      ("UPDATE snapshot SET parent_id = id WHERE name = 'b'", "its parent is not older than it is"),
+      ("UPDATE snapshot SET parent_id = 2 WHERE name = 'a'", "its parent is not older than it is"),
+      ("UPDATE snapshot SET parent_id = 77 WHERE name = 'b'", "its parent, row 77, is missing"),
+      ("UPDATE snapshot SET name = 'b' || char(10) WHERE name = 'b'", "breaks the rules for names"),
+      ("UPDATE snapshot SET vm = 'v' || char(27)", "its VM's name breaks the rules for names"),
+      ("UPDATE snapshot SET completed_at = 'never'", "its column completed_at is not a time"),
+      ("UPDATE snapshot SET source = char(7)", "its column source holds control characters"),
+      ("UPDATE snapshot_tag SET value = char(27)", "invalid value for tag \\\"k\\\""),
+      ("DELETE FROM page_index_block WHERE id / 16777216 = 2", "run 2: its block 0 is missing"),
+      (
+        "UPDATE page_index_block SET entries = substr(entries, 1, length(entries) - 16)",
+        "run 1: its block 0 is damaged"
+      ),
+      (
+        """
+        UPDATE page_index_block SET entries =
+          CAST(substr(entries, 1, 16) || substr(entries, 33, 16) || substr(entries, 17, 16)
+            || substr(entries, 49) AS BLOB)
+        """, "run 1: its block 0 is damaged"
+      ),
+      (
+        "INSERT INTO page_index_block SELECT id + 1, entries FROM page_index_block",
+        "run 1: it has more blocks than it should"
+      ),
+      ("UPDATE page_index_run SET fences = zeroblob(8)", "run 1: its block 0 is damaged"),
+    ]
+  )
   func isNamed(sql: String, message: String) throws {
     try bench.sql.run("PRAGMA foreign_keys = OFF; \(sql)")
     let outcome = try bench.tool.run("verify", "--json")
@@ -169,7 +172,7 @@ import VMCheckpointTestSupport
   }
 
   /// Extents that claim to be long made each of one snapshot be compared with all of the other.
-  @Test func impossibleLengthsDoNotMakeAQueryQuadratic() throws {
+  @Test(.slow) func impossibleLengthsDoNotMakeAQueryQuadratic() throws {
     let pageCount = 40_000
     try bench.sql.run(
       """
@@ -184,7 +187,7 @@ import VMCheckpointTestSupport
     #expect(outcome.ending == .exit(0) || outcome.ending == .exit(65), "\(outcome)")
   }
 
-  @Test(arguments: ["first_slot = 15", "page_count = 16, first_slot = 9"])
+  @Test(.slow, arguments: ["first_slot = 15", "page_count = 16, first_slot = 9"])
   func aCollectionGoesOnPastADamagedExtent(change: String) throws {
     // Chunks that are mostly dead: of 40 pages, one in eight stays.
     var ram = sampleRAM(400, seed: 7)

@@ -263,7 +263,7 @@ import VMCheckpointTestSupport
 
   /// Workers decode for a stream while it is written: what one of them finds must end the restore, with
   /// nothing wrong written before.
-  @Test(arguments: ["1", "4"], [100, 9_000, 13_990])
+  @Test(.slow, arguments: ["1", "4"], [100, 9_000, 13_990])
   func aDamagedChunkEndsAStreamBeforeItsPages(threads: String, pfn: Int) throws {
     var generator = TestGenerator(seed: 2)
     let pages = (0..<64).map { _ in generator.compressiblePage() }

@@ -97,7 +97,7 @@ import VMCheckpointTestSupport
     "char(27) || '[31m' || char(10)", "'{}'", "'{\"tsc_frequency_hz\":0}'", "id + 1", "-id",
   ]
 
-  @Test(arguments: 0..<4)
+  @Test(.slow, arguments: 0..<4)
   func valuesThatNoCheckLetsInDoNotCrashAnyCommand(part: Int) throws {
     var generator = TestGenerator(seed: UInt64(100 + part))
     for _ in 0..<soakRounds(20) {
@@ -107,47 +107,50 @@ import VMCheckpointTestSupport
   }
 
   /// What the fuzzing found once, and what is likely to be found.
-  @Test(arguments: [
-    "UPDATE chunk SET id = -id; UPDATE chunk_data SET chunk_id = -chunk_id; UPDATE ram_extent SET chunk_id = -chunk_id",
-    "UPDATE chunk SET id = -5 WHERE id = 1; UPDATE ram_extent SET chunk_id = -5 WHERE chunk_id = 1",
-    "UPDATE ram_extent SET first_pfn = -1 - first_pfn WHERE snapshot_id = 3",
-    "UPDATE ram_extent SET first_pfn = 4503599627370495 - first_pfn",
-    "UPDATE ram_extent SET first_slot = 15, page_count = 16",
-    "UPDATE ram_extent SET page_count = 0", "UPDATE ram_extent SET first_slot = 200",
-    "UPDATE memory_region SET bytes = 9223372036854771712",
-    "UPDATE memory_region SET bytes = 4503599627370496, gpa = 0, file_offset = 0",
-    "UPDATE snapshot SET stored_pages = 9223372036854775807, ram_bytes = 9223372036854771712",
-    "UPDATE snapshot SET stored_pages = -1", "UPDATE snapshot SET parent_id = id",
-    "UPDATE snapshot SET name = NULL, vm = NULL, uuid = NULL, digest = NULL",
-    "UPDATE snapshot SET uuid = id, started_at = 1.5, completed_at = x'00'",
-    "UPDATE chunk SET page_count = 200", "UPDATE chunk SET page_count = -1, digests = NULL",
-    "UPDATE chunk_data SET data = zeroblob(20000000) WHERE chunk_id = 2",
-    "UPDATE page_index_run SET fences = x'00', entry_count = -1",
-    "UPDATE page_index_run SET entry_count = 9223372036854775807",
-    "UPDATE page_index_run SET fences = randomblob(80000), entry_count = 10000000",
-    "UPDATE page_index_block SET entries = randomblob(160000)",
-    "UPDATE page_index_run SET filter_lines = 9223372036854775807",
-    "UPDATE page_index_run SET filter_lines = 300000000",
-    "UPDATE page_index_run SET filter_lines = 0",
-    "UPDATE page_index_filter SET bits = zeroblob(20000000)",
-    "UPDATE page_index_filter SET bits = x'00'", "UPDATE page_index_filter SET bits = 'text'",
-    "UPDATE page_index_block SET entries = zeroblob(160)",
-    "UPDATE page_index_block SET entries = x'ffffffffffffffffffffffffffffffff'",
-    "UPDATE overlay SET vp = -1", "UPDATE overlay SET vp = 4294967296",
-    "UPDATE overlay SET pfn = -1", "UPDATE overlay SET kind = 'lapic' WHERE kind = 'hypercall'",
-    "UPDATE overlay SET vp = 5 WHERE kind = 'hypercall'", "UPDATE overlay SET baked = 'x'",
-    "UPDATE overlay SET contents_chunk_id = 0, contents_slot = 300",
-    "UPDATE overlay SET contents_chunk_id = NULL", "UPDATE overlay SET contents_slot = NULL",
-    "UPDATE overlay SET parameters = '[' || zeroblob(10000)",
-    "UPDATE device_state SET bytes = 536870912, encoding = 'lz4'",
-    "UPDATE device_state SET bytes = -1", "UPDATE device_state SET data = NULL",
-    "UPDATE device_state SET version = -1, sha256 = NULL", "DELETE FROM store",
-    "UPDATE snapshot SET id = 9223372036854775807 WHERE id = 4",
-    "UPDATE chunk SET id = 9223372036854775807 WHERE id = 1",
-    "UPDATE page_index_run SET id = 9223372036854775807 WHERE id = 1",
-    "UPDATE sqlite_sequence SET seq = 9223372036854775807",
-    "UPDATE sqlite_sequence SET seq = 'x'",
-  ])
+  @Test(
+    .slow,
+    arguments: [
+      "UPDATE chunk SET id = -id; UPDATE chunk_data SET chunk_id = -chunk_id; UPDATE ram_extent SET chunk_id = -chunk_id",
+      "UPDATE chunk SET id = -5 WHERE id = 1; UPDATE ram_extent SET chunk_id = -5 WHERE chunk_id = 1",
+      "UPDATE ram_extent SET first_pfn = -1 - first_pfn WHERE snapshot_id = 3",
+      "UPDATE ram_extent SET first_pfn = 4503599627370495 - first_pfn",
+      "UPDATE ram_extent SET first_slot = 15, page_count = 16",
+      "UPDATE ram_extent SET page_count = 0", "UPDATE ram_extent SET first_slot = 200",
+      "UPDATE memory_region SET bytes = 9223372036854771712",
+      "UPDATE memory_region SET bytes = 4503599627370496, gpa = 0, file_offset = 0",
+      "UPDATE snapshot SET stored_pages = 9223372036854775807, ram_bytes = 9223372036854771712",
+      "UPDATE snapshot SET stored_pages = -1", "UPDATE snapshot SET parent_id = id",
+      "UPDATE snapshot SET name = NULL, vm = NULL, uuid = NULL, digest = NULL",
+      "UPDATE snapshot SET uuid = id, started_at = 1.5, completed_at = x'00'",
+      "UPDATE chunk SET page_count = 200", "UPDATE chunk SET page_count = -1, digests = NULL",
+      "UPDATE chunk_data SET data = zeroblob(20000000) WHERE chunk_id = 2",
+      "UPDATE page_index_run SET fences = x'00', entry_count = -1",
+      "UPDATE page_index_run SET entry_count = 9223372036854775807",
+      "UPDATE page_index_run SET fences = randomblob(80000), entry_count = 10000000",
+      "UPDATE page_index_block SET entries = randomblob(160000)",
+      "UPDATE page_index_run SET filter_lines = 9223372036854775807",
+      "UPDATE page_index_run SET filter_lines = 300000000",
+      "UPDATE page_index_run SET filter_lines = 0",
+      "UPDATE page_index_filter SET bits = zeroblob(20000000)",
+      "UPDATE page_index_filter SET bits = x'00'", "UPDATE page_index_filter SET bits = 'text'",
+      "UPDATE page_index_block SET entries = zeroblob(160)",
+      "UPDATE page_index_block SET entries = x'ffffffffffffffffffffffffffffffff'",
+      "UPDATE overlay SET vp = -1", "UPDATE overlay SET vp = 4294967296",
+      "UPDATE overlay SET pfn = -1", "UPDATE overlay SET kind = 'lapic' WHERE kind = 'hypercall'",
+      "UPDATE overlay SET vp = 5 WHERE kind = 'hypercall'", "UPDATE overlay SET baked = 'x'",
+      "UPDATE overlay SET contents_chunk_id = 0, contents_slot = 300",
+      "UPDATE overlay SET contents_chunk_id = NULL", "UPDATE overlay SET contents_slot = NULL",
+      "UPDATE overlay SET parameters = '[' || zeroblob(10000)",
+      "UPDATE device_state SET bytes = 536870912, encoding = 'lz4'",
+      "UPDATE device_state SET bytes = -1", "UPDATE device_state SET data = NULL",
+      "UPDATE device_state SET version = -1, sha256 = NULL", "DELETE FROM store",
+      "UPDATE snapshot SET id = 9223372036854775807 WHERE id = 4",
+      "UPDATE chunk SET id = 9223372036854775807 WHERE id = 1",
+      "UPDATE page_index_run SET id = 9223372036854775807 WHERE id = 1",
+      "UPDATE sqlite_sequence SET seq = 9223372036854775807",
+      "UPDATE sqlite_sequence SET seq = 'x'",
+    ]
+  )
   func knownTraps(sql: String) throws {
     // The trap must be set: the store must really hold these values.
     #expect(try expectOrderly(sql) == "")

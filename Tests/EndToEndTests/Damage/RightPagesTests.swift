@@ -74,7 +74,7 @@ import VMCheckpointTestSupport
     "INSERT INTO device_state SELECT 1, 0, 'cpu', 'test', 1, 1, zeroblob(32), 'raw', x'00'",
   ]
 
-  @Test(arguments: extentDamage + otherDamage)
+  @Test(.slow, arguments: extentDamage + otherDamage)
   func aPlainRestoreGivesNoBytesThatWereNotSaved(damage: String) throws {
     try bench.sql.run("PRAGMA foreign_keys = OFF; \(damage)")
     let output = bench.directory.file("out")
@@ -89,7 +89,7 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.run("verify").ending == .exit(65))
   }
 
-  @Test(arguments: extentDamage.dropLast(2))
+  @Test(.slow, arguments: extentDamage.dropLast(2))
   func noFunctionOfSQLReadsPagesThatWereNotSaved(damage: String) throws {
     try bench.sql.run("PRAGMA foreign_keys = OFF; \(damage)")
     let shell = ExtensionShell(bench.storePath)
@@ -148,7 +148,7 @@ import VMCheckpointTestSupport
   }
 
   /// What they show would be taken to another host.
-  @Test(arguments: otherDamage.dropFirst())
+  @Test(.slow, arguments: otherDamage.dropFirst())
   func neitherShowNorDiffTellsOfWhatWasNotSaved(damage: String) throws {
     try bench.sql.run("PRAGMA foreign_keys = OFF; \(damage)")
     #expect(try bench.tool.run("show", "a").ending == .exit(65))

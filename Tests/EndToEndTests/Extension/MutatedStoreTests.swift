@@ -61,7 +61,7 @@ import VMCheckpointTestSupport
     #expect(outcome.maximumResidentByteCount < 400 << 20, "\(what)")
   }
 
-  @Test func flippedBytesDoNoHarm() throws {
+  @Test(.slow) func flippedBytesDoNoHarm() throws {
     var generator = TestGenerator(seed: 2)
     for round in 0..<120 {
       var store = template
@@ -98,7 +98,7 @@ import VMCheckpointTestSupport
     "zeroblob(70000)", "zeroblob(30000000)", "printf('%.*c', 100000, 'x')", "'lz4'", "'raw'",
   ]
 
-  @Test func impossibleValuesDoNoHarm() throws {
+  @Test(.slow) func impossibleValuesDoNoHarm() throws {
     var generator = TestGenerator(seed: 3)
     var storeCount = 0
     for round in 0..<150 {

@@ -119,7 +119,7 @@ import VMCheckpointTestSupport
     }
   }
 
-  @Test(arguments: [UInt64(1), 2, 3, 4])
+  @Test(.slow, arguments: [UInt64(1), 2, 3, 4])
   func patternsAreFoundWhereverTheyStand(seed: UInt64) throws {
     var generator = TestGenerator(seed: seed)
     // Two regions that touch, and one apart.

@@ -276,7 +276,7 @@ import VMCheckpointTestSupport
     ) { $0.devices[1].json = #"{"instance_name":"a","payload":[{"kind":"k","data":"{}"}]}"# },
   ]
 
-  @Test(arguments: archives + snapshots)
+  @Test(.slow, arguments: archives + snapshots)
   func isRefused(_ archive: Case) throws {
     let bench = try Workbench()
     let path = bench.directory.file("a.tar")
@@ -290,7 +290,7 @@ import VMCheckpointTestSupport
   }
 
   /// Whatever is changed: it is refused, or what comes back is what went in.
-  @Test func aFlippedByteIsRefusedOrComesBack() throws {
+  @Test(.slow) func aFlippedByteIsRefusedOrComesBack() throws {
     let bench = try Workbench()
     var generator = TestGenerator(seed: 77)
     var sample = PropolisSample()

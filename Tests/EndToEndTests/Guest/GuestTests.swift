@@ -3,7 +3,7 @@ import Testing
 import VMCheckpointTestSupport
 
 /// A real guest's RAM at two moments.
-@Suite(.serialized) struct GuestTests {
+@Suite(.serialized, .guest) struct GuestTests {
   private let bench: Workbench
   private let guest: GuestImages
 

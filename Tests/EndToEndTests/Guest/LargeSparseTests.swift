@@ -7,7 +7,7 @@ import VMCheckpointTestSupport
   private static let byteCount = 8 << 30
   private static let memoryLimit = 192 << 20
 
-  @Test func eightGibibytesTakeNeitherMemoryNorLong() throws {
+  @Test(.slow) func eightGibibytesTakeNeitherMemoryNorLong() throws {
     let bench = try Workbench()
     let source = bench.directory.file("ram")
     try makeHole(source, byteCount: Self.byteCount)

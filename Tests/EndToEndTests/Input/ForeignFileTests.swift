@@ -62,7 +62,7 @@ import VMCheckpointTestSupport
     #expect(bench.directory.entries == before)
   }
 
-  @Test(arguments: kinds.indices)
+  @Test(.slow, arguments: kinds.indices)
   func aStreamOfAKnownKindIsNotStoredAsRAM(index: Int) throws {
     let kind = Self.kinds[index]
     let path = try bench.write("x.img", bytes(kind))

@@ -27,10 +27,13 @@ import VMCheckpointTestSupport
     try expectUnchanged()
   }
 
-  @Test(arguments: [
-    ("a\nb", "a\\u{a}b"), ("a\u{1b}[31m", "a\\u{1b}[31m"), ("", ""), ("a b", "a b"),
-    ("ä", "ä"), ("a\u{7f}", "a\\u{7f}"),
-  ])
+  @Test(
+    .slow,
+    arguments: [
+      ("a\nb", "a\\u{a}b"), ("a\u{1b}[31m", "a\\u{1b}[31m"), ("", ""), ("a b", "a b"),
+      ("ä", "ä"), ("a\u{7f}", "a\\u{7f}"),
+    ]
+  )
   func aNameWithOtherCharactersIsRefusedAndNotPrintedRaw(name: String, shown: String) throws {
     expectFailure(
       try bench.tool.run("save", source, "--name", name),

@@ -6,7 +6,8 @@ import VMCheckpointTestSupport
 /// descriptors that do not wait. What cannot be read or written yet is no error.
 @Suite struct NonBlockingTests {
   private let bench: Workbench
-  private let ram = sampleRAM(60)
+  /// More than the 256 KiB that vmckpt lets a pipe hold.
+  private let ram = sampleRAM(200)
 
   init() throws {
     bench = try Workbench()
@@ -30,7 +31,7 @@ import VMCheckpointTestSupport
     let fullByteCount = pipe.waitingByteCount
     let child = try ChildProcess(commandLine, outputDescriptor: pipe.writerForChild)
     pipe.closeWriter()
-    usleep(300_000)
+    try child.waitUntilItWaits(for: .descriptor)
     let bytes = try pipe.readToEnd()
     return (
       try child.wait(timeoutSeconds: 30),
@@ -66,19 +67,18 @@ import VMCheckpointTestSupport
       outputDescriptor: pipe.writerForChild
     )
     pipe.closeWriter()
-    usleep(300_000)
+    try child.waitUntilItWaits(for: .descriptor)
     #expect(try pipe.readToEnd() == ram)
     #expect(try child.wait(timeoutSeconds: 30).succeeded)
   }
 
-  /// Starts a command, and lets it wait for its input for a while.
+  /// Starts a command, and gives it input when it waits for some.
   private func outcome(_ arguments: [String], input: [UInt8]) throws -> ProcessOutcome {
     let pipe = try ChildPipe()
     makeNonBlocking(pipe.reader)
     let child = try bench.tool.start(arguments, input: .descriptor(pipe.reader))
-    usleep(300_000)
-    // Who has ended by now reads nothing.
-    try? pipe.write(input)
+    try child.waitUntilItWaits(for: .descriptor)
+    try pipe.write(input)
     pipe.closeWriter()
     return try child.wait(timeoutSeconds: 30)
   }

@@ -40,38 +40,44 @@ import VMCheckpointTestSupport
     return #"{"format":1,\#(guest)"overlays":[\#(records.joined(separator: ","))]}"#
   }
 
-  @Test(arguments: cases)
+  @Test(.slow, arguments: cases)
   func aBrokenRuleIsRefusedWithItsPath(json: String, message: String) throws {
     try expectRefused(json) { $0.hasSuffix(message) }
   }
 
   /// The words are the JSON reader's own; what matters here is the path, and that there is one
   /// line.
-  @Test(arguments: [
-    (#"{"format":2,"overlays":[]}"#, "format"),
-    (#"{"overlays":[]}"#, "format"),
-    (#"{"format":1,"overlays":{}}"#, "overlays"),
-    (overlays(#"{"kind":"lapic","pfn":1}"#), "overlays[0].kind"),
-    (overlays(#"{"kind":"hypercall","pfn":"one","variant":"vmcall"}"#), "overlays[0].pfn"),
-    (overlays(#"{"kind":"hypercall","pfn":-1,"variant":"vmcall"}"#), "overlays[0].pfn"),
-    (overlays(#"{"kind":"hypercall","pfn":1.5,"variant":"vmcall"}"#), "overlays[0].pfn"),
-    (overlays(#"{"kind":"hypercall","variant":"vmcall"}"#), "overlays[0]"),
-    (overlays(#"{"kind":"hypercall","pfn":1,"variant":"sysenter"}"#), "overlays[0].variant"),
-    (overlays(#"{"kind":"synic-event","vp":0,"pfn":1,"contents":"AAAA"}"#), "overlays[0].contents"),
-    (
-      overlays(
-        #"{"kind":"hypercall","pfn":1,"variant":"vmcall"}"#,
-        #"{"kind":"hypercall","pfn":2,"variant":"vmcall","underlay":"none"}"#
+  @Test(
+    .slow,
+    arguments: [
+      (#"{"format":2,"overlays":[]}"#, "format"),
+      (#"{"overlays":[]}"#, "format"),
+      (#"{"format":1,"overlays":{}}"#, "overlays"),
+      (overlays(#"{"kind":"lapic","pfn":1}"#), "overlays[0].kind"),
+      (overlays(#"{"kind":"hypercall","pfn":"one","variant":"vmcall"}"#), "overlays[0].pfn"),
+      (overlays(#"{"kind":"hypercall","pfn":-1,"variant":"vmcall"}"#), "overlays[0].pfn"),
+      (overlays(#"{"kind":"hypercall","pfn":1.5,"variant":"vmcall"}"#), "overlays[0].pfn"),
+      (overlays(#"{"kind":"hypercall","variant":"vmcall"}"#), "overlays[0]"),
+      (overlays(#"{"kind":"hypercall","pfn":1,"variant":"sysenter"}"#), "overlays[0].variant"),
+      (
+        overlays(#"{"kind":"synic-event","vp":0,"pfn":1,"contents":"AAAA"}"#),
+        "overlays[0].contents"
       ),
-      "overlays[1].underlay"
-    ),
-    (overlays(#"{"kind":"hypercall","pfn":1,"variant":"vmcall","color":1}"#), "overlays[0]"),
-  ])
+      (
+        overlays(
+          #"{"kind":"hypercall","pfn":1,"variant":"vmcall"}"#,
+          #"{"kind":"hypercall","pfn":2,"variant":"vmcall","underlay":"none"}"#
+        ),
+        "overlays[1].underlay"
+      ),
+      (overlays(#"{"kind":"hypercall","pfn":1,"variant":"vmcall","color":1}"#), "overlays[0]"),
+    ]
+  )
   func malformedOverlaysAreRefusedWithTheirPath(json: String, path: String) throws {
     try expectRefused(json) { $0.contains("\": \(path)") }
   }
 
-  @Test(arguments: ["", "{", "[]", "\u{0}", #"{"format":1,"overlays":[]} x"#, "null"])
+  @Test(.slow, arguments: ["", "{", "[]", "\u{0}", #"{"format":1,"overlays":[]} x"#, "null"])
   func whatIsNoDocumentIsRefused(json: String) throws {
     try expectRefused(json) { !$0.isEmpty }
   }

@@ -180,7 +180,7 @@ import VMCheckpointTestSupport
 
   /// The file is cut while it is being saved, at whatever moment chance gives; the next test knows
   /// the moment.
-  @Test func aFileThatShrinksWhileItIsSavedGivesNoSnapshot() throws {
+  @Test(.slow) func aFileThatShrinksWhileItIsSavedGivesNoSnapshot() throws {
     try bench.save("first", sampleRAM(3))
     let path = bench.directory.file("a.ram")
     var hits = 0

@@ -4,6 +4,7 @@ import VMCheckpointTestSupport
 /// A live guest that enables, calls and reads its overlays, saved and restored by a VMM that uses
 /// the library.
 @Suite(
+  .kvm,
   .enabled(if: OverlayGuest.canRun, "no guest can run: /dev/kvm is missing, or may not be opened")
 )
 struct OverlayGuestTests {

@@ -54,7 +54,7 @@ import VMCheckpointTestSupport
     #expect(bench.leftovers.isEmpty)
   }
 
-  @Test func withoutThreadsNothingHangs() throws {
+  @Test(.slow) func withoutThreadsNothingHangs() throws {
     let shim = try FaultShim()
     for number in 1...5 {
       for once in [false, true] {
@@ -84,7 +84,7 @@ import VMCheckpointTestSupport
     #expect(outcome.standardError.hasPrefix("vmckpt: cannot start a thread: "), "\(outcome)")
   }
 
-  @Test func fewDescriptorsAreCalledThat() throws {
+  @Test(.slow) func fewDescriptorsAreCalledThat() throws {
     for count in 4...24 {
       try expectOrderly(
         ["/bin/sh", "-c", "ulimit -n \(count); exec \"$@\"", "sh"],
@@ -102,7 +102,7 @@ import VMCheckpointTestSupport
   }
 
   /// The buffers that a command uses for pages are most of its memory.
-  @Test func failingBuffersAreToldAndNoCrash() throws {
+  @Test(.slow) func failingBuffersAreToldAndNoCrash() throws {
     let shim = try FaultShim()
     for number in [1, 2, 3, 5, 9, 17, 33, 65, 129, 200, 257] {
       try expectOrderly(
@@ -114,7 +114,7 @@ import VMCheckpointTestSupport
     try expectSoundStore()
   }
 
-  @Test func aSmallAddressSpaceIsTold() throws {
+  @Test(.slow) func aSmallAddressSpaceIsTold() throws {
     for kibibytes in [220_000, 260_000, 300_000, 400_000] {
       for command in [
         ["save", bench.directory.file("next.ram"), "--name", "b"],

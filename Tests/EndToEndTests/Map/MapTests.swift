@@ -124,7 +124,7 @@ import VMCheckpointTestSupport
   }
 
   /// Cells of every size count as one would by hand.
-  @Test(arguments: 0..<soakRounds(3))
+  @Test(.slow, arguments: 0..<soakRounds(3))
   func cellsAddUp(round: Int) throws {
     var generator = TestGenerator(seed: UInt64(round + 7))
     let bench = try Workbench()
@@ -236,7 +236,7 @@ import VMCheckpointTestSupport
     expectSuccess(try bench.tool.run("map", "web/1"))
   }
 
-  @Test func sixtyFourGibibytesTakeNeitherMemoryNorLong() throws {
+  @Test(.slow) func sixtyFourGibibytesTakeNeitherMemoryNorLong() throws {
     let bench = try Workbench()
     let source = bench.directory.file("ram")
     try makeHole(source, byteCount: 64 << 30)

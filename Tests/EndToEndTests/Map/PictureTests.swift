@@ -84,7 +84,7 @@ import VMCheckpointTestSupport
     )
   }
 
-  @Test func aPNGOfAnyWidthDecodes() throws {
+  @Test(.slow) func aPNGOfAnyWidthDecodes() throws {
     for (index, pages) in [16, 300, 5000, 20000].enumerated() {
       try bench.save("size/\(index)", sampleRAM(pages, seed: UInt64(index)), "--vm", "size")
       _ = try pixels(try picture("size-\(index).png", "size/\(index)"), [(0, 0)])

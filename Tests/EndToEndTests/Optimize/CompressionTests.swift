@@ -46,7 +46,7 @@ import VMCheckpointTestSupport
   }
 
   /// Threads finish in any order, and must not show in the store.
-  @Test(arguments: settings)
+  @Test(.slow, arguments: settings)
   func theSameRAMMakesTheSameChunks(setting: String) throws {
     let ram = sampleRAM(3000, seed: 12)
     let contents = try ["1", "4"].map { threads in

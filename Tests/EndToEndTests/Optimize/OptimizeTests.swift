@@ -26,7 +26,7 @@ import VMCheckpointTestSupport
     try bench.sql.integer("SELECT count(*) FROM chunk WHERE optimized = 0") == 0
   }
 
-  @Test func everySnapshotStaysWhatItWas() throws {
+  @Test(.slow) func everySnapshotStaysWhatItWas() throws {
     var generator = TestGenerator(seed: 1)
     let contents = OverlayJSON.base64(generator.compressiblePage())
     let overlays = try bench.write(
@@ -144,7 +144,7 @@ import VMCheckpointTestSupport
     )
   }
 
-  @Test func othersGoOnMeanwhile() throws {
+  @Test(.slow) func othersGoOnMeanwhile() throws {
     let pages = textPages(8000, seed: 8)
     let (base, ram) = (pages[..<4000].flatMap { $0 }, pages.flatMap { $0 })
     try bench.save("base", base)
@@ -235,7 +235,7 @@ import VMCheckpointTestSupport
   }
 
   /// Some network file systems say that they have as much space as a number can hold.
-  @Test(arguments: [UInt64(1) << 51 - 1, 1 << 51, .max])
+  @Test(.slow, arguments: [UInt64(1) << 51 - 1, 1 << 51, .max])
   func spaceWithoutEndIsEnough(freeBlockCount: UInt64) throws {
     let faults = try FaultLibrary()
     let ram = textPages(300, seed: 5).flatMap { $0 }

@@ -48,7 +48,7 @@ import VMCheckpointTestSupport
     return #"{"format":1,"overlays":[\#(body.joined(separator: ","))]}"#
   }
 
-  @Test(arguments: Capture.allCases, [1, 2, 3])
+  @Test(.slow, arguments: Capture.allCases, [1, 2, 3])
   func theGuestSeesTheRightOverlayAndTheUnderlayComesBack(
     capture: Capture,
     depth: Int

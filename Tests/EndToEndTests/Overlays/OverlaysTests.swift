@@ -287,7 +287,7 @@ import VMCheckpointTestSupport
   }
 
   /// The overlays that a snapshot got from an archive are those that Propolis gets back.
-  @Test func aSnapshotsOverlaysAreThoseOfItsDevice() throws {
+  @Test(.slow) func aSnapshotsOverlaysAreThoseOfItsDevice() throws {
     let bench = try Workbench()
     var sample = PropolisSample(mebibytes: 65)
     sample.addHyperV(String(Self.json.dropLast()))

@@ -57,7 +57,7 @@ import VMCheckpointTestSupport
     var bytes: [UInt8] { Array(String(repeating: rawValue + "\n", count: 1000).utf8) }
   }
 
-  @Test(arguments: Flood.allCases)
+  @Test(.slow, arguments: Flood.allCases)
   func aMonitorThatOnlyChattersIsGivenUp(flood: Flood) throws {
     let qemu = try FakeQEMU(in: bench.directory) { name, _ in
       name == "greeting" ? .flood(flood.bytes) : nil
@@ -67,7 +67,7 @@ import VMCheckpointTestSupport
   }
 
   /// The guest is stopped by then.
-  @Test func aFloodInPlaceOfAReplyEndsTheSave() throws {
+  @Test(.slow) func aFloodInPlaceOfAReplyEndsTheSave() throws {
     let qemu = try FakeQEMU(in: bench.directory) { name, _ in
       name == "cont" ? .flood(Flood.notJSON.bytes) : nil
     }

@@ -3,7 +3,7 @@ import Testing
 import VMCheckpointTestSupport
 
 /// Guests whose RAM is made of several backends, or lies in other places than a machine's type says.
-@Suite(.serialized) struct QEMULayoutTests {
+@Suite(.serialized, .guest) struct QEMULayoutTests {
   private let bench: Workbench
 
   init() throws { bench = try Workbench() }

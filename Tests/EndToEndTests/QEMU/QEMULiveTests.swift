@@ -4,7 +4,7 @@ import Testing
 import VMCheckpointTestSupport
 
 /// Real guests that are saved while they run, through QEMU's monitor.
-@Suite(.serialized) struct QEMULiveTests {
+@Suite(.serialized, .guest) struct QEMULiveTests {
   private let bench: Workbench
 
   init() throws { bench = try Workbench() }
@@ -135,13 +135,9 @@ import VMCheckpointTestSupport
       usleep(UInt32(generator.int(5_000...700_000)))
       save.send(round % 3 == 2 ? 15 : 9)
       _ = try save.wait(timeoutSeconds: 60)
-      let deadline = monotonicSeconds() + 20
-      var isWell = false
-      while !isWell, monotonicSeconds() < deadline {
-        usleep(50_000)
-        isWell = try monitor.status() == "running" && monitor.migrationSettings() == settings
+      try waitUntil("round \(round): the guest runs as before", timeoutSeconds: 20) {
+        try monitor.status() == "running" && monitor.migrationSettings() == settings
       }
-      #expect(isWell, "round \(round)")
       _ = try guest.waitForMore(2)
       if exists(bench.storePath) { #expect(try bench.tool.verify().succeeded, "round \(round)") }
     }

@@ -3,7 +3,7 @@ import Testing
 import VMCheckpointTestSupport
 
 /// Real guests that are saved by their migration stream, killed, and go on from what is restored.
-@Suite(.serialized) struct QEMUStreamGuestTests {
+@Suite(.serialized, .guest) struct QEMUStreamGuestTests {
   private let bench: Workbench
 
   init() throws { bench = try Workbench() }
@@ -21,7 +21,7 @@ import VMCheckpointTestSupport
     try firstMonitor.run("stop")
     try firstMonitor.migrate(to: bench.shellCommand("save", "qemu-stream:-", "--name", "live"))
     // The migration is over when QEMU has sent all; the snapshot is complete a moment later.
-    for _ in 0..<200 where (try? bench.tool.snapshotNames()) != ["live"] { usleep(50_000) }
+    try waitUntil("the snapshot is complete") { (try? bench.tool.snapshotNames()) == ["live"] }
     let before = guest.counts()
     try guest.kill()
 
@@ -32,7 +32,7 @@ import VMCheckpointTestSupport
       incoming: bench.shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
     )
     let monitor = try second.monitor()
-    for _ in 0..<200 where try monitor.status() == "inmigrate" { usleep(50_000) }
+    try waitUntil("the stream is read") { try monitor.status() != "inmigrate" }
     try monitor.run("cont")
     let after = try second.waitForCounts(3)
     #expect(after.goOn(from: before), "\(before) \(after)")
@@ -53,7 +53,7 @@ import VMCheckpointTestSupport
     )
     // It was stopped when it was saved, and so it is now.
     let thirdMonitor = try third.monitor()
-    for _ in 0..<200 where try thirdMonitor.status() == "inmigrate" { usleep(50_000) }
+    try waitUntil("the stream is read") { try thirdMonitor.status() != "inmigrate" }
     #expect(try thirdMonitor.status() == "paused")
     #expect(third.counts().isEmpty)
     try thirdMonitor.run("cont")
@@ -76,7 +76,7 @@ import VMCheckpointTestSupport
     try writeFile(path, Array(stream))
     let guest = try CountingGuest(name, in: bench.directory, incoming: "exec:cat \(path)")
     let monitor = try guest.monitor()
-    for _ in 0..<200 where try monitor.status() == "inmigrate" { usleep(50_000) }
+    try waitUntil("the stream is read") { try monitor.status() != "inmigrate" }
     try monitor.run("cont")
     return guest
   }

@@ -30,7 +30,7 @@ import VMCheckpointTestSupport
     return bench
   }
 
-  @Test func noQueryGoesOverAllPairsOfExtents() throws {
+  @Test(.slow) func noQueryGoesOverAllPairsOfExtents() throws {
     let bench = try Self.bigStore()
     for arguments in [
       ["largest-snapshots"], ["vms"], ["growth"], ["lineage", "big/2"], ["region-pages", "big/1"],
@@ -65,7 +65,8 @@ import VMCheckpointTestSupport
       """
     )
     let child = try bench.tool.start(["query", "overlays"])
-    usleep(700_000)
+    // Starting takes much less than that: it is the query that is at work.
+    try waitUntil("the query is at work") { child.catches(signal) && child.processorSeconds > 0.5 }
     child.send(signal)
     let outcome = try child.wait(timeoutSeconds: 20)
     #expect(outcome.ending == .signal(signal), "\(outcome)")
@@ -101,7 +102,7 @@ import VMCheckpointTestSupport
     #expect(try readFile(restored) == ram)
   }
 
-  @Test func aViewThatLiesIsBounded() throws {
+  @Test(.slow) func aViewThatLiesIsBounded() throws {
     let bench = try Workbench()
     try bench.save("a", sampleRAM(4))
     try bench.sql.run(

@@ -29,7 +29,7 @@ import VMCheckpointTestSupport
     return result
   }
 
-  @Test(arguments: 0..<soakRounds(4))
+  @Test(.slow, arguments: 0..<soakRounds(4))
   func queriesCountAsOneWouldByHand(round: Int) throws {
     var generator = TestGenerator(seed: UInt64(round + 100))
     let bench = try Workbench()

@@ -168,13 +168,16 @@ import VMCheckpointTestSupport
   }
 
   /// What `--sql` prints gives the same rows in the plain shell, without an extension.
-  @Test(arguments: [
-    ["largest-snapshots"], ["vms"], ["growth"], ["growth", "web"], ["lineage", "web/2"],
-    ["region-pages"], ["duplicate-pages"], ["changes", "web/1", "web/2"],
-    ["changed-pages", "web/1", "web/2"], ["shared-pages", "web/1", "db/1"],
-    ["shared-by-vms", "web", "db"], ["overlays", "web/1"], ["page-history", "web", "0x3"],
-    ["page-copies", "0", "web/1"],
-  ])
+  @Test(
+    .slow,
+    arguments: [
+      ["largest-snapshots"], ["vms"], ["growth"], ["growth", "web"], ["lineage", "web/2"],
+      ["region-pages"], ["duplicate-pages"], ["changes", "web/1", "web/2"],
+      ["changed-pages", "web/1", "web/2"], ["shared-pages", "web/1", "db/1"],
+      ["shared-by-vms", "web", "db"], ["overlays", "web/1"], ["page-history", "web", "0x3"],
+      ["page-copies", "0", "web/1"],
+    ]
+  )
   func theSQLRunsInThePlainShell(arguments: [String]) throws {
     let sql = try bench.tool.start(["query"] + arguments + ["--sql"]).wait()
     expectSuccess(sql)

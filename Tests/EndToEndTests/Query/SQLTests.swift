@@ -139,7 +139,8 @@ import VMCheckpointTestSupport
     let child = try bench.tool.start([
       "sql", "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i FROM n) SELECT count(*) FROM n",
     ])
-    usleep(700_000)
+    // Before that, the signal would end vmckpt itself.
+    try waitUntil("the shell runs") { child.executable?.hasSuffix("/sqlite3") == true }
     child.send(SIGTERM)
     #expect(try child.wait(timeoutSeconds: 20).ending == .signal(SIGTERM))
   }

@@ -5,7 +5,7 @@ import VMCheckpointTestSupport
 @Suite struct ManySnapshotsTests {
   /// 1,000 snapshots with 2,000 extents each: listing must read the first and none of the second. It
   /// takes some 20 ms; the limit is for machines that are busy.
-  @Test func listAndShowOfAThousandSnapshotsDoNotReadTheirPages() throws {
+  @Test(.slow) func listAndShowOfAThousandSnapshotsDoNotReadTheirPages() throws {
     let bench = try Workbench()
     try bench.save("seed", sampleRAM(40), "--vm", "seed", "--tag", "a=b")
     try bench.sql.run(

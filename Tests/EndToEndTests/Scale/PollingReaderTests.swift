@@ -27,7 +27,7 @@ import VMCheckpointTestSupport
   /// The limit that is promised is 100 ms; this one is for machines that are busy. What else the
   /// machine does only adds to a wait, so that the best of three measurements counts; an error in any
   /// of them is one.
-  @Test(arguments: [false, true])
+  @Test(.slow, arguments: [false, true])
   func aReaderThatPollsNeverFailsAndHardlyWaits(reconnects: Bool) throws {
     var waits: [Double] = []
     while waits.count < 3, waits.allSatisfy({ $0 >= 0.5 }) {

@@ -5,7 +5,7 @@ import VMCheckpointTestSupport
 /// What saves write to disk beside what they store.
 @Suite struct WrittenBytesTests {
   /// Journals and rewritten pages cost disks their life, and slow disks their time.
-  @Test func savesDoNotWriteMuchMoreThanTheStoreGrowsBy() throws {
+  @Test(.slow) func savesDoNotWriteMuchMoreThanTheStoreGrowsBy() throws {
     // Beside the built program, because /tmp may be no disk.
     let binaries = URL(fileURLWithPath: try VMCkptTool.path()).deletingLastPathComponent().path
     let bench = try Workbench(in: binaries)

@@ -5,7 +5,7 @@ import VMCheckpointTestSupport
 @Suite struct BatchTests {
   /// Pages are looked up in the parent and in the index while batches are committed: each content
   /// must be found, and stored once.
-  @Test(arguments: [1, 2, 5])
+  @Test(.slow, arguments: [1, 2, 5])
   func pagesAreFoundWhileBatchesAreCommitted(threads: Int) throws {
     let bench = try Workbench()
     let (pageCount, pageByteCount) = (8000, 4096)

@@ -50,7 +50,7 @@ import VMCheckpointTestSupport
     )
   }
 
-  @Test func numbersOfRepackedAndOptimizedChunksAreNotGivenAgain() throws {
+  @Test(.slow) func numbersOfRepackedAndOptimizedChunksAreNotGivenAgain() throws {
     for command in ["gc", "optimize"] {
       let bench = try Workbench()
       let ram = sampleRAM(400, seed: 7)

@@ -8,7 +8,7 @@ import VMCheckpointTestSupport
 
   init() throws { bench = try Workbench() }
 
-  @Test func savesThatComeTogetherStoreEachPageOnce() throws {
+  @Test(.slow) func savesThatComeTogetherStoreEachPageOnce() throws {
     let ram = sampleRAM(6000)
     let source = try bench.write("ram", ram)
     try bench.save("base", sampleRAM(4, seed: 9))
@@ -25,7 +25,7 @@ import VMCheckpointTestSupport
     for name in ["a", "b", "c"] { #expect(try bench.restore(name) == ram) }
   }
 
-  @Test func processesThatCreateAStoreTogetherMakeOne() throws {
+  @Test(.slow) func processesThatCreateAStoreTogetherMakeOne() throws {
     let source = try bench.write("ram", sampleRAM(50))
     for round in 0..<8 {
       let fresh = try Workbench()
@@ -39,7 +39,7 @@ import VMCheckpointTestSupport
     }
   }
 
-  @Test func readersNeverFailWhileASaveRuns() throws {
+  @Test(.slow) func readersNeverFailWhileASaveRuns() throws {
     try bench.save("base", sampleRAM(200))
     let source = try bench.write("ram", sampleRAM(30_000, seed: 2))
     let child = try bench.tool.start(["save", source, "--name", "large"])
@@ -55,7 +55,7 @@ import VMCheckpointTestSupport
     #expect(reads > 0)
   }
 
-  @Test func restoresAndVerifiesRunBesideASave() throws {
+  @Test(.slow) func restoresAndVerifiesRunBesideASave() throws {
     let base = sampleRAM(4000)
     try bench.save("base", base)
     let source = try bench.write("ram", sampleRAM(30_000, seed: 2))
@@ -68,7 +68,7 @@ import VMCheckpointTestSupport
   }
 
   /// The restore holds its chunks: its output is a pipe that nobody reads for a while.
-  @Test func collectionsDoNotTakeChunksFromUnderARestore() throws {
+  @Test(.slow) func collectionsDoNotTakeChunksFromUnderARestore() throws {
     let (victim, base) = (sampleRAM(6000), sampleRAM(500, seed: 2))
     try bench.save("victim", victim)
     try bench.save("base", base)
@@ -82,8 +82,7 @@ import VMCheckpointTestSupport
     let delete = try bench.tool.json("delete", "victim")
     #expect(delete["collected"] is NSNull || delete["collected"] == nil, "\(delete)")
     let collection = try bench.tool.start(["gc", "--json"])
-    usleep(400_000)
-    #expect(collection.isRunning)
+    try collection.waitUntilItWaits(for: .lock(bench.storePath + "-lock"))
     #expect(try bench.tool.snapshotNames() == ["base"])
     pipe.closeWriter()
     #expect(try first + pipe.readToEnd() == base)
@@ -94,7 +93,7 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("base", base)], "after a collection beside a restore")
   }
 
-  @Test func aDeleteWhileChunksAreRepackedIsNotLost() throws {
+  @Test(.slow) func aDeleteWhileChunksAreRepackedIsNotLost() throws {
     var generator = TestGenerator(seed: 4)
     let pages = (0..<4000).map { _ in generator.incompressiblePage() }
     let sparse = stride(from: 0, to: 4000, by: 8).flatMap { pages[$0] }
@@ -124,9 +123,9 @@ import VMCheckpointTestSupport
       ["save", "-", "--name", "slow", "--no-parent"],
       input: .descriptor(pipe.reader)
     )
-    // More than a pipe holds: the save has taken pages, and written some, when this returns.
     try pipe.write(Array(ram.prefix(2000 * 4096)))
-    usleep(1_000_000)
+    // All of that is saved, and the rest is not there yet.
+    try save.waitUntilItWaits(for: .descriptor)
     let tag = try bench.tool.run("tag", "a", "k=v")
     expectSuccess(tag)
     #expect(tag.durationSeconds < 20)
@@ -141,7 +140,7 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("slow", ram)], "after a delete beside a save that waited")
   }
 
-  @Test func aTagOrDeleteWhileASaveRunsIsNotLost() throws {
+  @Test(.slow) func aTagOrDeleteWhileASaveRunsIsNotLost() throws {
     try bench.save("a", sampleRAM(3000))
     try bench.save("b", sampleRAM(3000, seed: 2))
     let ram = sampleRAM(30_000, seed: 3)

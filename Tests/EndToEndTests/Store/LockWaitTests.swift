@@ -3,7 +3,7 @@ import VMCheckpointTestSupport
 
 /// A reader who does not go away costs a minute, not a minute for each thing that is then tried.
 @Suite struct LockWaitTests {
-  @Test func aReaderWhoStaysCostsOneMinuteInAll() throws {
+  @Test(.slow) func aReaderWhoStaysCostsOneMinuteInAll() throws {
     let bench = try Workbench()
     let first = sampleRAM(10)
     try bench.save("first", first)

@@ -46,11 +46,14 @@ import VMCheckpointTestSupport
   }
 
   /// With no fingerprints to go by, or with those of another seed, pages are found by SHA-256.
-  @Test(arguments: [
-    "UPDATE store SET fingerprint_seed = fingerprint_seed + 1",
-    "UPDATE chunk SET fingerprints = zeroblob(length(fingerprints))",
-    "PRAGMA ignore_check_constraints = ON; UPDATE chunk SET fingerprints = x''",
-  ])
+  @Test(
+    .slow,
+    arguments: [
+      "UPDATE store SET fingerprint_seed = fingerprint_seed + 1",
+      "UPDATE chunk SET fingerprints = zeroblob(length(fingerprints))",
+      "PRAGMA ignore_check_constraints = ON; UPDATE chunk SET fingerprints = x''",
+    ]
+  )
   func withoutFingerprintsNothingIsStoredTwice(sql: String) throws {
     var generator = TestGenerator(seed: 6)
     let ram = generator.mixedImage(pageCount: 1000)
@@ -63,7 +66,7 @@ import VMCheckpointTestSupport
   }
 
   /// A parent whose pages lie where the child has none, over more than is read ahead at once.
-  @Test(arguments: ["1", "4"])
+  @Test(.slow, arguments: ["1", "4"])
   func aChildThatSkipsMuchOfItsParentIsSaved(threads: String) throws {
     let byteCount = 160 << 20
     var generator = TestGenerator(seed: 7)

@@ -82,10 +82,8 @@ struct PlantedFileTests {
     // The rest fits into the pipe, also when nobody reads it any more.
     let more = incompressibleRAM(2048 + 12)
     try pipe.write(Array(more[..<(2048 * 4096)]))
-    try waitUntil("a snapshot is begun") {
-      try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
-    }
-    usleep(300_000)
+    try save.waitUntilItWaits(for: .descriptor)
+    #expect(try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1)
     unlink(journal)
     try writeFile(journal, "")
     try OtherUser.own(journal)

@@ -2,6 +2,7 @@ import Testing
 import VMCheckpoint
 import VMCheckpointCommands
 import VMCheckpointFormats
+import VMCheckpointProbes
 
 @Suite struct RestoreRequestTests {
   private func request(_ arguments: String...) throws -> RestoreRequest {

@@ -1,6 +1,7 @@
 import FoundationEssentials
 import Testing
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 @Suite struct SQLProgramTests {
   private let directory: WorkDirectory

@@ -3,6 +3,7 @@ import Testing
 import VMCheckpoint
 import VMCheckpointCommands
 import VMCheckpointFormats
+import VMCheckpointProbes
 
 @Suite struct SaveRequestTests {
   private func request(_ arguments: String...) throws -> SaveRequest {

@@ -1,6 +1,7 @@
 import ArgumentParser
 import Testing
 import VMCheckpointCommands
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 @Suite struct HelpTests {

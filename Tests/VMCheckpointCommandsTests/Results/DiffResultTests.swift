@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 @Suite struct DiffResultTests {
   private let diff: SnapshotDiff

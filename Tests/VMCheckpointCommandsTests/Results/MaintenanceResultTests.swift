@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 /// What `delete`, `gc`, `optimize` and `verify` print.
 @Suite struct MaintenanceResultTests {

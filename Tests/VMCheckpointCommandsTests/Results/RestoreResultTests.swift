@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 @Suite struct RestoreResultTests {
   private func restoreResult(path: String) throws -> RestoreResult {

@@ -1,5 +1,6 @@
 import Testing
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 @Suite struct ShowResultTests {
   static let page = String(repeating: "A", count: 5464)

@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 /// What `save`, `list` and `tag` print.
 @Suite struct SnapshotResultTests {

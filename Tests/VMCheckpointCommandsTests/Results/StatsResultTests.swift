@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 @Suite struct StatsResultTests {
   private func statistics(unfinished: Int = 0, stored: UInt64 = 1 << 28) throws

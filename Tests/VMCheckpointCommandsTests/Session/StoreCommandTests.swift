@@ -1,5 +1,6 @@
 import Testing
 import VMCheckpointCommands
+import VMCheckpointProbes
 
 /// Every command on a real store.
 @Suite struct StoreCommandTests {

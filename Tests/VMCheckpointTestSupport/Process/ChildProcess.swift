@@ -50,7 +50,7 @@ package final class ChildProcess {
   }
 
   package let identifier: Int32
-  private let command: String
+  let command: String
   private let scratch: TemporaryDirectory
   private let start: Double
   private let capturesOutput: Bool

@@ -1,5 +1,6 @@
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 @Suite struct ChunkCodecTests {
@@ -158,7 +159,7 @@ import VMCheckpointTestSupport
   }
 
   /// A restore asks the fingerprints before any checksum, and then must notice as much.
-  @Test(arguments: ["lz4", "shuffled", "raw"])
+  @Test(.slow, arguments: ["lz4", "shuffled", "raw"])
   func restoresNeverGiveWrongPages(form: String) throws {
     var generator = TestGenerator(seed: 33)
     let pages =

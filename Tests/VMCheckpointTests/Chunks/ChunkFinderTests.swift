@@ -3,6 +3,7 @@ import GRDB
 import Testing
 import VMCheckpoint
 import VMCheckpointCore
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 /// Chunks are asked for by what they hold: their numbers mean nothing in another store.

@@ -1,5 +1,6 @@
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 /// Pages whose bytes are stored in another order.

@@ -1,5 +1,6 @@
 import Testing
 import VMCheckpoint
+import VMCheckpointKernels
 import VMCheckpointTestSupport
 
 @Suite struct ZeroPageTests {

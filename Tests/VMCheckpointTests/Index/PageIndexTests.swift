@@ -2,11 +2,12 @@ import Foundation
 import GRDB
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 /// The page index against a dictionary, with forged digests.
 @Suite struct PageIndexTests {
-  @Test(arguments: 1...6)
+  @Test(.slow, arguments: 1...6)
   func lookupsDoNotLosePagesAcrossRunsAndMerges(seed: Int) throws {
     let fixture = try IndexFixture()
     var generator = TestGenerator(seed: UInt64(seed))
@@ -87,7 +88,7 @@ import VMCheckpointTestSupport
   }
 
   /// A guest can grind digests with equal prefixes; they may fill several blocks.
-  @Test func pagesWithEqualPrefixesAreFoundAcrossBlockBorders() throws {
+  @Test(.slow) func pagesWithEqualPrefixesAreFoundAcrossBlockBorders() throws {
     let fixture = try IndexFixture()
     var generator = TestGenerator(seed: 2)
     try fixture.appendRun(pageCount: 990, prefix: 7, using: &generator)

@@ -11,6 +11,7 @@ struct OverlayManagerModelTests {
 
   @Test(
     "no sequence of operations shows the guest a wrong page or loses one",
+    .slow,
     arguments: 0..<8
   )
   func sequencesWithoutFailures(batch: Int) throws {
@@ -22,7 +23,7 @@ struct OverlayManagerModelTests {
     }
   }
 
-  @Test("no failure of guest memory leaves records and RAM apart", arguments: 0..<8)
+  @Test("no failure of guest memory leaves records and RAM apart", .slow, arguments: 0..<8)
   func sequencesWithFailures(batch: Int) throws {
     for sequence in 0..<Self.sequencesInBatch {
       var run = Run(seed: UInt64(1_000_000 + batch * Self.sequencesInBatch + sequence), fails: true)

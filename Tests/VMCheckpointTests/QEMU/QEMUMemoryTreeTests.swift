@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointFormats
+import VMCheckpointProbes
 
 /// What QEMU shows of its memory must agree with what its objects say before RAM is read in place.
 @Suite struct QEMUMemoryTreeTests {

@@ -2,6 +2,7 @@ import Foundation
 import Testing
 import VMCheckpoint
 import VMCheckpointFormats
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 /// The script of a restored directory must hand QEMU the recorded words byte for byte, whatever a

@@ -315,7 +315,7 @@ import VMCheckpointTestSupport
 
   /// A stream is input from anywhere: whatever a byte becomes, the answer is an error or a snapshot
   /// that restores to a stream which gives it again.
-  @Test func anyByteMayBeWrong() throws {
+  @Test(.slow) func anyByteMayBeWrong() throws {
     var builder = QEMUStreamBuilder()
     builder.header()
     builder.ramStart([("pc.ram", 2), ("pc.bios", 1)])

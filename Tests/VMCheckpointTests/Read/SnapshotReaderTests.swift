@@ -104,7 +104,7 @@ struct SnapshotReaderTests {
     return bytes
   }
 
-  @Test(arguments: OverlayTreatment.allCases)
+  @Test(.slow, arguments: OverlayTreatment.allCases)
   func threadsThatShareASmallCacheReadWhatARestoreWrites(overlays: OverlayTreatment) throws {
     let ram = try saveGuest("a", seed: 1)
     _ = try saveGuest("b", seed: 2)
@@ -164,7 +164,7 @@ struct SnapshotReaderTests {
     #expect(try Self.read(reader, 255, 1).count == 4096)
   }
 
-  @Test func readersGoOnWhileOthersMoveTheirChunks() throws {
+  @Test(.slow) func readersGoOnWhileOthersMoveTheirChunks() throws {
     let ram = try saveGuest("kept", seed: 6)
     let expected = try restored("kept", .omit)
     #expect(expected == ram)
@@ -266,7 +266,7 @@ struct SnapshotReaderTests {
     #expect(error?.code == .corrupt)
   }
 
-  @Test func twoCopiesOfAStoreMayShareACache() throws {
+  @Test(.slow) func twoCopiesOfAStoreMayShareACache() throws {
     _ = try saveGuest("first", seed: 10)
     let copy = bench.directory.file("copy.db")
     try FileManager.default.copyItem(atPath: bench.storePath, toPath: copy)

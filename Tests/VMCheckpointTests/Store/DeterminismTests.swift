@@ -2,11 +2,12 @@ import GRDB
 import Glibc
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 @Suite struct DeterminismTests {
   /// Chunks made in another order would make stores that cannot be compared.
-  @Test func threadCountsDoNotChangeWhatIsStored() throws {
+  @Test(.slow) func threadCountsDoNotChangeWhatIsStored() throws {
     let directory = try TemporaryDirectory()
     var generator = TestGenerator(seed: 21)
     let path = directory.file("ram")
@@ -30,7 +31,7 @@ import VMCheckpointTestSupport
   }
 
   /// Chunks that still wait for their number must have it when pages are written to the index.
-  @Test(arguments: [16, 64, 512])
+  @Test(.slow, arguments: [16, 64, 512])
   func pagesAreNotMixedUpWhenTheTableOfNewOnesFills(capacity: Int) throws {
     let directory = try TemporaryDirectory()
     var generator = TestGenerator(seed: UInt64(23 + capacity))
@@ -66,7 +67,7 @@ import VMCheckpointTestSupport
     #expect(newPageCount > 512)
   }
 
-  @Test(arguments: [1, 2, 5])
+  @Test(.slow, arguments: [1, 2, 5])
   func streamAndFileGiveTheSameSnapshot(threadCount: Int) throws {
     let directory = try TemporaryDirectory()
     var generator = TestGenerator(seed: UInt64(22 + threadCount))
@@ -102,7 +103,7 @@ import VMCheckpointTestSupport
 
   /// A stream is put together in windows of 4096 pages, in two buffers that go round; extents and chunks
   /// cross their borders.
-  @Test(arguments: [1, 4])
+  @Test(.slow, arguments: [1, 4])
   func streamsDoNotLosePagesAtWindowBorders(threadCount: Int) throws {
     let directory = try TemporaryDirectory()
     var generator = TestGenerator(seed: 30)

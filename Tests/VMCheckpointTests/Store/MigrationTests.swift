@@ -2,6 +2,7 @@ import Foundation
 import GRDB
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 @Suite struct MigrationTests {

@@ -1,11 +1,12 @@
 import GRDB
 import Testing
 import VMCheckpoint
+import VMCheckpointProbes
 import VMCheckpointTestSupport
 
 /// Restores to a file go through windows. Small ones make every case come up in small images.
 @Suite struct RestoreWindowTests {
-  @Test(arguments: 1...10)
+  @Test(.slow, arguments: 1...10)
   func pagesAreNotLostOrMixedUpBetweenWindows(seed: Int) throws {
     var generator = TestGenerator(seed: UInt64(seed) * 977)
     let directory = try TemporaryDirectory()

@@ -6,7 +6,7 @@ import VMCheckpointTestSupport
 
 /// Random operations on one store, each followed by a comparison with a slow reference model.
 @Suite struct StorePropertyTests {
-  @Test(arguments: 1...seedCount)
+  @Test(.slow, arguments: 1...seedCount)
   func randomOperationsDoNotLoseOrMixUpPages(seed: Int) throws {
     var run = try StoreRun(seed: UInt64(seed))
     for step in 0..<24 {

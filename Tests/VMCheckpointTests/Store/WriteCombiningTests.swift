@@ -8,7 +8,7 @@ import VMCheckpointTestSupport
 /// Writes that are held back must not be missed by anybody.
 @Suite struct WriteCombiningTests {
   /// A small cache that spills makes SQLite write in the middle of transactions, and read that back.
-  @Test(arguments: 1...8)
+  @Test(.slow, arguments: 1...8)
   func readersNeverMissWhatIsHeld(seed: Int) throws {
     let directory = try TemporaryDirectory()
     var generator = TestGenerator(seed: UInt64(seed))

@@ -1,11 +1,14 @@
-import GRDB
+package import GRDB
 
 /// Finds snapshots. Only complete snapshots exist for readers.
-enum SnapshotCatalog {
+package enum SnapshotCatalog {
   /// The snapshot that `reference` names.
   ///
   /// - Throws: As ``StoreReader/snapshot(_:)``.
-  static func resolve(_ reference: SnapshotReference, in database: Database) throws -> SnapshotRow {
+  package static func resolve(
+    _ reference: SnapshotReference,
+    in database: Database
+  ) throws -> SnapshotRow {
     let found = try StoreReader(database).snapshot(reference)
     guard let snapshot = try fetch(id: found.id, in: database) else {
       throw VMCheckpointError(.notFound, "\(found.title) was deleted in the meantime")

@@ -1,8 +1,8 @@
 import Foundation
-import GRDB
+package import GRDB
 
 /// A complete snapshot's own row, as far as operations on it need.
-struct SnapshotRow: FetchableRecord, Sendable {
+package struct SnapshotRow: FetchableRecord, Sendable {
   var id: Int64
   var uuid: String
   var name: String
@@ -24,7 +24,7 @@ struct SnapshotRow: FetchableRecord, Sendable {
     s.guest_os_id, s.cpu_vendor, s.tsc_frequency_hz, s.ram_digest, s.digest
     """
 
-  init(row: Row) throws {
+  package init(row: Row) throws {
     id = try row.value("id")
     uuid = try row.value("uuid")
     name = try row.value("name")

@@ -6,7 +6,7 @@
 /// ``location(of:)``.
 ///
 /// Provisional numbers are never written to a file. They lie beyond all that a store can have.
-struct ChunkNumbers {
+package struct ChunkNumbers {
   static let firstProvisional: Int64 = 1 << 58
 
   /// The number for the next row.
@@ -15,9 +15,11 @@ struct ChunkNumbers {
   /// By provisional number, from `firstKnown`; 0 while the chunk has none.
   private var numbers: [Int64] = []
 
+  /// Numbers that begin with `next`.
+  ///
   /// - Parameter next: Of ``ChunkWriter/nextChunkID(_:)``, which keeps numbers far below the provisional
   ///   ones.
-  init(_ next: Int64) {
+  package init(_ next: Int64) {
     precondition(next > 0 && next <= Self.firstProvisional)
     self.next = next
   }

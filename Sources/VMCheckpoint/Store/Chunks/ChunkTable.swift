@@ -1,7 +1,7 @@
-import GRDB
+package import GRDB
 
 /// Adds chunks; the caller's transaction holds a chunk's row and its data together.
-struct ChunkWriter {
+package struct ChunkWriter {
   /// 4 MiB of chunks in one transaction: what SQLite holds in memory until the commit. A commit of this
   /// size takes some 10 ms, for which the buffers of a save keep its workers busy. Larger ones take
   /// longer in proportion, and workers wait.
@@ -10,7 +10,8 @@ struct ChunkWriter {
   private let insertChunk: HotStatement
   private let insertData: HotStatement
 
-  init(_ database: Database) throws {
+  /// Prepares the statements; throws `DatabaseError`.
+  package init(_ database: Database) throws {
     insertChunk = try HotStatement(
       database,
       """
@@ -30,7 +31,7 @@ struct ChunkWriter {
   ///
   /// - Throws: ``VMCheckpointError`` when no save's chunks could stay below the provisional numbers, or
   ///   `DatabaseError`.
-  static func nextChunkID(_ database: Database) throws -> Int64 {
+  package static func nextChunkID(_ database: Database) throws -> Int64 {
     // SQLite keeps the highest number in sqlite_sequence. A rescued store may have lost that row, and
     // an edited one may have any value in it.
     let last =
@@ -49,7 +50,7 @@ struct ChunkWriter {
   }
 
   /// Inserts a compressed chunk.
-  func insert(_ chunk: ChunkBuffer) throws {
+  package func insert(_ chunk: ChunkBuffer) throws {
     insertChunk.bind(chunk.chunkID, at: 1)
     insertChunk.bind(Int64(chunk.pageCount), at: 2)
     insertChunk.bind(Int64(chunk.storedByteCount), at: 3)

@@ -1,4 +1,4 @@
-import GRDB
+package import GRDB
 
 /// Merges runs of the page index.
 ///
@@ -6,7 +6,7 @@ import GRDB
 /// still serve lookups; one more transaction puts it in their place, and then they are removed. A
 /// crash leaves `building` runs, the new or the old, which ``PageIndex/removeUnfinishedRuns(_:)``
 /// removes. Only for the holder of the writer's lock.
-enum IndexMerge {
+package enum IndexMerge {
   /// How much is written in one transaction, so that readers wait briefly.
   static let batchByteCount = 8 << 20
 
@@ -15,13 +15,13 @@ enum IndexMerge {
   /// Four: an entry is rewritten once each time its run becomes four times as large. With two it
   /// would be twice as often, and rewriting the index is what a save writes beside its pages. There
   /// are more runs then; but most lookups end at their filters.
-  static let fanIn = 4
+  package static let fanIn = 4
 
   /// Merges runs of like size where there are ``fanIn`` of them, and the smaller ones with them. So
   /// there are O(log *n*) runs, and an entry is rewritten O(log *n*) times.
   ///
   /// - Throws: ``VMCheckpointError`` when cancelled, or `DatabaseError`; lookups are right as before.
-  static func mergeRunsOfLikeSize(
+  package static func mergeRunsOfLikeSize(
     _ database: Database,
     _ cancellation: CancellationFlag
   ) throws {
@@ -48,14 +48,14 @@ enum IndexMerge {
   }
 
   /// Runs of one level have like sizes: up to one block, up to 4, 16, 64 and so on.
-  static func level(entryCount: UInt64) -> Int {
+  package static func level(entryCount: UInt64) -> Int {
     let block = UInt64(IndexRun.entriesPerBlock)
     let blockCount = max(1, (entryCount + block - 1) / block)
     return (UInt64.bitWidth - (blockCount - 1).leadingZeroBitCount + 1) / 2
   }
 
   /// Rewrites all runs as one, with only the entries that `isLive` wants.
-  static func compact(
+  package static func compact(
     _ database: Database,
     _ cancellation: CancellationFlag,
     isLive: (PageLocation) -> Bool

@@ -1,9 +1,9 @@
 import Foundation
-import GRDB
+package import GRDB
 
 /// A sorted run of the page index: its number and the first prefix of each of its blocks, which
 /// is all of a run that stays in memory (8 bytes per 250 pages).
-struct IndexRun: Sendable {
+package struct IndexRun: Sendable {
   /// Entries in a block: with its row's header a block fills one database page.
   static let entriesPerBlock = 250
 
@@ -11,7 +11,8 @@ struct IndexRun: Sendable {
   static let blocksPerRun: Int64 = 1 << 24
 
   var id: Int64
-  var entryCount: UInt64
+  /// How many pages it has.
+  package var entryCount: UInt64
   /// Ascending; block *n* begins with `fences[n]`.
   var fences: [UInt64]
   /// Of its filter; its sections' rows have the ids of as many of the run's first blocks.
@@ -25,7 +26,7 @@ struct IndexRun: Sendable {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when a run's numbers are impossible, or there
   ///   are too many.
-  static func fetchActive(_ database: Database) throws -> [IndexRun] {
+  package static func fetchActive(_ database: Database) throws -> [IndexRun] {
     try ValueLimit.allowingLargeValues(database) { try fetchRows(database) }
   }
 
@@ -162,7 +163,7 @@ struct IndexRun: Sendable {
 ///
 /// The run stays `building`, which lookups do not see, until ``finish()``; what a crash leaves of
 /// it, ``PageIndex/removeUnfinishedRuns(_:)`` removes.
-struct IndexRunWriter {
+package struct IndexRunWriter {
   private let database: Database
   private let insertBlock: HotStatement
   private var filter: IndexFilterWriter
@@ -173,7 +174,7 @@ struct IndexRunWriter {
   /// Inserts the run's row, in the caller's transaction.
   ///
   /// - Parameter maximumEntryCount: No more entries may be appended.
-  init(_ database: Database, maximumEntryCount: UInt64) throws {
+  package init(_ database: Database, maximumEntryCount: UInt64) throws {
     self.database = database
     try IndexRun.requireFreeID(database)
     try database.execute(
@@ -209,7 +210,7 @@ struct IndexRunWriter {
 
   /// Appends an entry. One that is not greater than the last is left out: it is a duplicate, or
   /// comes from a damaged block, and a missing entry costs deduplication only.
-  mutating func append(_ entry: IndexEntry) throws {
+  package mutating func append(_ entry: IndexEntry) throws {
     if let last, last >= entry { return }
     last = entry
     if block.isEmpty { run.fences.append(entry.prefix) }

@@ -1,13 +1,13 @@
-import GRDB
+package import GRDB
 
 /// The active runs of the page index with what of them is in memory: all fences, and the sections of
 /// filters that were asked.
 ///
 /// Filters take 1.6 bytes a page and are bounded: of a store that is too large, two or four lines share
 /// one. Where even that does not fit, the rest of the prefixes' range goes without.
-final class LoadedRuns {
+package final class LoadedRuns {
   /// 32 MiB: whole filters of 20 million pages, 80 GB of distinct content.
-  static let filterMemoryByteCount = 32 << 20
+  package static let filterMemoryByteCount = 32 << 20
 
   /// Four lines share one at most: with more, a filter would say "perhaps" to almost all.
   private static let maximumFoldShift = 2
@@ -16,7 +16,7 @@ final class LoadedRuns {
   private static let sectionsPerGroup = 32
 
   /// Nothing that is counted, so that going through runs costs nothing else.
-  struct Run {
+  package struct Run {
     fileprivate let firstBlockID: Int64
     let fences: UnsafeMutableBufferPointer<UInt64>
     fileprivate let filterLineCount: UInt64
@@ -71,13 +71,14 @@ final class LoadedRuns {
     case missing
   }
 
-  let runs: UnsafeMutableBufferPointer<Run>
+  /// The newest first.
+  package let runs: UnsafeMutableBufferPointer<Run>
   private let selectFilters: HotStatement
   private let foldShift: Int
 
   /// Loads the fences. The newest run comes first: a page is likeliest to be where its VM's last
   /// snapshot put it.
-  init(_ database: Database, filterMemoryByteCount: Int) throws {
+  package init(_ database: Database, filterMemoryByteCount: Int) throws {
     let active = try IndexRun.fetchActive(database)
     selectFilters = try HotStatement(
       database,
@@ -148,7 +149,7 @@ final class LoadedRuns {
   /// `false`: the run has no entry with this prefix. Reads sections of its filter when they are first
   /// asked for.
   @inline(__always)
-  func mayHold(_ prefix: UInt64, _ run: Run) throws -> Bool {
+  package func mayHold(_ prefix: UInt64, _ run: Run) throws -> Bool {
     let line = IndexFilter.line(of: prefix, lineCount: run.filterLineCount)
     guard line < run.coveredLineCount else { return true }
     let section = line / IndexFilter.linesPerSection

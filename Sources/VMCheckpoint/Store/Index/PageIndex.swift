@@ -1,5 +1,5 @@
 import Algorithms
-import GRDB
+package import GRDB
 
 /// Finds where a page's content is stored, over all snapshots, by its digest.
 ///
@@ -10,13 +10,13 @@ import GRDB
 /// Entries hold 8 bytes of a digest. A hit counts only when all 32 bytes, which stand in the
 /// chunk's row, agree: so two pages whose prefixes collide, even by a guest's design, stay two
 /// pages, and an entry whose chunk is gone does no harm.
-struct PageIndex {
+package struct PageIndex {
   private let loaded: LoadedRuns
   private let selectBlock: HotStatement
   private let digests: DigestReader
 
   /// Loads the runs' fences.
-  init(
+  package init(
     _ database: Database,
     filterMemoryByteCount: Int = LoadedRuns.filterMemoryByteCount
   ) throws {
@@ -32,7 +32,7 @@ struct PageIndex {
   /// - Parameter isWanted: Whether a location will do.
   /// - Complexity: For each run a look at its filter, which rules out all but one absent page in 200.
   ///   Else a block read and a binary search, and a row read for each entry with the digest's prefix.
-  func location(
+  package func location(
     of digest: PageDigest,
     where isWanted: (PageLocation) -> Bool = { _ in true }
   ) throws -> PageLocation? {
@@ -82,7 +82,7 @@ struct PageIndex {
   }
 
   /// Appends `entries`, in ascending order, as a new run, in the caller's transaction.
-  static func append(_ entries: [IndexEntry], to database: Database) throws {
+  package static func append(_ entries: [IndexEntry], to database: Database) throws {
     guard !entries.isEmpty else { return }
     var writer = try IndexRunWriter(database, maximumEntryCount: UInt64(entries.count))
     for entry in entries { try writer.append(entry) }
@@ -94,7 +94,7 @@ struct PageIndex {
   ///
   /// - Throws: ``VMCheckpointError`` when cancelled, and with the code `corrupt` for more runs than any
   ///   crash leaves; or `DatabaseError`. What was removed until then is.
-  static func removeUnfinishedRuns(
+  package static func removeUnfinishedRuns(
     _ database: Database,
     _ cancellation: CancellationFlag
   ) throws {

@@ -95,14 +95,17 @@ final class PageTable {
 }
 
 /// One entry of the page index: the first eight bytes of a page's digest, and where it is stored.
-struct IndexEntry: Comparable {
+package struct IndexEntry: Comparable {
   /// In the file 16 bytes: prefix and packed location, both big-endian.
   static let byteCount = 16
 
-  var prefix: UInt64
-  var location: PageLocation
+  /// The first eight bytes of the page's digest.
+  package var prefix: UInt64
+  /// Where the page is stored.
+  package var location: PageLocation
 
-  init(prefix: UInt64, location: PageLocation) {
+  /// An entry for the page with this prefix at `location`.
+  package init(prefix: UInt64, location: PageLocation) {
     self.prefix = prefix
     self.location = location
   }
@@ -119,7 +122,7 @@ struct IndexEntry: Comparable {
     pointer.storeBytes(of: location.packed.bigEndian, toByteOffset: 8, as: UInt64.self)
   }
 
-  static func < (lhs: Self, rhs: Self) -> Bool {
+  package static func < (lhs: Self, rhs: Self) -> Bool {
     (lhs.prefix, lhs.location.packed) < (rhs.prefix, rhs.location.packed)
   }
 }

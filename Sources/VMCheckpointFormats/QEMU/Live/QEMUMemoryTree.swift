@@ -1,7 +1,7 @@
-import VMCheckpoint
+package import VMCheckpoint
 
 /// What QEMU's `info mtree -f` says about guest-physical addresses: which block is seen where.
-struct QEMUMemoryTree {
+package struct QEMUMemoryTree {
   /// A run of addresses that show a part of one memory region.
   struct Entry: Hashable {
     var firstGPA: UInt64
@@ -24,7 +24,7 @@ struct QEMUMemoryTree {
   ///       0000000000100000-0000000007ffffff (prio 0, ram): pc.ram @0000000000100000
   ///
   /// (QEMU `softmmu/memory.c`, `mtree_print_flatview`.)
-  init(_ text: String) {
+  package init(_ text: String) {
     var entries: [Entry] = []
     var isWanted = false
     for line in text.split(whereSeparator: \.isNewline) {
@@ -52,7 +52,7 @@ struct QEMUMemoryTree {
   /// Whether all that is seen of the blocks lies where `layout` says, and each region is seen.
   ///
   /// - Parameter blocks: The parts of flat RAM, one after the other.
-  func agrees(with layout: RAMLayout, blocks: [(name: String, byteCount: UInt64)]) -> Bool {
+  package func agrees(with layout: RAMLayout, blocks: [(name: String, byteCount: UInt64)]) -> Bool {
     var seenRegions = Set<UInt64>()
     var blockStart: UInt64 = 0
     for block in blocks {

@@ -1,3 +1,5 @@
+import VMCheckpoint
+
 /// Gives benchmarks the kernels of saves and restores, one at a time and on one thread, over RAM that
 /// they hold.
 ///

@@ -1,4 +1,5 @@
 import GRDB
+import VMCheckpoint
 
 /// Gives benchmarks a store whose page index grows to any size: pages by made-up digests, without
 /// data and without a snapshot that names them.

@@ -1,5 +1,6 @@
 import ArgumentParser
 package import VMCheckpoint
+package import VMCheckpointCommands
 
 /// What commands make of their arguments, without running them: a seam for tests.
 extension CommandSession {

@@ -1,4 +1,5 @@
 import GRDB
+import VMCheckpoint
 
 /// Gives tests the page index of a store, with digests that they make up.
 ///

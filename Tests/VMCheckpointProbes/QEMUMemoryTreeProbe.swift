@@ -1,4 +1,5 @@
 package import VMCheckpoint
+import VMCheckpointFormats
 
 /// What is made of QEMU's description of its memory, for tests.
 package enum QEMUMemoryTreeProbe {

@@ -1,4 +1,5 @@
 import GRDB
+package import VMCheckpoint
 
 /// Gives tests what a store does inside its operations.
 package enum StoreProbe {

@@ -1,5 +1,6 @@
 import FoundationEssentials
 package import VMCheckpoint
+import VMCheckpointCommands
 
 /// How results of the library are printed: a seam for tests, which see no other part of a
 /// command's rendering.

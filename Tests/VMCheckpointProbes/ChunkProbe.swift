@@ -1,3 +1,5 @@
+package import VMCheckpoint
+
 /// Gives tests the stored form of chunks.
 package struct ChunkProbe: Sendable {
   /// `lz4` or `raw`.

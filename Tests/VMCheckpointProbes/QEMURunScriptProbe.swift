@@ -1,5 +1,4 @@
-import Foundation
-import VMCheckpoint
+import VMCheckpointFormats
 
 /// The script that runs a restored VM, for tests.
 package enum QEMURunScriptProbe {
