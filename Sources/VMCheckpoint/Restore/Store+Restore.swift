@@ -65,8 +65,8 @@ extension Store {
     _ database: Database,
     _ control: OperationControl
   ) throws {
-    let findings = try SnapshotVerifier(database: database, chunkProblems: [:])
-      .run(snapshot, cancellation: control.cancellation)
+    var verifier = try SnapshotVerifier(database: database, chunkProblems: [:])
+    let findings = try verifier.run(snapshot, cancellation: control.cancellation)
     guard let problem = findings.problems.first else { return }
     throw VMCheckpointError(
       .corrupt,

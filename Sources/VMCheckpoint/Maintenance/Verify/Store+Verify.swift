@@ -50,11 +50,13 @@ extension Store {
         chunkIDs = try Self.chunkIDs(namedBy: snapshots, database)
       }
       let chunks = try ChunkVerifier(control: control).run(database, chunkIDs: chunkIDs)
-      let verifier = SnapshotVerifier(database: database, chunkProblems: chunks.problems)
+      var verifier = try SnapshotVerifier(database: database, chunkProblems: chunks.problems)
       for snapshot in snapshots {
         try control.cancellation.check()
         let findings = try verifier.run(snapshot, cancellation: control.cancellation)
-        guard try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil else { continue }
+        // One that is deleted meanwhile looks damaged.
+        guard !findings.isEmpty, try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil
+        else { continue }
         verification.add(snapshot, findings)
       }
       verification.add(chunks.problems)
@@ -156,9 +158,7 @@ private struct Verification {
         VerifyReport.Victim(snapshot: snapshot.name, pages: pages.finish().ranges)
       )
     }
-    if !findings.problems.isEmpty || !findings.checksumProblems.isEmpty
-      || !findings.damagedPages.isEmpty
-    {
+    if !findings.isEmpty {
       damagedSnapshots.append(snapshot.name)
     }
   }

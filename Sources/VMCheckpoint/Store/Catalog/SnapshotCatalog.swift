@@ -19,8 +19,9 @@ package enum SnapshotCatalog {
   /// The complete snapshot with this row id.
   static func fetch(id: Int64, in database: Database) throws -> SnapshotRow? {
     try SnapshotRow.fetchOne(
-      database,
-      sql: "SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.id = ? AND s.state = 'complete'",
+      try database.cachedStatement(
+        sql: "SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.id = ? AND s.state = 'complete'"
+      ),
       arguments: [id]
     )
   }

@@ -30,12 +30,13 @@ struct DeviceStateRow {
   ) throws {
     func walk() throws {
       let rows = try Row.fetchCursor(
-        database,
-        sql: """
-          SELECT name, format, version, bytes, sha256\(withData ? ", encoding, data" : "")
-            FROM device_state
-           WHERE snapshot_id = ?1 AND (?2 IS NULL OR format = ?2) ORDER BY position
-          """,
+        try database.cachedStatement(
+          sql: """
+            SELECT name, format, version, bytes, sha256\(withData ? ", encoding, data" : "")
+              FROM device_state
+             WHERE snapshot_id = ?1 AND (?2 IS NULL OR format = ?2) ORDER BY position
+            """
+        ),
         arguments: [snapshot.id, format]
       )
       while let row = try rows.next() { try body(DeviceStateRow(row, withData: withData)) }

@@ -12,16 +12,44 @@ struct SnapshotVerifier {
     var checksumProblems: [String] = []
     /// The pages that are held by damaged chunks, by chunk.
     var damagedPages: [Int64: PageRangeCollector] = [:]
+
+    /// Whether nothing was found.
+    var isEmpty: Bool { problems.isEmpty && checksumProblems.isEmpty && damagedPages.isEmpty }
   }
 
   private static let maximumProblemCount = 100
 
-  let database: Database
+  private let database: Database
   /// What is wrong with each damaged chunk.
-  let chunkProblems: [Int64: String]
+  private let chunkProblems: [Int64: String]
+  /// `nil` where the store has no seed: another check reports that.
+  private let checksums: ExtentChecksum?
+  private var digests: DigestBlobs
+
+  /// Prepares what all snapshots need: a store may have very many of them.
+  ///
+  /// - Throws: ``VMCheckpointError`` or `DatabaseError` when the store cannot be read; never for damage.
+  init(database: Database, chunkProblems: [Int64: String]) throws {
+    self.database = database
+    self.chunkProblems = chunkProblems
+    checksums = try Self.checksums(database)
+    digests = try DigestBlobs(database)
+  }
+
+  private static func checksums(_ database: Database) throws -> ExtentChecksum? {
+    do {
+      return try StoreSeed(database).extentChecksum
+    } catch let error as VMCheckpointError where error.isDamage {
+      return nil
+    } catch let error as DatabaseError
+      where error.resultCode.isDamage || error.resultCode == .SQLITE_TOOBIG
+    {
+      return nil
+    }
+  }
 
   /// - Throws: ``VMCheckpointError`` when cancelled, or out of memory; damage is a finding.
-  func run(_ snapshot: SnapshotRow, cancellation: CancellationFlag) throws -> Findings {
+  mutating func run(_ snapshot: SnapshotRow, cancellation: CancellationFlag) throws -> Findings {
     var findings = Findings()
     do {
       try check(snapshot, &findings, cancellation)
@@ -35,7 +63,7 @@ struct SnapshotVerifier {
     return findings
   }
 
-  private func check(
+  private mutating func check(
     _ snapshot: SnapshotRow,
     _ findings: inout Findings,
     _ cancellation: CancellationFlag
@@ -64,7 +92,7 @@ struct SnapshotVerifier {
     }
   }
 
-  private func checkRAM(
+  private mutating func checkRAM(
     _ snapshot: SnapshotRow,
     _ layout: RAMLayout,
     _ findings: inout Findings,
@@ -72,10 +100,7 @@ struct SnapshotVerifier {
   ) throws -> [UInt8] {
     var extents = try ExtentReader(database, snapshotID: snapshot.id)
     let placement = RAMPlacement(flat: layout)
-    var digests = try DigestBlobs(database)
     var digester = RAMDigester()
-    // Another check reports a missing seed.
-    let checksums = try? StoreSeed(database).extentChecksum
     let key = checksums?.key(ofSnapshot: snapshot.uuid) ?? SnapshotKey(value: 0)
     var tally = ExtentTally()
     var extentCount = 0
