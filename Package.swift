@@ -117,7 +117,11 @@ let package = Package(
       name: "VMCheckpointSchema",
       path: "Schema",
       exclude: ["README.md", "overlays.schema.json"],
-      resources: [.embedInCode("schema_v1.sql"), .embedInCode("queries")],
+      resources: [
+        .embedInCode("schema_v1.sql"),
+        .embedInCode("feature_absent_ranges.sql"),
+        .embedInCode("queries"),
+      ],
       swiftSettings: strict
     ),
 

@@ -4,4 +4,9 @@ public enum SchemaSQL {
   public static var version1: String {
     String(decoding: PackageResources.schema_v1_sql, as: UTF8.self)
   }
+
+  /// Creates the table of the feature `absent-ranges`.
+  public static var absentRanges: String {
+    String(decoding: PackageResources.feature_absent_ranges_sql, as: UTF8.self)
+  }
 }

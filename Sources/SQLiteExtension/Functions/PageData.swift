@@ -7,12 +7,14 @@ extension ScalarFunction {
         "page_data",
         ["snapshot", "pfn"],
         returns: "BLOB",
-        "the page's 4096 bytes as bare RAM, checked by their SHA-256; NULL where there is no RAM"
+        "the page's 4096 bytes as bare RAM, checked by their SHA-256; NULL where there is no RAM, or the page is absent"
       )
     ) { connection, arguments in
       let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
       let pfn = try arguments[1].pfn()
-      guard try connection.reader.isRAM(pfn, in: snapshot) else { return .null }
+      guard try connection.reader.isRAM(pfn, in: snapshot),
+        try !connection.reader.isAbsent(pfn, in: snapshot)
+      else { return .null }
       return try connection.reader.withPage(at: pfn, of: snapshot) {
         $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
       }

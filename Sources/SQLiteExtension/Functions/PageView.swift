@@ -7,7 +7,7 @@ extension ScalarFunction {
         "page_view",
         ["snapshot", "pfn"],
         returns: "BLOB",
-        "the page as the guest sees it, with its active overlay; NULL where there is no RAM"
+        "the page as the guest sees it, with its active overlay; NULL where there is no RAM, or it is absent"
       )
     ) { connection, arguments in
       let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
@@ -19,6 +19,7 @@ extension ScalarFunction {
       {
         return .blob(overlay.contents().bytes)
       }
+      guard try !connection.reader.isAbsent(pfn, in: snapshot) else { return .null }
       return try connection.reader.withPage(at: pfn, of: snapshot) {
         $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
       }

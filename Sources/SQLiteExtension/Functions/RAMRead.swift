@@ -8,7 +8,7 @@ extension ScalarFunction {
         "ram_read",
         ["snapshot", "gpa", "length"],
         returns: "BLOB",
-        "bare RAM from a guest-physical address on; NULL where any of it is not RAM"
+        "bare RAM from a guest-physical address on; NULL where any of it is not RAM, or absent"
       )
     ) { connection, arguments in
       let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
@@ -19,6 +19,12 @@ extension ScalarFunction {
       let (last, overflows) = gpa.addingReportingOverflow(UInt64(length - 1))
       let layout = try connection.reader.layout(of: snapshot)
       guard !overflows, layout.isRAM(from: PFN(gpa: gpa), through: PFN(gpa: last)) else {
+        return .null
+      }
+      let absent = try connection.reader.absentPages(of: snapshot, in: layout)
+      if let run = absent.run(endingAfter: PFN(gpa: gpa).rawValue),
+        run.lowerBound <= PFN(gpa: last).rawValue
+      {
         return .null
       }
       guard let memory = vmx_malloc(length) else {

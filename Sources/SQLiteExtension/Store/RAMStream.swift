@@ -2,7 +2,7 @@ import CSQLiteExtension
 import VMCheckpointCore
 
 /// A snapshot's stored bytes in ascending order of address, in pieces of up to 64 KiB. What lies
-/// between two pieces is zero, or no RAM.
+/// between two pieces is zero, absent, or no RAM.
 final class RAMStream {
   /// Consecutive stored pages of one chunk.
   struct Piece {
@@ -11,7 +11,7 @@ final class RAMStream {
     var bytes: UnsafeRawBufferPointer
   }
 
-  /// Ranges of addresses that are RAM without a hole.
+  /// Ranges of addresses, ascending, that are RAM whose content is known, without a hole.
   let blocks: [Range<UInt64>]
 
   private let scan: ExtentScan
@@ -35,9 +35,30 @@ final class RAMStream {
         blocks.append(region.gpa..<region.endGPA)
       }
     }
-    self.blocks = blocks
+    let absent = try connection.reader.absentPages(of: snapshot, in: layout)
+    self.blocks = Self.removing(absent, from: blocks)
     scan = try connection.extents(of: snapshot, layout, range: pfns)
     chunks = try DecodedChunks(connection.reader, capacity: Self.chunkCapacity)
+  }
+
+  private static func removing(
+    _ absent: AbsentPages,
+    from blocks: [Range<UInt64>]
+  ) -> [Range<UInt64>] {
+    let shift = UInt64(Page.shift)
+    var runs = absent.runs[...]
+    var result: [Range<UInt64>] = []
+    for block in blocks {
+      var gpa = block.lowerBound
+      // A run of absent pages is all RAM, and so in one block.
+      while let run = runs.first, run.lowerBound << shift < block.upperBound {
+        if gpa < run.lowerBound << shift { result.append(gpa..<(run.lowerBound << shift)) }
+        gpa = run.upperBound << shift
+        runs.removeFirst()
+      }
+      if gpa < block.upperBound { result.append(gpa..<block.upperBound) }
+    }
+    return result
   }
 
   func next() throws -> Piece? {
@@ -49,9 +70,14 @@ final class RAMStream {
     )
   }
 
-  /// The block that holds `gpa`, which is RAM.
+  /// The block that holds `gpa`, which is known RAM.
   func block(holding gpa: UInt64) -> Range<UInt64> {
-    blocks.first { $0.contains(gpa) } ?? gpa..<gpa
+    var (low, high) = (0, blocks.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if blocks[middle].upperBound <= gpa { low = middle + 1 } else { high = middle }
+    }
+    return low < blocks.count && blocks[low].contains(gpa) ? blocks[low] : gpa..<gpa
   }
 }
 

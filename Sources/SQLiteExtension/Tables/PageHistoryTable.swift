@@ -33,11 +33,14 @@ private final class PageHistoryCursor: TableCursor {
   private let connection: Connection
   private let snapshots: Statement
   private let pfn: PFN
-  private var state: PageState = .absent
+  private var state: PageState = .outside
   private var isFirst = true
   private var hasChanged = false
 
   private enum PageState: Equatable {
+    /// No RAM.
+    case outside
+    /// Left out by the dump that was saved.
     case absent
     case zero
     case stored(PageDigest)
@@ -63,12 +66,17 @@ private final class PageHistoryCursor: TableCursor {
     let snapshot = try StoredSnapshot(snapshots)
     defer { connection.resetStatements() }
     let previous = state
-    state =
-      try connection.reader.isRAM(pfn, in: snapshot)
-      ? try connection.reader.digest(at: pfn, of: snapshot).map { .stored($0) } ?? .zero : .absent
+    state = try state(in: snapshot)
     hasChanged = !isFirst && state != previous
     isFirst = false
     return true
+  }
+
+  private func state(in snapshot: StoredSnapshot) throws -> PageState {
+    let reader = connection.reader
+    guard try reader.isRAM(pfn, in: snapshot) else { return .outside }
+    if let digest = try reader.digest(at: pfn, of: snapshot) { return .stored(digest) }
+    return try reader.isAbsent(pfn, in: snapshot) ? .absent : .zero
   }
 
   func column(_ index: Int) throws -> SQLValue {
@@ -78,6 +86,7 @@ private final class PageHistoryCursor: TableCursor {
     case 2: .text(try snapshots.text(StoredSnapshot.columnCount))
     case 3:
       switch state {
+      case .outside: .text("no-ram")
       case .absent: .text("absent")
       case .zero: .text("zero")
       case .stored: .text("stored")

@@ -11,7 +11,7 @@ extension TableFunction {
         ["a", "b"],
         kind: .table,
         returns: "rows",
-        "a row for each page that was added, zeroed or changed from a to b"
+        "a row for each page that was added, zeroed or changed from a to b, or is absent in one"
       ),
       columns: ["pfn INTEGER", "gpa INTEGER", "change TEXT", "different_bytes INTEGER"],
       keyColumn: 0,
@@ -32,6 +32,11 @@ private final class RAMDiffCursor: TableCursor {
   private let chunks: DecodedChunks<HostDatabase>
   private var isLeft = false
   private var isRight = false
+  /// The pages that are absent in a or b, and the next of them.
+  private let absent: AbsentPages
+  private var nextAbsentPFN: UInt64 = 0
+  private var isAbsent = false
+  private let lastPFN: UInt64
   private var pfn: UInt64 = 0
 
   /// 4 MiB, as for ``RAMStream``; at least 2, for the pages that are compared.
@@ -43,8 +48,14 @@ private final class RAMDiffCursor: TableCursor {
     _ b: StoredSnapshot,
     _ range: ClosedRange<UInt64>
   ) throws {
-    left = try StoredPages(connection, a, connection.reader.layout(of: a), range: range)
-    right = try StoredPages(connection, b, connection.reader.layout(of: b), range: range)
+    let reader = connection.reader
+    let (leftLayout, rightLayout) = (try reader.layout(of: a), try reader.layout(of: b))
+    absent = try reader.absentPages(of: a, in: leftLayout)
+      .union(reader.absentPages(of: b, in: rightLayout))
+    nextAbsentPFN = range.lowerBound
+    lastPFN = range.upperBound
+    left = try StoredPages(connection, a, leftLayout, range: range)
+    right = try StoredPages(connection, b, rightLayout, range: range)
     chunks = try DecodedChunks(connection.reader, capacity: Self.chunkCapacity)
   }
 
@@ -54,10 +65,16 @@ private final class RAMDiffCursor: TableCursor {
       if isRight { try right.advance() }
       (isLeft, isRight) = (false, false)
       let (leftPFN, rightPFN) = (left.pfn ?? .max, right.pfn ?? .max)
-      pfn = min(leftPFN, rightPFN)
+      let absentPFN = absentPFN ?? .max
+      pfn = min(leftPFN, rightPFN, absentPFN)
       guard pfn != .max else { return false }
       isLeft = leftPFN == pfn
       isRight = rightPFN == pfn
+      isAbsent = absentPFN == pfn
+      if isAbsent {
+        nextAbsentPFN = pfn + 1
+        return true
+      }
       guard isLeft, isRight else { return true }
       let (a, b) = (left.location, right.location)
       if a.chunk.id == b.chunk.id && a.slot == b.slot { continue }
@@ -65,10 +82,19 @@ private final class RAMDiffCursor: TableCursor {
     }
   }
 
+  /// The next absent page in the range.
+  private var absentPFN: UInt64? {
+    guard let run = absent.run(endingAfter: nextAbsentPFN) else { return nil }
+    let pfn = max(nextAbsentPFN, run.lowerBound)
+    return pfn <= lastPFN ? pfn : nil
+  }
+
   func column(_ index: Int) throws -> SQLValue {
     switch index {
     case 0: .integer(Int64(pfn))
     case 1: .integer(Int64(pfn << UInt64(Page.shift)))
+    case 2 where isAbsent: .text("absent")
+    case 3 where isAbsent: .null
     case 2: .text(isLeft ? (isRight ? "changed" : "zeroed") : "added")
     default: .integer(Int64(try differentByteCount()))
     }

@@ -10,7 +10,7 @@ extension TableFunction {
         ["snapshot"],
         kind: .table,
         returns: "rows",
-        "a row for each page of RAM: zero, stored or shared, its digest, in how many snapshots it is"
+        "a row for each page of RAM: zero, absent, stored or shared, its digest, in how many snapshots it is"
       ),
       columns: [
         "pfn INTEGER", "gpa INTEGER", "state TEXT", "digest TEXT", "chunk_id INTEGER",
@@ -33,6 +33,7 @@ private final class RAMPageCursor: TableCursor {
   private let range: ClosedRange<UInt64>
   private let snapshot: StoredSnapshot
   private var stored: StoredPages
+  private let absent: AbsentPages
   private var regionIndex = 0
   private var nextPFN: UInt64
   private var pfn: UInt64 = 0
@@ -49,6 +50,7 @@ private final class RAMPageCursor: TableCursor {
     self.range = range
     self.snapshot = snapshot
     stored = try StoredPages(connection, snapshot, layout, range: range)
+    absent = try connection.reader.absentPages(of: snapshot, in: layout)
     nextPFN = range.lowerBound
   }
 
@@ -75,7 +77,8 @@ private final class RAMPageCursor: TableCursor {
     switch index {
     case 0: return .integer(Int64(pfn))
     case 1: return .integer(Int64(pfn << UInt64(Page.shift)))
-    case 2 where !isStored: return .text("zero")
+    case 2 where !isStored:
+      return .text(absent.contains(PFN(unchecked: pfn)) ? "absent" : "zero")
     default: break
     }
     guard isStored else { return .null }

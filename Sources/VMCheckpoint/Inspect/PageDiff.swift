@@ -2,6 +2,7 @@ import GRDB
 
 /// Walks the pages of two snapshots side by side, by extents and digests; reads no page data.
 struct PageDiff {
+  var absent: PageRangeCollector
   var added: PageRangeCollector
   var zeroed: PageRangeCollector
   var changed: PageRangeCollector
@@ -9,6 +10,7 @@ struct PageDiff {
 
   init(maximumRangeCount: Int) {
     added = PageRangeCollector(maximumRangeCount: maximumRangeCount)
+    absent = added
     zeroed = added
     changed = added
   }
@@ -21,6 +23,7 @@ struct PageDiff {
   ) throws {
     try Self.walk(database, a, b, cancellation: cancellation) { pfn, change in
       switch change {
+      case .absent: absent.add(pfn: pfn)
       case .added: added.add(pfn: pfn)
       case .zeroed: zeroed.add(pfn: pfn)
       case .changed: changed.add(pfn: pfn)
@@ -29,13 +32,31 @@ struct PageDiff {
     }
   }
 
-  /// Calls `visit` for each page that is not zero in both, in ascending order, with `added`,
+  /// Calls `visit` for each page that is not zero in both, in ascending order, with `absent`, `added`,
   /// `zeroed`, `changed` or `unchanged`.
   ///
   /// - Throws: ``VMCheckpointError``: `corrupt` for extents that are not those that were written, or are
   ///   lost; `cancelled`.
   /// - Complexity: O(*n*) in the pages of both, and a row of digests for each extent.
   static func walk(
+    _ database: Database,
+    _ a: SnapshotRow,
+    _ b: SnapshotRow,
+    cancellation: CancellationFlag,
+    _ visit: (UInt64, PageClass) -> Void
+  ) throws {
+    func absentPages(_ snapshot: SnapshotRow) throws -> AbsentPages {
+      try snapshot.absentPages(database, in: snapshot.layout(database))
+    }
+    var absent = AbsentWalk(try absentPages(a).union(absentPages(b)))
+    try walkStored(database, a, b, cancellation: cancellation) { pfn, change in
+      if absent.skip(to: pfn, { visit($0, .absent) }) { visit(pfn, change) }
+    }
+    _ = absent.skip(to: .max) { visit($0, .absent) }
+  }
+
+  /// As ``walk(_:_:_:cancellation:_:)``, but for absent pages, which count as zero.
+  private static func walkStored(
     _ database: Database,
     _ a: SnapshotRow,
     _ b: SnapshotRow,

@@ -48,6 +48,8 @@ public struct SnapshotDiff: Sendable, Codable, Hashable {
   /// The second snapshot's name.
   public var b: String
 
+  /// Absent in `a` or `b`, and so not compared: in none of the other classes.
+  public var absent: PageChanges
   /// Zero, or no RAM, in `a`; not zero in `b`.
   public var added: PageChanges
   /// Not zero in `a`; zero, or no RAM, in `b`.
@@ -66,6 +68,7 @@ public struct SnapshotDiff: Sendable, Codable, Hashable {
   /// The guest OS ID as a hexadecimal number; `nil` when both have the same.
   public var guestOSID: ValueChange<String>?
 
-  /// Whether the two hold the same RAM, overlays and device state.
+  /// Whether the two hold the same RAM, overlays and device state, as far as it is known: the same pages may
+  /// be absent in both.
   public var isIdentical: Bool
 }

@@ -47,6 +47,8 @@ public struct SnapshotDetail: Sendable, Hashable {
   public var tscFrequencyHz: UInt64?
   /// In ascending order of GPA.
   public var regions: [MemoryRegion]
+  /// Pages whose content is unknown, because the dump that was saved left them out.
+  public var absentPageCount: UInt64
   /// The names of the snapshots whose parent this is.
   public var children: [String]
 

@@ -19,6 +19,7 @@ extension Store {
       return SnapshotDiff(
         a: left.name,
         b: right.name,
+        absent: pages.absent.finish(),
         added: pages.added.finish(),
         zeroed: pages.zeroed.finish(),
         changed: pages.changed.finish(),
@@ -46,7 +47,8 @@ extension Store {
     func entries(_ snapshot: SnapshotRow) throws -> [Key: StoredOverlays.Entry] {
       let layout = try snapshot.layout(database)
       let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-      try snapshot.requireDigest(layout, overlays, database)
+      let absent = try snapshot.absentPages(database, in: layout)
+      try snapshot.requireDigest(layout, absent, overlays, database)
       return Dictionary(
         overlays.entries.map {
           (Key(pfn: $0.overlay.pfn, kind: $0.overlay.kind, vp: $0.overlay.vp), $0)

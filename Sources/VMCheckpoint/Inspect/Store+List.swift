@@ -22,7 +22,8 @@ extension Store {
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let layout = try snapshot.layout(database)
       let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-      try snapshot.requireDigest(layout, overlays, database)
+      let absent = try snapshot.absentPages(database, in: layout)
+      try snapshot.requireDigest(layout, absent, overlays, database)
       guard let summary = try Self.summary(database, of: snapshot),
         let row = try Row.fetchOne(
           database,
@@ -37,6 +38,7 @@ extension Store {
         cpuVendor: (try row.value("cpu_vendor") as String?).flatMap(CPUVendor.init(rawValue:)),
         tscFrequencyHz: (try row.value("tsc_frequency_hz") as Int64?).map { UInt64(clamping: $0) },
         regions: layout.regions,
+        absentPageCount: absent.pageCount,
         children: try String.fetchAll(
           database,
           sql: """

@@ -17,6 +17,9 @@ public final class SnapshotReader: Sendable {
   public let uuid: String
   /// Where there is RAM.
   public let layout: RAMLayout
+  /// The pages whose content is unknown, because a dump left them out. They read as zeros, unless an overlay
+  /// covers them.
+  public let absent: AbsentPages
 
   private let store: Store
   private let snapshot: SnapshotRow
@@ -51,10 +54,12 @@ public final class SnapshotReader: Sendable {
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let layout = try snapshot.layout(database)
       var overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-      try snapshot.requireDigest(layout, overlays, database)
+      let absent = try snapshot.absentPages(database, in: layout)
+      try snapshot.requireDigest(layout, absent, overlays, database)
       try overlays.retarget(tscFrequencyHz: tscFrequencyHz, cpuVendor: cpuVendor)
       return (
-        snapshot: snapshot, layout: layout, overlays: overlays, seed: try StoreSeed(database),
+        snapshot: snapshot, layout: layout, absent: absent, overlays: overlays,
+        seed: try StoreSeed(database),
         extents: try ExtentMap(snapshot, layout, database)
       )
     }
@@ -64,6 +69,7 @@ public final class SnapshotReader: Sendable {
     name = opened.snapshot.name
     uuid = opened.snapshot.uuid
     layout = opened.layout
+    absent = opened.absent
     seed = opened.seed
     check = ExtentCheck(opened.seed, snapshot: opened.snapshot.uuid)
     extents = Mutex(opened.extents)
@@ -84,8 +90,10 @@ public final class SnapshotReader: Sendable {
     case zeros
     /// Stored pages, or pages of overlays.
     case data
-    /// No RAM.
+    /// Unknown, because a dump left it out. Reads as zeros.
     case absent
+    /// No RAM.
+    case outside
   }
 
   /// What the pages from `pfn` on are, and how many of them are alike: for who sends zeros as such, and holes
@@ -96,12 +104,16 @@ public final class SnapshotReader: Sendable {
     let pfn = pfn.rawValue
     guard let region = layout.region(holding: PFN(unchecked: pfn)) else {
       let next = layout.regions.map { $0.gpa >> UInt64(Page.shift) }.filter { $0 > pfn }.min()
-      return (.absent, (next ?? PFN.max.rawValue + 1) - pfn)
+      return (.outside, (next ?? PFN.max.rawValue + 1) - pfn)
     }
     let regionEnd = region.endGPA >> UInt64(Page.shift)
     let overlay = nextOverlay(from: pfn)
     if overlay?.pfn == pfn { return (.data, 1) }
-    let end = min(regionEnd, overlay?.pfn ?? .max)
+    var end = min(regionEnd, overlay?.pfn ?? .max)
+    if let run = absent.run(endingAfter: pfn) {
+      if run.contains(pfn) { return (.absent, min(end, run.upperBound) - pfn) }
+      end = min(end, run.lowerBound)
+    }
     switch extents.withLock({ $0 }).place(of: pfn) {
     case .extent(let extent): return (.data, min(end, extent.endPFN) - pfn)
     case .zeros(let next): return (.zeros, min(end, next) - pfn)

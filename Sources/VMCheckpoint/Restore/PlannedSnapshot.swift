@@ -6,10 +6,18 @@ package struct PlannedSnapshot {
   private let database: Database
   private let reader: StoreReader<Database>
   package let layout: RAMLayout
+  /// The pages whose content is unknown: ``page(at:)`` gives zeros for them.
+  package let absent: AbsentPages
 
-  init(_ snapshot: SnapshotRow, layout: RAMLayout, _ database: Database) {
+  init(
+    _ snapshot: SnapshotRow,
+    layout: RAMLayout,
+    absent: AbsentPages,
+    _ database: Database
+  ) {
     self.snapshot = snapshot
     self.layout = layout
+    self.absent = absent
     self.database = database
     reader = StoreReader(database)
   }

@@ -7,6 +7,8 @@ package struct RestorePlan {
   let snapshot: SnapshotRow
   /// Where the snapshot's RAM is, in guest-physical addresses and in a flat file.
   package let layout: RAMLayout
+  /// The pages whose content is unknown. They are restored as zeros.
+  let absent: AbsentPages
   /// Writes the form that is asked for.
   let writer: any RestorationWriter
   /// Retargeted as the request asks.
@@ -20,11 +22,12 @@ package struct RestorePlan {
   package init(_ request: RestoreRequest, _ database: Database) throws {
     snapshot = try SnapshotCatalog.resolve(request.reference, in: database)
     layout = try snapshot.layout(database)
+    absent = try snapshot.absentPages(database, in: layout)
     writer = try request.format.form.plan(
-      PlannedSnapshot(snapshot, layout: layout, database)
+      PlannedSnapshot(snapshot, layout: layout, absent: absent, database)
     )
     var overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-    try snapshot.requireDigest(layout, overlays, database)
+    try snapshot.requireDigest(layout, absent, overlays, database)
     try overlays.retarget(
       tscFrequencyHz: request.tscFrequencyHz,
       cpuVendor: request.cpuVendor

@@ -72,6 +72,8 @@ public struct RestoreResult: Sendable, Codable, Hashable {
 
   /// Pages written that are not zero.
   public var storedPageCount: UInt64
+  /// Pages whose content is unknown, and that were written as zeros.
+  public var absentPageCount: UInt64
 
   /// Overlays that the restored RAM shows.
   public var appliedOverlayCount: Int

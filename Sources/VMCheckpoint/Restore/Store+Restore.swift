@@ -19,6 +19,12 @@ extension Store {
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
+      if !plan.absent.isEmpty {
+        control.onWarning?(
+          "\(plan.absent.pageCount) pages of \(plan.snapshot.title) are absent, because the dump that it was "
+            + "saved from left them out; they are restored as zeros"
+        )
+      }
       let clock = StageClock<RestoreStage>()
       let fileByteCount = try plan.writer.write(
         Restoration(
@@ -39,6 +45,7 @@ extension Store {
         path: path,
         fileByteCount: fileByteCount,
         storedPageCount: plan.snapshot.storedPageCount,
+        absentPageCount: plan.absent.pageCount,
         appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
         verifiedPages: request.verifiesPages,
         durationSeconds: MonotonicClock.nowSeconds - start,

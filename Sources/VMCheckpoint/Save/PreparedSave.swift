@@ -6,6 +6,8 @@ struct PreparedSave {
   let names: CaptureNames
   let reader: any RAMReader
   let substitution: UnderlaySubstitution
+  /// The pages whose content is unknown: those that the source leaves out, but for underlays that are given.
+  let absent: AbsentPages
 
   /// Called when all of RAM was read, right before the snapshot is made complete; what it throws fails
   /// the save.
@@ -60,7 +62,12 @@ struct PreparedSave {
     } else {
       layout = try RAMLayout(contiguousByteCount: RAMLayout.gpaLimit)
     }
-    substitution = UnderlaySubstitution(plan: try request.overlays.validated(in: layout))
+    if let problem = guest.absent.problem(in: layout) {
+      throw VMCheckpointError(.invalidData, problem)
+    }
+    let plan = try request.overlays.validated(in: layout)
+    substitution = UnderlaySubstitution(plan: plan, absent: guest.absent)
+    absent = guest.absent.removing(substitution.givenPFNs)
     reader = try guest.makeReader(substitution.pfns)
     checkBeforeCompletion = guest.checkBeforeCompletion
     self.request = request

@@ -116,6 +116,7 @@ struct SaveOperation {
     let ramDigest = ramDigester.finalize()
     try rows.insert(layout, digester: &digester)
     digester.add(ramDigest: ramDigest)
+    try rows.insert(prepared.absent, digester: &digester)
     let facts = MachineFacts(plan, guestOSID: prepared.request.overlays.guestOSID)
     facts.add(to: &digester)
     try rows.insert(plan, contents: contents, digester: &digester)

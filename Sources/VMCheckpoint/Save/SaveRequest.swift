@@ -91,8 +91,10 @@ public struct SaveResult: Sendable, Codable, Hashable {
 
   /// Pages that are not zero.
   public var storedPageCount: UInt64
+  /// Pages whose content is unknown, because the source leaves them out.
+  public var absentPageCount: UInt64
 
-  /// Of these, pages whose content no snapshot had before, each content counted once.
+  /// Of the stored pages, pages whose content no snapshot had before, each content counted once.
   public var newPageCount: UInt64
 
   /// What the new pages take in the store, compressed.

@@ -68,6 +68,43 @@ struct SnapshotRows {
     }
   }
 
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when a stored page is among them, or
+  ///   `DatabaseError`.
+  func insert(_ absent: AbsentPages, digester: inout SnapshotDigester) throws {
+    guard !absent.isEmpty else { return }
+    try StoreFormat.addAbsentRanges(database)
+    let insert = try HotStatement(
+      database,
+      "INSERT INTO absent_range (snapshot_id, first_pfn, page_count) VALUES (?, ?, ?)"
+    )
+    for run in absent.runs {
+      insert.bind(snapshotID, at: 1)
+      insert.bind(Int64(run.lowerBound), at: 2)
+      insert.bind(Int64(run.count), at: 3)
+      try insert.run()
+    }
+    digester.add(absent)
+    guard try !holdsAbsentPages() else {
+      throw VMCheckpointError(.corrupt, "the source has data for a page that it leaves out")
+    }
+  }
+
+  /// Whether an extent of the snapshot has pages in one of its absent ranges.
+  private func holdsAbsentPages() throws -> Bool {
+    try Bool.fetchOne(
+      database,
+      sql: """
+        SELECT EXISTS (
+          SELECT 1 FROM absent_range a
+            JOIN ram_extent e ON e.snapshot_id = a.snapshot_id
+             AND e.first_pfn BETWEEN a.first_pfn - 15 AND a.first_pfn + a.page_count - 1
+             AND e.first_pfn + e.page_count > a.first_pfn
+           WHERE a.snapshot_id = ?)
+        """,
+      arguments: [snapshotID]
+    ) ?? false
+  }
+
   /// - Parameter contents: Where each stored contents page is; a zero page is nowhere.
   func insert(
     _ plan: OverlayPlan,

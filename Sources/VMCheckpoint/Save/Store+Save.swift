@@ -145,6 +145,7 @@ extension Store {
       parent: begun.parent?.name,
       ramByteCount: totals.layout.byteCount,
       storedPageCount: totals.tally.pageCount,
+      absentPageCount: prepared.absent.pageCount,
       newPageCount: totals.newPageCount,
       newStoredByteCount: totals.newStoredByteCount,
       overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },

@@ -12,22 +12,33 @@ final class UnderlaySubstitution: Sendable {
     /// The overlay that the guest saw.
     var active: Overlay
     var underlay: CapturedUnderlay
+    /// RAM shows nothing there that could be compared.
+    var isAbsent: Bool
   }
 
   /// Ascending by PFN.
   private let rules: [PageRule]
   private let mismatches = Mutex<[UInt64]>([])
 
-  init(plan: OverlayPlan) {
+  /// - Parameter absent: The pages that the source leaves out.
+  init(plan: OverlayPlan, absent: AbsentPages) {
     rules = plan.stacks.compactMap { stack in
       guard stack.isInRAM, let underlay = stack.underlay, let active = stack.overlays.first
       else { return nil }
-      return PageRule(pfn: stack.pfn.rawValue, active: active, underlay: underlay)
+      return PageRule(
+        pfn: stack.pfn.rawValue,
+        active: active,
+        underlay: underlay,
+        isAbsent: absent.contains(stack.pfn)
+      )
     }
   }
 
   /// The PFNs that must be read even where the source has a hole.
   var pfns: [UInt64] { rules.map(\.pfn) }
+
+  /// The PFNs whose underlay is given, ascending: known pages, whatever the source has.
+  var givenPFNs: [UInt64] { rules.filter { $0.underlay != .unknown }.map(\.pfn) }
 
   /// Applies the rules for the window's pages.
   ///
@@ -37,7 +48,7 @@ final class UnderlaySubstitution: Sendable {
     while index < rules.count, rules[index].pfn < window.endPFN {
       let rule = rules[index]
       let page = window.page(Int(rule.pfn - window.firstPFN))
-      if !Self.shows(rule, page) { mismatches.withLock { $0.append(rule.pfn) } }
+      if !rule.isAbsent, !Self.shows(rule, page) { mismatches.withLock { $0.append(rule.pfn) } }
       switch rule.underlay {
       case .zero: page.initializeMemory(as: UInt8.self, repeating: 0)
       case .page(let contents): contents.withUnsafeBytes { page.copyMemory(from: $0) }

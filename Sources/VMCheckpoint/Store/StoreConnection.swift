@@ -303,7 +303,8 @@ package enum StoreConnection {
     }
     guard version == migration.newest else { return version }
     let tables = Set(objects.map(\.name))
-    if let missing = StoreFormat.tables.subtracting(tables).min() {
+    let expected = format.features.reduce(into: StoreFormat.tables) { $0.formUnion($1.tables) }
+    if let missing = expected.subtracting(tables).min() {
       throw VMCheckpointError(.corrupt, "store \(store) is damaged: table \(missing) is missing")
     }
     return nil

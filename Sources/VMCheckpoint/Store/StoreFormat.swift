@@ -37,6 +37,13 @@ package enum StoreFormat {
     )
   }
 
+  /// Adds the feature `absent-ranges` with its table, in the transaction that first writes rows of it.
+  static func addAbsentRanges(_ database: Database) throws {
+    guard try !features(of: database).contains(.absentRanges) else { return }
+    try insert(.absentRanges, database)
+    try database.execute(sql: SchemaSQL.absentRanges)
+  }
+
   /// The error for a feature that keeps this program from a store.
   static func unknownFeature(
     _ feature: StoreFeature,

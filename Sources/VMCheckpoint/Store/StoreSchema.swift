@@ -1,4 +1,5 @@
 import GRDB
+import VMCheckpointSchema
 
 /// The definitions of a store's tables, indexes and views, as SQLite keeps them.
 enum StoreSchema {
@@ -6,6 +7,13 @@ enum StoreSchema {
   typealias Definitions = [String: String]
 
   private static let ofNewStore = Result { try definitions(after: StoreFormat.migrations) }
+
+  /// With what the feature `absent-ranges` adds.
+  private static let withAbsentRanges = Result {
+    try definitions(
+      after: StoreFormat.migrations + [.init(version: 0, sql: SchemaSQL.absentRanges)]
+    )
+  }
 
   /// The definitions of a store that `steps` make.
   private static func definitions(after steps: [StoreFormat.Migration]) throws -> Definitions {
@@ -22,7 +30,9 @@ enum StoreSchema {
   ///
   /// - Parameter type: `view` for those of views alone.
   static func problems(_ database: Database, ofType type: String? = nil) throws -> [String] {
-    try problems(database, ofType: type, comparedWith: ofNewStore.get())
+    let features = try StoreFormat.features(of: database)
+    let right = features.contains(.absentRanges) ? withAbsentRanges : ofNewStore
+    return try problems(database, ofType: type, comparedWith: right.get())
   }
 
   /// As ``problems(_:ofType:)``, compared with a store that `steps` make.

@@ -40,6 +40,7 @@ extension PageClass {
   var title: String {
     switch self {
     case .zero: "zero"
+    case .absent: "absent"
     case .unique: "unique"
     case .sharedWithParent: "shared with the parent"
     case .sharedWithinVM: "shared within the VM"
@@ -55,6 +56,7 @@ extension PageClass {
   var colour: MapColour {
     switch self {
     case .zero: MapColour(0xe9edf0)
+    case .absent: MapColour(0xf0e442)
     case .unique: MapColour(0x0072b2)
     case .sharedWithParent, .added: MapColour(0x009e73)
     case .sharedWithinVM, .zeroed: MapColour(0xcc79a7)
@@ -67,6 +69,7 @@ extension PageClass {
   var character: Character {
     switch self {
     case .zero: "·"
+    case .absent: "?"
     case .unique, .changed: "█"
     case .sharedWithParent, .unchanged: "░"
     case .sharedWithinVM, .zeroed: "▒"
@@ -78,6 +81,7 @@ extension PageClass {
   var terminalColour: Int {
     switch self {
     case .zero: 90
+    case .absent: 33
     case .unique: 34
     case .sharedWithParent, .added: 32
     case .sharedWithinVM, .zeroed: 35

@@ -9,16 +9,19 @@ extension DiffOutput {
       + section("Guest OS ID", guestOSID.map { [Self.line($0)] } ?? [])
       + section("Overlays", overlays.map(Self.line))
       + section("Device states", deviceStates.map { Self.mark($0.change) + printable($0.name) })
+      + rangeSection("Absent", absent)
       + rangeSection("Added", added)
       + rangeSection("Zeroed", zeroed)
       + rangeSection("Changed", changed)
   }
 
   private var countTable: String {
-    let classes = [
-      ("added", added.pageCount), ("zeroed", zeroed.pageCount), ("changed", changed.pageCount),
-      ("unchanged", unchangedPageCount),
-    ]
+    let unknown = absent.pageCount == 0 ? [] : [("absent", absent.pageCount)]
+    let classes =
+      [
+        ("added", added.pageCount), ("zeroed", zeroed.pageCount), ("changed", changed.pageCount),
+        ("unchanged", unchangedPageCount),
+      ] + unknown
     return TextTable(
       [("PAGES", .left), ("COUNT", .right), ("SIZE", .right)],
       rows: classes.map { [$0.0, "\($0.1)", HumanReadable.pages($0.1)] }

@@ -56,6 +56,7 @@ package struct DiffOutput: CommandOutput, Hashable {
   var a: String
   var b: String
   var identical: Bool
+  var absent: Pages
   var added: Pages
   var zeroed: Pages
   var changed: Pages
@@ -68,7 +69,7 @@ package struct DiffOutput: CommandOutput, Hashable {
   var warnings: [String]
 
   enum CodingKeys: String, CodingKey {
-    case a, b, identical, added, zeroed, changed
+    case a, b, identical, absent, added, zeroed, changed
     case unchangedPageCount = "unchanged_page_count"
     case overlays
     case deviceStates = "device_states"
@@ -82,6 +83,7 @@ package struct DiffOutput: CommandOutput, Hashable {
     a = diff.a
     b = diff.b
     identical = diff.isIdentical
+    absent = Pages(diff.absent)
     added = Pages(diff.added)
     zeroed = Pages(diff.zeroed)
     changed = Pages(diff.changed)

@@ -77,7 +77,8 @@ struct MapOutput: CommandOutput, Hashable {
 
   /// In the order of the library, which objects do not keep.
   var orderedClasses: [PageClass] {
-    base == nil ? PageClass.ofOneSnapshot : PageClass.ofChanges
+    (base == nil ? PageClass.ofOneSnapshot : PageClass.ofChanges)
+      + (classes[PageClass.absent.rawValue] == nil ? [] : [.absent])
   }
 
   var text: String {

@@ -9,6 +9,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
   @Nullable var overlaysPath: String?
   var fileBytes: UInt64
   var storedPages: UInt64
+  var absentPages: UInt64
   var appliedOverlayCount: Int
   var verified: Bool
   var durationSeconds: Double
@@ -22,6 +23,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
     case overlaysPath = "overlays_path"
     case fileBytes = "file_bytes"
     case storedPages = "stored_pages"
+    case absentPages = "absent_pages"
     case appliedOverlayCount = "applied_overlay_count"
     case verified
     case durationSeconds = "duration_seconds"
@@ -41,6 +43,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
     self.overlaysPath = overlaysPath
     fileBytes = result.fileByteCount
     storedPages = result.storedPageCount
+    absentPages = result.absentPageCount
     appliedOverlayCount = result.appliedOverlayCount
     verified = result.verifiedPages
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
@@ -55,6 +58,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
     var fields = FieldList()
     fields.add("Size", HumanReadable.bytes(fileBytes))
     fields.add("Not zero", HumanReadable.pages(storedPages))
+    if absentPages > 0 { fields.add("Absent", HumanReadable.pages(absentPages)) }
     fields.add("Overlays", "\(appliedOverlayCount) applied")
     if let overlaysPath { fields.add("Described in", overlaysPath) }
     fields.add("Verified", verified ? "every page's SHA-256" : "no")

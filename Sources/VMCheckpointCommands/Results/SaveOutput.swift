@@ -8,6 +8,7 @@ package struct SaveOutput: CommandOutput, Hashable {
   @Nullable var parent: String?
   var ramBytes: UInt64
   var storedPages: UInt64
+  var absentPages: UInt64
   var newPages: UInt64
   var newStoredBytes: UInt64
   var overlayCount: Int
@@ -25,6 +26,7 @@ package struct SaveOutput: CommandOutput, Hashable {
     case name, uuid, vm, parent
     case ramBytes = "ram_bytes"
     case storedPages = "stored_pages"
+    case absentPages = "absent_pages"
     case newPages = "new_pages"
     case newStoredBytes = "new_stored_bytes"
     case overlayCount = "overlay_count"
@@ -43,6 +45,7 @@ package struct SaveOutput: CommandOutput, Hashable {
     parent = result.parent
     ramBytes = result.ramByteCount
     storedPages = result.storedPageCount
+    absentPages = result.absentPageCount
     newPages = result.newPageCount
     newStoredBytes = result.newStoredByteCount
     overlayCount = result.overlayCount
@@ -62,7 +65,7 @@ package struct SaveOutput: CommandOutput, Hashable {
     var fields = FieldList()
     fields.add("VM", vm)
     fields.add("Parent", parent)
-    fields.addRAM(ramBytes, storedPages: storedPages)
+    fields.addRAM(ramBytes, storedPages: storedPages, absentPages: absentPages)
     fields.addNewPages(newPages, storedBytes: newStoredBytes)
     fields.add("Overlays", "\(overlayCount)")
     fields.add("Device states", "\(deviceStateCount)")
@@ -77,12 +80,13 @@ package struct SaveOutput: CommandOutput, Hashable {
 }
 
 extension FieldList {
-  /// The RAM, and how much of it is not zero.
-  mutating func addRAM(_ ramBytes: UInt64, storedPages: UInt64) {
+  /// The RAM, how much of it is not zero, and how much is unknown, if any.
+  mutating func addRAM(_ ramBytes: UInt64, storedPages: UInt64, absentPages: UInt64) {
     let (nonzero, overflow) = storedPages.multipliedReportingOverflow(by: 4096)
     let share = overflow ? nil : HumanReadable.percentage(nonzero, of: ramBytes)
     add("RAM", HumanReadable.bytes(ramBytes))
     add("Not zero", HumanReadable.pages(storedPages) + (share.map { " (\($0))" } ?? ""))
+    if absentPages > 0 { add("Absent", HumanReadable.pages(absentPages)) }
   }
 
   /// The pages that no snapshot had before, and what they take.

@@ -20,7 +20,7 @@ extension ShowOutput {
     fields.add("CPU vendor", cpuVendor)
     fields.add("TSC frequency", tscFrequencyHz.map { "\($0) Hz" })
     fields.add("Guest OS ID", overlays["guest_os_id"]?.plainText)
-    fields.addRAM(summary.ramBytes, storedPages: summary.storedPages)
+    fields.addRAM(summary.ramBytes, storedPages: summary.storedPages, absentPages: absentPages)
     fields.addNewPages(summary.newPages, storedBytes: summary.newStoredBytes)
     fields.add("Digest", summary.digest)
     return fields

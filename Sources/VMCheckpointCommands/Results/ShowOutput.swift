@@ -7,6 +7,7 @@ package struct ShowOutput: CommandOutput, Hashable {
   var producer: String
   @Nullable var cpuVendor: String?
   @Nullable var tscFrequencyHz: UInt64?
+  var absentPages: UInt64
   var memoryRegions: [RegionOutput]
   var children: [String]
 
@@ -19,6 +20,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     case source, producer
     case cpuVendor = "cpu_vendor"
     case tscFrequencyHz = "tsc_frequency_hz"
+    case absentPages = "absent_pages"
     case memoryRegions = "memory_regions"
     case children, overlays
     case deviceStates = "device_states"
@@ -30,6 +32,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     producer = detail.producer
     cpuVendor = detail.cpuVendor?.rawValue
     tscFrequencyHz = detail.tscFrequencyHz
+    absentPages = detail.absentPageCount
     memoryRegions = detail.regions.map(RegionOutput.init)
     children = detail.children
     do {
@@ -47,6 +50,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     producer = try container.decode(String.self, forKey: .producer)
     _cpuVendor = try container.decode(Nullable<String>.self, forKey: .cpuVendor)
     _tscFrequencyHz = try container.decode(Nullable<UInt64>.self, forKey: .tscFrequencyHz)
+    absentPages = try container.decode(UInt64.self, forKey: .absentPages)
     memoryRegions = try container.decode([RegionOutput].self, forKey: .memoryRegions)
     children = try container.decode([String].self, forKey: .children)
     overlays = try container.decode(JSONValue.self, forKey: .overlays)
@@ -60,6 +64,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     try container.encode(producer, forKey: .producer)
     try container.encode(_cpuVendor, forKey: .cpuVendor)
     try container.encode(_tscFrequencyHz, forKey: .tscFrequencyHz)
+    try container.encode(absentPages, forKey: .absentPages)
     try container.encode(memoryRegions, forKey: .memoryRegions)
     try container.encode(children, forKey: .children)
     try container.encode(overlays, forKey: .overlays)

@@ -45,6 +45,7 @@ package struct RAMDigester {
 /// vmckpt snapshot 1
 /// region GPA BYTES FILE_OFFSET NAME
 /// ram SHA256
+/// absent FIRST_PFN PAGES
 /// guest-os-id 0x…
 /// cpu-vendor intel
 /// tsc-frequency HZ
@@ -53,7 +54,7 @@ package struct RAMDigester {
 /// ```
 /// Regions stand in order of GPA, overlays of PFN, priority and VP, device states in their own
 /// order. Numbers are decimal. An overlay's last word is the SHA-256 of its stored contents, or
-/// `-` for a derived one. The lines `guest-os-id`, `cpu-vendor` and `tsc-frequency` are left out when
+/// `-` for a derived one. Lines `absent`, in order of PFN, are there only for absent pages. The lines `guest-os-id`, `cpu-vendor` and `tsc-frequency` are left out when
 /// these are unknown.
 package struct SnapshotDigester {
   private var hasher = SHA256Hasher()
@@ -68,6 +69,11 @@ package struct SnapshotDigester {
 
   package mutating func add(ramDigest: [UInt8]) {
     line("ram \(hexadecimal(ramDigest))")
+  }
+
+  /// Adds the pages that a dump left out; nothing where there are none.
+  package mutating func add(_ absent: AbsentPages) {
+    for run in absent.runs { line("absent \(run.lowerBound) \(run.count)") }
   }
 
   /// Adds what is known of the machine; `nil` for what is not.

@@ -2,6 +2,7 @@
 enum ReaderQuery: CaseIterable {
   case snapshotByID, snapshotByName, newestSnapshot, snapshotsByUUID, snapshotNames
   case region, regions
+  case features, absentRanges, absentRange
   case extent, extentSums
   case chunk, chunkData
   case overlays, overlaysOfPage
@@ -28,6 +29,17 @@ enum ReaderQuery: CaseIterable {
       """
       SELECT gpa, bytes, file_offset, name FROM main.memory_region
        WHERE snapshot_id = ?1 ORDER BY gpa LIMIT \(RAMLayout.maximumRegionCount + 1)
+      """
+    case .features: StoreFeature.query
+    case .absentRanges:
+      """
+      SELECT first_pfn, page_count FROM main.absent_range
+       WHERE snapshot_id = ?1 ORDER BY first_pfn
+      """
+    case .absentRange:
+      """
+      SELECT first_pfn, page_count FROM main.absent_range
+       WHERE snapshot_id = ?1 AND first_pfn <= ?2 ORDER BY first_pfn DESC LIMIT 1
       """
     case .extent:
       """

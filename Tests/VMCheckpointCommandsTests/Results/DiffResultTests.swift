@@ -10,6 +10,7 @@ import VMCheckpointProbes
     diff = try result(
       """
       {"a": "web/1", "b": "web/2", "isIdentical": false,
+       "absent": {"pageCount": 7, "rangeCount": 1, "ranges": [{"firstPFN": 32, "pageCount": 7}]},
        "added": {"pageCount": 3, "rangeCount": 2, "ranges": [
          {"firstPFN": 16, "pageCount": 2}, {"firstPFN": 20, "pageCount": 1}]},
        "zeroed": {"pageCount": 5, "rangeCount": 1, "ranges": []},
@@ -32,6 +33,16 @@ import VMCheckpointProbes
       RenderedResult(diff).json == #"""
         {
           "a": "web/1",
+          "absent": {
+            "page_count": 7,
+            "range_count": 1,
+            "ranges": [
+              {
+                "first_pfn": 32,
+                "page_count": 7
+              }
+            ]
+          },
           "added": {
             "page_count": 3,
             "range_count": 2,
@@ -113,6 +124,7 @@ import VMCheckpointProbes
           zeroed         5   20.0 KiB
           changed       30  120.0 KiB
           unchanged    100  400.0 KiB
+          absent         7   28.0 KiB
 
         Memory regions
           + GPA 0x100000000, 4.0 KiB at offset 0x2000, dimm
@@ -126,6 +138,9 @@ import VMCheckpointProbes
 
         Device states
           - cpu\u{1B}1
+
+        Absent PFNs
+          0x20-0x26  7 pages
 
         Added PFNs
           0x10-0x11  2 pages
@@ -146,7 +161,7 @@ import VMCheckpointProbes
     let none = #"{"pageCount": 0, "rangeCount": 0, "ranges": []}"#
     let diff: SnapshotDiff = try result(
       """
-      {"a": "a", "b": "b", "isIdentical": true, "added": \(none), "zeroed": \(none),
+      {"a": "a", "b": "b", "isIdentical": true, "absent": \(none), "added": \(none), "zeroed": \(none),
        "changed": \(none), "unchangedPageCount": 7, "overlays": [], "deviceStates": [],
        "regions": []}
       """

@@ -8,7 +8,7 @@ import VMCheckpointProbes
     try result(
       """
       {"name": "web/1", "uuid": "5d1c", "path": \(path), "fileByteCount": 1073741824,
-       "storedPageCount": 81440, "appliedOverlayCount": 1, "verifiedPages": true,
+       "storedPageCount": 81440, "absentPageCount": 16, "appliedOverlayCount": 1, "verifiedPages": true,
        "durationSeconds": 0.25, "stages": []}
       """
     )
@@ -19,6 +19,7 @@ import VMCheckpointProbes
     #expect(
       rendered.json == """
         {
+          "absent_pages": 16,
           "applied_overlay_count": 1,
           "duration_seconds": 0.25,
           "file_bytes": 1073741824,
@@ -48,6 +49,7 @@ import VMCheckpointProbes
         Restored web/1 to out.ram in 0.3 s
           Size          1.0 GiB
           Not zero      318.1 MiB
+          Absent        64.0 KiB
           Overlays      1 applied
           Described in  o.json
           Verified      every page's SHA-256

@@ -7,6 +7,7 @@ import VMCheckpointProbes
 
   static let json = """
     {
+      "absent_pages": 3,
       "children": [
         "web/2",
         "web/3"
@@ -107,6 +108,7 @@ import VMCheckpointProbes
           Guest OS ID    0x8100060100000000
           RAM            3.0 GiB
           Not zero       8.0 KiB (0.0%)
+          Absent         12.0 KiB
           New            4.0 KiB in 1 page, stored in 300 B
           Digest         abcd
 

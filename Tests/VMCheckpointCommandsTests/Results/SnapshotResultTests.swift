@@ -9,8 +9,9 @@ import VMCheckpointProbes
     try result(
       """
       {"name": "web/1", "uuid": "5d1c", "vm": "web", "ramByteCount": 1073741824,
-       "storedPageCount": 81440, "newPageCount": 28160, "newStoredByteCount": 50000000,
-       "overlayCount": 2, "deviceStateCount": 1, "compression": "default",
+       "storedPageCount": 81440, "absentPageCount": 0, "newPageCount": 28160,
+       "newStoredByteCount": 50000000, "overlayCount": 2, "deviceStateCount": 1,
+       "compression": "default",
        "digest": "abcd", "durationSeconds": 1.23456,
        "stages": [{"stage": "read", "seconds": 0.51249, "byteCount": 1073741824},
                   {"stage": "sync", "seconds": 0, "byteCount": 0}]}
@@ -37,6 +38,7 @@ import VMCheckpointProbes
     #expect(
       RenderedResult(try Self.saveResult(), warnings: ["RAM at PFN 0x4000 differs"]).json == """
         {
+          "absent_pages": 0,
           "compression": "default",
           "device_state_count": 1,
           "digest": "abcd",

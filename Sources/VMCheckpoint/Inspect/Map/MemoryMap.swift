@@ -2,6 +2,8 @@
 public enum PageClass: String, Hashable, Sendable, Codable, CaseIterable {
   /// Zero; of two snapshots, zero or no RAM in both.
   case zero
+  /// Unknown, because a dump left it out; of two snapshots, in one or both.
+  case absent
   /// Not zero, and no other snapshot holds its content.
   case unique
   /// Not zero, and its content is held by the parent, by no other VM.
@@ -20,12 +22,12 @@ public enum PageClass: String, Hashable, Sendable, Codable, CaseIterable {
   /// Not zero in both snapshots, and not the same.
   case changed
 
-  /// The classes of a map of one snapshot.
+  /// The classes of a map of one snapshot; ``absent`` comes behind them where pages are absent.
   public static let ofOneSnapshot: [PageClass] = [
     .zero, .unique, .sharedWithParent, .sharedWithinVM, .sharedWithOtherVMs,
   ]
 
-  /// The classes of a map of what changed between two.
+  /// The classes of a map of what changed between two; ``absent`` comes behind them where pages are absent.
   public static let ofChanges: [PageClass] = [.zero, .unchanged, .added, .zeroed, .changed]
 }
 

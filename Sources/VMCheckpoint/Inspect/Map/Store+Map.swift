@@ -14,7 +14,8 @@ extension Store {
     try readInterruptibly(control: control) { database in
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let layout = try snapshot.layout(database)
-      let classes = PageClass.ofOneSnapshot
+      let absent = try snapshot.absentPages(database, in: layout)
+      let classes = PageClass.ofOneSnapshot + (absent.isEmpty ? [] : [.absent])
       var grid = MapGrid(
         layouts: [layout],
         classCount: classes.count,
@@ -23,16 +24,22 @@ extension Store {
       let sharing = try ContentSharing(database, snapshot, cancellation: control.cancellation)
       let indexes = Self.indexes(of: classes)
       var tally = ExtentTally()
+      var absentWalk = AbsentWalk(absent)
+      func addAbsent(through pfn: UInt64) {
+        _ = absentWalk.skip(to: pfn) { grid.add(pfn: $0, classIndex: indexes[.absent]!) }
+      }
       try ContentSharing.forEachExtent(database, snapshot.id, control.cancellation) { extent in
         tally.add(extent)
         let isRAM = [extent.firstPFN, extent.endPFN - 1].allSatisfy {
           layout.contains(PFN(unchecked: $0))
         }
         guard isRAM else { throw Extent.damaged(firstPFN: Int64(extent.firstPFN)) }
+        addAbsent(through: extent.firstPFN)
         sharing.forEachPage(of: extent) { pfn, pageClass in
           grid.add(pfn: pfn, classIndex: indexes[pageClass]!)
         }
       }
+      addAbsent(through: .max)
       try tally.requireComplete(snapshot, database)
       let parent = try snapshot.parentID.flatMap { try SnapshotCatalog.fetch(id: $0, in: database) }
       return try Self.map(
@@ -61,9 +68,13 @@ extension Store {
       let left = try SnapshotCatalog.resolve(a, in: database)
       let right = try SnapshotCatalog.resolve(b, in: database)
       let layout = try right.layout(database)
-      let classes = PageClass.ofChanges
+      let leftLayout = try left.layout(database)
+      let hasAbsentPages =
+        try !left.absentPages(database, in: leftLayout).isEmpty
+        || !right.absentPages(database, in: layout).isEmpty
+      let classes = PageClass.ofChanges + (hasAbsentPages ? [.absent] : [])
       var grid = MapGrid(
-        layouts: [try left.layout(database), layout],
+        layouts: [leftLayout, layout],
         classCount: classes.count,
         maximumCellCount: maximumCellCount
       )

@@ -60,7 +60,9 @@ enum CatalogVerifier {
   private static func orphanProblems(
     _ database: Database
   ) throws -> [(subject: String, message: String)] {
-    let tables = ["memory_region", "ram_extent", "overlay", "device_state", "snapshot_tag"]
+    let tables =
+      ["memory_region", "ram_extent", "overlay", "device_state", "snapshot_tag"]
+      + (try StoreFormat.features(of: database).flatMap(\.tables))
     return try tables.compactMap { table in
       let snapshotID = try Int64.fetchOne(
         database,

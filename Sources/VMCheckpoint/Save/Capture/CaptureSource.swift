@@ -65,6 +65,9 @@ package struct CapturedGuest {
   package var layout: RAMLayout?
   /// In the VMM's order, before those of the request.
   package var deviceStates: [DeviceState] = []
+  /// The pages that the source leaves out, in `layout`: their content is unknown. The reader gives zeros for
+  /// them.
+  package var absent = AbsentPages()
   /// The overlays that the source describes; `nil`: it describes none, and those of the request count.
   package var overlays: OverlayDocument?
   /// Makes the reader of RAM. Its parameter: the PFNs that must be read even in a hole, ascending.

@@ -12,12 +12,14 @@ extension SnapshotDigester {
     of snapshot: SnapshotRow,
     layout: RAMLayout,
     ramDigest: [UInt8],
+    absent: AbsentPages,
     overlays: StoredOverlays,
     _ database: Database
   ) throws -> Data {
     var digester = SnapshotDigester()
     for region in layout.regions { digester.add(region) }
     digester.add(ramDigest: ramDigest)
+    digester.add(absent)
     digester.add(
       guestOSID: snapshot.guestOSID,
       cpuVendor: snapshot.cpuVendor,
@@ -64,6 +66,7 @@ extension SnapshotRow {
   /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `DatabaseError`.
   func requireDigest(
     _ layout: RAMLayout,
+    _ absent: AbsentPages,
     _ overlays: StoredOverlays,
     _ database: Database
   ) throws {
@@ -71,6 +74,7 @@ extension SnapshotRow {
       of: self,
       layout: layout,
       ramDigest: Array(ramDigest),
+      absent: absent,
       overlays: overlays,
       database
     )

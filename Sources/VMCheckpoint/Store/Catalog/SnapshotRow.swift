@@ -42,7 +42,8 @@ package struct SnapshotRow: FetchableRecord, Sendable {
 
   /// What is wrong with a snapshot whose rows do not have its digest.
   static let wrongDigest =
-    "its regions, overlays, device state or description of the machine do not have its digest"
+    "its regions, absent pages, overlays, device state or description of the machine do not have its "
+    + "digest"
 
   /// For messages.
   var title: String { "snapshot \(quotedName(name))" }
@@ -65,5 +66,12 @@ package struct SnapshotRow: FetchableRecord, Sendable {
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they make no sense, or are not all.
   func layout(_ database: Database) throws -> RAMLayout {
     try StoreReader(database).layout(of: stored)
+  }
+
+  /// The pages that the dump left out that the snapshot was saved from.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they make no sense.
+  func absentPages(_ database: Database, in layout: RAMLayout) throws -> AbsentPages {
+    try StoreReader(database).absentPages(of: stored, in: layout)
   }
 }

@@ -69,7 +69,8 @@ struct SnapshotVerifier {
     _ cancellation: CancellationFlag
   ) throws {
     let layout = try snapshot.layout(database)
-    let ramDigest = try checkRAM(snapshot, layout, &findings, cancellation)
+    let absent = try snapshot.absentPages(database, in: layout)
+    let ramDigest = try checkRAM(snapshot, layout, absent, &findings, cancellation)
     let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
     do throws(VMCheckpointError) {
       _ = try overlays.bareDocument().validated(in: layout)
@@ -85,6 +86,7 @@ struct SnapshotVerifier {
       of: snapshot,
       layout: layout,
       ramDigest: ramDigest,
+      absent: absent,
       overlays: overlays,
       database
     ) != snapshot.digest {
@@ -95,6 +97,7 @@ struct SnapshotVerifier {
   private mutating func checkRAM(
     _ snapshot: SnapshotRow,
     _ layout: RAMLayout,
+    _ absent: AbsentPages,
     _ findings: inout Findings,
     _ cancellation: CancellationFlag
   ) throws -> [UInt8] {
@@ -110,6 +113,9 @@ struct SnapshotVerifier {
       tally.add(extent)
       if !placement.forEachRun(of: extent, { _ in }) {
         note("the extent at PFN \(hexString(extent.firstPFN)) is not RAM", &findings)
+      }
+      if let run = absent.run(endingAfter: extent.firstPFN), run.lowerBound < extent.endPFN {
+        note("the extent at PFN \(hexString(extent.firstPFN)) holds absent pages", &findings)
       }
       if chunkProblems[extent.chunkID] != nil {
         for pfn in extent.firstPFN..<extent.endPFN {
