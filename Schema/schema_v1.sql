@@ -64,8 +64,8 @@ CREATE TABLE memory_region (
   PRIMARY KEY (snapshot_id, gpa)
 ) STRICT, WITHOUT ROWID;
 
--- AUTOINCREMENT: a number is never given twice in the life of a store, so that whoever holds one
--- whose chunk is gone finds nothing.
+-- AUTOINCREMENT: a number is never given twice in the life of a store, so that a program that holds
+-- one whose chunk is gone finds nothing.
 CREATE TABLE chunk (
   id           INTEGER NOT NULL PRIMARY KEY AUTOINCREMENT,
   page_count   INTEGER NOT NULL CHECK (page_count BETWEEN 1 AND 16),

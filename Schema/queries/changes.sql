@@ -1,7 +1,7 @@
 -- What changed from one snapshot to another, in each memory region.
 --
 -- Pages are added (zero before), zeroed, changed, or unchanged and not zero. The regions are those
--- of the later snapshot. 'vmckpt diff' tells overlays and device states too.
+-- of the later snapshot. 'vmckpt diff' reports overlays and device states too.
 --
 -- :snapshot (snapshot = latest~1) The earlier snapshot.
 -- :other (snapshot = latest) The later one.

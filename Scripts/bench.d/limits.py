@@ -58,7 +58,7 @@ def percentile(values, share):
 
 
 def disk_written(work):
-    """Bytes that the disk with `work` has written, whoever wrote them.
+    """Bytes that the disk with `work` has written, for any process.
 
     What the kernel counts for a process is larger: where its cache has folios of 64 KiB, it counts a
     whole one for each 4 KiB that change in it, and writes the 4 KiB.

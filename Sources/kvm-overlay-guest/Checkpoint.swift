@@ -2,7 +2,7 @@ import Foundation
 import VMCheckpoint
 
 // How a VMM saves a guest with this library, and how it gets the guest back: what to call, and in
-// which order. DocC's article "Using the library from a VMM" tells the same in prose.
+// which order. DocC's article "Using the library from a VMM" says the same in prose.
 
 /// What of the VM is neither RAM nor overlays nor vCPU.
 struct VMState: Codable {
@@ -15,7 +15,7 @@ struct VMState: Codable {
   var tsc: UInt64
   var tscFrequencyHz: UInt64
 
-  /// What the reference TSC page told at that moment; `nil` when there was none.
+  /// The time that the reference TSC page gave at that moment; `nil` when there was none.
   var referenceTime: Int64?
 
   private static let name = "vm"
@@ -78,7 +78,7 @@ extension Guest {
   ///
   /// - Parameters:
   ///   - ramPath: Where its RAM goes: a file that does not exist.
-  ///   - tscFrequencyHz: What to tell the guest of its TSC here; `nil`: what KVM says.
+  ///   - tscFrequencyHz: The TSC frequency that the guest learns here; `nil`: what KVM says.
   ///   - rebuildsOverlays: `false` leaves RAM bare, which is a mistake: see what a guest makes of
   ///     it.
   static func restore(

@@ -39,7 +39,7 @@ struct GuestOptions: ParsableArguments {
 
   @Option(
     help: ArgumentHelp(
-      "What the guest is told of its TSC, instead of what KVM says.",
+      "The TSC frequency that the guest learns, instead of what KVM says.",
       valueName: "hz"
     )
   )

@@ -31,7 +31,7 @@ final class Guest {
   /// - Parameters:
   ///   - ramPath: Where its RAM is to be: a file that does not exist.
   ///   - isStacked: Whether it shall enable both overlays at one page.
-  ///   - tscFrequencyHz: What to tell it of its TSC; `nil`: what KVM says.
+  ///   - tscFrequencyHz: The TSC frequency that the guest learns; `nil`: what KVM says.
   static func boot(
     ramPath: String,
     isStacked: Bool,

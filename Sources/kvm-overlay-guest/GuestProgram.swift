@@ -26,8 +26,8 @@ enum GuestProgram {
   /// Where the guest writes its ``GuestReport``.
   static let reportPort: UInt16 = 0xf4
 
-  /// What the guest does when told. Each makes it call its hypercall page, read its clock, look at
-  /// the pages that lie bare, and report.
+  /// What the VMM asks the guest to do. For each command the guest calls its hypercall page, reads
+  /// its clock, looks at the pages that lie bare, and reports.
   enum Command: UInt8 {
     /// That alone.
     case use = 0

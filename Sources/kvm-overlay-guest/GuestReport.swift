@@ -22,14 +22,14 @@ struct GuestReport: Encodable {
   /// numbers of 64 bits in hexadecimal.
   var clockPage: [String]
 
-  /// What its reference clock told when it was last read, in units of 100 ns.
+  /// The time that its reference clock gave when it was last read, in units of 100 ns.
   var referenceTime: Int64
 
   /// What the guest checks.
   enum Problem: String, Encodable {
     /// The hypercall returned something other than HV_STATUS_INVALID_HYPERCALL_CODE.
     case hypercallResult = "hypercall-result"
-    /// The reference TSC page is none, or its time went back.
+    /// The page is not a valid reference TSC page, or its time went back.
     case clock
     /// A page without an overlay does not hold what the guest wrote there.
     case underlay

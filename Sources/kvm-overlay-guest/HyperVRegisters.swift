@@ -32,7 +32,7 @@ struct HyperVRegisters {
 
   /// Does what the guest's write of an MSR asks for.
   ///
-  /// The vCPU stands still meanwhile. With several, the others must not run either while an
+  /// The vCPU does not run meanwhile. If there are several, the others must not run either while an
   /// overlay comes or goes.
   ///
   /// - Parameter clock: What a reference TSC page that is enabled now is to hold.

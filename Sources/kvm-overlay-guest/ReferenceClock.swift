@@ -39,7 +39,7 @@ enum ReferenceClock: String, CaseIterable, Codable {
     return document
   }
 
-  /// The time that a page tells when the TSC reads `tsc`, in units of 100 ns.
+  /// The time that a page gives when the TSC reads `tsc`, in units of 100 ns.
   static func time(_ page: ReferenceTSC, tsc: UInt64) -> Int64 {
     ticks(tsc, page.fields.scale) + page.fields.offset
   }

@@ -9,8 +9,8 @@ struct KernelsCommand: ParsableCommand {
     commandName: "kernels",
     abstract: "Measure the kernels of saves and restores on one thread.",
     discussion: """
-      Beside each kernel stand memcpy and, where LZ4 is used, the bare functions of liblz4, over the \
-      same bytes and one after the other in each run. Times are processor time, so that other \
+      Beside each kernel, each run measures memcpy and, where LZ4 is used, the bare functions of \
+      liblz4, over the same bytes and one after the other. Times are processor time, so that other \
       programs matter little. Index lookups are given in pages of 4096 bytes, too.
       """
   )

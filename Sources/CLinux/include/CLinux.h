@@ -46,11 +46,11 @@ int clinux_rename_noreplace(const char *from, const char *to);
 void clinux_start_writeback(int fd);
 
 /* F_SETPIPE_SZ of <fcntl.h>: lets a pipe hold 256 KiB, so that the processes at its ends wait for each
- * other less often. Does nothing to what is no pipe, or where the user's pipes hold too much already. */
+ * other less often. Does nothing if `fd` is not a pipe, or the user's pipes hold too much already. */
 void clinux_widen_pipe(int fd);
 
 /* statx of <sys/stat.h> with STATX_ATTR_MOUNT_ROOT: 1 when something is mounted at this very path, 0
- * when not, or when there is no such file or the kernel cannot tell. Follows no link. */
+ * when not, when there is no such file, or when the kernel does not say. Does not follow links. */
 int clinux_is_mount_root(const char *path);
 
 /* statfs of <sys/vfs.h>, which Swift's Glibc module leaves out: 1 when `path` is in /proc. */

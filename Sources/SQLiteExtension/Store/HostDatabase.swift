@@ -57,7 +57,7 @@ final class HostDatabase: StoreDatabase {
       throw SQLError.corrupt("the store has a table or view with the name of a function")
     }
     try checkVersion()
-    // Connects vmckpt_help, whose end tells when the connection closes.
+    // Connects vmckpt_help, whose end shows that the connection closes.
     var help: OpaquePointer?
     let code = vmx_prepare(connection, "SELECT name FROM vmckpt_help", 0, &help)
     _ = vmx_finalize(help)

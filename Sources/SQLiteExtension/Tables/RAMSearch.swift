@@ -51,7 +51,7 @@ final class RAMSearch {
   /// The next match in ascending order of address.
   func next() throws -> Hit? {
     while true {
-      // A match is told when its context is there too.
+      // A match is reported once its context has been read too.
       let end = count - (isRunComplete ? 0 : Self.contextByteCount)
       while position + pattern.count <= end {
         guard let offset = find(from: position, to: end) else {

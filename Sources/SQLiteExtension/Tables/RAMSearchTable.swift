@@ -2,7 +2,7 @@ import CSQLiteExtension
 import VMCheckpointCore
 
 extension TableFunction {
-  /// `ram_search(snapshot, pattern [, alignment])`: a row for each place where a pattern stands.
+  /// `ram_search(snapshot, pattern [, alignment])`: a row for each place that holds the pattern.
   static var ramSearch: TableFunction {
     TableFunction(
       help: FunctionHelp(
@@ -11,7 +11,7 @@ extension TableFunction {
         optional: ["alignment"],
         kind: .table,
         returns: "rows",
-        "a row for each place in bare RAM where the text or BLOB stands"
+        "a row for each place in bare RAM that holds the text or BLOB"
       ),
       columns: ["gpa INTEGER", "pfn INTEGER", "context TEXT"],
       keyColumn: 0,

@@ -163,7 +163,7 @@ private func advance(_ cursor: Cursor?) -> CInt {
 private func readColumn(_ cursor: Cursor?, _ context: OpaquePointer?, _ column: CInt) -> CInt {
   withState(cursor) { state in
     guard column >= 0, Int(column) < state.visibleColumnCount, let rows = state.rows else {
-      // A hidden column has nothing to tell: its value is the caller's.
+      // A hidden column has nothing to report: its value is the caller's.
       vmx_result_null(context)
       return SQLITE_OK
     }

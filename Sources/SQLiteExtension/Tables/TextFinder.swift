@@ -1,11 +1,11 @@
 import CSQLiteExtension
 import VMCheckpointCore
 
-/// How a printable character stands in memory.
+/// How memory holds a printable character.
 protocol TextUnits {
   /// Bytes of a character.
   static var stride: Int { get }
-  /// Tells which of `count` characters are printable ASCII or tabs, as bits.
+  /// Finds which of `count` characters are printable ASCII or tabs, as bits.
   static func classify(
     _ units: UnsafeRawPointer,
     _ count: Int,
@@ -40,7 +40,7 @@ enum UTF16Units: TextUnits {
 struct FoundText {
   var gpa: UInt64
   var length: Int
-  /// Where it stands in the piece that was read last; `nil` when it began in one before, and
+  /// Where it is in the piece that was read last; `nil` when it began in an earlier piece, and
   /// ``FoundTexts/carried`` has it.
   fileprivate var units: UnsafePointer<UInt8>?
   fileprivate var carriedIndex = 0
@@ -137,7 +137,7 @@ final class TextFinder<Units: TextUnits> {
       if index == count { return }
       finish(into: &found)
     }
-    // A run that reaches the end may go on in the next piece: it is no text yet.
+    // A run that reaches the end may go on in the next piece: it is not a text yet.
     let tail = tailStart(count: count, wordCount: wordCount)
     var word = index / 64
     while word < wordCount {

@@ -33,7 +33,7 @@ public struct SnapshotSummary: Sendable, Codable, Hashable {
   public var digest: String
 }
 
-/// Everything `show` tells about a snapshot.
+/// Everything that `show` reports about a snapshot.
 public struct SnapshotDetail: Sendable, Hashable {
   /// What `list` shows of it.
   public var summary: SnapshotSummary
@@ -41,9 +41,9 @@ public struct SnapshotDetail: Sendable, Hashable {
   public var source: String
   /// The program that saved it, with its version.
   public var producer: String
-  /// Whose CPU the guest's hypercall page was for, if an overlay tells.
+  /// The vendor of the CPU that the guest's hypercall page was for, if an overlay shows it.
   public var cpuVendor: CPUVendor?
-  /// The TSC frequency that the guest's reference TSC page was for, if an overlay tells.
+  /// The TSC frequency that the guest's reference TSC page was for, if an overlay shows it.
   public var tscFrequencyHz: UInt64?
   /// In ascending order of GPA.
   public var regions: [MemoryRegion]

@@ -52,7 +52,7 @@ extension Store {
     }
   }
 
-  /// Sets tags, and removes those whose keys stand in `removing`; returns the snapshot afterwards.
+  /// Sets tags, and removes those whose keys are in `removing`; returns the snapshot afterwards.
   ///
   /// - Throws: ``VMCheckpointError``; no tag is changed then.
   public func tag(

@@ -1,4 +1,4 @@
-/// What `stats` tells about a store.
+/// The counts and sizes that `stats` reports about a store.
 public struct StoreStatistics: Sendable, Codable, Hashable {
   /// The path that the store was opened at.
   public var path: String

@@ -6,7 +6,7 @@ import Glibc
 /// is not given up; of the others, those go first that were not used since the cache came by last (CLOCK).
 ///
 /// A chunk is found by its store's seed and its number. Copies of a store have one seed, and may give one
-/// number to different chunks: its readers check what it holds, by the SHA-256s that are
+/// number to different chunks. So readers of the cache check what it holds, by the SHA-256s that are
 /// beside the pages (``ExtentCheck``).
 public final class ChunkCache: Sendable {
   /// 64 MiB, made when it is first used.

@@ -4,11 +4,11 @@ import Synchronization
 /// Reads pages of one snapshot at random, from any number of threads at once.
 ///
 /// It has a connection of its own, all extents in memory, and decoded chunks in a ``ChunkCache`` that readers
-/// share. Every page has its fingerprint or its SHA-256, and every extent its checksum, each time that it is
-/// read; what is damaged is an error, never zeros.
+/// share. Each read checks a page by its fingerprint or its SHA-256, and an extent by its checksum. What is
+/// damaged is an error, never zeros.
 ///
-/// No lock of the store is held. Chunks keep their numbers for ever, so what is found under one is right; a
-/// chunk that `gc` or `optimize` has moved is not found, and then the extents are read anew. When the snapshot
+/// No lock of the store is held. Chunks keep their numbers for ever, so what is found under one is right. A
+/// chunk that `gc` or `optimize` has moved is not found; then the extents are read anew. When the snapshot
 /// itself was deleted, reads of chunks that are gone fail with `notFound`.
 public final class SnapshotReader: Sendable {
   /// The snapshot's name.

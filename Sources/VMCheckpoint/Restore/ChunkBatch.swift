@@ -1,7 +1,7 @@
 import GRDB
 
 /// Chunks that a restore reads in one transaction and one worker decodes, each with what it is for. Goes
-/// round between them; whoever has it uses it alone.
+/// round between them; the thread that has it uses it alone.
 final class ChunkBatch<Use>: @unchecked Sendable {
   /// No writer can commit while they are read: about a millisecond.
   static var capacity: Int { 16 }

@@ -1,8 +1,9 @@
 package import GRDB
 
-/// Restores a snapshot's RAM into a sparse file, or several, from beginning to end: this thread reads
-/// chunks in the order that a ``RestoreSchedule`` gives, workers decode each into the windows that
-/// it has pages for, and write windows that are complete.
+/// Restores a snapshot's RAM into a sparse file, or several, from beginning to end.
+///
+/// This thread reads chunks in the order that a ``RestoreSchedule`` gives. Workers decode each into
+/// the windows that it has pages for, and write windows that are complete.
 package struct FileRestore {
   /// Chunks and where their pages go.
   private typealias Job = ChunkBatch<RestoreSchedule.Use>

@@ -8,8 +8,8 @@ package struct RAMPatch {
 
   /// The patches for a treatment, in ascending order of PFN.
   ///
-  /// Where an overlay is baked, RAM has its bytes already, just as the guest saw them; only when it
-  /// was retargeted are the bytes that its kind determines written anew.
+  /// Where an overlay is baked, RAM has its bytes already, just as the guest saw them. The bytes
+  /// that its kind determines are written anew only if the overlay was retargeted.
   static func patches(
     for overlays: StoredOverlays,
     treatment: OverlayTreatment

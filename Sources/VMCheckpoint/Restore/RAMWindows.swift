@@ -1,8 +1,8 @@
 import Synchronization
 
 /// The windows in which a ``FileRestore`` puts RAM together: buffers that go round. One thread opens
-/// them in order, others fill them, and whoever puts in the last page writes, so that one thread
-/// writes at a time: a file system lets no two of them into one file anyway.
+/// them in order, others fill them, and the thread that puts in a window's last page writes. One
+/// thread writes at a time: a file system does not let two of them into one file anyway.
 ///
 /// The first error of any thread stops the one that opens windows.
 final class RAMWindows: @unchecked Sendable {
@@ -83,8 +83,8 @@ final class RAMWindows: @unchecked Sendable {
     )
   }
 
-  /// Notes that `pageCount` pages of an open window are there; writes the window, and others that
-  /// came to be complete meanwhile, when they were its last and no other thread is writing.
+  /// Notes that `pageCount` pages of an open window are there. If they were its last and no other
+  /// thread is writing, writes the window, and others that came to be complete meanwhile.
   func add(pageCount: Int, to number: Int) throws(VMCheckpointError) {
     let index = number % windows.count
     let missing = windows[index].missingPageCount

@@ -47,8 +47,8 @@ package struct Restoration {
     }
   }
 
-  /// Calls `body` with a descriptor to write to from its beginning to its end: that of the request's
-  /// file, which is then put in its place, or of its stream.
+  /// Calls `body` with a descriptor to write to from its beginning to its end. It is that of the
+  /// request's file, which is then put in its place, or of its stream.
   package func writeInOrder(_ body: (Int32) throws -> UInt64) throws -> UInt64 {
     switch request.output {
     case .file(let path):

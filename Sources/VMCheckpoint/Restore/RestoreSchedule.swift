@@ -1,7 +1,7 @@
 import Algorithms
 
-/// Decides which chunk is read when, and where each of its pages goes, so that a file is written
-/// from its beginning to its end in large pieces and every chunk is decoded once.
+/// Decides which chunk is read when, and where each of its pages goes. It sees to it that a file is
+/// written from its beginning to its end in large pieces, and that every chunk is decoded once.
 ///
 /// RAM is put together in windows, which follow each other in order of PFN. Chunks are taken in the
 /// order in which the windows need them, which is close to the order of their rows: a save stores

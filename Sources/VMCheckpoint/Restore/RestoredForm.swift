@@ -23,7 +23,7 @@ package struct RestoredForm: Sendable {
     }
   }
 
-  /// Where RAM stands.
+  /// Where RAM is in the files.
   package var placement: RAMPlacement
   /// In ascending order of offset, none over RAM or another. What neither they nor RAM hold is zero.
   package var parts: [Part]

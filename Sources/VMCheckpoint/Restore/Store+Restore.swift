@@ -54,8 +54,8 @@ extension Store {
     }
   }
 
-  /// Checks that a target, which may be an existing file that is to be replaced, is neither this
-  /// store nor one of the files that belong to it, under whatever name.
+  /// Checks that a target is neither this store nor one of the files that belong to it, under
+  /// whatever name. The target may be an existing file that is to be replaced.
   func requireNotStore(_ targetPath: String) throws(VMCheckpointError) {
     guard location.owns(targetPath) else { return }
     throw VMCheckpointError(
@@ -65,7 +65,7 @@ extension Store {
     )
   }
 
-  /// Checks what a page's SHA-256 cannot tell: that every page is at its PFN, and that regions and
+  /// Checks what a page's SHA-256 cannot show: that every page is at its PFN, and that regions and
   /// overlays are those that were saved.
   private func verify(
     _ snapshot: SnapshotRow,

@@ -93,7 +93,7 @@ struct StreamRestore {
         do {
           try load(window)
         } catch {
-          // Whoever saves what can be saved gets what is whole.
+          // A reader who rescues what is left gets the pages that are whole.
           try? writeLoaded()
           throw error
         }

@@ -1,10 +1,10 @@
 import GRDB
 
-/// Whether chunks that a save would rely on can be read: a row that is lost, or of an encoding that this
-/// program does not know, would make a new snapshot damaged from its first moment, although its source
-/// is at hand.
+/// Whether chunks that a save would rely on can be read. A row may be lost, or of an encoding that this
+/// program does not know. A new snapshot that used it would be damaged from its first moment, although
+/// its source is at hand.
 ///
-/// Looks once for each chunk. That the data is intact is for `verify` to say: decoding every chunk
+/// Looks once for each chunk. Only `verify` says whether the data is intact: decoding every chunk
 /// would cost more than the save.
 struct ChunkDataCheck {
   private let select: HotStatement

@@ -2,9 +2,10 @@ package import GRDB
 
 /// Decides for each page whether its content is stored already, and where a new one goes.
 ///
-/// Looks at the pages that this save has stored, then at those of chunks that it came across, then
-/// at the page index; ``ParentPages`` has found before what did not change. All in one thread and in
-/// ascending order of PFN, so that the same RAM saved into the same store makes the same chunks.
+/// ``ParentPages`` has found before which pages did not change. For the others this looks at the pages
+/// that this save has stored, then at those of chunks that it came across, then at the page index. All
+/// in one thread and in ascending order of PFN, so that the same RAM saved into the same store makes
+/// the same chunks.
 package struct PageStorer {
   /// 64 Ki pages of 4096 chunks: 3 MiB.
   private static let neighbourCapacity = 64 << 10
@@ -30,7 +31,7 @@ package struct PageStorer {
     dataCheck = try ChunkDataCheck(database)
   }
 
-  /// What memory alone tells of a page's content.
+  /// What memory alone shows of a page's content.
   package enum Knowledge {
     /// It is stored here.
     case stored(PageLocation)
@@ -40,7 +41,7 @@ package struct PageStorer {
     case unknown
   }
 
-  /// What memory alone tells of the page with `digest`.
+  /// What memory alone shows of the page with `digest`.
   package func knowledge(of digest: PageDigest) -> Knowledge {
     if let location = newPages.location(of: digest) ?? neighbours.location(of: digest) {
       return .stored(location)
@@ -48,7 +49,7 @@ package struct PageStorer {
     return index.isKnownToLack(digest) ? .new : .unknown
   }
 
-  /// Where the page's content is stored already, if it is: what the database tells of a page whose
+  /// Where the page's content is stored already, if it is: what the database says of a page whose
   /// ``knowledge(of:)`` is unknown.
   ///
   /// - Throws: `DatabaseError`.

@@ -4,15 +4,15 @@ import Synchronization
 /// The parent snapshot's pages: the first place to look for a page's content, because most of a
 /// VM's pages stay as they were.
 ///
-/// The coordinator reads them ahead of the windows, in order of PFN, while no commit is under way;
-/// workers compare windows with them by fingerprint and spare themselves SHA-256, and the
-/// coordinator the look-up, for pages that did not change.
+/// The coordinator reads them ahead of the windows, in order of PFN, while no commit is under way.
+/// Workers compare windows with them by fingerprint. For pages that did not change, workers spare
+/// themselves SHA-256, and the coordinator the look-up.
 ///
 /// ```
 ///  PFN ──▶  dropped │ blocks in the ring: pages of windows under way, and ahead │ not loaded yet
 ///                   ▲ drop(below:)                                             ▲ loadedEndPFN
 /// ```
-/// Who finds its window's end beyond what is loaded does without: a digest finds the page as well.
+/// A worker whose window ends beyond what is loaded does without: a digest finds the page as well.
 /// Memory is fixed, whatever the guest's size.
 final class ParentPages: @unchecked Sendable {
   /// PFNs in a block, as in a window.

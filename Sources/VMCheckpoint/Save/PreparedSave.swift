@@ -27,7 +27,7 @@ struct PreparedSave {
     turn: SaveTurn,
     control: OperationControl
   ) throws(VMCheckpointError) -> SaveResult {
-    // What is wrong with the rest of the request is better told before anything is captured.
+    // Errors in the rest of the request are better reported before anything is captured.
     if let name = request.name { try SnapshotName.check(name) }
     if let vm = request.vm { try SnapshotName.check(vm, what: "VM name") }
     for (key, value) in request.tags { try SnapshotTag.check(key: key, value: value) }

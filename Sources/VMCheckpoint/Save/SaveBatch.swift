@@ -5,7 +5,7 @@ import GRDB
 ///
 /// A commit waits for the disk, so another thread makes it while the save goes on with what needs no
 /// database. The connection belongs to that thread from ``startCommit()`` until the exchange has
-/// told that the commit is made.
+/// reported that the commit is made.
 struct SaveBatch {
   /// Rows other than chunks cost about this much.
   private static let byteCountOfRow = 64

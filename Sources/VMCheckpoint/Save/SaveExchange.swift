@@ -14,8 +14,8 @@
 /// before they read on, so that chunks never wait for windows: the coordinator, which may wait
 /// for a chunk buffer, can always be served.
 ///
-/// While the committer waits for the disk, the coordinator goes on with windows, as long as those
-/// need nothing of the database (their pages are the parent's, or new), and chunks wait for it compressed.
+/// While the committer waits for the disk, the coordinator goes on with windows that need nothing of
+/// the database: their pages are the parent's, or new. Chunks wait for the committer compressed.
 final class SaveExchange: @unchecked Sendable {
   /// What the coordinator is to do next.
   enum Event {
@@ -294,7 +294,7 @@ final class SaveExchange: @unchecked Sendable {
     }
   }
 
-  /// Tells that a thread runs ``makeCommits()``.
+  /// Notes that a thread runs ``makeCommits()``.
   func setHasCommitter() {
     monitor.withLock { hasCommitter = true }
   }

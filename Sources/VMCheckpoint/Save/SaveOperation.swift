@@ -220,8 +220,8 @@ struct SaveOperation {
     }
   }
 
-  /// Keeps the parent's pages loaded ahead of the windows; for a window that came too early, looks
-  /// for unchanged pages now, so that what a save stores does not depend on who was faster.
+  /// Keeps the parent's pages loaded ahead of the windows. For a window that came too early, looks for
+  /// unchanged pages now, so that what a save stores does not depend on which thread was faster.
   private mutating func followParent(to window: RAMWindow) throws {
     guard let parent else { return }
     parent.drop(below: window.firstPFN)

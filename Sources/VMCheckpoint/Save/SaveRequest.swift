@@ -3,8 +3,8 @@ public enum RAMLayoutSource: Sendable, Hashable {
   /// One region from GPA 0, as large as the input.
   case contiguous
 
-  /// The layout of a QEMU machine with as much RAM as the input, or as `ramByteCount` says, which
-  /// a stream needs because its size is known only at its end.
+  /// The layout of a QEMU machine with as much RAM as the input, or as `ramByteCount` says. A stream
+  /// needs `ramByteCount` because its size is known only at its end.
   case qemu(QEMUMachine, ramByteCount: UInt64?)
 
   /// The caller knows the regions.
@@ -119,8 +119,8 @@ public struct SaveResult: Sendable, Codable, Hashable {
   /// not go on, or was not saved live.
   public var pausedSeconds: Double? = nil
 
-  /// Where the time went, added up over threads: `read` and `scan` all RAM that is in no hole,
-  /// `digest` and `look-up` the pages that are not zero, `compress` new ones, and `write` and `sync`
-  /// the chunks made of them.
+  /// Where the time went, added up over threads. `read` and `scan` take all RAM outside holes,
+  /// `digest` and `look-up` the pages that are not zero, and `compress` new ones. `write` and `sync`
+  /// take the chunks made of these.
   public var stages: [StageTime]
 }

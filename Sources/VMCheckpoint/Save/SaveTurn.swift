@@ -1,4 +1,4 @@
-/// A save's turn at a store, which may be taken before there is anything to save: so a VM that is
+/// A save's turn at a store, which may be taken before there is anything to save. So a VM that is
 /// stopped to be saved need not wait for another save to end, or for a store to be made.
 ///
 /// The turn ends when the object goes away.
@@ -25,7 +25,8 @@ final class SaveTurn {
 
   deinit {
     guard newStore != nil else { return }
-    // A lock file without a store guards nothing. Whoever waits for it looks whether it is still there.
+    // A lock file without a store guards nothing. A save that waits for it looks whether it is still
+    // there.
     let lock = writerLock ?? Self.lockIfFree(path)
     guard let lock, (try? lock.requireInPlace()) != nil else { return }
     lock.removeFile()
@@ -42,7 +43,7 @@ final class SaveTurn {
     )
   }
 
-  /// Opens the store, or makes one that has no name yet; waits for other saves to end; and does and
+  /// Opens the store, or makes one that has no name yet. Waits for other saves to end, and does and
   /// checks all of a save that needs no source.
   ///
   /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
@@ -58,7 +59,7 @@ final class SaveTurn {
       )
     }
     try store?.requireWritable()
-    // A place where none can be made is told at once.
+    // If a store cannot be made there, the save fails at once.
     if store == nil { newStore = try NewStore(location) }
     writerLock = try StoreLock.acquire(
       .writer,

@@ -37,8 +37,9 @@ extension Store {
   /// Waits for another save or a gc of the same store to end. The VM must be paused, or the RAM
   /// file must be a copy: RAM is read once, page by page.
   ///
-  /// - Throws: ``VMCheckpointError``; the store then holds no snapshot of this name, and the pages
-  ///   written so far are removed, or, if that is not possible either, left for ``collectGarbage``.
+  /// - Throws: ``VMCheckpointError``. The store then does not hold a snapshot of this name, and the
+  ///   pages written so far are removed. If that is not possible either, they are left for
+  ///   ``collectGarbage``.
   public func save(
     _ request: SaveRequest,
     control: OperationControl = OperationControl()
@@ -157,8 +158,8 @@ extension Store {
     )
   }
 
-  /// Whether the snapshot is complete in the store, whatever the commit that made it so has returned:
-  /// SQLite reports an error also when it has given up the journal, which makes the commit count, and
+  /// Whether the snapshot is complete in the store, whatever the commit that made it so has returned.
+  /// The commit counts once SQLite has given up the journal; SQLite still reports an error if it
   /// cannot sync that.
   private func isComplete(_ begun: Begun, _ database: Database) -> Bool {
     let found = try? Bool.fetchOne(

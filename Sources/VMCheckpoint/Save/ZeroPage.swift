@@ -1,4 +1,4 @@
-/// Tells zero pages, which are never stored.
+/// Finds zero pages, which are never stored.
 package enum ZeroPage {
   /// Whether all 4096 bytes at `page` are zero. Ends at the first 128 bytes that are not.
   ///

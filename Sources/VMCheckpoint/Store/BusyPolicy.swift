@@ -4,8 +4,8 @@ import Synchronization
 /// Decides how long a connection waits for other processes' transactions.
 ///
 /// One wait takes up to a minute. It ends well when the lock is there, and the next wait has a minute
-/// again. When it does not end well, the operation fails, and what it does then to clean up waits a
-/// second at each statement: else a reader who holds a lock for an hour would make every step of the
+/// again. When it does not end well, the operation fails. Each statement of its cleaning up then
+/// waits only a second. Else a reader who holds a lock for an hour would make every step of the
 /// cleaning up wait a minute more.
 package final class BusyPolicy: Sendable {
   /// How long a statement waits for another process's transaction. Writers' transactions take

@@ -1,7 +1,7 @@
 import GRDBSQLite
 
-/// What a database's header tells of its owner, read without changing anything: opening another
-/// program's database as usual may write to it, to undo what its program had begun.
+/// What a database's header says of its owner. It is read without changing anything: opening
+/// another program's database as usual may write to it, to undo what its program had begun.
 ///
 /// SQLite reads it, and not this process by itself: closing a descriptor of its own would drop the
 /// locks that SQLite holds on the file for another ``Store`` object. (SQLite, "How To Corrupt An
@@ -9,7 +9,7 @@ import GRDBSQLite
 struct DatabaseHeader {
   private let applicationID: Int32
 
-  /// The header of the file at `path`; `nil` when it is no SQLite database or cannot be read.
+  /// The header of the file at `path`; `nil` when it is not an SQLite database or cannot be read.
   init?(path: String) {
     // Immutable: no locks, no journal, no write-ahead log. Without GRDB, whose queues cost a thread
     // (``ConnectionKeeper``).

@@ -13,7 +13,7 @@ final class NewStore {
     case free
     /// A file without a byte, as `mktemp` makes one.
     case emptyFile
-    /// A store, or something that is none.
+    /// A store, or something that is not a store.
     case taken
   }
 
@@ -89,8 +89,8 @@ final class NewStore {
 
   /// Gives the store its name. Does nothing when another process was quicker.
   ///
-  /// - Parameter replacingEmptyFile: An empty file is no hindrance. The caller has the writer's lock,
-  ///   and has found one under it.
+  /// - Parameter replacingEmptyFile: Whether an empty file is replaced. The caller has the writer's
+  ///   lock, and has found one under it.
   /// - Throws: ``VMCheckpointError``; the store is not there then. But where its name could not be
   ///   made to last it stays, and is empty: another process may be about to use it.
   func commit(replacingEmptyFile: Bool = false) throws(VMCheckpointError) {

@@ -6,8 +6,8 @@ extension Row {
   /// GRDB's subscripts end the process when a value is not of the type asked for. In a store that
   /// is damaged or hostile it need not be: STRICT binds only those who write through SQLite.
   ///
-  /// - Throws: ``VMCheckpointError`` with the code `corrupt`. The value is not told: it may be a
-  ///   guest's memory.
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`. Its message leaves out the value,
+  ///   which may be a guest's memory.
   func value<Value: DatabaseValueConvertible>(
     _ column: String
   ) throws(VMCheckpointError) -> Value {
@@ -20,7 +20,7 @@ extension Row {
 
   /// As ``value(_:)``, without a search for the column: for rows by the thousand.
   ///
-  /// - Parameter index: Where the column stands in the row, counted from 0.
+  /// - Parameter index: The place of the column in the row, counted from 0.
   func value<Value: DatabaseValueConvertible>(
     at index: Int
   ) throws(VMCheckpointError) -> Value {

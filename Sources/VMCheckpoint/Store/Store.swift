@@ -6,7 +6,7 @@ package import GRDB
 /// for each other. Processes share a store through SQLite's locks and ``StoreLock``. What each
 /// operation writes in which order, and what a crash leaves, is the DocC article "Ordering".
 ///
-/// The operations stand in extensions beside their code: ``save(_:control:)``,
+/// The operations are in extensions beside their code: ``save(_:control:)``,
 /// ``restore(_:control:)``, ``snapshots(vm:tags:)``, ``diff(_:_:maximumRangeCount:control:)``,
 /// ``answer(_:arguments:control:)``, ``map(of:maximumCellCount:control:)``,
 /// ``delete(_:control:)``, ``collectGarbage(dryRun:control:)``, ``optimize(control:)``,
@@ -43,9 +43,9 @@ public final class Store: Sendable {
   /// - Parameters:
   ///   - purpose: Whether a store of an older format is brought up to this program's, or refused.
   ///   - cancellation: Ends that wait.
-  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt` for what is no store or one of a
-  ///   newer format, `unavailable` for one of an older format that is only to be read,
-  ///   `permissionDenied`, `locked`, `cancelled`.
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`, `unavailable`, `permissionDenied`,
+  ///   `locked`, `cancelled`. It is `corrupt` for what is not a store or is one of a newer format, and
+  ///   `unavailable` for one of an older format that is only to be read.
   public static func open(
     at path: String,
     for purpose: StorePurpose = .reading,

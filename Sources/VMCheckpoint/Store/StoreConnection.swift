@@ -8,8 +8,8 @@ package enum StoreConnection {
   /// SQLite's cache of clean pages. Small, because every page of guest RAM passes just once.
   private static let cacheKiB = 16 * 1024
 
-  /// The cache for reading chunks and nothing else: what is read next lands in memory that the
-  /// processor still has in its own cache, which saves a fifth of the reading.
+  /// The cache for reading chunks and nothing else. SQLite reads the next pages into memory that the
+  /// processor still has in its own cache. That saves a fifth of the reading.
   private static let chunkReadingCacheKiB = 2 * 1024
 
   /// More than opening takes.
@@ -157,8 +157,8 @@ package enum StoreConnection {
     configuration.readonly = readOnly
     configuration.busyMode = .callback { attempt in busy.wait(attempt: attempt) }
     configuration.prepareDatabase { database in
-      // GRDB tells its transaction observers of every commit, and stops when that is not on its own
-      // queue. There are no observers here, and a save commits on a thread of its own.
+      // GRDB notifies its transaction observers of every commit, and stops when that is not on its
+      // own queue. There are no observers here, and a save commits on a thread of its own.
       sqlite3_commit_hook(database.sqliteConnection, nil, nil)
       sqlite3_rollback_hook(database.sqliteConnection, nil, nil)
       ValueLimit.set(database)
@@ -176,7 +176,7 @@ package enum StoreConnection {
       // Rollback journal, and every commit on disk before it counts. Deleted guest memory is
       // overwritten with zeros: Debian's default, stated so that it does not depend on it. The
       // cache may not spill: a spill takes the exclusive lock in the middle of a batch and shuts
-      // readers out; batches are small enough to stay in memory.
+      // readers out. Batches are small enough to stay in memory.
       try database.execute(
         sql: """
           PRAGMA journal_mode = TRUNCATE;
@@ -203,8 +203,8 @@ package enum StoreConnection {
     }
   }
 
-  /// SQLite opens a file for reading when it fails to open it for writing, for whatever reason: one call
-  /// that failed would look like a store that may not be written.
+  /// SQLite opens a file for reading when it fails to open it for writing, for whatever reason. So one
+  /// call that failed would look like a store that may not be written.
   private struct OpenedForReading: Error, CustomStringConvertible {
     let description = "it cannot be opened for writing, although nothing forbids that"
   }
@@ -236,7 +236,7 @@ package enum StoreConnection {
         try queue.read { database in
           let objects = try Row.fetchAll(
             database,
-            // A virtual table, which has no root page, is no table of a store either.
+            // A virtual table, which has no root page, is not a table of a store either.
             sql: """
               SELECT type, name FROM sqlite_schema
                WHERE type = 'table' AND rootpage > 0 OR type = 'trigger'

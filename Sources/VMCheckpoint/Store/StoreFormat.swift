@@ -3,7 +3,7 @@ import VMCheckpointSchema
 
 /// The numbers of the store's format; the DocC article "Format" draws them.
 package enum StoreFormat {
-  /// `VMCK`, in SQLite's header at offset 68: tells a store from any other SQLite file.
+  /// `VMCK`, in SQLite's header at offset 68: marks a store among SQLite files.
   static let applicationID: Int32 = 0x564D_434B
 
   /// The version that the store's header states.

@@ -4,8 +4,8 @@ import SystemPackage
 
 /// What must be right around a store before anything of it is opened.
 ///
-/// SQLite opens the files beside a store by their names, and believes them: a journal that somebody
-/// else has put there is written into the store, page by page.
+/// SQLite opens the files beside a store by their names, and believes them. It writes a journal that
+/// somebody else has put there into the store, page by page.
 extension StoreLocation {
   /// Checks the store's file, which need not be there, and the files beside it.
   ///
@@ -59,7 +59,7 @@ extension StoreLocation {
     return "its owner is another user (uid \(owner))"
   }
 
-  /// Whether anybody can make files of the directory's group in it: the group then tells nothing of
+  /// Whether anybody can make files of the directory's group in it: the group then does not show
   /// who made a file.
   private static func givesItsGroup(_ path: String) -> Bool {
     var status = stat()
@@ -86,8 +86,8 @@ extension StoreLocation {
     StoreFileAccess(status).apply(to: descriptor)
   }
 
-  /// Checks that a guest may be saved here: not into the store that another user has put where
-  /// everybody can put files, who would get the guest to read.
+  /// Checks that a guest may be saved here: not into a store that another user has put where
+  /// everybody can put files. That user could read the guest.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `permissionDenied`.
   func requireNotPlanted() throws(VMCheckpointError) {

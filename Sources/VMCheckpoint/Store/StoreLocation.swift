@@ -5,9 +5,9 @@ import SystemPackage
 /// belong to it.
 ///
 /// SQLite's journal and the ``StoreLock`` are found by name, beside the file. Two names for one file
-/// would be two journals and two locks, and neither would guard the store: so symbolic links are
-/// followed before anything is opened, by ``LinkRule``, and a file with several names is refused. (SQLite, "How To
-/// Corrupt An SQLite Database File", 2.5: multiple links to the same file.)
+/// would be two journals and two locks, and neither would guard the store. So symbolic links are
+/// followed before anything is opened, by ``LinkRule``, and a file with several names is refused.
+/// (SQLite, "How To Corrupt An SQLite Database File", 2.5: multiple links to the same file.)
 package struct StoreLocation: Sendable {
   /// As the user gave it, for messages.
   let given: String

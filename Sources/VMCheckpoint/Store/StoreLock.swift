@@ -8,18 +8,18 @@ import SystemPackage
 /// They are open-file-description locks on bytes of a file beside the store, `PATH-lock`, which
 /// is empty and stays; PATH is that of ``StoreLocation``, one for each store. (Locks on the store's own
 /// file would not do: closing any descriptor of it drops SQLite's locks, which belong to the process.)
-/// The kernel drops them when their holder dies, however it dies. Whoever may read the store may read
-/// the file, and so take a shared lock; on a file system that is mounted read-only and has no such file,
+/// The kernel drops them when their holder dies, however it dies. A user who may read the store may read
+/// the file, and so take a shared lock. On a file system that is mounted read-only and has no such file,
 /// a ``StoreReadTransaction`` is the shared lock.
 ///
 /// | byte | held shared by | held exclusively by |
 /// |---|---|---|
-/// | 0, chunks | whoever reads or names chunks over several transactions: save, restore, verify | whoever frees chunks: gc, and delete's second half |
-/// | 1, writer | | save, gc: whoever adds chunks |
+/// | 0, chunks | operations that read or name chunks over several transactions: save, restore, verify | operations that free chunks: gc, and delete's second half |
+/// | 1, writer | | operations that add chunks: save, gc |
 ///
-/// So a chunk that a save has found in the index, or that a restore has planned to read, cannot
-/// be freed before that operation ends, and chunks have one writer at a time, which makes "every
-/// distinct page once" hold for saves that come together.
+/// So a chunk that a save has found in the index, or that a restore has planned to read, cannot be
+/// freed before that operation ends. Chunks have one writer at a time: so saves that come together
+/// keep to "every distinct page once".
 package final class StoreLock: Sendable {
   /// What a lock guards: the byte that is locked.
   enum Resource: Int64 {

@@ -38,7 +38,7 @@ struct StoreLockFile {
       }
       let code = Errno(rawValue: errno)
       if code == .noSuchFileOrDirectory { continue }
-      // Whoever makes the file gives it its mode a moment later.
+      // The process that makes the file gives it its mode a moment later.
       guard code == .permissionDenied, attempts == 1 else { throw cannotOpen(code) }
       usleep(20_000)
     }

@@ -11,9 +11,9 @@ public enum StorePurpose: Sendable {
 
 /// Brings a store of an older version of the format up to this program's.
 ///
-/// All steps run in one transaction, at whose end the schema has to be that of a new store: a crash, or an
-/// error, leaves the store as it was. The writer's and the chunks' locks keep other operations away from it;
-/// of processes that try it together, one does the work.
+/// All steps run in one transaction, at whose end the schema has to be that of a new store. A crash, or an
+/// error, leaves the store as it was. The writer's and the chunks' locks keep other operations away from it.
+/// Of processes that try it together, one does the work.
 struct StoreMigration {
   private let location: StoreLocation
   private let steps: [StoreFormat.Migration]

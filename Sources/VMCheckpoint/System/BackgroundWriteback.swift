@@ -22,7 +22,7 @@ package final class BackgroundWriteback: @unchecked Sendable {
     self.descriptors = descriptors
   }
 
-  /// Runs `body`, which tells what it has written to `descriptors`. When it returns, nobody uses
+  /// Runs `body`, which reports what it has written to `descriptors`. When it returns, nobody uses
   /// them any more.
   ///
   /// - Throws: What `body` throws.

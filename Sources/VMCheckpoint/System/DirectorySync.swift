@@ -11,8 +11,8 @@ package enum DirectorySync {
     try sync(directory.isEmpty ? "." : directory.string)
   }
 
-  /// Syncs a directory. A file system that cannot do so, or a directory that may not be read, gives
-  /// no error: nothing can be done about it, and the files themselves are synced.
+  /// Syncs a directory. A file system that cannot do so, or a directory that may not be read, is
+  /// not an error. Nothing can be done about it, and the files themselves are synced.
   ///
   /// - Throws: What the disk says, such as `EIO` or `ENOSPC`: the names may be gone after a power
   ///   failure.

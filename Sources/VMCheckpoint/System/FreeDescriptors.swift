@@ -3,9 +3,9 @@ package import SystemPackage
 
 /// How many more files this process may open.
 package enum FreeDescriptors {
-  /// What a command needs at most beside the files that the user names: the store, its journal, lock and
-  /// folder, a restore's files with their folder, and what a VM is saved through. A VM with many RAM files
-  /// needs one more for each.
+  /// The descriptors that a command needs at most beside those of the files that the user names. It opens
+  /// the store, its journal, lock and folder, a restore's files with their folder, and what a VM is saved
+  /// through. A VM with many RAM files needs one more for each.
   package static let neededCount = 16
 
   /// Whether fewer can be opened than SQLite opens to begin a transaction.

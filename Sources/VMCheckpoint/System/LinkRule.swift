@@ -5,9 +5,9 @@ package import Glibc
 ///
 /// A link that another user has made leads this user's reads and writes wherever that user likes. In a
 /// sticky directory that others can write to, such as `/tmp`, a link is followed only if its owner is
-/// this user or the directory's: the kernel's rule (`fs.protected_symlinks`), whether it is switched on
-/// or not. And the link that leads to the file itself is followed only if its owner is this user or
-/// root.
+/// this user or the directory's. This is the kernel's rule (`fs.protected_symlinks`), and applies here
+/// even where the kernel's is switched off. And the link that leads to the file itself is followed only
+/// if its owner is this user or root.
 package struct LinkRule {
   /// Whether the link is the last part of its path, which leads to the file itself.
   package var isLast: Bool

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Asks a running operation to stop: shared by the thread that works and whoever may cancel it.
+/// Asks a running operation to stop. The thread that works shares it with threads that may cancel it.
 public final class CancellationFlag: Sendable {
   private let requested = Atomic<Bool>(false)
 
@@ -44,8 +44,8 @@ public struct OperationControl: Sendable {
   /// stop the operation.
   public var onWarning: (@Sendable (String) -> Void)?
 
-  /// The most worker threads that an operation has: more would not speed it up, as one thread has
-  /// to feed them all and to write what they made, but each costs memory for its buffers.
+  /// The most worker threads that an operation has. More would not speed it up, as one thread has to
+  /// feed them all and to write what they made; but each costs memory for its buffers.
   public static let maximumThreadCount = 16
 
   /// Worker threads, 1 to ``maximumThreadCount``; by default one a core.

@@ -4,7 +4,7 @@ import SystemPackage
 package enum ProcessResources {
   /// Checks that a thread can be made and some files opened.
   ///
-  /// Libraries under this one do not say that they lack either: libdispatch waits for a thread for ever,
+  /// Libraries under this one do not say that they lack either. libdispatch waits for a thread for ever,
   /// and SQLite reports a missing descriptor as a file that cannot be opened. Takes some 50 µs.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.

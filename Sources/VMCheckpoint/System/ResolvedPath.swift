@@ -3,9 +3,9 @@ import SystemPackage
 
 /// The one true path of a file that need not exist yet.
 ///
-/// Symbolic links are followed here and not by the kernel, which has its own rule for links of others
-/// (`fs.protected_symlinks`) only where it is switched on, and none for paths that are resolved before
-/// they are opened. So ``LinkRule`` is asked about each.
+/// Symbolic links are followed here and not by the kernel. The kernel has its own rule for links of
+/// others (`fs.protected_symlinks`) only where it is switched on. It does not apply that rule to paths
+/// that are resolved before they are opened. So ``LinkRule`` is asked about each.
 package enum ResolvedPath {
   /// As many symbolic links as Linux follows.
   private static let maximumLinkCount = 40

@@ -14,7 +14,7 @@ package struct StreamReader: Sendable {
   package let name: String
   package let cancellation: CancellationFlag
 
-  /// Lets a pipe hold more, so that whoever writes to it waits less often.
+  /// Lets a pipe hold more, so that the process that writes to it waits less often.
   package init(descriptor: Int32, name: String, cancellation: CancellationFlag) {
     self.descriptor = descriptor
     self.name = name

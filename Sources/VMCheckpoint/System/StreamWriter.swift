@@ -12,8 +12,8 @@ package final class StreamWriter {
   private static let roomByteCount = 4096
 
   private let descriptor: Int32
-  /// A second opening of the same pipe that never waits. The caller's own must not be made so:
-  /// whoever shares it with this process would find it changed.
+  /// A second opening of the same pipe that never waits. The caller's own must not be made so: a
+  /// process that shares it would find it changed.
   private let ownDescriptor: Int32?
   private let cancellation: CancellationFlag
 

@@ -26,7 +26,7 @@ package final class WorkerPool<Item: Sendable>: @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - makeWorker: Called once on each thread; what it returns works on one item.
-  ///   - onFailure: Called on a thread that ends with an error, to wake whoever waits for its work.
+  ///   - onFailure: Called on a thread that ends with an error, to wake those waiting for its work.
   /// - Throws: The first error of `produce` or of a worker. All threads have ended then.
   package static func run<Result>(
     threadCount: Int,

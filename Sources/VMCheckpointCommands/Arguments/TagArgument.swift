@@ -20,7 +20,7 @@ struct TagArgument: Hashable, Sendable {
 
   /// The tags by key.
   ///
-  /// - Throws: ``VMCheckpointError`` when a key stands twice: it cannot have two values.
+  /// - Throws: ``VMCheckpointError`` when a key occurs twice: it cannot have two values.
   static func dictionary(_ tags: [TagArgument]) throws(VMCheckpointError) -> [String: String] {
     var result: [String: String] = [:]
     for tag in tags where result.updateValue(tag.value, forKey: tag.key) != nil {

@@ -75,8 +75,8 @@ package struct SQLCommand: HandoverCommand {
     if let library = try ShellExtension.find(in: session) {
       arguments += ["-cmd", ShellExtension.loadCommand(library)]
     }
-    // Opened before: this tells errors as other commands do, and undoes what a crash left, which
-    // a read-only shell could not.
+    // vmckpt opens the store first. So it reports errors as other commands do, and undoes what a
+    // crash left: a read-only shell could not undo that.
     let store = try common.openStore(in: session)
     try store.requireViews()
     if let argument = try snapshotArgument(reference, of: store) {

@@ -113,7 +113,7 @@ struct MapDrawing {
     // A power of two, so that the addresses at the labels are round.
     let rowsPerLabel: UInt64 =
       cellSize >= Self.labelPitch ? 1 : cellSize * 2 >= Self.labelPitch ? 2 : 4
-    // Letters are seven pixels high, and stand in the middle of the row.
+    // Letters are seven pixels high and are in the middle of the row.
     let baseline = (cellSize + 7) / 2
     var y = Self.top
     var labelY = -Self.labelPitch

@@ -1,5 +1,5 @@
 /// Cells arranged in rows of equal length that begin at multiples of their size, so that the place
-/// of a cell tells its address.
+/// of a cell shows its address.
 struct MapRows {
   struct Row {
     /// Of the row's first cell, RAM or not.

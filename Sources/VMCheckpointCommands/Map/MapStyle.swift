@@ -96,8 +96,8 @@ extension PageClass {
 
 /// What a cell shows.
 struct CellLook: Hashable {
-  /// How finely colours tell how much of a cell is of its class: few, so that a picture has a small
-  /// palette.
+  /// How many levels of a colour show how much of a cell is of its class. Few, so that a picture
+  /// has a small palette.
   static let levelCount = 8
 
   /// The class that most of the cell's pages have, not counting zero pages, and unchanged ones only
@@ -123,7 +123,7 @@ struct CellLook: Hashable {
     )
   }
 
-  /// Even the lowest level stands out from zero pages.
+  /// Even the lowest level differs visibly from zero pages.
   var colour: MapColour {
     guard pageClass != .zero else { return pageClass.colour }
     let whole = Self.levelCount + 4

@@ -1,6 +1,6 @@
 package import VMCheckpoint
 
-/// A failure as it is told to the user, and the process's end that goes with it.
+/// A failure as a command reports it to the user, and how the process then ends.
 package struct ErrorReport: Sendable {
   package var error: VMCheckpointError
 

@@ -53,7 +53,7 @@ package enum JSONText {
       case UInt8(ascii: "{"), UInt8(ascii: "["):
         result.append(byte)
         depth += 1
-        // In ASCII, a closing bracket stands two behind the opening one.
+        // In ASCII, the number of a closing bracket is that of the opening one plus two.
         if bytes[index + 1] != byte + 2 { breakLine() }
       case UInt8(ascii: "}"), UInt8(ascii: "]"):
         depth -= 1

@@ -1,5 +1,5 @@
-/// A value that stands in JSON as `null` when it is missing, so that a document always has all
-/// its keys.
+/// A value that JSON contains as `null` when it is missing, so that a document always has all its
+/// keys.
 @propertyWrapper
 struct Nullable<Value: Codable & Sendable & Hashable>: Codable, Sendable, Hashable {
   var wrappedValue: Value?

@@ -1,6 +1,6 @@
 /// Turns an operation's progress into rates and times, and paces what is drawn.
 package struct ProgressMeter {
-  /// Ten drawings a second: more is no easier to read.
+  /// Ten drawings a second: more are not easier to read.
   static let interval = Duration.milliseconds(100)
 
   package init() {}
@@ -45,7 +45,7 @@ package struct ProgressReading: Hashable {
   package var completedByteCount: UInt64
   /// `nil`: unknown.
   package var totalByteCount: UInt64?
-  /// `nil`: too early to tell.
+  /// `nil`: too early to know.
   package var bytesPerSecond: Double?
 
   package init(
@@ -113,7 +113,7 @@ package struct ProgressReading: Hashable {
   private func remaining(of total: UInt64) -> String? {
     guard let bytesPerSecond, bytesPerSecond > 0, completedByteCount < total else { return nil }
     let seconds = Double(total - completedByteCount) / bytesPerSecond
-    // Beyond four days an estimate is no help.
+    // Beyond four days an estimate does not help.
     guard seconds < 360_000 else { return nil }
     return "ETA \(HumanReadable.clock(seconds: UInt64(seconds.rounded(.up))))"
   }

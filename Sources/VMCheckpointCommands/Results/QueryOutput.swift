@@ -6,7 +6,7 @@ enum QueryOutput: CommandOutput, Hashable {
   case answer(QueryAnswerOutput)
   case sql(QuerySQLOutput)
 
-  /// One of the three, told by its keys.
+  /// Decodes the one of the three whose keys the document has.
   init(from decoder: any Decoder) throws {
     if let list = try? QueryListOutput(from: decoder) {
       self = .list(list)
@@ -115,7 +115,7 @@ struct QuerySQLOutput: Codable, Hashable, Sendable {
 struct QueryAnswerOutput: Codable, Hashable, Sendable {
   var query: String
   var parameters: [String: JSONValue]
-  /// In their order, which the objects of `rows` do not tell.
+  /// In their order, which the objects of `rows` do not keep.
   var columns: [String]
   var rows: [[String: JSONValue]]
   var truncated: Bool

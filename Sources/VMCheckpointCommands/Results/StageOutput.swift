@@ -27,7 +27,7 @@ struct StageOutput: Codable, Sendable, Hashable {
     ).text(indentation: "  ")
   }
 
-  /// Three decimals, so that they stand below each other.
+  /// Always has three decimals, so that those of all lines are below each other.
   private static func text(seconds: Double) -> String {
     let milliseconds = UInt64((max(0, seconds) * 1000).rounded())
     let decimals = String(milliseconds % 1000)

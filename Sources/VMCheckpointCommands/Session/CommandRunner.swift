@@ -83,7 +83,7 @@ package enum CommandRunner {
     if session.handlesSignals { try ProcessResources.require() }
   }
 
-  /// Tells which program `command` is to become.
+  /// Says which program `command` is to become.
   static func hand(over command: any HandoverCommand, in session: CommandSession) -> CommandStatus {
     do {
       try requireResources(in: session)
@@ -134,7 +134,7 @@ package enum CommandRunner {
     asJSON: Bool,
     in session: CommandSession
   ) -> CommandStatus {
-    // Where standard error is gone too, the exit code still tells.
+    // If standard error is gone too, the exit code still reports the failure.
     try? OutputDescriptor(descriptor: session.standardError)
       .write(asJSON ? report.json : report.line)
     return report.status

@@ -4,8 +4,8 @@ import Glibc
 package enum CommandStatus: Hashable, Sendable {
   case exit(Int32)
 
-  /// By a signal's default action, so that the shell, and whoever else waits, learns that the
-  /// command was interrupted and did not fail by itself.
+  /// By a signal's default action, so that the shell, or another process that waits, learns that
+  /// the command was interrupted and did not fail by itself.
   case signal(Int32)
 
   /// By another program that takes the process over, with its end for ours.

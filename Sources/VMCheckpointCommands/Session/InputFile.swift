@@ -30,7 +30,7 @@ package struct InputFile {
       if count < 0 {
         if errno == EINTR { continue }
         guard errno == EAGAIN else { throw failure("read", errno) }
-        // Whoever shares it has made it non-blocking.
+        // A process that shares the descriptor has made it non-blocking.
         awaitReady(descriptor, POLLIN)
         continue
       }

@@ -14,8 +14,8 @@ struct OutputDescriptor: Sendable {
 
   /// Writes all of `text`.
   ///
-  /// Waits for room also where the descriptor does not, as one that was made non-blocking by whoever
-  /// shares it.
+  /// Waits for room even if the descriptor is non-blocking: a process that shares it may have made
+  /// it so.
   ///
   /// - Throws: ``OutputFailure``. A call that a signal interrupted is repeated.
   func write(_ text: String) throws(OutputFailure) {
@@ -41,7 +41,7 @@ struct OutputDescriptor: Sendable {
 }
 
 /// Waits until a file descriptor can be read (`POLLIN`) or written (`POLLOUT`), or has an error that the
-/// next call tells. May return early.
+/// next call reports. May return early.
 func awaitReady(_ descriptor: Int32, _ events: Int32) {
   var request = pollfd(fd: descriptor, events: Int16(events), revents: 0)
   // Not for ever: a descriptor that `poll` knows nothing about is tried again.

@@ -25,7 +25,7 @@ package struct ProgramInvocation: Hashable, Sendable {
 
   /// The first executable file called `name` in the directories of `searchPath`, which colons
   /// separate as in `PATH`. Relative directories are left out: they would run what somebody put
-  /// where the user happens to stand.
+  /// into the user's current directory.
   static func find(_ name: String, searchPath: String) -> String? {
     searchPath.utf8.split(separator: UInt8(ascii: ":")).lazy
       .filter { $0.first == UInt8(ascii: "/") }
@@ -39,7 +39,7 @@ package struct ProgramInvocation: Hashable, Sendable {
     return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
   }
 
-  /// The directory of this process's executable, if `/proc` tells.
+  /// The directory of this process's executable, if `/proc` shows it.
   static var ownDirectory: String? {
     var buffer = [CChar](repeating: 0, count: Int(PATH_MAX) + 1)
     let count = readlink("/proc/self/exe", &buffer, Int(PATH_MAX))

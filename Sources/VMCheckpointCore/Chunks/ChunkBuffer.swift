@@ -9,7 +9,7 @@ package enum ChunkEncoding: Sendable {
 /// A chunk being made or being read: its pages, their digests and its stored form, in memory that
 /// is allocated once and used for one chunk after another.
 ///
-/// Handed from thread to thread; whoever has it uses it alone.
+/// Handed from thread to thread; the thread that has it uses it alone.
 package final class ChunkBuffer: @unchecked Sendable {
   /// 64 KiB; the first `pageCount` pages are valid.
   package let pages: UnsafeMutableRawBufferPointer

@@ -28,7 +28,7 @@ extension ChunkCompression {
   }
 }
 
-/// Compresses blocks; whoever has one uses it alone. The same bytes and effort always give the same block.
+/// Compresses blocks; one thread at a time uses it. The same bytes and effort always give the same block.
 ///
 /// Bytes that do not compress need no check of their own: LZ4 skips over them at 15 GB/s. LZ4-HC does
 /// not, and so only gets what LZ4 could shorten.

@@ -36,8 +36,8 @@ package struct ChunkFrame {
   private let isCompressed: Bool
   private let contentChecksum: UInt32
 
-  /// `nil` for a frame of another form, or one that is damaged: what is wrong with it,
-  /// ``LZ4FrameDecoder`` can tell.
+  /// `nil` for a frame of another form, or one that is damaged. ``LZ4FrameDecoder`` can report what
+  /// is wrong with it.
   package init?(_ frame: UnsafeRawBufferPointer, contentByteCount: Int) {
     func number<Value: FixedWidthInteger>(at offset: Int, _: Value.Type) -> Value {
       Value(littleEndian: frame.loadUnaligned(fromByteOffset: offset, as: Value.self))

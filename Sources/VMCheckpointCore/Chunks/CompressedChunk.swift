@@ -28,7 +28,7 @@ package struct CompressedChunk {
     with decoder: LZ4FrameDecoder
   ) throws(ChunkDamage) {
     precondition(pages.count == pageCount * Page.byteCount)
-    // Frames that others have put there may have any other shape, and damage is told by liblz4.
+    // Frames that other programs have put there may have any other shape; liblz4 reports damage.
     if ChunkFrame(frame, contentByteCount: pages.count)?.decode(into: pages) != true,
       let problem = decoder.decompress(frame, into: pages)
     {
@@ -39,8 +39,8 @@ package struct CompressedChunk {
 
   /// Fills `pages` with all of the chunk's pages, which nothing has checked then.
   ///
-  /// - Returns: Whether that could be done; what is wrong, or that nothing is,
-  ///   ``decode(into:with:)`` tells.
+  /// - Returns: Whether that could be done. ``decode(into:with:)`` reports what is wrong, or that
+  ///   nothing is.
   package func decodeUnchecked(into pages: UnsafeMutableRawBufferPointer) -> Bool {
     guard ChunkFrame(frame, contentByteCount: pages.count)?.decodeUnchecked(into: pages) == true
     else { return false }
@@ -50,8 +50,8 @@ package struct CompressedChunk {
 
   /// Fills `pages` with the first of the chunk's pages, which nothing has checked then.
   ///
-  /// - Returns: Whether that could be done; what is wrong, or that nothing is,
-  ///   ``decode(into:with:)`` tells.
+  /// - Returns: Whether that could be done. ``decode(into:with:)`` reports what is wrong, or that
+  ///   nothing is.
   package func decodeBeginning(into pages: UnsafeMutableRawBufferPointer) -> Bool {
     let frame = ChunkFrame(frame, contentByteCount: pageCount * Page.byteCount)
     guard frame?.decodeBeginning(into: pages) == true else { return false }

@@ -1,7 +1,7 @@
 import CXXHash
 
-/// Tells cheaply whether a page is still what its snapshot's parent has at the same PFN: a seeded
-/// 64-bit XXH3, 15 times as fast as SHA-256. ``PageCheck`` checks with it as well what was read.
+/// Shows cheaply whether a page is still what its snapshot's parent has at the same PFN: a seeded
+/// 64-bit XXH3, 15 times as fast as SHA-256. ``PageCheck`` uses it as well to check what was read.
 ///
 /// Why a save may rely on it: it is asked about one pair of pages only, a VM's page and that VM's
 /// own page in the parent. Content that is shared between PFNs or VMs is found by SHA-256 alone. Two

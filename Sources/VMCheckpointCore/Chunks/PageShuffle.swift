@@ -4,9 +4,9 @@ import CXXHash
 /// bytes, and so on. HDF5 and Blosc know it as the shuffle filter.
 ///
 /// Pages full of pointers, which a language runtime's heap consists of, differ in the low bytes of each
-/// word and are alike in the others. LZ4 needs four equal bytes in a row, and finds few where words
-/// differ; shuffled, the equal ones stand together. On a 1 GiB guest with such heaps that saves a tenth
-/// of a store, and time, because LZ4 has less to look for.
+/// word and are alike in the others. LZ4 needs four equal bytes in a row, and finds few where words differ;
+/// in a shuffled page, the equal ones are together. On a 1 GiB guest with such heaps that saves a tenth of
+/// a store, and time, because LZ4 has less to look for.
 package enum PageShuffle {
   private static let wordCount = Page.byteCount / 8
 
@@ -112,7 +112,7 @@ package enum PageShuffle {
 ///          8     2  bit n: the page in slot n is shuffled; at least one is
 ///         10     4  XXH32 of these two bytes, its seed the frame's checksum of its content
 ///
-/// The checksum is there because the frame's own tells nothing of the order: a mark with a wrong bit, or of
+/// The checksum is there because the frame's own does not cover the order: a mark with a wrong bit, or of
 /// another chunk, would make wrong pages of a sound frame.
 ///
 /// Source: the LZ4 frame format, "Skippable Frames".
@@ -124,7 +124,8 @@ package struct ShuffledSlots {
   /// Bit n stands for slot n.
   package let bits: UInt16
 
-  /// Takes a chunk's data apart. What is no mark is the frame's, which then says that bytes follow it.
+  /// Takes a chunk's data apart. Bytes that are not a mark are left to the frame, which then says that
+  /// bytes follow it.
   ///
   /// - Returns: `nil` when there is a mark that is damaged, or of a chunk of more pages.
   package static func split(

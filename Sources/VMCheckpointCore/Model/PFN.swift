@@ -33,7 +33,7 @@ public struct PFN: Hashable, Comparable, Sendable, RawRepresentable {
 }
 
 extension PFN: CustomStringConvertible {
-  /// Hexadecimal with a prefix, as PFNs stand in messages: `0x4000`.
+  /// Hexadecimal with a prefix, as messages show PFNs: `0x4000`.
   public var description: String { hexString(rawValue) }
 }
 

@@ -8,7 +8,7 @@ public struct MemoryRegion: Hashable, Sendable, Codable {
   /// A multiple of 4096 and not 0.
   public var byteCount: UInt64
 
-  /// Where the region's first byte stands in a flat RAM file; a multiple of 4096.
+  /// Where the region's first byte is in a flat RAM file; a multiple of 4096.
   public var fileOffset: UInt64
 
   /// What the VMM calls the region, such as `low` or `ram.above-4g`.

@@ -1,9 +1,9 @@
 import Algorithms
 
-/// Where RAM stands in one or more files: piece by piece, each in one run of pages.
+/// Where RAM is in one or more files: piece by piece, each in one run of pages.
 ///
 /// A flat RAM file has each region at its own offset. A file that holds more than RAM, such as an
-/// archive, may have any part of RAM anywhere, even at an offset that is no multiple of 4096.
+/// archive, may have any part of RAM anywhere, even at an offset that is not a multiple of 4096.
 package struct RAMPlacement: Hashable, Sendable {
   /// A run of pages that lies in one region and in one run of a file.
   package struct Piece: Hashable, Sendable {
@@ -53,7 +53,7 @@ package struct RAMPlacement: Hashable, Sendable {
     }
   }
 
-  /// A part of flat RAM, and where it stands.
+  /// A part of flat RAM, and where it is.
   package struct Block: Hashable, Sendable {
     /// A multiple of 4096.
     package var byteCount: UInt64

@@ -52,7 +52,7 @@ package struct RAMDigester {
 /// overlay PFN KIND VP BAKED PARAMETERS SHA256
 /// device SHA256 BYTES VERSION FORMAT NAME
 /// ```
-/// Regions stand in order of GPA, overlays of PFN, priority and VP, device states in their own
+/// Regions are in order of GPA, overlays of PFN, priority and VP, device states in their own
 /// order. Numbers are decimal. An overlay's last word is the SHA-256 of its stored contents, or
 /// `-` for a derived one. Lines `absent`, in order of PFN, are there only for absent pages. The lines `guest-os-id`, `cpu-vendor` and `tsc-frequency` are left out when
 /// these are unknown.

@@ -6,7 +6,7 @@ public enum SnapshotName {
   /// The name that stands for the newest snapshot and that no snapshot may have.
   public static let latest = "latest"
 
-  /// Whether `character` may stand in a name: letters, digits and `._-/:@+`.
+  /// Whether `character` may be in a name: letters, digits and `._-/:@+`.
   package static func allows(_ character: UInt8) -> Bool {
     switch character {
     case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),

@@ -44,7 +44,7 @@ public struct VMCheckpointError: Error, Sendable, Hashable {
     /// The caller cancelled the operation.
     public static let cancelled = Code(value: .cancelled)
 
-    /// The stable name that stands in JSON errors, such as `not-found`.
+    /// The stable name that JSON errors contain, such as `not-found`.
     public var description: String { value.rawValue }
   }
 

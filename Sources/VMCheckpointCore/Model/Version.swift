@@ -3,6 +3,6 @@ public enum VMCheckpointVersion {
   /// Semantic version.
   public static let current = "0.1.0"
 
-  /// What stands in a snapshot's `producer` column.
+  /// The value of a snapshot's `producer` column.
   package static let producer = "vmckpt \(current)"
 }

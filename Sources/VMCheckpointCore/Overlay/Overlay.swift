@@ -50,7 +50,7 @@ public struct Overlay: Hashable, Sendable {
     return Overlay(pfn: pfn, parameters: parameters, vp: vp, msrBits: msrBits)
   }
 
-  /// The order in which overlays stand in a stack, the active one first: by the kind's priority,
+  /// The order in which overlays are in a stack, the active one first: by the kind's priority,
   /// then by virtual processor.
   public func precedes(_ other: Overlay) -> Bool {
     (kind.priority, vp) < (other.kind.priority, other.vp)

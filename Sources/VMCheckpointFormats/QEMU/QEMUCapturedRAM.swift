@@ -6,7 +6,7 @@ struct QEMUCapturedRAM {
   let layout: RAMLayout
   /// The files that hold it.
   let paths: [String]
-  /// Where `layout` stands in them.
+  /// Where `layout` is in them.
   let placement: RAMPlacement
 
   /// Opens the files.
@@ -33,7 +33,7 @@ struct QEMUCapturedRAM {
   ///
   /// - Parameters:
   ///   - given: Where RAM lies, if the user knows better than the machine.
-  ///   - machineLayout: Where RAM lies in the machine, if that was read from it; else its type tells.
+  ///   - machineLayout: Where RAM lies in the machine, if that was read from it; else its type says.
   ///   - machine: The machine's type with its version.
   ///   - blocks: What makes up flat RAM.
   /// - Throws: ``VMCheckpointError`` with the code `invalidData`.

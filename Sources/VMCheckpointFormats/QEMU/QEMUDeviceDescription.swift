@@ -6,8 +6,8 @@ enum QEMUDeviceDescription {
   /// Checks that `devices`, everything behind the RAM section, is complete: that it ends in an end
   /// mark and a description that is as long as it says.
   ///
-  /// The sections before it do not tell their lengths, so that without this nothing would tell a
-  /// stream that was cut off from a whole one.
+  /// The sections before it do not state their lengths. Without the description, nothing would show
+  /// that a stream was cut off.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
   static func check(_ devices: [UInt8]) throws(VMCheckpointError) {
@@ -34,7 +34,7 @@ enum QEMUDeviceDescription {
         "its pages have \(pageByteCount) bytes, and only x86 with \(Page.byteCount) is supported"
       )
     }
-    // As of QEMU 8.0 it has a section before RAM, which tells the same earlier.
+    // As of QEMU 8.0 it has a section before RAM, which shows the same earlier.
     let names = list.compactMap { ($0 as? [String: Any])?["name"] as? String }
     guard !names.contains(where: { $0.split(separator: "/").last == "virtio-mem" }) else {
       throw .invalidData(
@@ -60,13 +60,13 @@ enum QEMUDeviceDescription {
     return false
   }
 
-  /// Whether an end mark and a description's mark stand before `start`.
+  /// Whether an end mark and a description's mark come before `start`.
   private static func isMarked(_ start: Int, in devices: [UInt8]) -> Bool {
     devices[start - 6] == QEMUStreamFormat.Section.endOfSections
       && devices[start - 5] == QEMUStreamFormat.Section.description
   }
 
-  /// The length that stands before a description.
+  /// The length that comes before a description.
   private static func markedByteCount(_ start: Int, in devices: [UInt8]) -> Int {
     devices[(start - 4)..<start].reduce(0) { $0 << 8 | Int($1) }
   }

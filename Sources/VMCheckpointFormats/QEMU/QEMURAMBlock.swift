@@ -29,7 +29,7 @@ struct QEMURAMBlock: Hashable {
   /// Which of `blocks` are the guest's RAM.
   ///
   /// - Parameter given: Their names in the order in which they make up flat RAM, where that is known.
-  /// - Returns: `nil` when that cannot be told.
+  /// - Returns: `nil` when that cannot be known.
   static func indicesOfRAM(_ blocks: [QEMURAMBlock], named given: [String]?) -> [Int]? {
     if let names = given {
       let indices = names.compactMap { name in

@@ -102,7 +102,7 @@ package struct QEMURunScript {
       if option == "numa", Self.members(value)["memdev"].map(isBackend) == true {
         nodesNameBackends = true
       }
-      // What belongs to an option is no option, whatever it looks like.
+      // A value of an option is not an option, whatever it looks like.
       if Self.takesValue(value), index < arguments.count {
         kept.append(value)
         index += 1
@@ -118,7 +118,7 @@ package struct QEMURunScript {
     return String(decoding: bytes.drop { $0 == hyphen }, as: UTF8.self)
   }
 
-  /// QEMU's options are known to QEMU only; a word that is none itself is the value of the one before.
+  /// Only QEMU knows its options; a word that is not an option is the value of the one before.
   private static func takesValue(_ following: String) -> Bool { following.utf8.first != hyphen }
 
   /// Swift's `==` takes different bytes for equal where Unicode calls them equivalent.

@@ -91,7 +91,7 @@ struct QEMUStreamCapture {
   ///
   /// - Parameters:
   ///   - given: Where RAM lies, if the caller knows better than the machine.
-  ///   - machineLayout: Where RAM lies in the machine, if that was read from it; else its type tells.
+  ///   - machineLayout: Where RAM lies in the machine, if that was read from it; else its type says.
   ///   - paths: A file for each block, if the stream did not have them.
   /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
   func ram(

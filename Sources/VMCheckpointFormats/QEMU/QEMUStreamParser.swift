@@ -3,11 +3,18 @@ import VMCheckpoint
 /// Takes a migration stream apart while it arrives: pages go to a ``QEMURAMSpool``, everything else
 /// is kept as it is.
 ///
-/// A stream has, in this order: a header with the machine's type; the RAM section's start with the
-/// list of blocks; any number of parts with pages, the same page perhaps several times; the RAM
-/// section's end, with pages as well; the devices' sections, whose lengths the stream does not tell;
-/// an end mark; and a description of the devices, with its length. Whatever follows the RAM's end is
-/// therefore kept without a look into it, but for the description: it shows that nothing is missing.
+/// A stream has, in this order:
+///
+/// 1. a header with the machine's type;
+/// 2. the RAM section's start with the list of blocks;
+/// 3. any number of parts with pages, the same page perhaps several times;
+/// 4. the RAM section's end, with pages as well;
+/// 5. the devices' sections, whose lengths the stream does not state;
+/// 6. an end mark;
+/// 7. a description of the devices, with its length.
+///
+/// Whatever follows the RAM's end is therefore kept without a look into it. Only the description is
+/// read: it shows that nothing is missing.
 struct QEMUStreamParser {
   private typealias Section = QEMUStreamFormat.Section
   private typealias Flag = QEMUStreamFormat.RAMFlag
@@ -117,7 +124,7 @@ struct QEMUStreamParser {
     return "take it with QMP's migrate, for example to exec:cat"
   }
 
-  /// Reads the configuration's subsections; returns the first byte that is none of them.
+  /// Reads the configuration's subsections; returns the first byte that does not begin one.
   private mutating func readSubsections() throws(VMCheckpointError) -> UInt8 {
     while true {
       let type = try input.byte()
@@ -266,8 +273,8 @@ struct QEMUStreamParser {
     }
   }
 
-  /// Reads a command; keeps what is part of the stream, and leaves out what is only for whoever would
-  /// receive it from a running QEMU.
+  /// Reads a command. Keeps what is part of the stream, and leaves out what only a program needs that
+  /// receives the stream from a running QEMU.
   private mutating func readCommand() throws(VMCheckpointError) {
     let command = try input.uint16()
     let byteCount = try input.uint16()

@@ -93,7 +93,7 @@ struct TarHeader {
     field.prefix { $0 != 0 }
   }
 
-  /// Octal digits, or GNU's base 256, which the first bit tells.
+  /// Octal digits, or GNU's base 256; the first bit says which.
   private static func number(
     _ field: ArraySlice<UInt8>,
     _ what: String

@@ -73,7 +73,7 @@ struct TarIndex {
     }
   }
 
-  /// The parts of ``skeleton``, and where each stands in the archive.
+  /// The parts of ``skeleton``, and where each is in the archive.
   var skeletonParts: [(offset: UInt64, bytes: ArraySlice<UInt8>)] {
     var parts: [(offset: UInt64, bytes: ArraySlice<UInt8>)] = []
     var rest = skeleton[...]
@@ -107,7 +107,7 @@ struct TarIndex {
         guard longName == nil else { throw .invalidData("gives a member two long names") }
         longName = try readLongName(header, &source)
       } else {
-        // One of each sort at most stands before a member.
+        // At most one of each sort comes before a member.
         guard !isExtended || members.isEmpty else {
           throw .invalidData("gives a member two extended headers")
         }
@@ -194,8 +194,8 @@ struct TarIndex {
     _ name: String,
     isDirectory: Bool
   ) throws(VMCheckpointError) -> String {
-    // By bytes, as whoever unpacks the archive sees them: a slash with an accent is not the Character
-    // "/", and separates all the same.
+    // By bytes, as a program that unpacks the archive sees them. A slash with an accent is not the
+    // Character "/", and separates all the same.
     let slash = UInt8(ascii: "/")
     let path = isDirectory && name.utf8.last == slash ? name.utf8.dropLast() : name.utf8[...]
     let components = path.split(separator: slash, omittingEmptySubsequences: false)

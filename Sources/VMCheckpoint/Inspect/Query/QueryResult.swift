@@ -41,9 +41,9 @@ extension QueryArgument {
   /// A line for the sqlite3 shell that sets the parameter.
   public var shellLine: String { ".parameter set :\(name) \(shellValue)" }
 
-  /// An SQL expression in the shell's quotation marks. Text goes in as it is where it is a name as
-  /// vmckpt gives them; a store made by others may hold any, which neither the shell's quoting nor a
-  /// terminal would leave alone.
+  /// An SQL expression in the shell's quotation marks. Text goes in as it is if it could be a name
+  /// that vmckpt gives. A store made by another program may hold any text; neither the shell's
+  /// quoting nor a terminal would leave that alone.
   private var shellValue: String {
     switch value {
     case .null: return "NULL"

@@ -1,7 +1,7 @@
 import GRDB
 
 /// Copies the live pages of chunks that are mostly dead into new chunks, points the extents and
-/// overlays that name them there, and deletes the old chunks: for each group of chunks in one
+/// overlays that name them there, and deletes the old chunks. Does so for a group of chunks in each
 /// transaction.
 struct ChunkRepacker {
   /// Chunks repacked in one transaction: at most some 8 MiB of new chunks, and twice that deleted.
@@ -157,7 +157,7 @@ struct ChunkRepacker {
       let problem =
         try chunkReader.load(chunkID, into: source)
         ?? source.decompress(with: decoder, check: .digests)
-      // What is damaged is left for verify to tell, and never stored anew.
+      // A damaged chunk is left for verify to report, and never stored anew.
       guard problem == nil, liveSlots >> source.pageCount == 0, !unmovable.contains(chunkID)
       else { continue }
       // An extent that was written for other pages must not get a checksum for these.

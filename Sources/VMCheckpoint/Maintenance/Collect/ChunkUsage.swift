@@ -15,9 +15,10 @@ struct ChunkUsage {
 
   /// Reads all chunks, and the extents and overlays of snapshots.
   ///
-  /// - Parameter countsUnfinished: Whether rows of snapshots that are being deleted count as well:
-  ///   they must where chunks are freed, or rows would be left that name chunks which are gone. Who
-  ///   frees chunks removes the unfinished snapshots first, so that theirs are freed all the same.
+  /// - Parameter countsUnfinished: Whether rows of snapshots that are being deleted count as well.
+  ///   They must where chunks are freed, or rows would be left that name chunks which are gone. A
+  ///   caller that frees chunks removes the unfinished snapshots first, so that theirs are freed all
+  ///   the same.
   init(
     _ database: Database,
     countsUnfinished: Bool = true,

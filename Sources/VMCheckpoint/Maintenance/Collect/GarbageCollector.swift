@@ -131,7 +131,7 @@ struct GarbageCollector {
       select.bind(id, at: 1)
       if try select.step() {
         result.freedChunkCount += 1
-        // What a damaged row claims may not fit; it is only told.
+        // The numbers in a damaged row may not fit; they are only reported.
         result.freedPageCount &+= UInt64(clamping: select.int64(0))
         result.freedStoredByteCount &+= UInt64(clamping: select.int64(1))
       }

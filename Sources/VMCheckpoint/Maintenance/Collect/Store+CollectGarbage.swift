@@ -6,7 +6,7 @@ extension Store {
   ///
   /// Waits for saves, restores and verifies to end.
   ///
-  /// - Parameter dryRun: Change nothing and tell what would be freed; waits for nobody.
+  /// - Parameter dryRun: Change nothing and report what would be freed; waits for nobody.
   /// - Throws: ``VMCheckpointError``. What was freed until then stays freed.
   public func collectGarbage(
     dryRun: Bool = false,

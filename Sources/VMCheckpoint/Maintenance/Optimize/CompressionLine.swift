@@ -12,9 +12,9 @@ final class ChunkJob: @unchecked Sendable {
   init() throws(VMCheckpointError) { chunk = try ChunkBuffer() }
 }
 
-/// Threads that check and compress chunks, which come back in the order in which they were given:
-/// free → filled by the owner → worked on → taken by the owner → free. Memory is bounded by the
-/// number of jobs.
+/// Threads that check and compress chunks. The chunks come back in the order in which they were
+/// given. A job is free → filled by the owner → worked on → taken by the owner → free. The number
+/// of jobs bounds the memory.
 final class CompressionLine: @unchecked Sendable {
   private static var workAvailable: Monitor.Condition { .init(0) }
   private static var resultAvailable: Monitor.Condition { .init(1) }

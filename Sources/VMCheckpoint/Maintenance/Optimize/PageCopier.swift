@@ -90,7 +90,7 @@ struct PageCopier {
   }
 
   private mutating func add(_ source: PageLocation, _ line: CompressionLine) throws {
-    // What cannot be read stays where it is, for verify to tell.
+    // A page that cannot be read stays where it is, for verify to report.
     guard let chunk = try decoded.chunk(source.chunkID), source.slot < chunk.pageCount else {
       return
     }

@@ -12,7 +12,7 @@ public struct OptimizeResult: Sendable, Codable, Hashable {
   /// Pages that were not stored anew, because no snapshot names them.
   public var droppedPageCount: UInt64
   /// Chunks that stay as they were, because they cannot be read, or hold pages that would have come
-  /// into one chunk with damaged ones. `verify` tells which are damaged.
+  /// into one chunk with damaged ones. `verify` says which are damaged.
   public var unreadableChunkCount: UInt64
 
   /// The compressed bytes of all chunks at the start.
@@ -34,11 +34,11 @@ public struct OptimizeResult: Sendable, Codable, Hashable {
 
 extension Store {
   /// Compresses harder what no optimize has compressed yet, with each VM's newest snapshot in order
-  /// of its PFNs, leaves out pages that no snapshot names, and returns space to the file system.
+  /// of its PFNs. Leaves out pages that no snapshot names, and returns space to the file system.
   ///
   /// Goes in rounds of 1 GiB of pages. Saves wait for a round, restores and verifies for its end;
   /// readers in single transactions wait for nothing but commits. The store needs up to a GiB
-  /// of free space on its file system, for a round's new chunks beside the old ones; where there is
+  /// of free space on its file system, for a round's new chunks beside the old ones. Where there is
   /// less, rounds are smaller.
   ///
   /// - Throws: ``VMCheckpointError``. What was optimized until then stays so, and the next call
@@ -105,7 +105,7 @@ private struct OptimizeOperation {
   mutating func run() throws(VMCheckpointError) -> OptimizeResult {
     try prepare()
     while try runRound() {
-      // Whoever waits looks for the lock every 20 ms.
+      // A process that waits looks for the lock every 20 ms.
       usleep(50_000)
     }
     try finish()
@@ -339,7 +339,7 @@ private struct OptimizeOperation {
     return Int(max(16, min(room, Int64(OptimizePlan.maximumPageCount))))
   }
 
-  /// What is told before and after.
+  /// The sizes that the result gives from before and after.
   private struct Sizes {
     var storedByteCount: UInt64
     var extentCount: UInt64

@@ -1,7 +1,10 @@
 import GRDB
 
-/// Checks the rows that no digest covers: those that describe snapshots and the store (names, times,
-/// parents, tags), the tables that are the same in every store, and the page index.
+/// Checks the rows that no digest covers.
+///
+/// - Those that describe snapshots and the store: names, times, parents, tags.
+/// - The tables that are the same in every store.
+/// - The page index.
 enum CatalogVerifier {
   private static let maximumProblemCount = 100
 

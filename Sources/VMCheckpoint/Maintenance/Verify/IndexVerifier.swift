@@ -3,8 +3,8 @@ import GRDB
 /// Checks the page index: that every run has the blocks that its row states, filled and in order.
 ///
 /// No page depends on it, since a lookup compares digests. But saves store a page again whose entry is
-/// lost, and nothing else would tell. Filters are not checked, nor where entries say that pages are:
-/// entries of chunks that are gone are there until a gc.
+/// lost, and nothing else would report that. Filters are not checked, nor where entries say that pages
+/// are: entries of chunks that are gone are there until a gc.
 enum IndexVerifier {
   /// What is wrong, by subject: the first of each run.
   ///

@@ -18,7 +18,7 @@ extension Store {
     do {
       return try verifyAll(references, control)
     } catch {
-      // Who runs verify need not be told to.
+      // A user who runs verify needs no hint to run it.
       let hint = error.hint?.contains("vmckpt verify") == true ? "restore a backup" : error.hint
       throw VMCheckpointError(error.code, error.message, hint: hint)
     }

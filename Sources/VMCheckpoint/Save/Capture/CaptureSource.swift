@@ -49,8 +49,8 @@ package struct CaptureContext {
     try StoreLocation(storePath).directory
   }
 
-  /// Waits for other saves to end, and does all of a save that needs no source: for sources that stop a
-  /// VM, which then need not wait any more.
+  /// Waits for other saves to end, and does all of a save that needs no source. A source that stops a
+  /// VM calls it first, and then need not wait any more.
   ///
   /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
   package func takeTurn() throws(VMCheckpointError) { try turn.take() }

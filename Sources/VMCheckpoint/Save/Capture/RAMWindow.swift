@@ -2,7 +2,7 @@
 /// read, scanned, compared with the parent's and hashed. Never crosses a memory region's border.
 ///
 /// The memory is allocated once and used for one window after another. Handed from thread to
-/// thread; whoever has it uses it alone.
+/// thread; the thread that has it uses it alone.
 package final class RAMWindow: @unchecked Sendable {
   /// 256 pages: long enough that handing over costs nothing against 0.2 ms or more of work.
   package static let pageCapacity = 256

@@ -2,9 +2,9 @@ import GRDB
 
 /// The rows of `overlay_kind`: what priority and scope each kind has, for questions in SQL.
 ///
-/// Every store has those of the kinds that version 1 began with. That of a later kind comes with the first
-/// overlay of it, and so does the kind's feature, which keeps programs that do not know the kind from
-/// restoring guests without it.
+/// Every store has the rows of the kinds that version 1 began with. The row of a later kind comes with the
+/// first overlay of it, and so does the kind's feature. The feature keeps programs that do not know the
+/// kind from restoring guests without it.
 enum OverlayKindRows {
   /// Gives a new store the kinds that version 1 began with.
   static func insertVersion1(_ database: Database) throws {

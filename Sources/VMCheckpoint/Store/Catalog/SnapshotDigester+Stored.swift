@@ -43,7 +43,7 @@ extension SnapshotDigester {
     )
   }
 
-  /// By the SHA-256s in their rows; that the data has these, whoever reads it checks.
+  /// By the SHA-256s in their rows. A reader of the data checks that it has these.
   private mutating func addDeviceStates(of snapshot: SnapshotRow, _ database: Database) throws {
     try DeviceStateRow.forEach(of: snapshot, database) { state in
       add(

@@ -1,9 +1,9 @@
 /// Chooses the order in which chunks become rows, so that the rows fill the database's pages.
 ///
-/// Of a row of `chunk_data` SQLite puts into a leaf page what is left when as many overflow pages as
-/// possible are full: anything from an eighth of a page to all of it. Rows that come as they are leave
-/// a quarter of the leaves empty, which is 3 % of a store; of ``windowCount`` rows there is nearly
-/// always one that fits into what is left, and a fifth of that waste remains.
+/// SQLite fills as many overflow pages as possible with a row of `chunk_data`, and puts the rest into a
+/// leaf page. The rest is anything from an eighth of a page to all of it. Rows that come as they are
+/// leave a quarter of the leaves empty, which is 3 % of a store. Of ``windowCount`` rows there is
+/// nearly always one that fits into what is left, and a fifth of that waste remains.
 ///
 /// The order depends on nothing but the lengths, so that the same chunks make the same file.
 struct RowPacker<Row> {

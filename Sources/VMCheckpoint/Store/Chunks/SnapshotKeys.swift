@@ -1,6 +1,7 @@
 import GRDB
 
-/// The keys of snapshots by their ids, each looked up once: for whoever moves pages of many snapshots.
+/// The keys of snapshots by their ids, each looked up once: for callers that move pages of many
+/// snapshots.
 struct SnapshotKeys {
   private let database: Database
   private let checksums: ExtentChecksum
@@ -11,7 +12,8 @@ struct SnapshotKeys {
     self.checksums = checksums
   }
 
-  /// The key of the snapshot with this id; of none, where there is no such row, which fits no extent.
+  /// The key of the snapshot with this id. If there is no such row, a key that does not fit any
+  /// extent.
   mutating func key(_ snapshotID: Int64) throws -> SnapshotKey {
     if let key = keys[snapshotID] { return key }
     let uuid = try String.fetchOne(

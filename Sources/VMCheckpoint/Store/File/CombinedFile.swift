@@ -1,8 +1,8 @@
 import GRDBSQLite
 import Glibc
 
-/// A database's file whose writes ``WriteCombiningVFS`` combines: what SQLite knows of it, what is held,
-/// and the base VFS's own file, one behind the other in memory of SQLite's.
+/// A database's file whose writes ``WriteCombiningVFS`` combines. SQLite's memory has, one behind the
+/// other, what SQLite knows of the file, what is held, and the base VFS's own file.
 struct CombinedFile {
   /// What is held at most. Folios are aligned to their size, and so are the ends of what is written.
   private static let capacity = 64 << 10
@@ -116,7 +116,7 @@ struct CombinedFile {
     return forward(file, body)
   }
 
-  /// Calls the base's method, which cannot tell what is held.
+  /// Calls the base's method, which does not know what is held.
   private static func forward<Result>(
     _ file: Handle?,
     _ body: (Handle, sqlite3_io_methods) -> Result
@@ -135,7 +135,7 @@ struct CombinedFile {
 
   // MARK: What SQLite calls
 
-  /// Without memory mapping, which would show what the file has and not what is held; and shared
+  /// Without memory mapping, which would show what the file has and not what is held. With shared
   /// memory, because a store that somebody has put into WAL mode must be opened to be taken out of it.
   private static func makeMethods() -> sqlite3_io_methods {
     var methods = sqlite3_io_methods()
@@ -161,7 +161,7 @@ struct CombinedFile {
       CombinedFile.forward(file) { $1.xCheckReservedLock($0, result) }
     }
     methods.xFileControl = { file, operation, argument in
-      // A hint of the size comes between the writes of a commit, and is none about them.
+      // A hint of the size comes between the writes of a commit, and does not concern them.
       operation == SQLITE_FCNTL_SIZE_HINT
         ? CombinedFile.forward(file) { $1.xFileControl($0, operation, argument) }
         : CombinedFile.afterFlush(file) { $1.xFileControl($0, operation, argument) }

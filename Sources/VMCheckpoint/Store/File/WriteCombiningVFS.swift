@@ -4,14 +4,14 @@ import Glibc
 /// SQLite's own VFS, but that a store's pages reach the kernel 16 at a time.
 ///
 /// A commit writes its pages one by one, thousands of 4 KiB in a row. For each the kernel finds, charges
-/// and maps a page of its cache; of 64 KiB at once it makes one large folio where the file system can,
-/// which takes half of the time, and so does the sync that follows. (Of 1 MiB at once it takes longer.)
+/// and maps a page of its cache. Of 64 KiB at once it makes one large folio where the file system can.
+/// That takes half of the time, and so does the sync that follows. (Of 1 MiB at once it takes longer.)
 ///
-/// Only the main database's writes are held back, and never for long: whatever could tell the
+/// Only the main database's writes are held back, and never for long: every call that could show the
 /// difference comes after them. A read, a size, a truncation, a sync, the release of a lock or the file's
 /// end writes what is held first. An error of a write that was held back is that of the call that wrote
-/// it, before the commit counts: SQLite syncs the database before it gives up the journal. A process
-/// that is killed loses what it holds, as if it had been killed a little earlier.
+/// it. It comes before the commit counts: SQLite syncs the database before it gives up the journal. A
+/// process that is killed loses what it holds, as if it had been killed a little earlier.
 package enum WriteCombiningVFS {
   /// The URI that opens the database at `path` with it, or `path` itself where SQLite knows no URIs.
   package static func name(forPath path: String) -> String {

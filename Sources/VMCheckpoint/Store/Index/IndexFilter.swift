@@ -1,7 +1,7 @@
 import GRDB
 
-/// Says of most pages that a run of the index does not have them, without reading one of its blocks: a
-/// Bloom filter over the prefixes of the run's entries.
+/// A Bloom filter over the prefixes of the entries of a run of the index. It says of most pages that
+/// the run does not have them, without reading one of its blocks.
 ///
 /// A filter is lines of 512 bits. A prefix belongs to one line, so that asking costs one cache miss,
 /// and has five bits there. With 40 prefixes for each line, one absent prefix in 200 or so finds all

@@ -3,7 +3,7 @@ package import GRDB
 /// Merges runs of the page index.
 ///
 /// A merged run is written in transactions of ``batchByteCount`` while the runs it is made of
-/// still serve lookups; one more transaction puts it in their place, and then they are removed. A
+/// still serve lookups. One more transaction puts it in their place; then they are removed. A
 /// crash leaves `building` runs, the new or the old, which ``PageIndex/removeUnfinishedRuns(_:)``
 /// removes. Only for the holder of the writer's lock.
 package enum IndexMerge {
@@ -40,8 +40,8 @@ package enum IndexMerge {
     }
     guard merged.count > 1 else { return }
     try replace(merged, in: database, cancellation) { _ in true }
-    // All that the replaced runs held stands in the new one: their pages in the file need no
-    // overwriting, as what is deleted for good does.
+    // The new run holds all that the replaced runs held. So their pages in the file need not be
+    // overwritten, as pages with what is deleted for good must be.
     try database.execute(sql: "PRAGMA secure_delete = FAST")
     defer { try? database.execute(sql: "PRAGMA secure_delete = ON") }
     try PageIndex.removeUnfinishedRuns(database, cancellation)

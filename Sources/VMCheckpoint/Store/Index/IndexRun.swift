@@ -1,8 +1,8 @@
 import Foundation
 package import GRDB
 
-/// A sorted run of the page index: its number and the first prefix of each of its blocks, which
-/// is all of a run that stays in memory (8 bytes per 250 pages).
+/// A sorted run of the page index: its number and the first prefix of each of its blocks. Only these
+/// stay in memory: 8 bytes per 250 pages.
 package struct IndexRun: Sendable {
   /// Entries in a block: with its row's header a block fills one database page.
   static let entriesPerBlock = 250
@@ -120,8 +120,8 @@ package struct IndexRun: Sendable {
     guard validIDs.contains(id) else { throw damaged(id) }
   }
 
-  /// Checks that the next run gets an id that lookups take: SQLite counts on from the highest ever, which
-  /// a store that was tampered with may have put anywhere.
+  /// Checks that the next run gets an id that lookups take. SQLite counts on from the highest id ever,
+  /// which a store that was tampered with may have put anywhere.
   fileprivate static func requireFreeID(_ database: Database) throws {
     let last = try Int64.fetchOne(
       database,

@@ -12,7 +12,7 @@ package final class LoadedRuns {
   /// Four lines share one at most: with more, a filter would say "perhaps" to almost all.
   private static let maximumFoldShift = 2
 
-  /// Sections are read in groups of so many: whoever asks for one soon asks for its neighbours.
+  /// Sections are read in groups of so many: a caller that asks for one soon asks for its neighbours.
   private static let sectionsPerGroup = 32
 
   /// Nothing that is counted, so that going through runs costs nothing else.
@@ -67,7 +67,7 @@ package final class LoadedRuns {
   fileprivate enum SectionState: UInt8 {
     case unread
     case read
-    /// There is none, or it makes no sense.
+    /// It is missing, or does not make sense.
     case missing
   }
 
@@ -161,7 +161,7 @@ package final class LoadedRuns {
     return IndexFilter.has(prefix, in: run.lines + kept &* IndexFilter.wordsPerLine)
   }
 
-  /// Whether memory alone tells that the run has no entry with this prefix.
+  /// Whether memory alone shows that the run has no entry with this prefix.
   @inline(__always)
   func isKnownNotToHold(_ prefix: UInt64, _ run: Run) -> Bool {
     let line = IndexFilter.line(of: prefix, lineCount: run.filterLineCount)

@@ -7,9 +7,9 @@ package import GRDB
 /// ``IndexMerge`` merges runs of like size, so that there are few. A b-tree of digests would
 /// dirty another page with every insert, because digests are random.
 ///
-/// Entries hold 8 bytes of a digest. A hit counts only when all 32 bytes, which stand in the
-/// chunk's row, agree: so two pages whose prefixes collide, even by a guest's design, stay two
-/// pages, and an entry whose chunk is gone does no harm.
+/// Entries hold 8 bytes of a digest. A hit counts only when all 32 bytes, which are in the chunk's
+/// row, agree. So two pages whose prefixes collide, even by a guest's design, stay two pages, and an
+/// entry whose chunk is gone does no harm.
 package struct PageIndex {
   private let loaded: LoadedRuns
   private let selectBlock: HotStatement
@@ -48,7 +48,7 @@ package struct PageIndex {
     return nil
   }
 
-  /// Whether memory alone tells that no page with `digest` is stored.
+  /// Whether memory alone shows that no page with `digest` is stored.
   func isKnownToLack(_ digest: PageDigest) -> Bool {
     loaded.runs.allSatisfy { loaded.isKnownNotToHold(digest.prefix, $0) }
   }

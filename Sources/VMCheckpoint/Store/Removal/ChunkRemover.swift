@@ -1,18 +1,18 @@
 import GRDB
 
-/// Deletes chunks that no row names, and never one that a row does: whatever the caller believes, each
-/// transaction deletes only what a look at all rows has found unnamed, with no commit of another
-/// connection in between.
+/// Deletes chunks that no row names, and never one that a row does. Whatever the caller believes, each
+/// transaction deletes only what a look at all rows has found unnamed. Another connection cannot
+/// commit in between.
 ///
 /// Only for the holder of the chunks' exclusive lock, or of the writer's lock for chunks that no
-/// complete snapshot can name yet: others may be about to read what nobody names any more.
+/// complete snapshot can name yet. Others may be about to read chunks that no row names any more.
 enum ChunkRemover {
   /// Chunks deleted in one transaction: SQLite keeps the overwritten pages in its journal and in
   /// memory until the commit, some 20 MiB.
   static let batchChunkCount = 512
 
-  /// Deletes those of `chunkIDs` that no extent and no overlay names, in transactions of
-  /// ``batchChunkCount``, or of less where the disk has no room for that large a journal.
+  /// Deletes those of `chunkIDs` that no extent and no overlay names. Each transaction takes
+  /// ``batchChunkCount``, or fewer where the disk does not have room for that large a journal.
   ///
   /// - Parameters:
   ///   - chunkIDs: Ascending.
@@ -75,9 +75,9 @@ enum ChunkRemover {
     }
   }
 
-  /// Runs `body` without SQLite's own check that nothing names a deleted chunk: it would read all
-  /// extents for each chunk, as they have no index by chunk, which would cost every save. Who
-  /// deletes chunks has read all extents just before.
+  /// Runs `body` without SQLite's own check that nothing names a deleted chunk. It would read all
+  /// extents for each chunk, as they have no index by chunk: such an index would cost every save. A
+  /// caller that deletes chunks has read all extents just before.
   static func withoutForeignKeys<Result>(
     _ database: Database,
     _ body: () throws -> Result

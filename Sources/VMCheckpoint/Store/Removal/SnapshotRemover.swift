@@ -5,7 +5,8 @@ enum SnapshotRemover {
   /// Extents deleted in one transaction.
   private static let extentBatchCount = 100_000
 
-  /// Snapshots deleted in one transaction: whoever has planted very many must not get a sync for each.
+  /// Snapshots deleted in one transaction. A store into which somebody has planted very many must not
+  /// need a sync for each.
   private static let snapshotBatchCount = 256
 
   /// Makes complete snapshots disappear, all in the caller's transaction. Children descend from

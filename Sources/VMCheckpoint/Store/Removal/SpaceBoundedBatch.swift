@@ -1,7 +1,7 @@
 import GRDB
 
-/// Work in batches that get smaller when the disk is too full for them: freeing space takes some,
-/// because SQLite journals what it overwrites, and a full disk must not keep gc from helping.
+/// Work in batches that get smaller when the disk is too full for them. Freeing space takes some,
+/// because SQLite journals what it overwrites; a full disk must not keep gc from helping.
 struct SpaceBoundedBatch {
   private(set) var count: Int
 

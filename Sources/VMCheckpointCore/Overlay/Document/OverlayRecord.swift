@@ -1,4 +1,4 @@
-/// What captured RAM shows where an overlay stood, and what is known to lie beneath.
+/// What captured RAM shows where an overlay was, and what is known to lie beneath.
 public enum CapturedUnderlay: Hashable, Sendable {
   /// RAM shows the overlay; a page of zeros lies beneath.
   case zero
@@ -14,7 +14,7 @@ public enum CapturedUnderlay: Hashable, Sendable {
   }
 }
 
-/// An overlay and how captured RAM stands to it.
+/// An overlay, and what captured RAM shows at its PFN.
 public struct OverlayRecord: Hashable, Sendable {
   /// The overlay itself.
   public var overlay: Overlay

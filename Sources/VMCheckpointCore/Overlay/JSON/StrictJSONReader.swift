@@ -8,7 +8,7 @@ package struct StrictJSONReader {
   /// The document format nests three levels deep.
   package static let maximumDepth = 16
 
-  /// The longest string as it stands in the document. A page in base64 has 5464 characters, each
+  /// The longest string as the document spells it. A page in base64 has 5464 characters, each
   /// of which may be spelled with an escape of six.
   package static let maximumStringByteCount = 64 << 10
 

@@ -29,7 +29,7 @@ package enum StrictJSONValue: Hashable, Sendable {
   }
 }
 
-/// Where a value stands in a document, spelled `overlays[2].pfn`.
+/// Where a value is in a document, spelled `overlays[2].pfn`.
 package struct JSONPath {
   package enum Component {
     case key(String)

@@ -56,7 +56,7 @@ extension HypercallVariant {
     }
   }
 
-  /// What stands in the page behind ``code``.
+  /// The byte that fills the page behind ``code``.
   package var fillByte: UInt8 {
     switch self {
     case .openvmm: 0xcc  // int3

@@ -1,4 +1,4 @@
-/// What a reference TSC page tells the guest: how to turn its TSC into reference time, in units
+/// What a reference TSC page says to the guest: how to turn its TSC into reference time, in units
 /// of 100 ns (TLFS 12.7).
 ///
 ///     reference time = ((tsc * scale) >> 64) + offset
@@ -8,7 +8,7 @@ public enum ReferenceTSC: Hashable, Sendable {
   /// is too low.
   case frequency(hz: UInt64)
 
-  /// The page's own fields, as KVM computes them. Sequence 0 tells the guest to use another
+  /// The page's own fields, as KVM computes them. Sequence 0 asks the guest to use another
   /// clock.
   case page(sequence: UInt32, scale: UInt64, offset: Int64)
 }

@@ -28,7 +28,7 @@ public enum QEMUGuard {
   ///
   /// - Parameter plan: The last argument that the process was started with.
   public static func run(plan: String) {
-    // It is asked to end by the pipe only: whoever ends a group of processes means the saving one.
+    // Only the pipe asks the guard to end. A user who ends a group of processes means the saving one.
     for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT] { signal(number, SIG_IGN) }
     guard let undo = try? JSONDecoder().decode(QEMUUndo.self, from: Data(plan.utf8)) else { return }
     guard awaitCause(watchesParent: undo.wasRunning) else { return }

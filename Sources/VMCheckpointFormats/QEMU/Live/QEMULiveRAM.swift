@@ -3,10 +3,15 @@ import VMCheckpoint
 
 /// What makes up a running VM's RAM: its blocks, where they lie, and where they can be read in place.
 ///
-/// QEMU's objects tell: the machine's one memory backend, or those of its NUMA nodes, which follow
-/// each other in a region of the machine's; the regions below and above 4 GiB that show them to the
-/// guest (also with `max-ram-below-4g`); and plugged DIMMs. `info mtree -f`, which shows what the
-/// guest sees, must agree. (QEMU `hw/core/machine.c`, `hw/i386/pc.c`; seen with 7.2.)
+/// QEMU's objects show this:
+///
+/// - the machine's one memory backend, or those of its NUMA nodes, which follow each other in a
+///   region of the machine's;
+/// - the regions below and above 4 GiB that show them to the guest (also with `max-ram-below-4g`);
+/// - plugged DIMMs.
+///
+/// `info mtree -f`, which shows what the guest sees, must agree. (QEMU `hw/core/machine.c`,
+/// `hw/i386/pc.c`; seen with 7.2.)
 struct QEMULiveRAM {
   /// The blocks, in the order in which they make up flat RAM; `nil` when unknown.
   private(set) var blocks: [(name: String, byteCount: UInt64)]?
@@ -27,7 +32,7 @@ struct QEMULiveRAM {
         + "line that is recorded"
     }
     if layout == nil {
-      warnings.append("where RAM lies cannot be read from QEMU: it is told by the machine's type")
+      warnings.append("where RAM lies cannot be read from QEMU: the machine's type decides it")
     }
     return warnings
   }
@@ -60,7 +65,8 @@ struct QEMULiveRAM {
       }
       return
     }
-    // Checked for overflow wherever a block is added: sizes are QEMU's, or whoever answers in its place.
+    // Checked for overflow wherever a block is added: the sizes come from QEMU, or from another program
+    // that answers in its place.
     var ramByteCount = blocks.reduce(0) { $0 + $1.byteCount }
     var regions = Self.mainRegions(objects, byteCount: ramByteCount)
     let memoryDevices = objects.list("query-memory-devices")
@@ -185,7 +191,7 @@ struct QEMULiveRAM {
   }
 }
 
-/// QEMU's objects, by the monitor. What it does not tell is `nil`.
+/// QEMU's objects, by the monitor. A property that it does not report is `nil`.
 private struct Objects {
   let client: QMPClient
 

@@ -7,12 +7,13 @@ import VMCheckpoint
 ///
 /// QEMU migrates the VM into a pipe that this process reads. Where RAM can be read in place, the
 /// stream has device state only, and RAM is read while the guest is stopped. Otherwise RAM comes
-/// through the pipe while the guest runs on, what it writes meanwhile once more, and the guest is
-/// stopped for the rest; it goes on as soon as all has arrived.
+/// through the pipe while the guest runs on; what it writes meanwhile comes once more. The guest is
+/// stopped for the rest, and goes on as soon as all has arrived.
 ///
-/// The guest is stopped by the migration's own end, and not before: so the stream remembers that it
-/// ran, and whoever restores it has a guest that runs. Without KVM nothing of a guest can be sent while
-/// it runs (``QEMUVirtualMachine/tracksWrites``): it is stopped first, and its run state put right.
+/// The guest is stopped by the migration's own end, and not before. So the stream remembers that the
+/// guest ran, and a user who restores it has a guest that runs. Without KVM nothing of a guest can be
+/// sent while it runs (``QEMUVirtualMachine/tracksWrites``): it is stopped first, and its run state put
+/// right.
 struct QEMULiveSave {
   /// After so many passes over RAM, or after so long, the guest is stopped whatever is left to send:
   /// it writes faster than it can be read.
@@ -56,7 +57,7 @@ struct QEMULiveSave {
     try takeTurn()
     // It may have changed while another save was waited for.
     let machine = try QEMUVirtualMachine(client)
-    // What could not be asked because of that is no warning.
+    // A question that was not asked because of a cancellation must not become a warning.
     try control.cancellation.check()
     try check(machine)
     for warning in machine.ram.warnings { control.onWarning?(warning) }
@@ -132,8 +133,8 @@ struct QEMULiveSave {
     )
   }
 
-  /// How long the guest was stopped by QEMU's clock; `nil` when it does not tell, or what it tells cannot
-  /// be: its clock may have been set meanwhile, and what answers may not be QEMU.
+  /// How long the guest was stopped by QEMU's clock; `nil` when QEMU does not say, or says what cannot
+  /// be. Its clock may have been set meanwhile, and another program than QEMU may answer.
   private static func pausedSeconds(
     _ client: QMPClient,
     atMost maximumSeconds: Double
@@ -166,7 +167,7 @@ struct QEMULiveSave {
     }
   }
 
-  /// Checks what would keep the VM from being saved, as far as it can be told before it is captured.
+  /// Checks what would keep the VM from being saved, as far as that is known before it is captured.
   private func check(_ machine: QEMUVirtualMachine) throws(VMCheckpointError) {
     guard let blocks = machine.ram.blocks, let type = machine.type else { return }
     let layout = try QEMUCapturedRAM.layout(
@@ -282,7 +283,7 @@ struct QEMULiveSave {
       try client.run("migrate", ["uri": "fd:\(name)"])
       try awaitEnd(client, reception)
     } catch {
-      // Whoever failed first has the better reason.
+      // The thread that failed first has the better reason.
       let cause = reception.failure ?? error
       // QEMU still has the pipe if it refused to begin.
       _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)

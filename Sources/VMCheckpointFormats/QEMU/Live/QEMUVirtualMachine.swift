@@ -2,20 +2,21 @@ import Foundation
 import Glibc
 import VMCheckpoint
 
-/// What QEMU tells about the VM that it runs.
+/// What QEMU reports about the VM that it runs.
 struct QEMUVirtualMachine {
   /// Such as `7.2.22 (Debian 1:7.2+dfsg-7)`.
   var version: String
-  /// The machine's type with its version, such as `pc-q35-7.2`, if QEMU tells it.
+  /// The machine's type with its version, such as `pc-q35-7.2`, if QEMU reports it.
   var type: String?
   /// The run state, such as `running`.
   var state: String
   var ram: QEMULiveRAM
   var commandLine: [String]?
   var workingDirectory: String?
-  /// Whether memory may be sent while the guest runs. KVM tells which pages a guest writes meanwhile;
-  /// QEMU's own emulation misses some (seen with 7.2: of 28 guests with two CPUs that migrated
-  /// through a plain file while they ran, 6 crashed or hung, and none of 14 that were stopped).
+  /// Whether memory may be sent while the guest runs. KVM reports which pages a guest writes
+  /// meanwhile; QEMU's own emulation misses some. Seen with 7.2, in guests with two CPUs that
+  /// migrated through a plain file: 6 of 28 that ran meanwhile crashed or hung, and none of 14 that
+  /// were stopped.
   var tracksWrites: Bool
   var capabilities: [String: Bool]
   var parameters: [String: Int64]

@@ -20,7 +20,7 @@ final class QMPClient {
   private var hasReceived = false
   private var lastID = 0
   private let idPrefix = "vmckpt-\(UniqueID.make().prefix(8))-"
-  /// Whether the connection is gone, so that there is no use in trying again.
+  /// Whether the connection is gone, so that trying again is useless.
   private(set) var isBroken = false
   /// Called before a command is sent and while its reply is awaited, unless that ignores
   /// cancellation; what it throws ends the command.
@@ -99,7 +99,7 @@ final class QMPClient {
     return descriptor
   }
 
-  /// The process that listens, if it can be told.
+  /// The process that listens, if it is known.
   var peerProcess: Int32? {
     let pid = clinux_peer_pid(descriptor)
     return pid > 0 ? pid : nil
