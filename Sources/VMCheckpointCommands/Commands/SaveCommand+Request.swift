@@ -26,6 +26,7 @@ extension SaveCommand {
       parent: parent,
       tags: tags,
       overlays: try readOverlays(source: source, in: session),
+      findsOverlays: overlays != Self.noOverlays,
       compression: compression
     )
   }
@@ -118,11 +119,16 @@ extension SaveCommand {
     return .snapshot(try SnapshotReference(parent))
   }
 
+  /// The value of --overlays that turns the search for overlays off.
+  private static let noOverlays = "none"
+
   private func readOverlays(
     source: SourceArgument,
     in session: CommandSession
   ) throws(VMCheckpointError) -> OverlayDocument {
-    guard let overlays else { return OverlayDocument(guestOSID: nil, records: []) }
+    guard let overlays, overlays != Self.noOverlays else {
+      return OverlayDocument(guestOSID: nil, records: [])
+    }
     let file = InputFile(
       name: overlays == "-"
         ? "overlays from standard input" : "overlays file \(quotedName(overlays))",

@@ -27,6 +27,9 @@ package protocol MemoryFormat: Sendable {
   /// Whether a file that begins like this is of the format. Asked only where SOURCE has no scheme.
   func recognizes(_ head: FileHead) -> Bool
 
+  /// Whether the directory at `path` is of the format. Asked only where SOURCE has no scheme.
+  func recognizes(directory path: String) -> Bool
+
   /// What is saved from `source`.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
@@ -39,6 +42,7 @@ extension MemoryFormat {
   package var savesLive: Bool { false }
   package var readsStreams: Bool { false }
   package func recognizes(_ head: FileHead) -> Bool { false }
+  package func recognizes(directory path: String) -> Bool { false }
 }
 
 /// What SOURCE names, without its scheme.

@@ -49,6 +49,28 @@ package struct CaptureContext {
     try StoreLocation(storePath).directory
   }
 
+  /// Whether overlays are to be looked for in what the source has.
+  package var looksForOverlays: Bool {
+    request.findsOverlays && request.overlays == OverlayDocument(guestOSID: nil, records: [])
+  }
+
+  /// A snapshot of the same store, which pages of the new one come from.
+  ///
+  /// - Returns: A reader of its bare RAM, and its device states.
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`.
+  package func stored(
+    _ reference: SnapshotReference
+  ) throws(VMCheckpointError) -> (reader: SnapshotReader, deviceStates: [DeviceState]) {
+    let reader = try SnapshotReader(
+      storePath: storePath,
+      reference: reference,
+      overlays: .omit
+    )
+    return (
+      reader, try Store.open(at: storePath).deviceStates(of: SnapshotReference(reader.uuid))
+    )
+  }
+
   /// Waits for other saves to end, and does all of a save that needs no source: for sources that stop a
   /// VM, which then need not wait any more.
   ///
