@@ -11,6 +11,7 @@ package enum FormatRegistry {
     QEMUMonitor(),
     LibvirtSaveImage(),
     CloudHypervisorSnapshot(),
+    FirecrackerSnapshot(),
   ]
 
   /// What is left when a source is recognised as nothing else.
