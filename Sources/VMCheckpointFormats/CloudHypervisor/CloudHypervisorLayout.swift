@@ -37,7 +37,7 @@ struct CloudHypervisorLayout {
     pieces.sort { $0.firstPFN < $1.firstPFN }
     for (lower, upper) in zip(pieces, pieces.dropFirst()) where lower.endPFN > upper.firstPFN {
       throw .invalidData(
-        "has memory ranges that overlap at GPA \(PFN(unchecked: upper.firstPFN).gpaText)"
+        "has memory ranges that overlap at GPA \(hexString(PFN(unchecked: upper.firstPFN).gpa))"
       )
     }
     fileByteCount = offset
@@ -91,22 +91,5 @@ struct CloudHypervisorLayout {
     }
     if next < range.endGPA { rest.append(.init(gpa: next, byteCount: range.endGPA - next)) }
     return rest
-  }
-}
-
-extension PFN {
-  /// The page's guest-physical address, for messages.
-  var gpaText: String { hexString(gpa) }
-}
-
-extension MemoryRegion {
-  /// A region of RAM that its VMM gives no name.
-  static func ram(gpa: UInt64, byteCount: UInt64, fileOffset: UInt64) -> MemoryRegion {
-    MemoryRegion(
-      gpa: gpa,
-      byteCount: byteCount,
-      fileOffset: fileOffset,
-      name: "ram-\(hexString(gpa))"
-    )
   }
 }

@@ -55,7 +55,9 @@ struct CloudHypervisorSource: CaptureSource {
         }
       }
     }
-    for warning in try warnings(state, layout) { context.control.onWarning?("\(title): \(warning)") }
+    for warning in try warnings(state, layout) {
+      context.control.onWarning?("\(title): \(warning)")
+    }
     return try save(guest)
   }
 

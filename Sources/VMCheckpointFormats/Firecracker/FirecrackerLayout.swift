@@ -103,7 +103,8 @@ struct FirecrackerLayout {
     var sum: UInt64 = 0
     var bootByteCount: UInt64 = 0
     for region in regions {
-      let name = "a memory region at GPA \(hexString(region.gpa)) of \(hexString(region.byteCount)) bytes"
+      let name =
+        "a memory region at GPA \(hexString(region.gpa)) of \(hexString(region.byteCount)) bytes"
       let (end, overflows) = region.gpa.addingReportingOverflow(region.byteCount)
       guard !overflows, end <= RAMLayout.gpaLimit else {
         throw .invalidData("is damaged: \(name) ends beyond 52-bit physical addresses")

@@ -201,7 +201,8 @@ struct FirecrackerSource: CaptureSource {
       if isFirst, base == nil, let hole {
         throw .invalidData(
           "\(Self.memoryNoun) \(quotedName(file.path)) has a hole at GPA \(hexString(hole.gpa)), as a diff has",
-          hint: "name the snapshot that it is based on with --base; --base none, if its holes are zeros"
+          hint:
+            "name the snapshot that it is based on with --base; --base none, if its holes are zeros"
         )
       }
       if hole == nil, !isFirst || base != nil {

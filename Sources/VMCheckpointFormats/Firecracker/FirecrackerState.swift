@@ -175,7 +175,9 @@ private enum RegionForm {
   ) throws(VMCheckpointError) -> [FirecrackerState.Region] {
     let count = try reader.count("its memory regions", elementByteCount: 16)
     guard (1...RAMLayout.maximumRegionCount).contains(count) else {
-      throw .invalidData("has \(count) memory regions, and 1 to \(RAMLayout.maximumRegionCount) can be stored")
+      throw .invalidData(
+        "has \(count) memory regions, and 1 to \(RAMLayout.maximumRegionCount) can be stored"
+      )
     }
     var regions: [FirecrackerState.Region] = []
     for _ in 0..<count {

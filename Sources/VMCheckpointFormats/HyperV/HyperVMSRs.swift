@@ -55,7 +55,8 @@ struct HyperVMSRs {
     ramPage: (PFN) throws(VMCheckpointError) -> PageContents?,
     coveringPage: (OverlayKind, UInt32) -> PageContents? = { _, _ in nil }
   ) throws(VMCheckpointError) -> OverlayDocument {
-    let all = vmRegisters.map { (vp: UInt32(0), kind: $0.key, value: $0.value) } + processorRegisters
+    let all =
+      vmRegisters.map { (vp: UInt32(0), kind: $0.key, value: $0.value) } + processorRegisters
     let enabled =
       all.map { (vp: $0.vp, register: OverlayMSR(kind: $0.kind, value: $0.value)) }
       .filter { $0.register.isEnabled }

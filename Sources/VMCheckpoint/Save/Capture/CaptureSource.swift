@@ -39,7 +39,8 @@ package struct CaptureContext {
   /// What is asked of the save beside the source. Its names and tags are checked.
   package let request: SaveRequest
   package let control: OperationControl
-  let storePath: String
+  /// Where the snapshot goes; there may be no store yet.
+  package let storePath: String
   let turn: SaveTurn
 
   /// The store's directory, where RAM that must be put down for a moment has room.
@@ -52,23 +53,6 @@ package struct CaptureContext {
   /// Whether overlays are to be looked for in what the source has.
   package var looksForOverlays: Bool {
     request.findsOverlays && request.overlays == OverlayDocument(guestOSID: nil, records: [])
-  }
-
-  /// A snapshot of the same store, which pages of the new one come from.
-  ///
-  /// - Returns: A reader of its bare RAM, and its device states.
-  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`.
-  package func stored(
-    _ reference: SnapshotReference
-  ) throws(VMCheckpointError) -> (reader: SnapshotReader, deviceStates: [DeviceState]) {
-    let reader = try SnapshotReader(
-      storePath: storePath,
-      reference: reference,
-      overlays: .omit
-    )
-    return (
-      reader, try Store.open(at: storePath).deviceStates(of: SnapshotReference(reader.uuid))
-    )
   }
 
   /// Waits for other saves to end, and does all of a save that needs no source: for sources that stop a
