@@ -70,8 +70,14 @@ FOLDERS = {
         "Format": set(),
         "Compression": set(),
         "Libvirt": {"Format", "QEMU", "Compression"},
-        "Propolis": {"Format", "Tar"},
+        "Propolis": {"Format", "Tar", "HyperV"},
         "Tar": set(),
+        # Registers and their overlays, and directories of files: what several formats have.
+        "HyperV": set(),
+        "Directory": set(),
+        "QEMU": {"Format", "Directory", "HyperV"},
+        "CloudHypervisor": {"Format", "Directory", "HyperV"},
+        "Firecracker": {"Format", "Directory", "HyperV"},
         # Registers come out of a QEMU guest's device state.
         "ELF": {"Format", "QEMU"},
         # Any other folder is a format.

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 const int clinux_seek_data = SEEK_DATA;
+const int clinux_seek_hole = SEEK_HOLE;
 const int clinux_f_ofd_setlk = F_OFD_SETLK;
 
 const int clinux_o_tmpfile = O_TMPFILE;

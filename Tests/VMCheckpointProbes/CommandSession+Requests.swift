@@ -8,7 +8,7 @@ extension CommandSession {
   ///
   /// - Throws: ``VMCheckpointError``, or ArgumentParser's errors.
   package func saveRequest() throws -> SaveRequest {
-    try parsed(as: SaveCommand.self).makeRequest(in: self)
+    try parsed(as: SaveCommand.self).makeRequest(in: self, storePath: "vmckpt.db")
   }
 
   /// The request of `restore`.

@@ -10,6 +10,9 @@
 /* SEEK_DATA of <unistd.h>: the next offset that is in no hole of a file. */
 extern const int clinux_seek_data;
 
+/* SEEK_HOLE of <unistd.h>: the next offset that is in a hole of a file, or its end. */
+extern const int clinux_seek_hole;
+
 /* F_OFD_SETLK of <fcntl.h>: locks that belong to an open file and not to a process. */
 extern const int clinux_f_ofd_setlk;
 

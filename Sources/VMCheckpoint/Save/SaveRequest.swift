@@ -44,6 +44,9 @@ public struct SaveRequest: Sendable {
   /// The overlays that covered RAM when it was captured.
   public var overlays: OverlayDocument
 
+  /// Whether overlays that the source shows become records, unless ``overlays`` has some.
+  public var findsOverlays: Bool
+
   /// In the order in which the VMM wants them back.
   public var deviceStates: [DeviceState]
 
@@ -59,6 +62,7 @@ public struct SaveRequest: Sendable {
     parent: ParentChoice = .newestOfSameVM,
     tags: [String: String] = [:],
     overlays: OverlayDocument = OverlayDocument(guestOSID: nil, records: []),
+    findsOverlays: Bool = true,
     deviceStates: [DeviceState] = [],
     compression: ChunkCompression = .default
   ) {
@@ -69,6 +73,7 @@ public struct SaveRequest: Sendable {
     self.parent = parent
     self.tags = tags
     self.overlays = overlays
+    self.findsOverlays = findsOverlays
     self.deviceStates = deviceStates
     self.compression = compression
   }

@@ -3,7 +3,10 @@ import VMCheckpointFormats
 
 extension SaveCommand {
   /// What the arguments ask for. Reads the overlays.
-  package func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> SaveRequest {
+  package func makeRequest(
+    in session: CommandSession,
+    storePath: String
+  ) throws(VMCheckpointError) -> SaveRequest {
     let source = try SourceArgument(source)
     let format = try source.format()
     let layout = try makeLayout(source, format)
@@ -14,18 +17,27 @@ extension SaveCommand {
         hint: "leave it out"
       )
     }
+    guard format.readsDiffs || (base == nil && diff.isEmpty && vmstate == nil) else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--base, --diff and --vmstate go with a SOURCE of firecracker:",
+        hint: "leave them out"
+      )
+    }
     if let name { try SnapshotName.check(name) }
     if let vm { try SnapshotName.check(vm, what: "VM name") }
-    let parent = try makeParent()
     let tags = try TagArgument.dictionary(tag)
+    let base = try findBase(storePath)
+    let parent = try makeParent(base)
     return SaveRequest(
-      input: try makeInput(source, format, in: session),
+      input: try makeInput(source, format, base, in: session),
       layout: layout,
       name: name,
-      vm: vm,
+      vm: vm ?? base?.vm,
       parent: parent,
       tags: tags,
       overlays: try readOverlays(source: source, in: session),
+      findsOverlays: overlays != Self.noOverlays,
       compression: compression
     )
   }
@@ -33,6 +45,7 @@ extension SaveCommand {
   private func makeInput(
     _ source: SourceArgument,
     _ format: any MemoryFormat,
+    _ base: Base?,
     in session: CommandSession
   ) throws(VMCheckpointError) -> RAMInput {
     let readsStandardInput = source.isStandardInput && format.readsStreams
@@ -49,7 +62,10 @@ extension SaveCommand {
           ? .standardInput(fileDescriptor: session.standardInput) : .path(source.path),
         inspectStream: source.formatName == nil ? FormatRegistry.refuseStream : nil,
         leavesStopped: leaveStopped,
-        guardCommand: ["/proc/self/exe", GuardCommand.name]
+        guardCommand: ["/proc/self/exe", GuardCommand.name],
+        base: base?.base,
+        diffs: diff,
+        statePath: vmstate
       )
     )
   }
@@ -106,8 +122,30 @@ extension SaveCommand {
     return .qemu(qemuMachine, ramByteCount: ramSize)
   }
 
-  private func makeParent() throws(VMCheckpointError) -> ParentChoice {
-    guard let parent else { return noParent ? .none : .newestOfSameVM }
+  /// What --base says, and the snapshot that it names: the new one is of the same VM, and descends from it.
+  private struct Base {
+    var base: DiffBase
+    var vm: String?
+    var parent: SnapshotReference?
+  }
+
+  private func findBase(_ storePath: String) throws(VMCheckpointError) -> Base? {
+    guard let base else { return nil }
+    guard base != Self.zeroBase else { return Base(base: .zeros) }
+    let found = try Store.open(at: storePath).snapshot(SnapshotReference(base)).summary
+    // Another save must not change what `latest` means.
+    let reference = try SnapshotReference(found.uuid)
+    return Base(base: .snapshot(reference), vm: found.vm, parent: reference)
+  }
+
+  /// The value of --base for a file whose holes are zeros.
+  private static let zeroBase = "none"
+
+  private func makeParent(_ base: Base?) throws(VMCheckpointError) -> ParentChoice {
+    guard let parent else {
+      guard !noParent else { return .none }
+      return base?.parent.map { .snapshot($0) } ?? .newestOfSameVM
+    }
     guard !noParent else {
       throw VMCheckpointError(
         .invalidArgument,
@@ -118,11 +156,16 @@ extension SaveCommand {
     return .snapshot(try SnapshotReference(parent))
   }
 
+  /// The value of --overlays that turns the search for overlays off.
+  private static let noOverlays = "none"
+
   private func readOverlays(
     source: SourceArgument,
     in session: CommandSession
   ) throws(VMCheckpointError) -> OverlayDocument {
-    guard let overlays else { return OverlayDocument(guestOSID: nil, records: []) }
+    guard let overlays, overlays != Self.noOverlays else {
+      return OverlayDocument(guestOSID: nil, records: [])
+    }
     let file = InputFile(
       name: overlays == "-"
         ? "overlays from standard input" : "overlays file \(quotedName(overlays))",

@@ -24,6 +24,13 @@ package struct SaveCommand: VerbCommand {
 
       'libvirt-save:PATH', or 'libvirt-save:-', is what 'virsh save' writes.
 
+      'cloud-hypervisor:DIR' is a snapshot of Cloud Hypervisor. Its regions come from it, and its \
+      overlays from the virtual processors' registers.
+
+      'firecracker:PATH' is a snapshot of Firecracker: a directory, or the memory file beside \
+      its vmstate file. Of a diff, --base names the snapshot that it is based on. Each --diff is \
+      laid over it in turn.
+
       'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
       and notes come from it.
 
@@ -39,6 +46,9 @@ package struct SaveCommand: VerbCommand {
         vmckpt save guest.ram --region gpa=0,size=3G --region gpa=0x100000000,size=1G
         vmckpt save propolis:web-1764000000000.tar
         vmckpt save web.elf --vm web
+        vmckpt save cloud-hypervisor:snapshots/web --vm web
+        vmckpt save firecracker:web.mem --vmstate web.vmstate --diff web-1.mem
+        vmckpt save firecracker:web-2 --base web/1
         vmckpt save qemu:/run/web.qmp --vm web
         vmckpt save qemu-stream:guest.migration --vm web
         ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
@@ -63,7 +73,7 @@ package struct SaveCommand: VerbCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "The overlays that covered RAM, an overlays.json, or '-'.",
+      "The overlays that covered RAM, an overlays.json, or '-'; none: do not look for any.",
       valueName: "file"
     ),
     completion: .file(extensions: ["json"])
@@ -115,6 +125,35 @@ package struct SaveCommand: VerbCommand {
   )
   var ramSize: UInt64?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With 'firecracker:', the snapshot whose pages a diff's holes are; none: its holes are zeros.",
+      valueName: "ref"
+    )
+  )
+  var base: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With 'firecracker:', a diff to lay over SOURCE; repeated, in the order of their making.",
+      valueName: "path"
+    ),
+    completion: .file()
+  )
+  var diff: [String] = []
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With 'firecracker:', the vmstate file. (default: the one beside the memory file)",
+      valueName: "file"
+    ),
+    completion: .file()
+  )
+  var vmstate: String?
+
   @Flag(name: .long, help: "With 'qemu:', do not let the VM go on when it is saved.")
   var leaveStopped = false
 
@@ -134,7 +173,7 @@ package struct SaveCommand: VerbCommand {
     let storePath = try common.storePath(environment: session.environment)
     // Before its first bytes say that it is a database.
     try Store.requireNotStore(source: SourceArgument(source).path, storePath: storePath)
-    let request = try makeRequest(in: session)
+    let request = try makeRequest(in: session, storePath: storePath)
     let operation = LongOperation(
       session: session,
       common: common,

@@ -24,8 +24,14 @@ package protocol MemoryFormat: Sendable {
   /// Whether SOURCE may be standard input.
   var readsStreams: Bool { get }
 
+  /// Whether SOURCE may be a diff, whose holes are another's pages.
+  var readsDiffs: Bool { get }
+
   /// Whether a file that begins like this is of the format. Asked only where SOURCE has no scheme.
   func recognizes(_ head: FileHead) -> Bool
+
+  /// Whether the directory at `path` is of the format. Asked only where SOURCE has no scheme.
+  func recognizes(directory path: String) -> Bool
 
   /// What is saved from `source`.
   ///
@@ -38,7 +44,9 @@ extension MemoryFormat {
   package var needsRAMSize: Bool { false }
   package var savesLive: Bool { false }
   package var readsStreams: Bool { false }
+  package var readsDiffs: Bool { false }
   package func recognizes(_ head: FileHead) -> Bool { false }
+  package func recognizes(directory path: String) -> Bool { false }
 }
 
 /// What SOURCE names, without its scheme.
@@ -56,16 +64,28 @@ package struct SourceReference: Sendable {
   package var leavesStopped: Bool
   /// The command that guards a VM while it is stopped.
   package var guardCommand: [String]
+  /// What the holes of a diff are; `nil`: SOURCE is not a diff.
+  package var base: DiffBase?
+  /// Diffs that are laid over SOURCE, in this order.
+  package var diffs: [String]
+  /// A file of the VMM's state that is not beside SOURCE.
+  package var statePath: String?
 
   package init(
     place: Place,
     inspectStream: StreamInspector.Inspect? = nil,
     leavesStopped: Bool = false,
-    guardCommand: [String] = []
+    guardCommand: [String] = [],
+    base: DiffBase? = nil,
+    diffs: [String] = [],
+    statePath: String? = nil
   ) {
     self.place = place
     self.inspectStream = inspectStream
     self.leavesStopped = leavesStopped
     self.guardCommand = guardCommand
+    self.base = base
+    self.diffs = diffs
+    self.statePath = statePath
   }
 }

@@ -24,7 +24,7 @@ struct PropolisSource: CaptureSource {
       files: files
     )
     guest.deviceStates = opened.deviceStates
-    guest.overlays = opened.overlays
+    if context.request.findsOverlays { guest.overlays = opened.overlays }
     return try save(guest)
   }
 

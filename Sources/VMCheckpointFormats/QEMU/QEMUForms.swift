@@ -14,13 +14,7 @@ struct QEMUDirectoryForm: RestorationForm {
   let name = "qemu"
 
   func check(_ request: RestoreRequest) throws(VMCheckpointError) {
-    guard case .file = request.output else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "the format qemu is a directory, and cannot be written to a stream",
-        hint: "name a directory with -o"
-      )
-    }
+    try RestoredDirectory.requirePath(request, format: name)
   }
 
   func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {

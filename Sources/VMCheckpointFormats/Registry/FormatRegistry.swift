@@ -10,6 +10,8 @@ package enum FormatRegistry {
     QEMUMigration(),
     QEMUMonitor(),
     LibvirtSaveImage(),
+    CloudHypervisorSnapshot(),
+    FirecrackerSnapshot(),
   ]
 
   /// What is left when a source is recognised as nothing else.
@@ -26,7 +28,10 @@ package enum FormatRegistry {
   /// - Throws: ``VMCheckpointError`` with the code `invalidData` for a file of a known kind that is not a
   ///   guest's RAM; another code when the file cannot be read.
   package static func recognize(path: String) throws(VMCheckpointError) -> any MemoryFormat {
-    guard let head = try FileHead(path: path) else { return flat }
+    guard let head = try FileHead(path: path) else {
+      guard SourceDirectory.exists(at: path) else { return flat }
+      return all.first { $0.recognizes(directory: path) } ?? flat
+    }
     if let format = all.first(where: { $0.recognizes(head) }) { return format }
     try ForeignFormat.refuse(head, source: path)
     return flat

@@ -32,7 +32,7 @@ import VMCheckpointFormats
     )
   }
 
-  @Test(arguments: ["qcow2:snap", "firecracker:a/b", "RAW:x", "x-2:y"])
+  @Test(arguments: ["qcow2:snap", "xen:a/b", "RAW:x", "x-2:y"])
   func refusesAnUnknownFormatByNamingTheKnown(text: String) {
     let scheme = text.prefix { $0 != ":" }
     let known = FormatRegistry.all.map { "\($0.name):" }.joined(separator: ", ")

@@ -39,7 +39,8 @@ package struct CaptureContext {
   /// What is asked of the save beside the source. Its names and tags are checked.
   package let request: SaveRequest
   package let control: OperationControl
-  let storePath: String
+  /// Where the snapshot goes; there may be no store yet.
+  package let storePath: String
   let turn: SaveTurn
 
   /// The store's directory, where RAM that must be put down for a moment has room.
@@ -47,6 +48,11 @@ package struct CaptureContext {
   /// - Throws: ``VMCheckpointError`` when there is no such directory.
   package func spoolDirectory() throws(VMCheckpointError) -> String {
     try StoreLocation(storePath).directory
+  }
+
+  /// Whether overlays are to be looked for in what the source has.
+  package var looksForOverlays: Bool {
+    request.findsOverlays && request.overlays == OverlayDocument(guestOSID: nil, records: [])
   }
 
   /// Waits for other saves to end, and does all of a save that needs no source. A source that stops a

@@ -16,6 +16,9 @@ package struct StrictJSONObject {
 
   package func contains(_ key: String) -> Bool { values[key] != nil }
 
+  /// In the document's order.
+  package var allKeys: [String] { keys }
+
   /// The error for the value of `key`.
   package func invalid(_ key: String, _ message: String, hint: String? = nil) -> VMCheckpointError {
     path.appending(.key(key)).invalid(message, hint: hint)

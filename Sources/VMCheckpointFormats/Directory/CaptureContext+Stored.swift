@@ -1,0 +1,19 @@
+import VMCheckpoint
+
+extension CaptureContext {
+  /// A snapshot of the same store, which pages of the new one come from.
+  ///
+  /// - Returns: A reader of its bare RAM, and its device states.
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`.
+  func stored(
+    _ reference: SnapshotReference
+  ) throws(VMCheckpointError) -> (reader: SnapshotReader, deviceStates: [DeviceState]) {
+    let reader = try SnapshotReader(
+      storePath: storePath,
+      reference: reference,
+      overlays: .omit
+    )
+    let store = try Store.open(at: storePath)
+    return (reader, try store.deviceStates(of: SnapshotReference(reader.uuid)))
+  }
+}
