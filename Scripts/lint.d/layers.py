@@ -74,9 +74,11 @@ FOLDERS = {
         "Propolis": {"Format", "Tar"},
         "Tar": set(),
         # Registers come out of a QEMU guest's device state.
-        "ELF": {"Format", "QEMU"},
+        "ELF": {"Format", "Physical", "QEMU"},
+        # What dumps of physical memory share.
+        "Physical": {"Format"},
         # Any other folder is a format.
-        "*": {"Format"},
+        "*": {"Format", "Physical"},
     },
 }
 
