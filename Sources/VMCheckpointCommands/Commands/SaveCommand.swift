@@ -27,6 +27,8 @@ struct SaveCommand: VerbCommand {
       'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
       and notes come from it.
 
+      'lime:PATH', or 'lime:-', is a capture of LiME. Its regions come from it.
+
       A guest with a hole in its RAM needs its regions: by --qemu-machine, or by --region, \
       once for each. A region's offset is its place in the file; left out, it is where \
       the region before it ends. Sizes and addresses are decimal or 0x hexadecimal, with an \

@@ -1,4 +1,3 @@
-import SystemPackage
 public import VMCheckpoint
 
 /// An ELF core in a file, as something to save. RAM is read in place.
@@ -16,33 +15,19 @@ struct ELFFileSource: CaptureSource {
     _ context: CaptureContext,
     _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
   ) throws(VMCheckpointError) -> SaveResult {
-    try context.requireNoLayout(name: "ELF core \(quotedName(file))")
-    return try save(open(context.control))
-  }
-
-  private func open(_ control: OperationControl) throws(VMCheckpointError) -> CapturedGuest {
-    let (descriptor, byteCount) = try FileRAMReader.open(path: file, noun: "ELF core")
-    var files = [OpenRAMFiles.File(descriptor: descriptor, path: file)]
     let name = "ELF core \(quotedName(file))"
-    do throws(VMCheckpointError) {
-      var source = DumpFile(descriptor: descriptor, byteCount: byteCount)
-      let core = try ELFCore(reading: &source)
+    try context.requireNoLayout(name: name)
+    var states: [DeviceState] = []
+    var guest = try MappedDump.open(path: file, noun: "ELF core") {
+      dump throws(VMCheckpointError) in
+      let core = try ELFCore(reading: &dump)
       let map = try LoadMap(core.loads, isX86: core.machine.isX86)
-      if map.assembledFileByteCount > 0 {
-        files.append(.init(descriptor: try AssembledPages.make(map, from: source), path: file))
-      }
-      ELFWarnings.report(core, map, name: name, control)
-      var guest = CapturedGuest(
-        layout: map.layout,
-        placement: map.placement,
-        files: OpenRAMFiles(files)
-      )
-      guest.deviceStates = core.deviceStates
-      return guest
-    } catch {
-      for file in files { try? file.descriptor.close() }
-      throw error.naming(name)
+      ELFWarnings.report(core, map, name: name, context.control)
+      states = core.deviceStates
+      return map
     }
+    guest.deviceStates = states
+    return try save(guest)
   }
 }
 

@@ -78,10 +78,12 @@ struct LoadMap {
   ///
   /// - Parameter noun: What the dump's parts are called, as "loads".
   func paddingWarning(noun: String) -> String? {
-    paddingByteCount == 0
-      ? nil
-      : "\(noun) begin or end inside pages: the \(paddingByteCount) bytes that those pages lack are stored "
-        + "as zeros"
+    paddingByteCount == 0 ? nil : Self.paddingWarning(noun: noun, byteCount: paddingByteCount)
+  }
+
+  /// The same for a number of bytes.
+  static func paddingWarning(noun: String, byteCount: UInt64) -> String {
+    "\(noun) begin or end inside pages: the \(byteCount) bytes that those pages lack are stored as zeros"
   }
 
   /// A run of bytes of the guest's memory that the file has in one run as well.

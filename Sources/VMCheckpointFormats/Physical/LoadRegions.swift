@@ -72,6 +72,27 @@ enum LoadRegions {
     }
   }
 
+  /// Adds the next range of whole pages to those before it; one that touches the last is joined to it.
+  ///
+  /// - Precondition: It begins at the end of the last one, or behind it.
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`, whose message goes on after the file's name, when
+  ///   there are more than can be stored.
+  static func append(
+    _ range: Range<UInt64>,
+    to ranges: inout [Range<UInt64>]
+  ) throws(VMCheckpointError) {
+    if let last = ranges.last, last.upperBound == range.lowerBound {
+      ranges[ranges.count - 1] = last.lowerBound..<range.upperBound
+      return
+    }
+    guard ranges.count < RAMLayout.maximumRegionCount else {
+      throw .invalidData(
+        "has RAM in more than \(RAMLayout.maximumRegionCount) places, and no more can be stored"
+      )
+    }
+    ranges.append(range)
+  }
+
   /// On x86 what begins where firmware or a device may be ends at 4 GiB: with RAM from there on, both would be
   /// one.
   static func splitAt4GiB(_ ranges: [Range<UInt64>]) -> [Range<UInt64>] {

@@ -122,7 +122,6 @@ struct ForeignFormat: Sendable {
     magic("a kdump file", "KDUMP   ", "kdumps cannot be read yet"),
     magic("a diskdump file", "DISKDUMP", "kdumps cannot be read yet"),
     magic("a flattened kdump file", "makedumpfile", "kdumps cannot be read yet"),
-    magic("a LiME capture", "EMiL", "LiME captures cannot be read yet"),
     magic("an AVML capture", "AVML", "AVML captures cannot be read yet"),
     magic("a Windows crash dump", "PAGEDU64"),
     magic("a Windows crash dump", "PAGEDUMP"),

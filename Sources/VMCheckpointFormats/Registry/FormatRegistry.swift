@@ -6,6 +6,7 @@ package enum FormatRegistry {
   package static let all: [any MemoryFormat] = [
     FlatRAM(),
     ELFDump(),
+    LiMECapture(),
     PropolisSnapshot(),
     QEMUMigration(),
     QEMUMonitor(),

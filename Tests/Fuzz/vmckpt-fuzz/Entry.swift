@@ -23,7 +23,7 @@ struct FuzzSetting {
 private let targets: [(name: String, type: any (FuzzTarget & SendableMetatype).Type)] = [
   ("store", StoreTarget.self), ("arguments", ArgumentTarget.self), ("lz4", LZ4Target.self),
   ("library", LibraryTarget.self), ("qemu", QEMUTarget.self), ("libvirt", LibvirtTarget.self),
-  ("propolis", PropolisTarget.self), ("elf", ELFTarget.self),
+  ("propolis", PropolisTarget.self), ("elf", ELFTarget.self), ("ranges", RangeTarget.self),
   ("registers", RegisterTarget.self), ("overlays", OverlayTarget.self),
 ]
 
