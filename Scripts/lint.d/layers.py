@@ -75,6 +75,9 @@ FOLDERS = {
         "Tar": set(),
         # Registers come out of a QEMU guest's device state.
         "ELF": {"Format", "Physical", "QEMU"},
+        "AVML": {"Format", "Physical", "Compression"},
+        # Its notes are those of an ELF core.
+        "Kdump": {"Format", "Physical", "Compression", "ELF"},
         # What dumps of physical memory share.
         "Physical": {"Format"},
         # Any other folder is a format.

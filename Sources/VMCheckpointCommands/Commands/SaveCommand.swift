@@ -27,7 +27,9 @@ struct SaveCommand: VerbCommand {
       'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
       and notes come from it.
 
-      'lime:PATH', or 'lime:-', is a capture of LiME. Its regions come from it.
+      'lime:PATH' is a capture of LiME, 'avml:PATH' one of AVML, 'kdump:PATH' a dump of \
+      makedumpfile or of QEMU's 'dump-guest-memory -z'; '-' takes the place of PATH. Regions \
+      come from them.
 
       A guest with a hole in its RAM needs its regions: by --qemu-machine, or by --region, \
       once for each. A region's offset is its place in the file; left out, it is where \

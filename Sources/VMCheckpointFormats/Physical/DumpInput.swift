@@ -1,3 +1,4 @@
+import SystemPackage
 import VMCheckpoint
 
 /// Reads a dump's bytes in order, from a pipe or a file, and knows where it is.
@@ -69,6 +70,13 @@ final class DumpInput: @unchecked Sendable {
     return try body(bytes)
   }
 
+  /// Calls `body` with what is in the buffer, and steps over it.
+  func withAvailableBytes(
+    _ body: (UnsafeRawBufferPointer) throws(VMCheckpointError) -> Void
+  ) throws(VMCheckpointError) {
+    try withBytes(count: min(end - start, Self.maximumPieceByteCount), place: "", body)
+  }
+
   /// Fills `room` with the next bytes.
   func read(
     into room: UnsafeMutableRawBufferPointer,
@@ -108,5 +116,24 @@ final class DumpInput: @unchecked Sendable {
       end = kept
     }
     end += try stream.read(into: UnsafeMutableRawBufferPointer(rebasing: buffer[end...]))
+  }
+}
+
+extension SourceReference.Place {
+  /// Calls `body` with a descriptor to read from the beginning. A file is opened before and closed after.
+  ///
+  /// - Parameter noun: What the file is, for messages.
+  /// - Throws: ``VMCheckpointError`` when there is no such file or it is something else; what `body` throws.
+  func withDescriptor<Result>(
+    noun: String,
+    _ body: (Int32) throws(VMCheckpointError) -> Result
+  ) throws(VMCheckpointError) -> Result {
+    switch self {
+    case .standardInput(let fileDescriptor): return try body(fileDescriptor)
+    case .path(let path):
+      let (descriptor, _) = try FileRAMReader.open(path: path, noun: noun)
+      defer { try? descriptor.close() }
+      return try body(descriptor.rawValue)
+    }
   }
 }

@@ -7,6 +7,8 @@ package enum FormatRegistry {
     FlatRAM(),
     ELFDump(),
     LiMECapture(),
+    AVMLCapture(),
+    KdumpDump(),
     PropolisSnapshot(),
     QEMUMigration(),
     QEMUMonitor(),

@@ -6,8 +6,8 @@ import VMCheckpointTestSupport
 @testable import VMCheckpointCore
 @testable import VMCheckpointFormats
 
-/// A capture of LiME, as a file that is read in place and as a stream. Where both can be read they are the same
-/// guest.
+/// A capture of LiME, as a file that is read in place and as a stream: where both can be read they are the same
+/// guest. Or, by the first byte of the input, one of AVML.
 struct RangeTarget: FuzzTarget {
   private let directory: TemporaryDirectory
 
@@ -17,10 +17,17 @@ struct RangeTarget: FuzzTarget {
     var input = FuzzInput(data, count)
     let keptPFNs = (0..<UInt64(input.choice(of: 4))).map { $0 * 5 }
     let path = directory.file("guest.lime")
+    let isAVML = input.choice(of: 2) == 1
     try writeFile(path, input.rest())
     let (descriptor, byteCount) = try FileRAMReader.open(path: path)
     defer { try? descriptor.close() }
-    let streamed = Result { try read(descriptor, keptPFNs) }
+    if isAVML {
+      _ = try read(AVMLStream(try self.input(descriptor), name: "capture"), keptPFNs)
+      return
+    }
+    let streamed = Result {
+      try read(LiMEStream(try self.input(descriptor), name: "capture"), keptPFNs)
+    }
     let file = DumpFile(descriptor: descriptor, byteCount: byteCount)
     let map = try LoadMap(LiMERanges.loads(in: file), isX86: true)
     try AssembledPages.make(map, from: file).close()
@@ -33,15 +40,19 @@ struct RangeTarget: FuzzTarget {
     precondition(LiMEForm.form(of: map.layout).byteCount > map.layout.byteCount)
   }
 
-  /// Reads all ranges in order.
-  private func read(_ descriptor: FileDescriptor, _ keptPFNs: [UInt64]) throws -> RAMLayout {
+  private func input(_ descriptor: FileDescriptor) throws -> DumpInput {
     lseek(descriptor.rawValue, 0, SEEK_SET)
-    let stream = StreamReader(
-      descriptor: descriptor.rawValue,
-      name: "capture",
-      cancellation: CancellationFlag()
+    return try DumpInput(
+      StreamReader(
+        descriptor: descriptor.rawValue,
+        name: "capture",
+        cancellation: CancellationFlag()
+      )
     )
-    let ranges = LiMEStream(try DumpInput(stream), name: "capture")
+  }
+
+  /// Reads all ranges in order.
+  private func read(_ ranges: any RangeSource, _ keptPFNs: [UInt64]) throws -> RAMLayout {
     let reader = RangeReader(ranges, keptPFNs: keptPFNs)
     let window = try RAMWindow()
     var endPFN: UInt64 = 0
@@ -57,6 +68,12 @@ struct RangeTarget: FuzzTarget {
     capture.plain(0x1000, [UInt8](repeating: 1, count: 7000))
     capture.plain(0x4000, [UInt8](repeating: 2, count: 8192))
     capture.plain(0xffff_f800, [UInt8](repeating: 3, count: 5000))
-    return [[0] + capture.bytes, [3] + capture.bytes.prefix(100)]
+    var compressed = RangeCaptureBuilder()
+    compressed.compressed(0x1000, [UInt8](repeating: 1, count: 7000))
+    compressed.plain(0x4000, [1, 2, 3])
+    compressed.compressed(0x20_0000, Array((0..<9000).map { UInt8(truncatingIfNeeded: $0 * $0) }))
+    return [
+      [0, 0] + capture.bytes, [3, 0] + capture.bytes.prefix(100), [0, 1] + compressed.bytes,
+    ]
   }
 }
