@@ -31,6 +31,9 @@ struct SaveCommand: VerbCommand {
       makedumpfile or of QEMU's 'dump-guest-memory -z'; '-' takes the place of PATH. Regions \
       come from them.
 
+      'vmware:PATH' is RAM of a VMware VM: PATH is the file .vmem, or the .vmss or .vmsn \
+      beside it, which says where RAM is.
+
       A guest with a hole in its RAM needs its regions: by --qemu-machine, or by --region, \
       once for each. A region's offset is its place in the file; left out, it is where \
       the region before it ends. Sizes and addresses are decimal or 0x hexadecimal, with an \

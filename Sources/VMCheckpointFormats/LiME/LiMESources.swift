@@ -58,20 +58,8 @@ enum LiMERanges {
       )
       offset += byteCount
     }
-    try requireApart(loads)
+    try MemoryLoad.requireApart(loads, noun: "range", firstNumber: 1)
     return loads
-  }
-
-  /// Refuses ranges that overlap: nothing says which of them is right.
-  private static func requireApart(_ loads: [MemoryLoad]) throws(VMCheckpointError) {
-    let order = loads.indices.sorted { loads[$0].gpa < loads[$1].gpa }
-    for (lower, upper) in zip(order, order.dropFirst()) where loads[lower].endGPA > loads[upper].gpa
-    {
-      throw .invalidData(
-        "is damaged: range \(lower + 1) and range \(upper + 1) both hold GPA "
-          + hexString(loads[upper].gpa)
-      )
-    }
   }
 }
 

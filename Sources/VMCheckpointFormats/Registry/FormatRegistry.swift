@@ -9,6 +9,7 @@ package enum FormatRegistry {
     LiMECapture(),
     AVMLCapture(),
     KdumpDump(),
+    VMwareMemory(),
     PropolisSnapshot(),
     QEMUMigration(),
     QEMUMonitor(),

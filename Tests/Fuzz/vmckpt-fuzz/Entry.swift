@@ -24,7 +24,7 @@ private let targets: [(name: String, type: any (FuzzTarget & SendableMetatype).T
   ("store", StoreTarget.self), ("arguments", ArgumentTarget.self), ("lz4", LZ4Target.self),
   ("library", LibraryTarget.self), ("qemu", QEMUTarget.self), ("libvirt", LibvirtTarget.self),
   ("propolis", PropolisTarget.self), ("elf", ELFTarget.self), ("ranges", RangeTarget.self),
-  ("kdump", KdumpTarget.self),
+  ("kdump", KdumpTarget.self), ("vmware", VMwareTarget.self),
   ("registers", RegisterTarget.self), ("overlays", OverlayTarget.self),
 ]
 

@@ -32,8 +32,8 @@ import VMCheckpointCommands
     (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),
     (
       ["save", "qcow2:x"],
-      "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, lime:, avml:, kdump:, propolis:, "
-        + "qemu-stream:, qemu:, libvirt-save:; write ./qcow2:x for a file of that name"
+      "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, lime:, avml:, kdump:, vmware:, "
+        + "propolis:, qemu-stream:, qemu:, libvirt-save:; write ./qcow2:x for a file of that name"
     ),
     (
       ["save", "x", "--name", "latest"],
