@@ -114,7 +114,9 @@ final class KdumpRAMReader: RAMReader {
       var claim = Claim(isStored: isStored, firstDescriptor: position.nextDescriptor)
       // The bits of other regions are not this window's.
       var storedCount: UInt64 = 0
-      for page in pfn..<(pfn + pageCount) where claim.has(page) { storedCount += 1 }
+      if isStored != (0, 0, 0, 0) {
+        for page in pfn..<(pfn + pageCount) where claim.has(page) { storedCount += 1 }
+      }
       position.nextDescriptor += storedCount
       position.pageIndex += pageCount
       guard storedCount > 0 || visits(pfn..<(pfn + pageCount), &position) else { continue }
