@@ -79,9 +79,14 @@ FOLDERS = {
         "CloudHypervisor": {"Format", "Directory", "HyperV"},
         "Firecracker": {"Format", "Directory", "HyperV"},
         # Registers come out of a QEMU guest's device state.
-        "ELF": {"Format", "QEMU"},
+        "ELF": {"Format", "Physical", "QEMU"},
+        "AVML": {"Format", "Physical", "Compression"},
+        # Its notes are those of an ELF core.
+        "Kdump": {"Format", "Physical", "Compression", "ELF"},
+        # What dumps of physical memory share.
+        "Physical": {"Format"},
         # Any other folder is a format.
-        "*": {"Format"},
+        "*": {"Format", "Physical"},
     },
 }
 

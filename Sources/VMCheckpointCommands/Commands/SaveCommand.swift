@@ -34,6 +34,13 @@ package struct SaveCommand: VerbCommand {
       'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
       and notes come from it.
 
+      'lime:PATH' is a capture of LiME, 'avml:PATH' one of AVML, 'kdump:PATH' a dump of \
+      makedumpfile or of QEMU's 'dump-guest-memory -z'; '-' takes the place of PATH. Regions \
+      come from them.
+
+      'vmware:PATH' is RAM of a VMware VM: PATH is the file .vmem, or the .vmss or .vmsn \
+      beside it, which says where RAM is.
+
       A guest with a hole in its RAM needs its regions: by --qemu-machine, or by --region, \
       once for each. A region's offset is its place in the file; left out, it is where \
       the region before it ends. Sizes and addresses are decimal or 0x hexadecimal, with an \

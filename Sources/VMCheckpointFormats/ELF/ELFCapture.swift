@@ -1,4 +1,3 @@
-import SystemPackage
 public import VMCheckpoint
 
 /// An ELF core in a file, as something to save. RAM is read in place.
@@ -16,33 +15,19 @@ struct ELFFileSource: CaptureSource {
     _ context: CaptureContext,
     _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
   ) throws(VMCheckpointError) -> SaveResult {
-    try context.requireNoLayout(name: "ELF core \(quotedName(file))")
-    return try save(open(context.control))
-  }
-
-  private func open(_ control: OperationControl) throws(VMCheckpointError) -> CapturedGuest {
-    let (descriptor, byteCount) = try FileRAMReader.open(path: file, noun: "ELF core")
-    var files = [OpenRAMFiles.File(descriptor: descriptor, path: file)]
     let name = "ELF core \(quotedName(file))"
-    do throws(VMCheckpointError) {
-      var source = ELFFile(descriptor: descriptor, byteCount: byteCount)
-      let core = try ELFCore(reading: &source)
-      let map = try ELFMemoryMap(core.loads, machine: core.machine)
-      if map.assembledFileByteCount > 0 {
-        files.append(.init(descriptor: try ELFAssembledPages.make(map, from: source), path: file))
-      }
-      ELFWarnings.report(core, map, name: name, control)
-      var guest = CapturedGuest(
-        layout: map.layout,
-        placement: map.placement,
-        files: OpenRAMFiles(files)
-      )
-      guest.deviceStates = core.deviceStates
-      return guest
-    } catch {
-      for file in files { try? file.descriptor.close() }
-      throw error.naming(name)
+    try context.requireNoLayout(name: name)
+    var states: [DeviceState] = []
+    var guest = try MappedDump.open(path: file, noun: "ELF core") {
+      dump throws(VMCheckpointError) in
+      let core = try ELFCore(reading: &dump)
+      let map = try LoadMap(core.loads, isX86: core.machine.isX86)
+      ELFWarnings.report(core, map, name: name, context.control)
+      states = core.deviceStates
+      return map
     }
+    guest.deviceStates = states
+    return try save(guest)
   }
 }
 
@@ -71,7 +56,7 @@ struct ELFStreamSource: CaptureSource {
     do throws(VMCheckpointError) {
       var head = ELFStreamHead(stream)
       let core = try ELFCore(reading: &head)
-      let map = try ELFMemoryMap(core.loads, machine: core.machine)
+      let map = try LoadMap(core.loads, isX86: core.machine.isX86)
       let ram = try ELFStreamRAM(map, head: head, stream: stream, name: name)
       ELFWarnings.report(core, map, name: name, context.control)
       var captured = CapturedGuest(layout: map.layout) { keptPFNs in
@@ -87,19 +72,6 @@ struct ELFStreamSource: CaptureSource {
   }
 }
 
-extension CaptureContext {
-  /// Checks that the request does not say where RAM is: the core says it.
-  fileprivate func requireNoLayout(name: String) throws(VMCheckpointError) {
-    guard request.layout == .contiguous else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "\(name) says itself where its RAM lies",
-        hint: "give no memory regions"
-      )
-    }
-  }
-}
-
 extension ELFCore {
   /// What is saved beside RAM: the notes, and with them the machine, unless there are none.
   fileprivate var deviceStates: [DeviceState] {
@@ -107,18 +79,11 @@ extension ELFCore {
   }
 }
 
-extension VMCheckpointError {
-  /// The error with the name of the file that it is about, with which its message goes on.
-  fileprivate func naming(_ name: String) -> VMCheckpointError {
-    VMCheckpointError(code, "\(name) \(message)", hint: hint)
-  }
-}
-
 /// What a user is told of a core that is saved.
 private enum ELFWarnings {
   static func report(
     _ core: ELFCore,
-    _ map: ELFMemoryMap,
+    _ map: LoadMap,
     name: String,
     _ control: OperationControl
   ) {
@@ -129,11 +94,8 @@ private enum ELFWarnings {
           + "the dump may have been filtered"
       )
     }
-    if map.paddingByteCount > 0 {
-      control.onWarning?(
-        "\(name): loads begin or end inside pages: the \(map.paddingByteCount) bytes that those pages "
-          + "lack are stored as zeros"
-      )
+    if let warning = map.paddingWarning(noun: "loads") {
+      control.onWarning?("\(name): \(warning)")
     }
   }
 }

@@ -2,19 +2,6 @@ import VMCheckpoint
 
 /// What an ELF core has beside RAM's bytes: its header, its notes, and where RAM is.
 struct ELFCore {
-  /// Part of the guest's memory.
-  struct Load: Hashable {
-    /// The guest-physical address of the first byte.
-    var gpa: UInt64
-    var fileOffset: UInt64
-    /// How many bytes the file has; the rest of the load is zero.
-    var fileByteCount: UInt64
-    var memoryByteCount: UInt64
-
-    var endGPA: UInt64 { gpa + memoryByteCount }
-    var endFileOffset: UInt64 { fileOffset + fileByteCount }
-  }
-
   /// A core of a terabyte that leaves every other page out has fewer, in any producer's way.
   static let maximumHeaderCount = 1 << 20
   static let maximumTableByteCount = 64 << 20
@@ -22,7 +9,7 @@ struct ELFCore {
 
   var machine: ELFHeader.Machine
   /// In the order of their program headers; none is empty.
-  var loads: [Load]
+  var loads: [MemoryLoad]
   var notes: ELFNotes
   /// What of the file is not kept.
   var warnings: [String]
@@ -30,7 +17,7 @@ struct ELFCore {
   /// Reads header, tables and notes, and checks each number before it is used.
   ///
   /// - Throws: ``VMCheckpointError``, whose message goes on after the file's name.
-  init(reading file: inout some ELFSource, requiresRAM: Bool = true) throws(VMCheckpointError) {
+  init(reading file: inout some DumpSource, requiresRAM: Bool = true) throws(VMCheckpointError) {
     var start = try file.read(at: 0, byteCount: 52, place: "in its header")
     if start.starts(with: ELFHeader.magic), start[4] == ELFHeader.Width.bits64.rawValue {
       start = try file.read(at: 0, byteCount: 64, place: "in its header")
@@ -64,7 +51,7 @@ private struct Scan {
   typealias Kind = ELFProgramHeader.Kind
 
   let width: ELFHeader.Width
-  var loads: [ELFCore.Load] = []
+  var loads: [MemoryLoad] = []
   var notes: [ELFProgramHeader] = []
   /// How many program headers there are of each other type.
   private var others: [UInt32: Int] = [:]
@@ -79,7 +66,7 @@ private struct Scan {
 
   mutating func readTable(
     _ header: ELFHeader,
-    _ file: inout some ELFSource
+    _ file: inout some DumpSource
   ) throws(VMCheckpointError) {
     let count = try headerCount(header, &file)
     guard count > 0 else {
@@ -110,7 +97,7 @@ private struct Scan {
 
   private func headerCount(
     _ header: ELFHeader,
-    _ file: inout some ELFSource
+    _ file: inout some DumpSource
   ) throws(VMCheckpointError) -> Int {
     guard header.programHeaderCount == ELFHeader.extendedCount else {
       return Int(header.programHeaderCount)
@@ -130,7 +117,7 @@ private struct Scan {
   private mutating func add(
     _ header: ELFProgramHeader,
     _ index: Int,
-    _ file: some ELFSource
+    _ file: some DumpSource
   ) throws(VMCheckpointError) {
     switch header.type {
     case Kind.load: try addLoad(header, index, file)
@@ -145,7 +132,7 @@ private struct Scan {
   private mutating func addLoad(
     _ header: ELFProgramHeader,
     _ index: Int,
-    _ file: some ELFSource
+    _ file: some DumpSource
   ) throws(VMCheckpointError) {
     let name = "program header \(index), a load at GPA \(hexString(header.physicalAddress)),"
     guard header.fileByteCount <= header.memoryByteCount else {
@@ -168,7 +155,7 @@ private struct Scan {
     let seen = virtualAddresses ?? (header.virtualAddress, false)
     virtualAddresses = (seen.first, seen.differ || header.virtualAddress != seen.first)
     loads.append(
-      ELFCore.Load(
+      MemoryLoad(
         gpa: header.physicalAddress,
         fileOffset: header.fileOffset,
         fileByteCount: header.fileByteCount,
@@ -184,7 +171,7 @@ private struct Scan {
 
   func readNotes(
     _ machine: ELFHeader.Machine,
-    _ file: inout some ELFSource
+    _ file: inout some DumpSource
   ) throws(VMCheckpointError) -> ELFNotes {
     var result = ELFNotes(machine: machine, bytes: [], alignment: 4)
     for (index, header) in notes.enumerated() {

@@ -57,7 +57,7 @@ struct ELFHeader: Hashable {
         hint: "only cores of x86-64, i386 and little-endian arm64 are read"
       )
     }
-    guard bytes.count >= width.headerByteCount else { throw Self.cut("in its header") }
+    guard bytes.count >= width.headerByteCount else { throw .cutShort("in its header") }
     let type = bytes.littleEndian(at: 16, as: UInt16.self)
     guard type == Self.coreType else {
       throw .invalidData("is an ELF file of type \(type), and not a core")
@@ -114,10 +114,5 @@ struct ELFHeader: Hashable {
     bytes.appendLittleEndian(programHeaderCount)
     bytes += [UInt8](repeating: 0, count: 6)
     return bytes
-  }
-
-  /// The error for a file that ends too early.
-  static func cut(_ place: String) -> VMCheckpointError {
-    .invalidData("is cut short \(place)", hint: "wait until it is written, or copy it again")
   }
 }

@@ -65,7 +65,7 @@ struct ELFNotes: Hashable {
       )
     }
     do throws(VMCheckpointError) {
-      var file = ELFBytes(state.data)
+      var file = DumpBytes(state.data)
       self = try ELFCore(reading: &file, requiresRAM: false).notes
     } catch {
       throw VMCheckpointError(

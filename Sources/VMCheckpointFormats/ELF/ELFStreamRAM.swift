@@ -3,7 +3,7 @@ import VMCheckpoint
 
 /// The RAM of a core that comes through a pipe, behind its headers and notes.
 struct ELFStreamRAM {
-  let map: ELFMemoryMap
+  let map: LoadMap
   let stream: StreamReader
   let name: String
   /// How many bytes were taken from the stream.
@@ -12,13 +12,13 @@ struct ELFStreamRAM {
   /// - Throws: ``VMCheckpointError``, whose message goes on after the core's name, when RAM does not come in one
   ///   pass.
   init(
-    _ map: ELFMemoryMap,
+    _ map: LoadMap,
     head: ELFStreamHead,
     stream: StreamReader,
     name: String
   ) throws(VMCheckpointError) {
     var offset = UInt64(head.bytes.count)
-    for piece in map.placement.pieces where piece.fileIndex == ELFMemoryMap.coreFileIndex {
+    for piece in map.placement.pieces where piece.fileIndex == LoadMap.dumpFileIndex {
       guard piece.fileOffset >= offset else { throw ELFStreamHead.notInOrder }
       offset = piece.endFileOffset
     }
@@ -74,7 +74,7 @@ final class ELFStreamRAMReader: RAMReader {
         while position.piece < pieces.count {
           let piece = pieces[position.piece]
           let isRead =
-            try piece.fileIndex == ELFMemoryMap.coreFileIndex
+            try piece.fileIndex == LoadMap.dumpFileIndex
             ? read(piece, &position, into: window) : visitKept(piece, &position, window)
           if isRead { return true }
           position.donePageCount += piece.pageCount

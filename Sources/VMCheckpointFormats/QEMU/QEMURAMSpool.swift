@@ -25,7 +25,7 @@ final class QEMURAMSpool {
   /// - Throws: ``VMCheckpointError`` with the code `cannotCreate` or `permissionDenied`.
   init(byteCount: UInt64, directory: String) throws(VMCheckpointError) {
     self.directory = directory
-    descriptor = try Self.makeFile(in: directory)
+    descriptor = try SpoolFile.make(in: directory)
     guard ftruncate(descriptor.rawValue, off_t(byteCount)) == 0 else {
       let code = Errno(rawValue: errno)
       try? descriptor.close()
@@ -130,30 +130,6 @@ final class QEMURAMSpool {
   }
 
   private func failure(_ verb: String, _ error: Errno) -> VMCheckpointError {
-    VMCheckpointError(
-      .inputOutput,
-      "cannot \(verb) a temporary file in \(quotedName(directory)): \(error)",
-      hint: error == .noSpace
-        ? "the guest's RAM is put down there for a moment; free some space and try again" : nil
-    )
-  }
-
-  private static func makeFile(in directory: String) throws(VMCheckpointError) -> FileDescriptor {
-    let unnamed = open(directory, clinux_o_tmpfile | O_RDWR | O_CLOEXEC, 0o600)
-    if unnamed >= 0 { return FileDescriptor(rawValue: unnamed) }
-    if errno == EOPNOTSUPP || errno == EISDIR {
-      let path = FilePath(directory).appending(".vmckpt-\(UniqueID.make()).tmp").string
-      let named = open(path, O_RDWR | O_CLOEXEC | O_CREAT | O_EXCL, 0o600)
-      if named >= 0 {
-        unlink(path)
-        return FileDescriptor(rawValue: named)
-      }
-    }
-    let code = Errno(rawValue: errno)
-    throw VMCheckpointError(
-      [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(code)
-        ? .permissionDenied : .cannotCreate,
-      "cannot create a temporary file in \(quotedName(directory)): \(code)"
-    ).orOutOfResources(code)
+    SpoolFile.failure(verb, in: directory, error, thing: "the guest's RAM")
   }
 }

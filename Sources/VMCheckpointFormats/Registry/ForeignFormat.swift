@@ -115,15 +115,8 @@ struct ForeignFormat: Sendable {
     magic("an SQLite database", "SQLite format 3\0"),
   ]
 
-  // Sources: makedumpfile diskdump_mod.h and IMPLEMENTATION, kdump-compressed format; libvirt
-  // src/qemu/qemu_saveimage.h; LiME doc/README.md; AVML src/image.rs.
   private static let dumps = [
     elf("an ELF core without program headers", 4, "Xen's cores are such, and cannot be read yet"),
-    magic("a kdump file", "KDUMP   ", "kdumps cannot be read yet"),
-    magic("a diskdump file", "DISKDUMP", "kdumps cannot be read yet"),
-    magic("a flattened kdump file", "makedumpfile", "kdumps cannot be read yet"),
-    magic("a LiME capture", "EMiL", "LiME captures cannot be read yet"),
-    magic("an AVML capture", "AVML", "AVML captures cannot be read yet"),
     magic("a Windows crash dump", "PAGEDU64"),
     magic("a Windows crash dump", "PAGEDUMP"),
   ]

@@ -6,6 +6,10 @@ package enum FormatRegistry {
   package static let all: [any MemoryFormat] = [
     FlatRAM(),
     ELFDump(),
+    LiMECapture(),
+    AVMLCapture(),
+    KdumpDump(),
+    VMwareMemory(),
     PropolisSnapshot(),
     QEMUMigration(),
     QEMUMonitor(),

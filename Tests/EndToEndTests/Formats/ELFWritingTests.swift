@@ -222,7 +222,7 @@ import VMCheckpointTestSupport
 
 extension ELFModel {
   /// The notes of a core of the 64-bit class, without its RAM.
-  fileprivate static func notes(_ file: [UInt8]) -> [UInt8] {
+  static func notes(_ file: [UInt8]) -> [UInt8] {
     func number(_ offset: Int, _ byteCount: Int) -> Int {
       (0..<byteCount).reduce(0) { $0 | Int(file[offset + $1]) << (8 * $1) }
     }

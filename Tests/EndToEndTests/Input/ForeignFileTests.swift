@@ -23,9 +23,6 @@ import VMCheckpointTestSupport
     ("an ELF program", [0x7f] + Array("ELF".utf8) + [2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0], 0),
     ("an ELF core without program headers", elfWithoutHeaders, 0),
     ("an SQLite database", Array("SQLite format 3".utf8) + [0], 0),
-    ("a kdump file", Array("KDUMP   ".utf8), 0),
-    ("a LiME capture", Array("EMiL".utf8), 0),
-    ("an AVML capture", Array("AVML".utf8), 0),
     ("a Windows crash dump", Array("PAGEDU64".utf8), 0),
   ]
 

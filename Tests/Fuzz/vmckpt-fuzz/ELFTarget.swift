@@ -35,18 +35,18 @@ struct ELFTarget: FuzzTarget {
     try writeFile(path, bytes)
     let (descriptor, byteCount) = try FileRAMReader.open(path: path)
     defer { try? descriptor.close() }
-    var file = ELFFile(descriptor: descriptor, byteCount: byteCount)
+    var file = DumpFile(descriptor: descriptor, byteCount: byteCount)
     let core = try ELFCore(reading: &file)
-    let map = try ELFMemoryMap(core.loads, machine: core.machine)
+    let map = try LoadMap(core.loads, isX86: core.machine.isX86)
     let pageCount = map.placement.pieces.reduce(0) { $0 + $1.pageCount }
     precondition(pageCount << 12 == map.layout.byteCount, "a page has no place, or two")
     precondition(map.placement.endFileOffset() <= byteCount, "a page is behind the file's end")
-    try ELFAssembledPages.make(map, from: file).close()
+    try AssembledPages.make(map, from: file).close()
     // What is kept is read again as the same.
     let again = try ELFNotes(core.notes.deviceState, of: "snapshot")
     precondition(again == core.notes, "notes do not survive being kept")
     let layout = ELFCoreLayout(map.layout, noteByteCount: core.notes.bytes.count)
-    var written = ELFBytes(layout.head(core.notes))
+    var written = DumpBytes(layout.head(core.notes))
     _ = try? ELFCore(reading: &written, requiresRAM: false)
   }
 

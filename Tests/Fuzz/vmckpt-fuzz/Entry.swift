@@ -23,7 +23,8 @@ struct FuzzSetting {
 private let targets: [(name: String, type: any (FuzzTarget & SendableMetatype).Type)] = [
   ("store", StoreTarget.self), ("arguments", ArgumentTarget.self), ("lz4", LZ4Target.self),
   ("library", LibraryTarget.self), ("qemu", QEMUTarget.self), ("libvirt", LibvirtTarget.self),
-  ("propolis", PropolisTarget.self), ("elf", ELFTarget.self),
+  ("propolis", PropolisTarget.self), ("elf", ELFTarget.self), ("ranges", RangeTarget.self),
+  ("kdump", KdumpTarget.self), ("vmware", VMwareTarget.self),
   ("cloud-hypervisor", CloudHypervisorTarget.self), ("firecracker", FirecrackerTarget.self),
   ("registers", RegisterTarget.self), ("overlays", OverlayTarget.self),
 ]

@@ -32,8 +32,8 @@ import VMCheckpointCommands
     (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),
     (
       ["save", "qcow2:x"],
-      "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, propolis:, qemu-stream:, qemu:, libvirt-save:; "
-        + "write ./qcow2:x for a file of that name"
+      "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, lime:, avml:, kdump:, vmware:, "
+        + "propolis:, qemu-stream:, qemu:, libvirt-save:; write ./qcow2:x for a file of that name"
     ),
     (
       ["save", "x", "--name", "latest"],
@@ -142,7 +142,7 @@ import VMCheckpointCommands
     (
       ["restore", "a", "-o", "x", "--format", "qcow2"],
       "the value 'qcow2' is invalid for '--format <format>'. Please provide one of 'raw', 'elf', "
-        + "'propolis', 'qemu-stream', 'qemu' or 'libvirt-save'; "
+        + "'lime', 'propolis', 'qemu-stream', 'qemu' or 'libvirt-save'; "
         + "see 'vmckpt restore --help'"
     ),
     (["show"], "missing expected argument '<ref>'; see 'vmckpt show --help'"),

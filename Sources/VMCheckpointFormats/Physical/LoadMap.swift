@@ -1,6 +1,6 @@
 import VMCheckpoint
 
-/// Where the RAM of an ELF core is: the guest's memory regions, and for each of their pages where in the file
+/// Where the RAM of a dump is: the guest's memory regions, and for each of their pages where in the file
 /// it comes from.
 ///
 /// Loads may overlap in guest-physical addresses: a dump with paging has a load for each virtual address, and
@@ -9,7 +9,7 @@ import VMCheckpoint
 ///
 /// A load may begin or end inside a page, as `/proc/vmcore`'s do. The rest of that page is zero, unless
 /// another load has it. Such a page is put together from its fragments in a file of its own.
-struct ELFMemoryMap {
+struct LoadMap {
   /// Part of a page that is put together.
   struct Fragment: Hashable {
     /// Counted over all pages that are put together.
@@ -19,9 +19,9 @@ struct ELFMemoryMap {
     var byteCount: Int
   }
 
-  /// The index of the core itself in ``placement``, and of the file with the pages that are put together,
+  /// The index of the dump itself in ``placement``, and of the file with the pages that are put together,
   /// behind which a hole is, for all that is zero.
-  static let coreFileIndex = 0
+  static let dumpFileIndex = 0
   static let assembledFileIndex = 1
 
   /// 64 MiB.
@@ -40,17 +40,12 @@ struct ELFMemoryMap {
   var assembledFileByteCount: UInt64 { placement.endFileOffset(ofFile: Self.assembledFileIndex) }
 
   /// - Throws: ``VMCheckpointError`` with the code `invalidData`, whose message goes on after the file's name.
-  init(_ loads: [ELFCore.Load], machine: ELFHeader.Machine) throws(VMCheckpointError) {
+  init(_ loads: [MemoryLoad], isX86: Bool) throws(VMCheckpointError) {
     let memory = Self.union(loads.map { $0.gpa..<$0.endGPA })
     var segments = Self.segments(loads)
     let inFileByteCount = segments.reduce(0) { $0 + $1.byteCount }
-    let pageRanges = Self.regions(memory, splitsBelow4GiB: machine.isX86)
-    guard pageRanges.count <= RAMLayout.maximumRegionCount else {
-      throw .invalidData(
-        "has RAM in \(pageRanges.count) places, and at most \(RAMLayout.maximumRegionCount) can be stored"
-      )
-    }
-    layout = try ELFRegions.layout(pageRanges, machine: machine)
+    let pageRanges = Self.regions(memory, isX86: isX86)
+    layout = try LoadRegions.layout(pageRanges, isX86: isX86)
     var builder = PieceBuilder()
     var next = 0
     for range in pageRanges {
@@ -79,6 +74,18 @@ struct ELFMemoryMap {
     paddingByteCount = layout.byteCount - memoryByteCount
   }
 
+  /// What a user is told when pages are not whole in the dump.
+  ///
+  /// - Parameter noun: What the dump's parts are called, as "loads".
+  func paddingWarning(noun: String) -> String? {
+    paddingByteCount == 0 ? nil : Self.paddingWarning(noun: noun, byteCount: paddingByteCount)
+  }
+
+  /// The same for a number of bytes.
+  static func paddingWarning(noun: String, byteCount: UInt64) -> String {
+    "\(noun) begin or end inside pages: the \(byteCount) bytes that those pages lack are stored as zeros"
+  }
+
   /// A run of bytes of the guest's memory that the file has in one run as well.
   fileprivate struct Segment {
     var gpa: UInt64
@@ -102,7 +109,7 @@ struct ELFMemoryMap {
   /// What the file has of the guest's memory, each byte once, in ascending order; neighbours are joined.
   ///
   /// - Complexity: O(*n* log *n*).
-  private static func segments(_ loads: [ELFCore.Load]) -> [Segment] {
+  private static func segments(_ loads: [MemoryLoad]) -> [Segment] {
     // The sort is stable: of loads that begin together the first one in the table counts.
     let inFile = loads.filter { $0.fileByteCount > 0 }.sorted { $0.gpa < $1.gpa }
     var result: [Segment] = []
@@ -138,31 +145,25 @@ struct ELFMemoryMap {
     return result
   }
 
-  /// Whole pages, in ranges of addresses. On x86 what begins where firmware or a device may be ends at 4 GiB:
-  /// with RAM from there on, both would be one.
+  /// Whole pages, in ranges of addresses.
   private static func regions(
     _ memory: [Range<UInt64>],
-    splitsBelow4GiB: Bool
+    isX86: Bool
   ) -> [Range<UInt64>] {
     let page = UInt64(Page.byteCount)
     let whole = union(
       memory.map { ($0.lowerBound & ~(page - 1))..<(($0.upperBound + page - 1) & ~(page - 1)) }
     )
-    guard splitsBelow4GiB else { return whole }
-    let border = ELFRegions.fourGiB
-    return whole.flatMap { range in
-      (ELFRegions.deviceStart..<border).contains(range.lowerBound) && range.upperBound > border
-        ? [range.lowerBound..<border, border..<range.upperBound] : [range]
-    }
+    return isX86 ? LoadRegions.splitAt4GiB(whole) : whole
   }
 }
 
 /// Makes the pieces of one region after another.
 private struct PieceBuilder {
-  private typealias Map = ELFMemoryMap
+  private typealias Map = LoadMap
 
   private var pieces: [RAMPlacement.Piece] = []
-  private(set) var fragments: [ELFMemoryMap.Fragment] = []
+  private(set) var fragments: [LoadMap.Fragment] = []
   private(set) var assembledPageCount = 0
   /// The first page that has no piece.
   private var nextPFN: UInt64 = 0
@@ -171,7 +172,7 @@ private struct PieceBuilder {
 
   mutating func begin(_ gpa: UInt64) { nextPFN = Page.count(inByteCount: gpa) }
 
-  mutating func add(_ segment: ELFMemoryMap.Segment) {
+  mutating func add(_ segment: LoadMap.Segment) {
     let page = UInt64(Page.byteCount)
     var segment = segment
     // Up to the first whole page.
@@ -202,7 +203,7 @@ private struct PieceBuilder {
   mutating func end(_ gpa: UInt64) { fillZeros(upTo: Page.count(inByteCount: gpa)) }
 
   /// Takes the first bytes of `segment`, which lie in one page.
-  private mutating func assemble(_ segment: ELFMemoryMap.Segment, _ byteCount: UInt64) {
+  private mutating func assemble(_ segment: LoadMap.Segment, _ byteCount: UInt64) {
     let pfn = Page.count(inByteCount: segment.gpa)
     if assembledPFN != pfn {
       fillZeros(upTo: pfn)
@@ -210,7 +211,7 @@ private struct PieceBuilder {
         .init(
           firstPFN: pfn,
           pageCount: 1,
-          fileIndex: ELFMemoryMap.assembledFileIndex,
+          fileIndex: LoadMap.assembledFileIndex,
           fileOffset: UInt64(assembledPageCount) << UInt64(Page.shift)
         )
       )
@@ -235,7 +236,7 @@ private struct PieceBuilder {
       .init(
         firstPFN: nextPFN,
         pageCount: pfn - nextPFN,
-        fileIndex: ELFMemoryMap.assembledFileIndex,
+        fileIndex: LoadMap.assembledFileIndex,
         fileOffset: .max
       )
     )

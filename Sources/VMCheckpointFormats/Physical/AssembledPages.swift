@@ -3,17 +3,17 @@ import Glibc
 import SystemPackage
 import VMCheckpoint
 
-/// The pages of a core that are put together from several places of it, in a file in memory. Behind them it has
+/// The pages of a dump that are put together from several places of it, in a file in memory. Behind them it has
 /// a hole, which is where pages that are zero come from.
-enum ELFAssembledPages {
-  /// - Parameter file: The core.
+enum AssembledPages {
+  /// - Parameter file: The dump.
   /// - Returns: The file, which becomes the caller's.
-  /// - Throws: ``VMCheckpointError``, whose message goes on after the core's name.
+  /// - Throws: ``VMCheckpointError``, whose message goes on after the dump's name.
   static func make(
-    _ map: ELFMemoryMap,
-    from file: ELFFile
+    _ map: LoadMap,
+    from file: DumpFile
   ) throws(VMCheckpointError) -> FileDescriptor {
-    let opened = clinux_memory_file("vmckpt-elf")
+    let opened = clinux_memory_file("vmckpt-dump")
     guard opened >= 0 else { throw failure(Errno(rawValue: errno)) }
     let descriptor = FileDescriptor(rawValue: opened)
     do throws(VMCheckpointError) {
