@@ -41,6 +41,21 @@ package struct Workbench {
     try tool.restored(reference, in: directory)
   }
 
+  /// The pages that a dump left out, as the store's table has them.
+  package func absentPFNs(of snapshot: String) throws -> Set<UInt64> {
+    guard try sql.integer("SELECT count(*) FROM feature") > 0 else { return [] }
+    let rows = try sql.run(
+      """
+      SELECT first_pfn, page_count FROM absent_range
+       WHERE snapshot_id = (SELECT id FROM snapshot WHERE name = '\(snapshot)')
+      """
+    )
+    return rows.split(separator: "\n").reduce(into: []) { pages, row in
+      let numbers = row.split(separator: "|").compactMap { UInt64($0) }
+      pages.formUnion(numbers[0]..<(numbers[0] + numbers[1]))
+    }
+  }
+
   /// The names in the directory that an operation should not have left, such as temporary files.
   package var leftovers: [String] { directory.entries.filter { $0.hasSuffix(".tmp") } }
 

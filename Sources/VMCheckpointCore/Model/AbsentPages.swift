@@ -11,6 +11,9 @@ public struct AbsentPages: Sendable, Hashable {
   /// How many pages all runs have together.
   public private(set) var pageCount: UInt64 = 0
 
+  /// More runs than this are not kept: 256 MiB of them.
+  package static let maximumRunCount = 1 << 24
+
   /// No page is absent.
   public init() {}
 

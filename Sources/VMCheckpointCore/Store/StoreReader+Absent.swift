@@ -15,7 +15,9 @@ extension StoreReader {
     while try statement.step() {
       let run = try absentRun(statement, of: snapshot)
       // Runs that touch would be one: so there is one way only to write them.
-      if let last = pages.runs.last, last.upperBound >= run.lowerBound {
+      if let last = pages.runs.last,
+        last.upperBound >= run.lowerBound || pages.runs.count == AbsentPages.maximumRunCount
+      {
         throw damagedAbsentRange(run.lowerBound, of: snapshot)
       }
       pages.append(run)

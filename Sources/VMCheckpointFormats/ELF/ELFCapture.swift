@@ -63,6 +63,7 @@ struct ELFStreamSource: CaptureSource {
         ELFStreamRAMReader(ram, keptPFNs: keptPFNs)
       }
       captured.deviceStates = core.deviceStates
+      captured.absent = map.absent
       guest = captured
     } catch {
       // What the reading itself meets names the stream already.
@@ -88,10 +89,16 @@ private enum ELFWarnings {
     _ control: OperationControl
   ) {
     for warning in core.warnings { control.onWarning?("\(name): \(warning)") }
+    if !map.absent.isEmpty {
+      control.onWarning?(
+        "\(name): \(map.absent.pageCount) pages of RAM are not in the file and are recorded as absent: "
+          + "the dump may have been filtered"
+      )
+    }
     if map.missingByteCount > 0 {
       control.onWarning?(
-        "\(name): \(map.missingByteCount) bytes of RAM are not in the file and are stored as zeros: "
-          + "the dump may have been filtered"
+        "\(name): of pages that are in the file in part, \(map.missingByteCount) bytes are missing and are "
+          + "stored as zeros"
       )
     }
     if let warning = map.paddingWarning(noun: "loads") {

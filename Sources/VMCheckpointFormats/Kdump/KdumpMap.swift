@@ -13,9 +13,8 @@ struct KdumpMap {
   let layout: RAMLayout
   /// Pages in the file: as many descriptors follow the bitmaps.
   let storedPageCount: UInt64
-  /// Pages that a filter has left out. They count as zeros until a snapshot can say that they are absent:
-  /// ``KdumpRAMReader`` passes over them, window by window, and would be where to say it.
-  let absentPageCount: UInt64
+  /// Pages that a filter has left out. ``KdumpRAMReader`` gives zeros for them.
+  let absent: AbsentPages
 
   /// - Throws: ``VMCheckpointError``, whose message goes on after the file's name.
   init(
@@ -24,7 +23,8 @@ struct KdumpMap {
     _ cancellation: CancellationFlag
   ) throws(VMCheckpointError) {
     var memory: [Range<UInt64>] = []
-    var (stored, absent): (UInt64, UInt64) = (0, 0)
+    var stored: UInt64 = 0
+    var absent = AbsentPages()
     // Many pieces at once: the bitmaps of a terabyte are 32 MiB each.
     let step = 64 * Self.pagesPerPiece
     for first in stride(from: 0, to: header.pfnCount, by: Int(step)) {
@@ -35,8 +35,14 @@ struct KdumpMap {
       for index in existing.indices {
         let word = inFile[index]
         stored += UInt64(word.nonzeroBitCount)
-        absent += UInt64((existing[index] & ~word).nonzeroBitCount)
-        try Self.append(existing[index] | word, first + UInt64(index) * 64, to: &memory)
+        let pfn = first + UInt64(index) * 64
+        Self.forEachRun(existing[index] & ~word, pfn) { absent.append($0) }
+        try Self.append(existing[index] | word, pfn, to: &memory)
+      }
+      guard absent.runs.count <= AbsentPages.maximumRunCount else {
+        throw .invalidData(
+          "lacks pages in more than \(AbsentPages.maximumRunCount) places, which are too many"
+        )
       }
     }
     guard !memory.isEmpty else { throw .invalidData("holds no RAM: no page exists in its bitmaps") }
@@ -46,7 +52,7 @@ struct KdumpMap {
       isX86: isX86
     )
     storedPageCount = stored
-    absentPageCount = absent
+    self.absent = absent
   }
 
   /// Bits of a bitmap, in words of 64 pages; those behind the last PFN are 0.
@@ -85,6 +91,20 @@ struct KdumpMap {
     _ firstPFN: UInt64,
     to memory: inout [Range<UInt64>]
   ) throws(VMCheckpointError) {
+    try forEachRun(word, firstPFN) { run throws(VMCheckpointError) in
+      try LoadRegions.append(
+        run.lowerBound << UInt64(Page.shift)..<run.upperBound << UInt64(Page.shift),
+        to: &memory
+      )
+    }
+  }
+
+  /// Calls `body` with each run of pages that a word has bits for, in ascending order.
+  private static func forEachRun<Failure: Error>(
+    _ word: UInt64,
+    _ firstPFN: UInt64,
+    _ body: (Range<UInt64>) throws(Failure) -> Void
+  ) throws(Failure) {
     var rest = word
     var pfn = firstPFN
     while rest != 0 {
@@ -93,10 +113,7 @@ struct KdumpMap {
       let run = (~rest).trailingZeroBitCount
       pfn += UInt64(gap)
       let end = pfn + UInt64(run)
-      try LoadRegions.append(
-        pfn << UInt64(Page.shift)..<end << UInt64(Page.shift),
-        to: &memory
-      )
+      try body(pfn..<end)
       rest = run == 64 ? 0 : rest >> UInt64(run)
       pfn = end
     }

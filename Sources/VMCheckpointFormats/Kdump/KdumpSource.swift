@@ -118,10 +118,9 @@ struct KdumpSource: CaptureSource {
     )
     try requireLibraries(methods)
     let states = try deviceStates(dump.header, file)
-    if dump.map.absentPageCount > 0 {
+    if !dump.map.absent.isEmpty {
       control.onWarning?(
-        "\(name): \(dump.map.absentPageCount) pages were left out of it by a filter and are stored as zeros: "
-          + "what they held is not known"
+        "\(name): \(dump.map.absent.pageCount) pages were left out of it by a filter and are recorded as absent"
       )
     }
     if dump.header.eraseInfoByteCount > 0 {
@@ -133,6 +132,7 @@ struct KdumpSource: CaptureSource {
       KdumpRAMReader(dump, keptPFNs: keptPFNs)
     }
     guest.deviceStates = states
+    guest.absent = dump.map.absent
     return guest
   }
 

@@ -31,7 +31,9 @@ struct LoadMap {
   let placement: RAMPlacement
   let fragments: [Fragment]
   let assembledPageCount: Int
-  /// Bytes of loads that are not in the file.
+  /// Pages of which the file has nothing: unknown, since who filters a dump makes such loads.
+  let absent: AbsentPages
+  /// Bytes of loads that are not in the file, but on pages that are there in part.
   let missingByteCount: UInt64
   /// Bytes of pages that no load has.
   let paddingByteCount: UInt64
@@ -45,6 +47,7 @@ struct LoadMap {
     var segments = Self.segments(loads)
     let inFileByteCount = segments.reduce(0) { $0 + $1.byteCount }
     let pageRanges = Self.regions(memory, isX86: isX86)
+    absent = Self.absent(pageRanges, segments)
     layout = try LoadRegions.layout(pageRanges, isX86: isX86)
     var builder = PieceBuilder()
     var next = 0
@@ -70,7 +73,8 @@ struct LoadMap {
     fragments = builder.fragments
     assembledPageCount = builder.assembledPageCount
     let memoryByteCount = memory.reduce(0) { $0 + UInt64($1.upperBound - $1.lowerBound) }
-    missingByteCount = memoryByteCount - inFileByteCount
+    missingByteCount =
+      memoryByteCount - inFileByteCount - Self.byteCount(of: absent, in: memory)
     paddingByteCount = layout.byteCount - memoryByteCount
   }
 
@@ -129,6 +133,47 @@ struct LoadMap {
       }
     }
     return result
+  }
+
+  /// The pages of these ranges that no segment touches.
+  ///
+  /// - Complexity: O(*n*) in the numbers of both.
+  private static func absent(
+    _ pageRanges: [Range<UInt64>],
+    _ segments: [Segment]
+  ) -> AbsentPages {
+    let shift = UInt64(Page.shift)
+    var absent = AbsentPages()
+    var segments = segments[...]
+    for range in pageRanges {
+      var next = range.lowerBound >> shift
+      let end = range.upperBound >> shift
+      while let segment = segments.first, segment.gpa >> shift < end {
+        if segment.gpa >> shift > next { absent.append(next..<(segment.gpa >> shift)) }
+        next = max(next, (segment.endGPA - 1) >> shift + 1)
+        // One may go on in the next region.
+        guard next <= end else { break }
+        segments.removeFirst()
+      }
+      if next < end { absent.append(next..<end) }
+    }
+    return absent
+  }
+
+  /// How many bytes of `memory` are on absent pages.
+  private static func byteCount(of absent: AbsentPages, in memory: [Range<UInt64>]) -> UInt64 {
+    let shift = UInt64(Page.shift)
+    var count: UInt64 = 0
+    var runs = absent.runs[...]
+    for range in memory {
+      while let run = runs.first, run.lowerBound << shift < range.upperBound {
+        let bytes = (run.lowerBound << shift..<run.upperBound << shift).clamped(to: range)
+        count += bytes.upperBound - bytes.lowerBound
+        guard run.upperBound << shift <= range.upperBound else { break }
+        runs.removeFirst()
+      }
+    }
+    return count
   }
 
   /// The ranges without overlap, in ascending order; those that touch are joined.

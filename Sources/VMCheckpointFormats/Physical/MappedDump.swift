@@ -22,11 +22,13 @@ enum MappedDump {
       if map.assembledFileByteCount > 0 {
         files.append(.init(descriptor: try AssembledPages.make(map, from: dump), path: path))
       }
-      return CapturedGuest(
+      var guest = CapturedGuest(
         layout: map.layout,
         placement: map.placement,
         files: OpenRAMFiles(files)
       )
+      guest.absent = map.absent
+      return guest
     } catch {
       for file in files { try? file.descriptor.close() }
       throw error.naming("\(noun) \(quotedName(path))")

@@ -5,7 +5,7 @@ struct MemoryLoad: Hashable {
   /// The guest-physical address of the first byte.
   var gpa: UInt64
   var fileOffset: UInt64
-  /// How many bytes the file has; the rest of the load is zero.
+  /// How many bytes the file has. Whole pages of the rest are absent, and what else is missing is zero.
   var fileByteCount: UInt64
   var memoryByteCount: UInt64
 

@@ -46,6 +46,10 @@ import VMCheckpointTestSupport
       let path = try bench.write("x.elf", bytes)
       let saved = try bench.tool.run("save", path, "--name", "a")
       #expect(saved.succeeded, "seed \(seed): \(saved)")
+      #expect(
+        try bench.absentPFNs(of: "a") == Set(model.pages.keys).subtracting(model.pagesInFile),
+        "seed \(seed)"
+      )
       let target = bench.directory.file("again.elf")
       let restored = try bench.tool.run("restore", "a", "-o", target, "--format", "elf")
       #expect(restored.succeeded, "seed \(seed): \(restored)")

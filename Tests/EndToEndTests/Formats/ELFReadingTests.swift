@@ -186,7 +186,7 @@ import VMCheckpointTestSupport
       #expect(outcome.succeeded, "\(outcome)")
       #expect(
         outcome.standardError.contains(
-          "12288 bytes of RAM are not in the file and are stored as zeros: the dump may have been "
+          "3 pages of RAM are not in the file and are recorded as absent: the dump may have been "
             + "filtered"
         )
       )
@@ -194,6 +194,10 @@ import VMCheckpointTestSupport
     let expected = sampleRAM(3) + [UInt8](repeating: 0, count: 3 * 4096)
     #expect(try bench.restore("file") == expected)
     #expect(try bench.restore("pipe") == expected)
+    #expect(
+      try bench.sql.run("SELECT snapshot_id, first_pfn, page_count FROM absent_range")
+        == "1|3|3\n2|3|3"
+    )
   }
 
   /// A filter that leaves out every other page makes a load of each that is left.

@@ -93,9 +93,10 @@ import VMCheckpointTestSupport
       ] {
         let outcome = try bench.tool.run("save", source, "--name", name, input: .file(input))
         #expect(outcome.succeeded, "seed \(seed): \(outcome)")
-        let warning = "\(excluded) pages were left out of it by a filter and are stored as zeros"
+        let warning = "\(excluded) pages were left out of it by a filter and are recorded as absent"
         #expect(outcome.standardError.contains(warning) == (excluded > 0), "\(outcome)")
         #expect(try bench.restore(name) == ram, "seed \(seed), \(name)")
+        #expect(try bench.absentPFNs(of: name) == Set(dump.excluded.map { UInt64($0) }))
       }
       #expect(try bench.sql.integer("SELECT count(DISTINCT digest) FROM snapshot") == 1)
     }

@@ -33,7 +33,8 @@ import VMCheckpointCommands
     (
       ["save", "qcow2:x"],
       "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, lime:, avml:, kdump:, vmware:, "
-        + "propolis:, qemu-stream:, qemu:, libvirt-save:; write ./qcow2:x for a file of that name"
+        + "propolis:, qemu-stream:, qemu:, libvirt-save:, cloud-hypervisor:, firecracker:; "
+        + "write ./qcow2:x for a file of that name"
     ),
     (
       ["save", "x", "--name", "latest"],
@@ -142,7 +143,8 @@ import VMCheckpointCommands
     (
       ["restore", "a", "-o", "x", "--format", "qcow2"],
       "the value 'qcow2' is invalid for '--format <format>'. Please provide one of 'raw', 'elf', "
-        + "'lime', 'propolis', 'qemu-stream', 'qemu' or 'libvirt-save'; "
+        + "'lime', 'propolis', 'qemu-stream', 'qemu', 'libvirt-save', "
+        + "'cloud-hypervisor' or 'firecracker'; "
         + "see 'vmckpt restore --help'"
     ),
     (["show"], "missing expected argument '<ref>'; see 'vmckpt show --help'"),

@@ -4,6 +4,8 @@
 package struct ELFModel {
   /// Each page that a load has a byte of. What no load has in the file is zero.
   package private(set) var pages: [UInt64: [UInt8]] = [:]
+  /// The pages of which the file has a byte.
+  package private(set) var pagesInFile: Set<UInt64> = []
   package private(set) var notes: [UInt8] = []
   /// Of each load: address, size in the file, size in memory.
   package private(set) var loads: [(gpa: UInt64, fileByteCount: UInt64, memoryByteCount: UInt64)] =
@@ -30,6 +32,7 @@ package struct ELFModel {
             pages[address / 4096] = [UInt8](repeating: 0, count: 4096)
           }
           if byte < inFile {
+            pagesInFile.insert(address / 4096)
             pages[address / 4096]![Int(address % 4096)] = file[start + Int(byte)]
           }
         }
