@@ -75,6 +75,9 @@ final class Statement: StoreStatement {
     guard count <= maximumByteCount else {
       throw VMCheckpointError.longText(byteCount: Int(count))
     }
+    guard count == 0 || bytes != nil else {
+      throw SQLError(code: SQLITE_NOMEM, message: "out of memory")
+    }
     return String(
       decoding: UnsafeRawBufferPointer(start: bytes, count: Int(count)),
       as: UTF8.self

@@ -1,25 +1,26 @@
-/// Puts absent pages between pages that come in ascending order.
+/// Puts runs of absent pages between pages that come in ascending order.
 struct AbsentWalk {
   private var runs: ArraySlice<Range<UInt64>>
+  /// All absent pages below it were visited.
   private var next: UInt64 = 0
 
   init(_ pages: AbsentPages) {
     runs = pages.runs[...]
   }
 
-  /// Calls `visit` for each absent page up to `pfn`, and for `pfn` itself where it is absent, once.
+  /// Calls `visit` with the absent pages up to `pfn`, that page included, which it was not called with before.
   ///
   /// - Returns: Whether `pfn` is not absent.
-  /// - Complexity: O(*n*) in the number of absent pages, over all calls.
-  mutating func skip(to pfn: UInt64, _ visit: (UInt64) -> Void) -> Bool {
+  /// - Complexity: O(*n*) in the number of runs, over all calls, however long they are.
+  mutating func skip(to pfn: UInt64, _ visit: (Range<UInt64>) -> Void) -> Bool {
     while let run = runs.first, run.lowerBound <= pfn {
-      var page = max(next, run.lowerBound)
-      while page < run.upperBound, page <= pfn {
-        visit(page)
-        page += 1
+      let first = max(next, run.lowerBound)
+      let end = pfn < run.upperBound ? pfn + 1 : run.upperBound
+      if first < end {
+        visit(first..<end)
+        next = end
       }
-      next = page
-      if page < run.upperBound || pfn < run.upperBound { return false }
+      if pfn < run.upperBound { return false }
       runs.removeFirst()
     }
     return true

@@ -21,19 +21,19 @@ struct PageDiff {
     _ b: SnapshotRow,
     cancellation: CancellationFlag
   ) throws {
-    try Self.walk(database, a, b, cancellation: cancellation) { pfn, change in
+    try Self.walk(database, a, b, cancellation: cancellation) { pages, change in
       switch change {
-      case .absent: absent.add(pfn: pfn)
-      case .added: added.add(pfn: pfn)
-      case .zeroed: zeroed.add(pfn: pfn)
-      case .changed: changed.add(pfn: pfn)
-      default: unchangedPageCount += 1
+      case .absent: absent.add(pages)
+      case .added: added.add(pages)
+      case .zeroed: zeroed.add(pages)
+      case .changed: changed.add(pages)
+      default: unchangedPageCount += pages.upperBound - pages.lowerBound
       }
     }
   }
 
-  /// Calls `visit` for each page that is not zero in both, in ascending order, with `absent`, `added`,
-  /// `zeroed`, `changed` or `unchanged`.
+  /// Calls `visit` for the pages that are not zero in both, in ascending order, with `absent`, `added`,
+  /// `zeroed`, `changed` or `unchanged`: for absent pages in runs, for others one by one.
   ///
   /// - Throws: ``VMCheckpointError``: `corrupt` for extents that are not those that were written, or are
   ///   lost; `cancelled`.
@@ -43,14 +43,14 @@ struct PageDiff {
     _ a: SnapshotRow,
     _ b: SnapshotRow,
     cancellation: CancellationFlag,
-    _ visit: (UInt64, PageClass) -> Void
+    _ visit: (Range<UInt64>, PageClass) -> Void
   ) throws {
     func absentPages(_ snapshot: SnapshotRow) throws -> AbsentPages {
-      try snapshot.absentPages(database, in: snapshot.layout(database))
+      try snapshot.provenAbsentPages(database, in: snapshot.layout(database))
     }
     var absent = AbsentWalk(try absentPages(a).union(absentPages(b)))
     try walkStored(database, a, b, cancellation: cancellation) { pfn, change in
-      if absent.skip(to: pfn, { visit($0, .absent) }) { visit(pfn, change) }
+      if absent.skip(to: pfn, { visit($0, .absent) }) { visit(pfn..<(pfn + 1), change) }
     }
     _ = absent.skip(to: .max) { visit($0, .absent) }
   }

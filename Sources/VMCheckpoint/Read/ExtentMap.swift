@@ -18,7 +18,10 @@ final class ExtentMap: Sendable {
     try LargeMemory.require(byteCount: count * MemoryLayout<Extent>.stride)
     var extents: [Extent] = []
     extents.reserveCapacity(count)
-    var reader = try ExtentReader(database, snapshotID: snapshot.id)
+    // One at other PFNs would leave zeros where its pages were: each is proved by the digests that it names.
+    var reader = try ExtentReader(database, snapshotID: snapshot.id, withChunks: true)
+    let check = ExtentCheck(try StoreSeed(database), snapshot: snapshot.uuid)
+    let stored = snapshot.stored
     var tally = ExtentTally()
     while let extent = try reader.next() {
       let (first, last) = (extent.firstPFN, extent.endPFN - 1)
@@ -27,6 +30,7 @@ final class ExtentMap: Sendable {
           "\(snapshot.title) is damaged: the extent at PFN \(hexString(first)) is not RAM"
         )
       }
+      try extent.check(reader.chunk(of: extent), of: stored, with: check)
       tally.add(extent)
       extents.append(extent)
     }

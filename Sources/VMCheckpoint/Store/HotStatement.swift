@@ -125,6 +125,8 @@ extension HotStatement: StoreStatement {
     guard byteCount <= maximumByteCount else {
       throw VMCheckpointError.longText(byteCount: byteCount)
     }
+    // Memory ran out.
+    guard bytes != nil else { throw failure() }
     return String(decoding: UnsafeBufferPointer(start: bytes, count: byteCount), as: UTF8.self)
   }
 

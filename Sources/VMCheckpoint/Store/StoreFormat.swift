@@ -40,6 +40,11 @@ package enum StoreFormat {
   /// Adds the feature `absent-ranges` with its table, in the transaction that first writes rows of it.
   static func addAbsentRanges(_ database: Database) throws {
     guard try !features(of: database).contains(.absentRanges) else { return }
+    guard try !database.tableExists("absent_range") else {
+      throw VMCheckpointError.corrupt(
+        "the store is damaged: it has the table absent_range, and lacks its row in the table feature"
+      )
+    }
     try insert(.absentRanges, database)
     try database.execute(sql: SchemaSQL.absentRanges)
   }

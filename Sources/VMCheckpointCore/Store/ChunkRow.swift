@@ -21,40 +21,41 @@ package struct ChunkRow {
   /// From five columns, of which the first is `column`.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the row is impossible or, after a LEFT
-  ///   JOIN, missing.
+  ///   JOIN, missing; or why it could not be read.
   package init(_ statement: some StoreStatement, id: Int64, at column: Int32) throws {
-    do throws(ChunkDamage) {
+    do {
       self = try Self.read(statement, id: id, at: column)
-    } catch {
-      throw VMCheckpointError.corrupt("chunk \(id): \(error)")
+    } catch let damage as ChunkDamage {
+      throw VMCheckpointError.corrupt("chunk \(id): \(damage)")
     }
   }
 
   /// As ``init(_:id:at:)``.
   ///
-  /// - Throws: What is wrong with the row.
+  /// - Throws: ``ChunkDamage`` that says what is wrong with the row; or why it could not be read, as when
+  ///   memory ran out.
   package static func read(
     _ statement: some StoreStatement,
     id: Int64,
     at column: Int32
-  ) throws(ChunkDamage) -> ChunkRow {
+  ) throws -> ChunkRow {
     guard !statement.isNull(column) else { throw ChunkDamage(description: "it is missing") }
-    guard let pageCount = try? statement.integer(column),
+    guard let pageCount = try valid({ try statement.integer(column) }),
       (1...Int64(ChunkFormat.pageCapacity)).contains(pageCount)
     else { throw ChunkDamage(description: "its page count is impossible") }
     let encoding: ChunkEncoding
-    switch try? statement.text(column + 1) {
+    switch try valid({ try statement.text(column + 1) }) {
     case "lz4": encoding = .lz4
     case "raw": encoding = .raw
     default: throw ChunkDamage(description: "its encoding is unknown")
     }
-    guard let statedByteCount = try? statement.integer(column + 2) else {
+    guard let statedByteCount = try valid({ try statement.integer(column + 2) }) else {
       throw ChunkDamage(description: "its length is impossible")
     }
-    guard let digests = try? statement.blob(column + 3),
+    guard let digests = try valid({ try statement.blob(column + 3) }),
       digests.count == Int(pageCount) * PageDigest.byteCount
     else { throw ChunkDamage(description: "it has a wrong number of digests") }
-    let fingerprints = try? statement.blob(column + 4)
+    let fingerprints = try valid({ try statement.blob(column + 4) })
     return ChunkRow(
       id: id,
       pageCount: Int(pageCount),
@@ -64,6 +65,15 @@ package struct ChunkRow {
       fingerprints: fingerprints?.count == Int(pageCount) * PageFingerprinter.byteCount
         ? fingerprints : nil
     )
+  }
+
+  /// A column's value; `nil` when the column is damaged.
+  private static func valid<Value>(_ read: () throws -> Value) throws -> Value? {
+    do {
+      return try read()
+    } catch let error as VMCheckpointError where error.isDamage {
+      return nil
+    }
   }
 
   private init(

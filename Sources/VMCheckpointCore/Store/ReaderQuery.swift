@@ -3,7 +3,7 @@ enum ReaderQuery: CaseIterable {
   case snapshotByID, snapshotByName, newestSnapshot, snapshotsByUUID, snapshotNames
   case region, regions
   case features, absentRanges, absentRange
-  case extent, extentSums
+  case extent, allExtents
   case chunk, chunkData
   case overlays, overlaysOfPage
   case seed, dataVersion
@@ -48,8 +48,8 @@ enum ReaderQuery: CaseIterable {
          AND e.first_pfn + e.page_count > ?2
        ORDER BY e.first_pfn DESC LIMIT 1
       """
-    case .extentSums:
-      "SELECT page_count, checksum FROM main.ram_extent WHERE snapshot_id = ?1"
+    case .allExtents:
+      "SELECT \(ExtentQuery.columnsWithChunk) WHERE e.snapshot_id = ?1 ORDER BY e.first_pfn"
     case .chunk: "SELECT \(ChunkRow.columns) FROM main.chunk c WHERE c.id = ?1"
     case .chunkData:
       // A longer BLOB than any chunk has is not even loaded.

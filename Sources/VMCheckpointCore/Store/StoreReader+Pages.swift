@@ -42,24 +42,31 @@ extension StoreReader {
     return (row, Int(extent.firstSlot) + Int(pfn.rawValue - extent.firstPFN))
   }
 
-  /// Checks that no extent of the snapshot is lost, since its pages would read as zeros. Reads all of them
-  /// once, and again when the store has changed.
+  /// Checks that no extent of the snapshot is lost or at other PFNs, since its pages would read as zeros. Reads
+  /// all of them once, with the digests that they name, and again when the store has changed.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when one is.
+  /// - Complexity: O(*n*) in the number of stored pages.
   package func requireAllExtents(of snapshot: StoredSnapshot) throws {
     let version = try dataVersion()
     guard wholeSnapshots[snapshot.uuid] != version else { return }
-    let statement = try statement(.extentSums)
+    let check = try ExtentCheck(seed(), snapshot: snapshot.uuid)
+    let statement = try statement(.allExtents)
     defer { statement.reset() }
     try statement.bind(snapshot.id, at: 1)
-    var (pageCount, checksum): (UInt64, UInt64) = (0, 0)
+    var tally = ExtentTally()
     while try statement.step() {
-      pageCount &+= UInt64(bitPattern: try statement.integer(0))
-      checksum &+= UInt64(bitPattern: try statement.integer(1))
+      let extent = try Extent(statement)
+      let row = try ChunkRow(statement, id: extent.chunkID, at: ExtentQuery.chunkColumn)
+      try extent.check(row, of: snapshot, with: check)
+      tally.add(extent)
     }
-    guard pageCount == snapshot.storedPageCount, checksum == snapshot.ramChecksum else {
-      throw VMCheckpointError.lostExtent(snapshot)
-    }
+    guard
+      tally.problem(
+        storedPageCount: snapshot.storedPageCount,
+        ramChecksum: snapshot.ramChecksum
+      ) == nil
+    else { throw VMCheckpointError.lostExtent(snapshot) }
     if wholeSnapshots.count >= Self.wholeSnapshotsMaximum { wholeSnapshots.removeAll() }
     wholeSnapshots[snapshot.uuid] = version
   }

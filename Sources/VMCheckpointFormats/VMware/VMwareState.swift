@@ -113,6 +113,14 @@ struct VMwareState {
       )
     }
     try MemoryLoad.requireApart(loads, noun: "region", firstNumber: 0)
+    let order = loads.indices.sorted { loads[$0].fileOffset < loads[$1].fileOffset }
+    for (lower, upper) in zip(order, order.dropFirst())
+    where loads[lower].endFileOffset > loads[upper].fileOffset {
+      throw .invalidData(
+        "is damaged: region \(lower) and region \(upper) both have the page of RAM at offset "
+          + hexString(loads[upper].fileOffset)
+      )
+    }
     return loads
   }
 

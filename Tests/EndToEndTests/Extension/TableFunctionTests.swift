@@ -273,7 +273,7 @@ import VMCheckpointTestSupport
     #expect(history == "a|stored|0|0\nb|zero|1|1\nc|stored|1|0")
     #expect(
       try shell.run("SELECT snapshot, state, changed FROM page_history('v', 40);")
-        == "a|no-ram|0\nb|absent|0\nc|stored|1"
+        == "a|no-ram|0\nb|no-ram|0\nc|stored|1"
     )
     for digest in [
       "page_sha256(page_data('d', 0))",

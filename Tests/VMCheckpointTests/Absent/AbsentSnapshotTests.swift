@@ -212,6 +212,8 @@ import VMCheckpointTestSupport
     "UPDATE absent_range SET first_pfn = 41 WHERE first_pfn = 40",
     "UPDATE absent_range SET page_count = 20000 WHERE first_pfn = 40",
     "INSERT INTO absent_range VALUES (1, 5, 1)",
+    "UPDATE absent_range SET page_count = 12 WHERE first_pfn = 3",
+    "DELETE FROM absent_range; INSERT INTO absent_range VALUES (1, 0, 64)",
     "DELETE FROM feature", "DROP TABLE absent_range",
     "DROP TABLE absent_range; CREATE VIEW absent_range AS SELECT 1 AS snapshot_id, 3 AS first_pfn, 2 AS page_count",
   ])
@@ -219,7 +221,7 @@ import VMCheckpointTestSupport
     try saveDump("a", Self.ram(1))
     try bench.sql.run(edit)
     for arguments in [
-      ["restore", "a", "-o", "-"], ["verify"], ["show", "a"], ["diff", "a", "a"],
+      ["restore", "a", "-o", "-"], ["verify"], ["show", "a"], ["diff", "a", "a"], ["map", "a"],
     ] {
       let outcome = try bench.tool.start(arguments).wait()
       #expect(outcome.ending == .exit(65), "\(arguments): \(outcome)")
@@ -227,6 +229,29 @@ import VMCheckpointTestSupport
     #expect(throws: VMCheckpointError.self) {
       try SnapshotReader(storePath: bench.storePath, reference: SnapshotReference("a"))
     }
+  }
+
+  /// A dump may claim any number of absent pages: what it costs depends on its runs.
+  @Test func veryManyAbsentPagesCostNoTime() throws {
+    var elf = ELFBuilder()
+    elf.load(0, sampleRAM(64), memoryByteCount: 1 << 46)
+    let path = try bench.write("large.elf", elf.bytes)
+    for name in ["a", "b"] {
+      let saved = try bench.tool.run("save", path, "--name", name)
+      #expect(saved.succeeded, "\(saved)")
+    }
+    for arguments in [["diff", "a", "b"], ["map", "a"], ["map", "a", "b"], ["verify"]] {
+      let outcome = try bench.tool.start(arguments).wait(timeoutSeconds: 20)
+      #expect(outcome.succeeded, "\(outcome)")
+    }
+    #expect(try json("show", "a")["absent_pages"] as? Int == 1 << 34 - 64)
+  }
+
+  @Test func aLostFeatureRowIsNamedWhenASaveNeedsIt() throws {
+    try saveDump("a", Self.ram(1))
+    try bench.sql.run("DELETE FROM feature")
+    let error = #expect(throws: VMCheckpointError.self) { try saveDump("b", Self.ram(2)) }
+    #expect(error?.code == .corrupt)
   }
 
   @Test func deletedSnapshotsLeaveNoRanges() throws {

@@ -157,6 +157,23 @@ struct SnapshotReaderTests {
     #expect(counts[.zeros] ?? 0 > 0)
   }
 
+  /// Its pages' old place would read as zeros.
+  @Test func anExtentAtOtherPFNsIsNoticed() throws {
+    var ram = [UInt8](repeating: 0, count: 64 * 4096)
+    ram.replaceSubrange((10 * 4096)..<(11 * 4096), with: incompressibleRAM(1))
+    try bench.save("a", ram, "--vm", "v")
+    try bench.sql.run("UPDATE ram_extent SET first_pfn = 20 WHERE first_pfn = 10")
+    #expect(throws: VMCheckpointError.self) { try reader("a") }
+    let shell = ExtensionShell(bench.storePath)
+    for query in [
+      "ram_read('a', 40960, 8)", "page_data('a', 10)", "page_view('a', 10)",
+      "(SELECT state FROM page_history('v', 10))",
+    ] {
+      let outcome = try shell.start("SELECT \(query);")
+      #expect(!outcome.succeeded, "\(outcome)")
+    }
+  }
+
   @Test func whatIsNotRAMIsRefused() throws {
     _ = try saveGuest("a", seed: 5)
     let reader = try reader("a")

@@ -68,13 +68,20 @@ struct MapGrid {
     return count
   }
 
-  /// Counts a page. Pages that are no RAM, as only a damaged store has them, do not count.
-  mutating func add(pfn: UInt64, classIndex: Int) {
-    while rangeIndex < ranges.count, ranges[rangeIndex].upperBound <= pfn { rangeIndex += 1 }
-    guard rangeIndex < ranges.count, ranges[rangeIndex].contains(pfn) else { return }
-    let key = pfn >> shift
-    while keys[cellIndex] < key { cellIndex += 1 }
-    counts[cellIndex * classCount + classIndex] += 1
+  /// Counts pages, cell by cell. Pages that are not RAM, as only a damaged store has them, do not count.
+  mutating func add(_ pages: Range<UInt64>, classIndex: Int) {
+    var pfn = pages.lowerBound
+    while pfn < pages.upperBound {
+      while rangeIndex < ranges.count, ranges[rangeIndex].upperBound <= pfn { rangeIndex += 1 }
+      guard rangeIndex < ranges.count else { return }
+      pfn = max(pfn, ranges[rangeIndex].lowerBound)
+      guard pfn < pages.upperBound else { return }
+      let key = pfn >> shift
+      let end = min(pages.upperBound, ranges[rangeIndex].upperBound, (key + 1) << shift)
+      while keys[cellIndex] < key { cellIndex += 1 }
+      counts[cellIndex * classCount + classIndex] += end - pfn
+      pfn = end
+    }
   }
 
   /// Whether a page is RAM.
@@ -89,7 +96,9 @@ struct MapGrid {
     for mark in overlays { overlayCounts[mark.pfn >> shift, default: 0] += 1 }
     return keys.indices.map { index in
       var pageCounts = Array(counts[(index * classCount)..<((index + 1) * classCount)])
-      pageCounts[0] = ramPageCounts[index] - pageCounts.dropFirst().reduce(0, +)
+      // A store that was made to mislead can have more pages than its RAM.
+      pageCounts[0] =
+        ramPageCounts[index] - min(ramPageCounts[index], pageCounts.dropFirst().reduce(0, +))
       return MemoryMap.Cell(
         firstPFN: keys[index] << shift,
         ramPageCount: ramPageCounts[index],

@@ -14,7 +14,7 @@ extension Store {
     try readInterruptibly(control: control) { database in
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let layout = try snapshot.layout(database)
-      let absent = try snapshot.absentPages(database, in: layout)
+      let absent = try snapshot.provenAbsentPages(database, in: layout)
       let classes = PageClass.ofOneSnapshot + (absent.isEmpty ? [] : [.absent])
       var grid = MapGrid(
         layouts: [layout],
@@ -26,7 +26,7 @@ extension Store {
       var tally = ExtentTally()
       var absentWalk = AbsentWalk(absent)
       func addAbsent(through pfn: UInt64) {
-        _ = absentWalk.skip(to: pfn) { grid.add(pfn: $0, classIndex: indexes[.absent]!) }
+        _ = absentWalk.skip(to: pfn) { grid.add($0, classIndex: indexes[.absent]!) }
       }
       try ContentSharing.forEachExtent(database, snapshot.id, control.cancellation) { extent in
         tally.add(extent)
@@ -36,7 +36,7 @@ extension Store {
         guard isRAM else { throw Extent.damaged(firstPFN: Int64(extent.firstPFN)) }
         addAbsent(through: extent.firstPFN)
         sharing.forEachPage(of: extent) { pfn, pageClass in
-          grid.add(pfn: pfn, classIndex: indexes[pageClass]!)
+          grid.add(pfn..<(pfn + 1), classIndex: indexes[pageClass]!)
         }
       }
       addAbsent(through: .max)
@@ -70,8 +70,8 @@ extension Store {
       let layout = try right.layout(database)
       let leftLayout = try left.layout(database)
       let hasAbsentPages =
-        try !left.absentPages(database, in: leftLayout).isEmpty
-        || !right.absentPages(database, in: layout).isEmpty
+        try !left.provenAbsentPages(database, in: leftLayout).isEmpty
+        || !right.provenAbsentPages(database, in: layout).isEmpty
       let classes = PageClass.ofChanges + (hasAbsentPages ? [.absent] : [])
       var grid = MapGrid(
         layouts: [leftLayout, layout],
@@ -80,7 +80,7 @@ extension Store {
       )
       let indexes = Self.indexes(of: classes)
       try PageDiff.walk(database, left, right, cancellation: control.cancellation) {
-        grid.add(pfn: $0, classIndex: indexes[$1]!)
+        grid.add($0, classIndex: indexes[$1]!)
       }
       let parent = try right.parentID.flatMap { try SnapshotCatalog.fetch(id: $0, in: database) }
       return try Self.map(

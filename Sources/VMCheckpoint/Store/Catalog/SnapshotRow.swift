@@ -74,4 +74,19 @@ package struct SnapshotRow: FetchableRecord, Sendable {
   func absentPages(_ database: Database, in layout: RAMLayout) throws -> AbsentPages {
     try StoreReader(database).absentPages(of: stored, in: layout)
   }
+
+  /// The same, proved by the snapshot's digest in a store that may have absent pages.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they are not, or `DatabaseError`.
+  func provenAbsentPages(_ database: Database, in layout: RAMLayout) throws -> AbsentPages {
+    let absent = try absentPages(database, in: layout)
+    let mayHaveThem =
+      try StoreFormat.features(of: database).contains(.absentRanges)
+      || database.tableExists("absent_range")
+    if mayHaveThem {
+      let overlays = try StoredOverlays(database, snapshot: self, layout: layout)
+      try requireDigest(layout, absent, overlays, database)
+    }
+    return absent
+  }
 }

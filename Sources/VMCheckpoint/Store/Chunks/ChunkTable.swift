@@ -105,10 +105,10 @@ struct ChunkReader {
     defer { select.reset() }
     guard try select.step() else { return Self.missing }
     let row: ChunkRow
-    do throws(ChunkDamage) {
+    do {
       row = try ChunkRow.read(select, id: chunkID, at: 1)
-    } catch {
-      return error.description
+    } catch let damage as ChunkDamage {
+      return damage.description
     }
     buffer.begin(chunkID: chunkID)
     buffer.pageCount = row.pageCount

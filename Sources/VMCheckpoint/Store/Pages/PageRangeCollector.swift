@@ -11,14 +11,17 @@ struct PageRangeCollector {
     self.maximumRangeCount = maximumRangeCount
   }
 
-  mutating func add(pfn: UInt64) {
-    pageCount += 1
-    if let range = last, range.firstPFN + range.pageCount == pfn {
-      last?.pageCount += 1
+  mutating func add(pfn: UInt64) { add(pfn..<(pfn + 1)) }
+
+  mutating func add(_ run: Range<UInt64>) {
+    let count = run.upperBound - run.lowerBound
+    pageCount += count
+    if let range = last, range.firstPFN + range.pageCount == run.lowerBound {
+      last?.pageCount += count
       return
     }
     keepLast()
-    last = PageRange(firstPFN: pfn, pageCount: 1)
+    last = PageRange(firstPFN: run.lowerBound, pageCount: count)
     rangeCount += 1
   }
 
