@@ -11,11 +11,14 @@ enum DatabaseVerifier {
     do {
       // The check calls a page that the device did not give damaged, in various words.
       let failedReadCount = CombinedFile.failedReadCount(on: database.sqliteConnection)
-      // Under the usual limit: the check reads no more of a BLOB than its length.
-      problems = try String.fetchAll(
-        database,
-        sql: "PRAGMA integrity_check(\(maximumMessageCount))"
-      ).filter { $0 != "ok" }
+      problems = try integrityProblems(database)
+      // The check says so, and no more, when memory ran out for a page. Of a page that cannot be got for
+      // another reason, it says so again.
+      if problems.contains(where: {
+        $0.contains("failed to get page") || $0.contains("get the page.")
+      }) {
+        problems = try integrityProblems(database)
+      }
       if CombinedFile.failedReadCount(on: database.sqliteConnection) > failedReadCount {
         throw DatabaseError(resultCode: .SQLITE_IOERR, message: "disk I/O error")
       }
@@ -26,6 +29,12 @@ enum DatabaseVerifier {
       problems.append(error.message ?? "\(error.resultCode)")
     }
     return problems.map(oneLine)
+  }
+
+  /// What SQLite's check finds. Under the usual limit: it reads no more of a BLOB than its length.
+  private static func integrityProblems(_ database: Database) throws -> [String] {
+    try String.fetchAll(database, sql: "PRAGMA integrity_check(\(maximumMessageCount))")
+      .filter { $0 != "ok" }
   }
 
   private static func oneLine(_ text: String) -> String {
