@@ -12,11 +12,11 @@ extension ScalarFunction {
     ) { connection, arguments in
       let snapshot = try connection.snapshot(SnapshotSelector(arguments[0]))
       let pfn = try arguments[1].pfn()
-      guard try connection.reader.isRAM(pfn, in: snapshot),
-        try !connection.reader.isAbsent(pfn, in: snapshot)
-      else { return .null }
-      return try connection.reader.withPage(at: pfn, of: snapshot) {
-        $0.map { .blob(copying: $0) } ?? .blob(PageContents.zero.bytes)
+      guard try connection.reader.isRAM(pfn, in: snapshot) else { return .null }
+      return try connection.reader.withPage(at: pfn, of: snapshot) { page in
+        if let page { return .blob(copying: page) }
+        return try connection.reader.isAbsent(pfn, in: snapshot)
+          ? .null : .blob(PageContents.zero.bytes)
       }
     }
   }

@@ -21,10 +21,8 @@ extension ScalarFunction {
       guard !overflows, layout.isRAM(from: PFN(gpa: gpa), through: PFN(gpa: last)) else {
         return .null
       }
-      let absent = try connection.reader.absentPages(of: snapshot, in: layout)
-      if let run = absent.run(endingAfter: PFN(gpa: gpa).rawValue),
-        run.lowerBound <= PFN(gpa: last).rawValue
-      {
+      let (first, end) = (PFN(gpa: gpa), PFN(gpa: last))
+      guard try !connection.reader.isAnyAbsent(from: first, through: end, in: snapshot) else {
         return .null
       }
       guard let memory = vmx_malloc(length) else {

@@ -32,12 +32,24 @@ extension StoreReader {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when that row is impossible.
   package func isAbsent(_ pfn: PFN, in snapshot: StoredSnapshot) throws -> Bool {
+    try isAnyAbsent(from: pfn, through: pfn, in: snapshot)
+  }
+
+  /// Whether any of these pages is absent. At most one row is read.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when that row is impossible.
+  package func isAnyAbsent(
+    from first: PFN,
+    through last: PFN,
+    in snapshot: StoredSnapshot
+  ) throws -> Bool {
     guard try hasAbsentRanges() else { return false }
     let statement = try statement(.absentRange)
     defer { statement.reset() }
     try statement.bind(snapshot.id, at: 1)
-    try statement.bind(Int64(pfn.rawValue), at: 2)
-    return try statement.step() && absentRun(statement, of: snapshot).contains(pfn.rawValue)
+    // The last run that begins by then: those before it end before it begins.
+    try statement.bind(Int64(last.rawValue), at: 2)
+    return try statement.step() && absentRun(statement, of: snapshot).upperBound > first.rawValue
   }
 
   private func hasAbsentRanges() throws -> Bool {

@@ -1,7 +1,7 @@
 import SystemPackage
 import VMCheckpoint
 
-/// Reads pages of a kdump, one after the other. Handed from thread to thread; whoever has it uses it alone.
+/// Reads pages of a kdump, one after the other. Handed from thread to thread; its holder uses it alone.
 final class KdumpPageReader: @unchecked Sendable {
   /// The data of consecutive pages is mostly in one run of the file: it is read together.
   private static let bufferByteCount = 256 << 10

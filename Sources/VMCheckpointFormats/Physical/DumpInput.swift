@@ -3,7 +3,7 @@ import VMCheckpoint
 
 /// Reads a dump's bytes in order, from a pipe or a file, and knows where it is.
 ///
-/// Handed from thread to thread; whoever has it uses it alone.
+/// Handed from thread to thread; the thread that has it uses it alone.
 final class DumpInput: @unchecked Sendable {
   /// The largest piece that ``withBytes(count:place:_:)`` gives.
   static let maximumPieceByteCount = 128 << 10

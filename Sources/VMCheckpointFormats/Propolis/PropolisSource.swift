@@ -52,7 +52,7 @@ struct PropolisSource: CaptureSource {
 }
 
 extension RAMInput {
-  /// A snapshot of propolis-standalone, read in place. It tells the RAM's layout, the device states,
+  /// A snapshot of propolis-standalone, read in place. It shows the RAM's layout, the device states,
   /// and, where it has the device that keeps them, the overlays.
   public static func propolis(path: String) -> RAMInput { RAMInput(PropolisSource(file: path)) }
 }
