@@ -6,7 +6,8 @@ import Synchronization
 /// One wait takes up to a minute. It ends well when the lock is there, and the next wait has a minute
 /// again. When it does not end well, the operation fails. Each statement of its cleaning up then
 /// waits only a second. Else a reader who holds a lock for an hour would make every step of the
-/// cleaning up wait a minute more.
+/// cleaning up wait a minute more. A cancelled operation cleans up in the same way, because its user
+/// waits for the prompt. What it leaves behind, the next operation removes.
 package final class BusyPolicy: Sendable {
   /// How long a statement waits for another process's transaction. Writers' transactions take
   /// tens of milliseconds, but a reader in a SQLite shell may hold one for long.
@@ -20,6 +21,13 @@ package final class BusyPolicy: Sendable {
     var deadlineSeconds = 0.0
     /// Whether the last wait ended without the lock.
     var isOver = false
+    /// Whether the operation was cancelled, until the next one begins.
+    var wasCancelled = false
+
+    /// How long a wait that begins now may take.
+    var limitSeconds: Double {
+      isOver || wasCancelled ? BusyPolicy.timeoutSecondsOnceOver : BusyPolicy.timeoutSeconds
+    }
   }
 
   private let state = Mutex(State())
@@ -29,12 +37,16 @@ package final class BusyPolicy: Sendable {
 
   /// An operation begins, and has a minute whatever became of the last one.
   func begin() {
-    state.withLock { $0.isOver = false }
+    state.withLock { ($0.isOver, $0.wasCancelled) = (false, false) }
   }
 
-  /// Lets `flag` end waits early, until the next call.
+  /// Lets `flag` end waits early, until the next call. If the flag before it was cancelled, waits are
+  /// short from here on, until the next operation begins.
   func observe(_ flag: CancellationFlag?) {
-    state.withLock { $0.cancellation = flag }
+    state.withLock { state in
+      if state.cancellation?.isCancelled == true { state.wasCancelled = true }
+      state.cancellation = flag
+    }
   }
 
   /// SQLite's busy handler: sleeps and says whether to try again. `attempt` counts from 0 for
@@ -43,8 +55,7 @@ package final class BusyPolicy: Sendable {
     let now = MonotonicClock.nowSeconds
     let goesOn = state.withLock { state in
       if attempt == 0 {
-        state.deadlineSeconds =
-          now + (state.isOver ? Self.timeoutSecondsOnceOver : Self.timeoutSeconds)
+        state.deadlineSeconds = now + state.limitSeconds
         // Set again below, unless the lock is there before.
         state.isOver = false
       }

@@ -164,6 +164,29 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("base", base)], "after an interrupted pipe")
   }
 
+  /// The clean-up meets the lock that the save waited for, and would wait its minute for it.
+  @Test(arguments: [0, 200]) func aSaveThatMeetsABusyStoreEndsAtTheFirstSignal(
+    pageCountMeanwhile: Int
+  ) throws {
+    let (pipe, ram) = (try ChildPipe(), sampleRAM(1200, seed: 3))
+    let child = try bench.tool.start(["save", "-", "--name", "x"], input: .descriptor(pipe.reader))
+    try pipe.write(Array(ram.prefix(1000 * 4096)))
+    try child.waitUntilItWaits(for: .descriptor)
+    let holder = try StoreReader(bench.storePath, isExclusive: true)
+    if pageCountMeanwhile > 0 {
+      try pipe.write(Array(ram.dropFirst(1000 * 4096).prefix(pageCountMeanwhile * 4096)))
+      pipe.closeWriter()
+      try child.waitUntilItWaits(for: .lock(bench.storePath))
+    }
+    child.send(SIGINT)
+    let outcome = try child.wait(timeoutSeconds: 30)
+    #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
+    #expect(outcome.standardError == "vmckpt: interrupted\n")
+    try holder.end()
+    try bench.tool.succeed("gc")
+    try expectSound(bench, [("base", base)], "after a save that was interrupted in a busy store")
+  }
+
   /// A restore into a pipe waits for a reader that may never come.
   @Test(.slow, arguments: [SIGINT, SIGTERM, SIGHUP])
   func aRestoreThatNobodyReadsEndsAtTheFirstSignal(signal: Int32) throws {

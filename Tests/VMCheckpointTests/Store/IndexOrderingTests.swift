@@ -7,9 +7,13 @@ import VMCheckpointTestSupport
   /// Killed there, a save would leave entries for chunks that are not, or are another save's later.
   @Test func theIndexNeverNamesAChunkThatIsNotWritten() throws {
     let directory = try TemporaryDirectory()
-    let (ram, storePath) = (directory.file("ram"), directory.file("store.db"))
+    let storePath = directory.file("store.db")
     var generator = TestGenerator(seed: 40)
-    try writeFile(ram, (0..<1000).flatMap { _ in generator.compressiblePage() })
+    // Zero pages between them, so that the windows' ends are not the ends of chunks.
+    let pageCount = 2000
+    let ram = (0..<pageCount).flatMap { index in
+      index % 50 == 0 ? [UInt8](repeating: 0, count: Page.byteCount) : generator.compressiblePage()
+    }
     let overlays = try (0..<1000).map { index in
       let contents = try #require(PageContents(generator.compressiblePage()))
       return OverlayRecord(
@@ -21,6 +25,8 @@ import VMCheckpointTestSupport
       )
     }
     let store = try Store.openOrCreate(at: storePath)
+    let pipe = try ChildPipe()
+    let input = RAMInput.stream(fileDescriptor: pipe.reader, name: "pipe")
     let save = ThreadResult {
       Result {
         // Filled while a chunk is begun: in the middle of RAM, and of the overlays' contents.
@@ -28,7 +34,7 @@ import VMCheckpointTestSupport
         control.newPageCapacity = 32
         return try store.save(
           SaveRequest(
-            input: .file(path: ram),
+            input: input,
             name: "s",
             overlays: OverlayDocument(guestOSID: nil, records: overlays)
           ),
@@ -37,25 +43,29 @@ import VMCheckpointTestSupport
       }
     }
     let reader = try DatabaseQueue(path: storePath, configuration: .waiting)
-    var (seenEntryCounts, isComplete) = (Set<Int>(), false)
-    while !isComplete {
-      let (entries, lastChunkID, completeCount) = try reader.read { database in
-        (
-          try Self.chunkIDs(ofEntriesIn: database),
-          try Int64.fetchOne(database, sql: "SELECT max(id) FROM chunk") ?? 0,
-          try Int.fetchOne(
-            database,
-            sql: "SELECT count(*) FROM snapshot WHERE state = 'complete'"
-          ) ?? 0
+    func look() throws -> (entryCount: Int, isComplete: Bool) {
+      try reader.read { database in
+        let entries = try Self.chunkIDs(ofEntriesIn: database)
+        let lastChunkID = try Int64.fetchOne(database, sql: "SELECT max(id) FROM chunk") ?? 0
+        try #require(entries.allSatisfy { $0 <= lastChunkID })
+        let completeCount = try Int.fetchOne(
+          database,
+          sql: "SELECT count(*) FROM snapshot WHERE state = 'complete'"
         )
+        return (entries.count, completeCount ?? 0 > 0)
       }
-      try #require(entries.allSatisfy { $0 <= lastChunkID })
-      seenEntryCounts.insert(entries.count)
-      isComplete = completeCount > 0
     }
-    #expect(try save.wait().get().newPageCount == 2000)
-    // Otherwise the save was not looked at while it ran.
-    #expect(seenEntryCounts.count > 4, "\(seenEntryCounts)")
+    // The save commits what it has whenever its source pauses, wherever it is in a chunk then. Each
+    // part fills another of its windows.
+    for part in 0..<5 {
+      let before = try look().entryCount
+      try pipe.write(Array(ram[(part * 300 * Page.byteCount)...].prefix(300 * Page.byteCount)))
+      try waitUntil("more entries are there") { try look().entryCount > before }
+    }
+    try pipe.write(Array(ram[(5 * 300 * Page.byteCount)...]))
+    pipe.closeWriter()
+    try waitUntil("the save is complete") { try look().isComplete }
+    #expect(try save.wait().get().newPageCount == UInt64(pageCount - pageCount / 50 + 1000))
     #expect(try store.verify().isSound)
   }
 
