@@ -144,6 +144,35 @@ final class LayeredRAM: Sendable {
     return PageContents(copying: UnsafeRawBufferPointer(memory))
   }
 
+  /// Whether all pages are zero. Reads what is not a hole, up to the first page that is not zero.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `cancelled`, among others.
+  func isZero(_ cancellation: CancellationFlag) throws(VMCheckpointError) -> Bool {
+    let buffer = try LargeMemory.allocate(byteCount: RAMWindow.pageCapacity * Page.byteCount)
+    defer { LargeMemory.free(buffer) }
+    for region in layout.regions {
+      var next = region.firstPFN.rawValue
+      let end = next + region.pageCount
+      while next < end {
+        try cancellation.check()
+        var run = try run(at: next, upTo: end)
+        next = run.endPFN
+        guard run.origin != .zeros else { continue }
+        run.pageCount = min(run.pageCount, UInt64(RAMWindow.pageCapacity))
+        next = run.endPFN
+        let pages = UnsafeMutableRawBufferPointer(
+          rebasing: buffer[..<(Int(run.pageCount) * Page.byteCount)]
+        )
+        try read(run, into: pages)
+        for offset in stride(from: 0, to: pages.count, by: Page.byteCount)
+        where !ZeroPage.isZero(pages.baseAddress! + offset) {
+          return false
+        }
+      }
+    }
+    return true
+  }
+
   /// The first page of RAM that no file has.
   func firstHole() throws(VMCheckpointError) -> PFN? {
     for region in layout.regions {

@@ -28,6 +28,7 @@ struct FirecrackerSource: CaptureSource {
     let (state, layout, stateName) = try readStates(links, byteCount: byteCount)
     let baseReader = try openBase(context, state, layout)
     try checkHoles(opened, layout, context.control)
+    try checkUnplugged(opened, layout, context.control)
     let ram = LayeredRAM(layout.layout, files: opened, base: baseReader)
     var guest: CapturedGuest
     if opened.files.count == 1, baseReader == nil {
@@ -216,6 +217,35 @@ struct FirecrackerSource: CaptureSource {
         control.onWarning?(
           "\(Self.memoryNoun) \(quotedName(file.path)) has no hole, and so replaces all of RAM; a copy of a "
             + "diff must keep its holes"
+        )
+      }
+    }
+  }
+
+  /// Says that a file has bytes where no slot was plugged in. Those are holes, as Firecracker writes it, or
+  /// zeros in a copy.
+  private func checkUnplugged(
+    _ files: OpenRAMFiles,
+    _ layout: FirecrackerLayout,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) {
+    guard !layout.unplugged.isEmpty else { return }
+    for file in files.files {
+      for range in layout.unplugged {
+        let slot = try RAMLayout(
+          regions: [
+            .ram(
+              gpa: 0,
+              byteCount: range.upperBound - range.lowerBound,
+              fileOffset: range.lowerBound
+            )
+          ]
+        )
+        let alone = LayeredRAM(slot, files: try file.duplicated(), base: nil)
+        guard try !alone.isZero(control.cancellation) else { continue }
+        control.onWarning?(
+          "\(Self.memoryNoun) \(quotedName(file.path)) has bytes in a slot that is not plugged in, at offset "
+            + "\(hexString(range.lowerBound)); they are not kept"
         )
       }
     }

@@ -4,8 +4,8 @@ import VMCheckpoint
 
 /// The first bytes of a file or stream, by which its format is recognised.
 package struct FileHead: Sendable {
-  /// The volume descriptor of ISO 9660, which is furthest from the beginning, is at 32 KiB.
-  static let byteCount = 36 << 10
+  /// The superblock of Btrfs, which is furthest from the beginning, is at 64 KiB.
+  static let byteCount = 68 << 10
 
   private let bytes: [UInt8]
 
@@ -68,6 +68,56 @@ package struct FileHead: Sendable {
     let stated = digits.reduce(0) { $0 << 3 | Int($1 & 7) }
     let sum = bytes[..<512].reduce(0) { $0 + Int($1) }
     return stated == sum - bytes[148..<156].reduce(0) { $0 + Int($1) } + 8 * 0x20
+  }
+
+  /// Whether the first sector ends in a partition table: its signature, and four entries of which each
+  /// is empty or has a kind, a first sector and a size. RAM of a machine with a BIOS has interrupt vectors
+  /// there.
+  var hasPartitionTable: Bool {
+    guard has([0x55, 0xaa], at: 510) else { return false }
+    var partitionCount = 0
+    for entry in stride(from: 446, to: 510, by: 16) {
+      let (status, kind) = (bytes[entry], bytes[entry + 4])
+      let (start, count) = (littleEndian(4, at: entry + 8), littleEndian(4, at: entry + 12))
+      guard status & 0x7f == 0 else { return false }
+      if kind != 0, start != 0, count != 0 { partitionCount += 1 }
+      if kind == 0, status != 0 || start != 0 || count != 0 { return false }
+    }
+    return partitionCount > 0
+  }
+
+  /// Whether a superblock of ext2, ext3 or ext4 is at 1 KiB: its magic number, which has two bytes only,
+  /// and fields that have few values.
+  var hasExtSuperblock: Bool {
+    let start = 1024
+    guard has([0x53, 0xef], at: start + 0x38), bytes.count >= start + 1024 else { return false }
+    let (inodeCount, blockCount) = (littleEndian(4, at: start), littleEndian(4, at: start + 4))
+    return inodeCount > 0 && blockCount > 0
+      && littleEndian(4, at: start + 0x18) <= 6  // Blocks of 1 to 64 KiB.
+      && littleEndian(4, at: start + 0x14) <= 1  // The first data block.
+      && littleEndian(2, at: start + 0x3a) < 8  // The state's flags.
+      && (1...3).contains(littleEndian(2, at: start + 0x3c))  // What to do on errors.
+      && littleEndian(4, at: start + 0x4c) <= 1  // The revision.
+  }
+
+  /// Whether this is a .lzma file, which has no magic number: the usual properties, a dictionary size that
+  /// `xz` writes, and the size of the contents, or that it is not known.
+  var isLZMAAlone: Bool {
+    guard has([0x5d]), bytes.count > 13 else { return false }
+    let dictionaryByteCount = littleEndian(4, at: 1)
+    let isPower = dictionaryByteCount.nonzeroBitCount == 1
+    let isSumOfTwo =
+      dictionaryByteCount.nonzeroBitCount == 2
+      && dictionaryByteCount & (dictionaryByteCount << 1) != 0
+    let contents = littleEndian(8, at: 5)
+    // The range coder's first byte is zero.
+    return dictionaryByteCount >= 4096 && (isPower || isSumOfTwo) && bytes[13] == 0
+      && (contents == .max || contents < 1 << 48)
+  }
+
+  /// A number of `count` bytes, which are all there.
+  private func littleEndian(_ count: Int, at offset: Int) -> UInt64 {
+    bytes[offset..<(offset + count)].reversed().reduce(0) { $0 << 8 | UInt64($1) }
   }
 
   /// The byte at `offset`; `nil` behind the end.

@@ -30,6 +30,10 @@ package protocol MemoryFormat: Sendable {
   /// Whether a file that begins like this is of the format. Asked only where SOURCE has no scheme.
   func recognizes(_ head: FileHead) -> Bool
 
+  /// Whether a file with this name, or path, is of the format, whose files have nothing else to know them
+  /// by. Asked only where SOURCE has no scheme and its first bytes are nobody's.
+  func recognizes(fileName: String) -> Bool
+
   /// Whether the directory at `path` is of the format. Asked only where SOURCE has no scheme.
   func recognizes(directory path: String) -> Bool
 
@@ -46,6 +50,7 @@ extension MemoryFormat {
   package var readsStreams: Bool { false }
   package var readsDiffs: Bool { false }
   package func recognizes(_ head: FileHead) -> Bool { false }
+  package func recognizes(fileName: String) -> Bool { false }
   package func recognizes(directory path: String) -> Bool { false }
 }
 

@@ -26,7 +26,7 @@ package enum FormatRegistry {
     all.first { $0.name == name }
   }
 
-  /// The format of the file at `path`, by its first bytes. What is not a regular file, or not there, counts
+  /// The format of the file at `path`, by its first bytes, else by its name. What is not a regular file, or not there, counts
   /// as flat RAM: the save says what is wrong with it.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidData` for a file of a known kind that is not a
@@ -38,7 +38,7 @@ package enum FormatRegistry {
     }
     if let format = all.first(where: { $0.recognizes(head) }) { return format }
     try ForeignFormat.refuse(head, source: path)
-    return flat
+    return all.first { $0.recognizes(fileName: path) } ?? flat
   }
 
   /// Refuses a stream whose first bytes are of a known kind and not flat RAM.

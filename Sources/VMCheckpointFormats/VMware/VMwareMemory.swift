@@ -7,10 +7,13 @@ struct VMwareMemory: MemoryFormat {
   let form: RestoreFormat? = nil
   let describesLayout = true
 
-  /// The state; RAM itself has nothing to know it by.
+  /// The state.
   func recognizes(_ head: FileHead) -> Bool {
     (VMwareState.magics + VMwareState.oldMagics).contains { head.has($0) }
   }
+
+  /// RAM, which has nothing else to know it by. As flat RAM the part above a hole would be misplaced.
+  func recognizes(fileName: String) -> Bool { fileName.hasSuffix(VMwareSource.ramExtension) }
 
   func input(_ source: SourceReference) throws(VMCheckpointError) -> RAMInput {
     guard case .path(let path) = source.place else {

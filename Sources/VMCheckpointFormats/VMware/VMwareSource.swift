@@ -8,7 +8,7 @@ struct VMwareSource: CaptureSource {
   static let stateVersion: UInt32 = 1
   /// A state has some MiB beside RAM.
   private static let maximumStateByteCount: UInt64 = 256 << 20
-  private static let ramExtension = ".vmem"
+  static let ramExtension = ".vmem"
   private static let stateExtensions = [".vmss", ".vmsn"]
 
   let file: String
@@ -123,7 +123,15 @@ struct VMwareSource: CaptureSource {
     _ state: VMwareState,
     _ statePath: String
   ) throws(VMCheckpointError) -> String {
-    if state.memory != nil { return statePath }
+    if state.memory != nil {
+      guard !file.hasSuffix(Self.ramExtension) else {
+        throw .invalidData(
+          "VMware RAM \(quotedName(file)) is not its state's: \(quotedName(statePath)) has RAM in it",
+          hint: "vmware:\(statePath) saves what is in the state"
+        )
+      }
+      return statePath
+    }
     if file.hasSuffix(Self.ramExtension) { return file }
     guard let suffix = Self.stateExtensions.first(where: { statePath.hasSuffix($0) }) else {
       throw .invalidData(

@@ -159,6 +159,19 @@ import VMCheckpointTestSupport
     try expectRestored("a", readFile("\(directory)/mem"), state.bytes)
     let regions = try bench.tool.json("show", "a")["memory_regions"] as? [[String: Any]] ?? []
     #expect(regions.map { $0["gpa"] as? Int } == [0, 512 << 30, 512 << 30 + 0x80000])
+    // A copy without holes has zeros there; what is not zero is not dropped silently.
+    for byte in [0, 1] as [UInt8] {
+      let start = 320 << 12
+      let filled = ram[..<start] + [UInt8](repeating: byte, count: 64 << 12) + ram[(384 << 12)...]
+      try writeFile("\(directory)/mem", Array(filled))
+      let outcome = try bench.tool.run("save", directory, "--name", "b\(byte)")
+      #expect(outcome.succeeded, "\(outcome)")
+      #expect(
+        outcome.standardError.contains("a slot that is not plugged in, at offset 0x140000; they")
+          == (byte == 1),
+        "\(outcome)"
+      )
+    }
   }
 
   @Test(arguments: [5, 8])

@@ -34,10 +34,11 @@ import VMCheckpointTestSupport
   func ramIsWhereTheStateHasIt(suffix: String) throws {
     let ram = try bench.write("web.vmem", Self.ram)
     let state = try bench.write("web.\(suffix)", Self.state.bytes)
-    // The state by its first bytes; RAM has none to know it by.
+    // The state by its first bytes; RAM, which has none to know it by, by its name.
     expectSuccess(try bench.tool.run("save", state, "--name", "a"))
     expectSuccess(try bench.tool.run("save", "vmware:\(ram)", "--name", "b"))
-    for name in ["a", "b"] {
+    expectSuccess(try bench.tool.run("save", ram, "--name", "c"))
+    for name in ["a", "b", "c"] {
       #expect(try regions(name) == ["0+98304", "100000000+65536"])
       #expect(try bench.restore(name) == Self.ram)
     }
@@ -54,6 +55,25 @@ import VMCheckpointTestSupport
     #expect(outcome.succeeded && outcome.standardError.contains("is not kept"), "\(outcome)")
     #expect(try regions("a") == ["0+98304", "100000000+65536"])
     #expect(try bench.restore("a") == Self.ram)
+  }
+
+  /// RAM of another moment, which would be taken in place of what was named.
+  @Test func aStateWithRAMDoesNotStandForAnotherRAM() throws {
+    var state = Self.state
+    state.ram = Self.ram
+    _ = try bench.write("web.vmss", state.bytes)
+    let path = try bench.write("web.vmem", Self.ram)
+    let outcome = try bench.tool.run("save", "vmware:\(path)", "--name", "a")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("web.vmss\" has RAM in it"), "\(outcome)")
+  }
+
+  @Test func ramOfVMwareIsNotStoredAsOneRun() throws {
+    let path = try bench.write("web.vmem", Self.ram)
+    let outcome = try bench.tool.run("save", path, "--name", "a")
+    #expect(outcome.ending == .exit(66), "\(outcome)")
+    #expect(outcome.standardError.contains("has no state beside it"), "\(outcome)")
+    expectSuccess(try bench.tool.run("save", "raw:\(path)", "--name", "a"))
   }
 
   @Test func smallRAMIsOneRun() throws {

@@ -24,7 +24,42 @@ import VMCheckpointTestSupport
     ("an ELF core without program headers", elfWithoutHeaders, 0),
     ("an SQLite database", Array("SQLite format 3".utf8) + [0], 0),
     ("a Windows crash dump", Array("PAGEDU64".utf8), 0),
+    ("a zstd or LZ4 file", [0x5e, 0x2a, 0x4d, 0x18], 0),
+    ("an lrzip file", Array("LRZI".utf8), 0),
+    ("an lzma file", [0x5d, 0, 0, 0x80, 0] + [UInt8](repeating: 0xff, count: 8) + [0], 0),
+    ("a Parallels disk image", Array("WithouFreSpacExt".utf8), 0),
+    ("a disk with a GPT", Array("EFI PART".utf8), 512),
+    ("a disk with an MBR", partitionTable, 446),
+    ("an ext2, ext3 or ext4 file system", extSuperblock, 1024),
+    ("an XFS file system", Array("XFSB".utf8), 0),
+    ("a Btrfs file system", Array("_BHRfS_M".utf8), 0x10040),
+    ("an EROFS image", [0xe2, 0xe1, 0xf5, 0xe0], 1024),
+    ("a squashfs image", Array("sqsh".utf8), 0),
+    ("an F2FS file system", [0x10, 0x20, 0xf5, 0xf2], 1024),
+    ("an NTFS file system", Array("NTFS    ".utf8), 3),
+    ("a FAT file system", Array("FAT32   ".utf8), 82),
+    ("a swap area", Array("SWAPSPACE2".utf8), 4086),
+    ("an LVM physical volume", Array("LABELONE".utf8), 512),
+    ("a zip archive", [0x50, 0x4b, 0x07, 0x08], 0),
+    ("a VirtualBox saved state", [0x7f] + Array("VirtualBox SavedState V2.0\n".utf8), 0),
+    ("a Xen saved domain", Array("Xen saved domain, xl format\n".utf8), 0),
+    ("a Xen migration stream", [UInt8](repeating: 0xff, count: 8) + Array("XENF".utf8), 0),
   ]
+
+  /// One Linux partition of 8 sectors, from the first.
+  private static let partitionTable =
+    [0x80, 0, 2, 0, 0x83, 0, 9, 0, 1, 0, 0, 0, 8, 0, 0, 0] + [UInt8](repeating: 0, count: 48)
+    + [0x55, 0xaa]
+
+  /// The fields that it is known by, of a new file system of 4 MiB.
+  private static let extSuperblock: [UInt8] = {
+    var block = [UInt8](repeating: 0, count: 1024)
+    for (offset, value) in [(0x01, 4), (0x05, 16), (0x14, 1), (0x3a, 1), (0x3c, 1), (0x4c, 1)] {
+      block[offset] = UInt8(value)
+    }
+    block.replaceSubrange(0x38..<0x3a, with: [0x53, 0xef])
+    return block
+  }()
 
   /// What Xen writes.
   private static let elfWithoutHeaders =
@@ -35,9 +70,9 @@ import VMCheckpointTestSupport
 
   init() throws { bench = try Workbench() }
 
-  /// Ten pages that begin with a kind's magic bytes.
+  /// Twenty pages that begin with a kind's magic bytes.
   private func bytes(_ kind: (title: String, magic: [UInt8], offset: Int)) -> [UInt8] {
-    var bytes = [UInt8](repeating: 0x5a, count: 10 * 4096)
+    var bytes = [UInt8](repeating: 0x5a, count: 20 * 4096)
     bytes.replaceSubrange(kind.offset..<(kind.offset + kind.magic.count), with: kind.magic)
     return bytes
   }
@@ -100,6 +135,18 @@ import VMCheckpointTestSupport
     let outcome = try bench.tool.run("save", path)
     #expect(outcome.ending == .exit(65), "\(outcome)")
     #expect(outcome.standardError.contains("is a tar archive"), "\(outcome)")
+  }
+
+  /// What has no magic number, or a short one, is known by more, which RAM may have in part.
+  @Test(
+    arguments: [
+      // Vectors that end as a partition table does; a superblock's magic number; an lzma file's properties.
+      (510, [0x55, 0xaa]), (1024 + 0x38, [0x53, 0xef]), (0, [0x5d, 0, 0, 0x80, 0]),
+    ] as [(Int, [UInt8])]
+  )
+  func ramThatLooksALittleLikeADiskIsStored(offset: Int, magic: [UInt8]) throws {
+    let path = try bench.write("x", bytes(("", magic, offset)))
+    expectSuccess(try bench.tool.run("save", path, "--name", "x"))
   }
 
   @Test func rawStoresAnyBytesAsRAM() throws {
