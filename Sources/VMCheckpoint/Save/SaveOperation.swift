@@ -104,6 +104,7 @@ struct SaveOperation {
     let layout = try prepared.reader.finalLayout()
     let plan = try prepared.request.overlays.validated(in: layout)
     for warning in prepared.substitution.warnings() { control.onWarning?(warning) }
+    warnOfAbsentUnderlays(plan)
     let contents = try storeOverlayContents(plan)
     try batch.beginIfNeeded()
     _ = try extents.write(numbers, isEnd: true)
@@ -134,6 +135,15 @@ struct SaveOperation {
     )
     try rows.complete(totals, ramDigest: ramDigest)
     return totals
+  }
+
+  private func warnOfAbsentUnderlays(_ plan: OverlayPlan) {
+    let pfns = plan.stacks.map(\.pfn).filter(prepared.absent.contains)
+    guard let first = pfns.first else { return }
+    control.onWarning?(
+      "overlays cover \(pfns.count) of the absent pages, the first at PFN \(hexString(first.rawValue)); what is "
+        + "beneath them is not known, and counts as zero"
+    )
   }
 
   // MARK: RAM

@@ -37,6 +37,15 @@ package struct SourceArgument: Hashable, Sendable {
         )
       }
     }
+    if path.isEmpty, let formatName, let format = FormatRegistry.format(named: formatName) {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "SOURCE has nothing behind '\(formatName):'",
+        hint: format.savesLive
+          ? "write \(formatName):SOCKET"
+          : "write \(formatName):PATH" + (format.readsStreams ? ", or \(formatName):-" : "")
+      )
+    }
     guard !path.isEmpty else {
       throw VMCheckpointError(
         .invalidArgument,

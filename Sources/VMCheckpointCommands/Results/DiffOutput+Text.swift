@@ -3,7 +3,11 @@ import VMCheckpoint
 extension DiffOutput {
   package var text: String {
     let names = "\(printable(a)) and \(printable(b))"
-    if identical { return "\(names) hold the same RAM, overlays and device state\n" }
+    if identical {
+      let unknown = "; \(HumanReadable.count(absent.pageCount, "page")) absent in both were not compared"
+      return "\(names) hold the same RAM, overlays and device state"
+        + (absent.pageCount == 0 ? "" : unknown) + "\n"
+    }
     return "What \(printable(b)) has different from \(printable(a))\n" + countTable
       + section("Memory regions", memoryRegions.map(Self.line))
       + section("Guest OS ID", guestOSID.map { [Self.line($0)] } ?? [])

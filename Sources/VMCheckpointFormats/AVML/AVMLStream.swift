@@ -11,6 +11,8 @@ import VMCheckpoint
 ///
 /// Source: AVML `src/image.rs`, `src/bin/convert.rs`.
 final class AVMLStream: RangeSource, @unchecked Sendable {
+  let orderHint = "AVML writes ranges in order of their GPAs: capture it again"
+
   /// Where the window below 1 MiB may begin: behind the BIOS's data, which end at 640 KiB or below.
   private static let legacyStart: UInt64 = 512 << 10
   private static let legacyEnd: UInt64 = 1 << 20

@@ -9,7 +9,10 @@ struct CloudHypervisorSnapshot: MemoryFormat {
 
   func recognizes(directory path: String) -> Bool {
     let directory = SourceDirectory(path: path)
-    return directory.has(CloudHypervisorFiles.config) && directory.has(CloudHypervisorFiles.state)
+    // One that is not there is missed by name.
+    return directory.has(CloudHypervisorFiles.memory)
+      && (directory.has(CloudHypervisorFiles.config) || directory.has(CloudHypervisorFiles.state))
+      || directory.has(CloudHypervisorFiles.config) && directory.has(CloudHypervisorFiles.state)
   }
 
   func input(_ source: SourceReference) throws(VMCheckpointError) -> RAMInput {

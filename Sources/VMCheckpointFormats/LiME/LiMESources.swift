@@ -91,6 +91,8 @@ struct LiMEStreamSource: CaptureSource {
 
 /// The ranges of a capture in the order in which they come.
 final class LiMEStream: RangeSource, @unchecked Sendable {
+  let orderHint = "put it into a file, and give its PATH"
+
   let name: String
   private let input: DumpInput
   private var range: PhysicalRange?

@@ -6,6 +6,9 @@ protocol RangeSource: AnyObject, Sendable {
   /// What messages call the source.
   var name: String { get }
 
+  /// What to do about ranges that are not in order of their addresses.
+  var orderHint: String { get }
+
   /// The next range, once all bytes of the one before it were read; `nil` at the end.
   ///
   /// - Throws: ``VMCheckpointError``, whose message goes on after the source's name when its code is
@@ -136,7 +139,7 @@ final class RangeReader: RAMReader {
       throw .invalidData(
         "cannot be read in one pass: \(range.title) begins before GPA \(hexString(position.endGPA)), where "
           + "the one before it ends",
-        hint: "put it into a file, and give its PATH"
+        hint: source.orderHint
       )
     }
     if position.range != nil, addresses.lowerBound > position.endGPA {

@@ -26,15 +26,19 @@ package enum FormatRegistry {
     all.first { $0.name == name }
   }
 
-  /// The format of the file at `path`, by its first bytes, else by its name. What is not a regular file, or not there, counts
-  /// as flat RAM: the save says what is wrong with it.
+  /// The format of the file at `path`, by its first bytes, else by its name; or of a directory, by its
+  /// files. Other kinds of files, and what is not there, count as flat RAM: the save says what is wrong.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidData` for a file of a known kind that is not a
-  ///   guest's RAM; another code when the file cannot be read.
+  ///   guest's RAM, and for another directory; another code when the file cannot be read.
   package static func recognize(path: String) throws(VMCheckpointError) -> any MemoryFormat {
     guard let head = try FileHead(path: path) else {
       guard SourceDirectory.exists(at: path) else { return flat }
-      return all.first { $0.recognizes(directory: path) } ?? flat
+      if let format = all.first(where: { $0.recognizes(directory: path) }) { return format }
+      throw .invalidData(
+        "SOURCE \(quotedName(path)) is a directory, and not a snapshot of a VMM",
+        hint: "give a file in it, or name its format, as in firecracker:\(path)"
+      )
     }
     if let format = all.first(where: { $0.recognizes(head) }) { return format }
     try ForeignFormat.refuse(head, source: path)

@@ -176,7 +176,7 @@ import VMCheckpointTestSupport
     Case(
       "ranges that overlap",
       "cannot be read in one pass: range 2 at GPA 0x1000 begins before GPA 0x12000, where the one before it ends; "
-        + "put it into a file, and give its PATH"
+        + "AVML writes ranges in order of their GPAs: capture it again"
     ) { $0.blocks[1].gpa = 0x1000 },
     Case(
       "all of 64 bits",

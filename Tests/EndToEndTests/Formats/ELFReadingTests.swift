@@ -198,6 +198,32 @@ import VMCheckpointTestSupport
       try bench.sql.run("SELECT snapshot_id, first_pfn, page_count FROM absent_range")
         == "1|3|3\n2|3|3"
     )
+    // Nobody has compared them.
+    let diff = try bench.tool.succeed("diff", "file", "pipe")
+    #expect(
+      String(decoding: diff.standardOutput, as: UTF8.self).hasSuffix(
+        "device state; 3 pages absent in both were not compared\n"
+      )
+    )
+    let overlays = try bench.write(
+      "overlays.json",
+      Array(#"{"format":1,"overlays":[{"kind":"hypercall","pfn":4,"variant":"vmcall"}]}"#.utf8)
+    )
+    let covered = try bench.tool.run(
+      "save",
+      path,
+      "--name",
+      "covered",
+      "--overlays",
+      overlays
+    )
+    #expect(covered.succeeded, "\(covered)")
+    #expect(
+      covered.standardError.contains(
+        "overlays cover 1 of the absent pages, the first at PFN 0x4; what is beneath them is not known"
+      ),
+      "\(covered)"
+    )
   }
 
   /// A filter that leaves out every other page makes a load of each that is left.

@@ -47,7 +47,7 @@ import VMCheckpointTestSupport
 
   @Test func aDirectoryIsRefused() throws {
     let path = bench.directory.path
-    try expectRefused(path, code: 65, "RAM file \"\(path)\" is a directory")
+    try expectRefused(path, code: 65, "SOURCE \"\(path)\" is a directory, and not a snapshot")
   }
 
   @Test func aPipeByNameIsRefusedAndNotWaitedFor() throws {

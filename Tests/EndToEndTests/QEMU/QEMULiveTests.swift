@@ -348,7 +348,7 @@ import VMCheckpointTestSupport
   @Test func saysWhatIsWrongWithAMonitor() throws {
     let absent = try bench.tool.run("save", "qemu:\(bench.directory.file("absent"))")
     #expect(absent.ending == .exit(66))
-    #expect(absent.standardError.contains("there is no QEMU's monitor"))
+    #expect(absent.standardError.contains("does not exist; start QEMU with -qmp"))
     let file = try bench.write("file", "no socket")
     #expect(try bench.tool.run("save", "qemu:\(file)").ending == .exit(69))
     let usage = try bench.tool.run("save", file, "--leave-stopped")

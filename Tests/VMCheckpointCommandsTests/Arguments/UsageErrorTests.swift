@@ -30,6 +30,9 @@ import VMCheckpointCommands
     (["save"], "missing expected argument '<source>'; see 'vmckpt save --help'"),
     (["save", "a", "b"], "unexpected argument 'b'; see 'vmckpt save --help'"),
     (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),
+    (["save", "elf:"], "SOURCE has nothing behind 'elf:'; write elf:PATH, or elf:-"),
+    (["save", "vmware:"], "SOURCE has nothing behind 'vmware:'; write vmware:PATH"),
+    (["save", "qemu:"], "SOURCE has nothing behind 'qemu:'; write qemu:SOCKET"),
     (
       ["save", "qcow2:x"],
       "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, lime:, avml:, kdump:, vmware:, "

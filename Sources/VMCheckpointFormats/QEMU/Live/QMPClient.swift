@@ -88,7 +88,11 @@ final class QMPClient {
       if descriptor >= 0 { close(descriptor) }
       switch error {
       case .noSuchFileOrDirectory, .notDirectory:
-        throw VMCheckpointError(.notFound, "there is no \(name)")
+        throw VMCheckpointError(
+          .notFound,
+          "\(name) does not exist",
+          hint: "start QEMU with -qmp unix:PATH,server=on,wait=off"
+        )
       case .permissionDenied, .notPermitted:
         throw VMCheckpointError(.permissionDenied, "no permission for \(name)")
       default:
