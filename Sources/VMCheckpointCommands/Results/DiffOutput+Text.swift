@@ -4,9 +4,9 @@ extension DiffOutput {
   package var text: String {
     let names = "\(printable(a)) and \(printable(b))"
     if identical {
-      let unknown = "; \(HumanReadable.count(absent.pageCount, "page")) absent in both were not compared"
+      let pages = HumanReadable.count(absent.pageCount, "page")
       return "\(names) hold the same RAM, overlays and device state"
-        + (absent.pageCount == 0 ? "" : unknown) + "\n"
+        + (absent.pageCount == 0 ? "" : "; \(pages) absent in both were not compared") + "\n"
     }
     return "What \(printable(b)) has different from \(printable(a))\n" + countTable
       + section("Memory regions", memoryRegions.map(Self.line))

@@ -15,12 +15,40 @@ package struct ProgramInvocation: Hashable, Sendable {
     umask(0o077)
     // Ignored signals stay so through exec; a reader that goes away must end the program.
     signal(SIGPIPE, SIG_DFL)
+    for descriptor in [STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO]
+    where !Self.makeBlocking(descriptor) {
+      try? OutputDescriptor(descriptor: STDERR_FILENO).write(
+        "vmckpt: descriptor \(descriptor) is a socket that does not block, which \(arguments[0]) cannot use; "
+          + "put a pipe between\n"
+      )
+      Glibc.exit(SysExit.unavailable)
+    }
     let argv = arguments.map { strdup($0) } + [nil]
     execv(path, argv)
     let reason = systemErrorText(errno)
     try? OutputDescriptor(descriptor: STDERR_FILENO)
       .write("vmckpt: cannot run \(printable(path)): \(reason)\n")
     Glibc.exit(SysExit.unavailable)
+  }
+
+  /// Gives this process a pipe or terminal that blocks in place of one that does not: programs that use
+  /// stdio lose what it does not take at once. Processes that share the descriptor find it as it was.
+  ///
+  /// - Returns: Whether programs can use the descriptor.
+  private static func makeBlocking(_ descriptor: Int32) -> Bool {
+    let flags = fcntl(descriptor, F_GETFL)
+    var status = stat()
+    guard flags >= 0, flags & O_NONBLOCK != 0, fstat(descriptor, &status) == 0 else { return true }
+    switch status.st_mode & S_IFMT {
+    case S_IFIFO, S_IFCHR:
+      // Opened anew, it has flags of its own.
+      let opened = open("/proc/self/fd/\(descriptor)", flags & O_ACCMODE | O_NOCTTY | O_CLOEXEC)
+      guard opened >= 0 else { return false }
+      defer { close(opened) }
+      return dup2(opened, descriptor) >= 0
+    case S_IFSOCK: return false
+    default: return true
+    }
   }
 
   /// The first executable file called `name` in the directories of `searchPath`, which colons

@@ -42,6 +42,24 @@ import VMCheckpointTestSupport
     #expect(outcome.text == "1\nweb/1\n")
   }
 
+  /// The shell loses what a pipe does not take at once, and ends with 0.
+  @Test func aPipeThatDoesNotBlockLosesNothing() throws {
+    let pipe = try ChildPipe()
+    let flags = fcntl(pipe.writerForChild, F_GETFL) | O_NONBLOCK
+    try #require(fcntl(pipe.writerForChild, F_SETFL, flags) == 0)
+    let rows = "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r LIMIT 50000) "
+    let child = try bench.tool.start(
+      ["sql", rows + "SELECT n FROM r"],
+      outputDescriptor: pipe.writerForChild
+    )
+    try waitUntil("the pipe is full") { pipe.waitingByteCount >= 64 << 10 }
+    #expect(fcntl(pipe.writerForChild, F_GETFL) == flags)
+    pipe.closeWriter()
+    let output = try pipe.readToEnd()
+    #expect(output.count { $0 == UInt8(ascii: "\n") } == 50_000)
+    expectSuccess(try child.wait())
+  }
+
   @Test func theSnapshotIsAParameter() throws {
     for (reference, name) in [("web/1", "web/1"), ("latest", "web/2"), ("web/2~1", "web/1")] {
       #expect(try sql(reference, "SELECT :snapshot").text == "\(name)\n")
