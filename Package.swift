@@ -120,6 +120,7 @@ let package = Package(
       resources: [
         .embedInCode("schema_v1.sql"),
         .embedInCode("feature_absent_ranges.sql"),
+        .embedInCode("feature_overlay_origins.sql"),
         .embedInCode("queries"),
       ],
       swiftSettings: strict

@@ -9,4 +9,9 @@ public enum SchemaSQL {
   public static var absentRanges: String {
     String(decoding: PackageResources.feature_absent_ranges_sql, as: UTF8.self)
   }
+
+  /// Creates the table of the feature `overlay-origins`.
+  public static var overlayOrigins: String {
+    String(decoding: PackageResources.feature_overlay_origins_sql, as: UTF8.self)
+  }
 }

@@ -55,6 +55,13 @@ public struct SnapshotDetail: Sendable, Hashable {
   /// As `--overlays-out` would give them for bare RAM.
   public var overlays: OverlayDocument
 
+  /// Where the overlays come from: ``describedOverlays``, or what the save found them in, such as
+  /// `qemu-device-state`; `nil`: there is none.
+  public var overlayOrigin: String?
+
+  /// The origin of overlays that whoever saved the snapshot described.
+  public static let describedOverlays = "overlays-json"
+
   /// In the VMM's order.
   public var deviceStates: [DeviceStateSummary]
 }

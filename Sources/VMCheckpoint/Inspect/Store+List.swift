@@ -47,6 +47,9 @@ extension Store {
           arguments: [snapshot.id]
         ),
         overlays: overlays.bareDocument(),
+        overlayOrigin: overlays.entries.isEmpty
+          ? nil
+          : try Self.overlayOrigin(database, of: snapshot) ?? SnapshotDetail.describedOverlays,
         deviceStates: try Self.deviceStates(database, snapshotID: snapshot.id)
       )
     }
@@ -100,6 +103,19 @@ extension Store {
     try read { database in
       try DeviceStateRow.load(of: SnapshotCatalog.resolve(reference, in: database), database)
     }
+  }
+
+  /// What the save of the snapshot found its overlays in, if it did.
+  private static func overlayOrigin(
+    _ database: Database,
+    of snapshot: SnapshotRow
+  ) throws -> String? {
+    guard try StoreFormat.features(of: database).contains(.overlayOrigins) else { return nil }
+    return try Row.fetchOne(
+      database,
+      sql: "SELECT origin FROM overlay_origin WHERE snapshot_id = ?",
+      arguments: [snapshot.id]
+    )?.value("origin")
   }
 
   private static func deviceStates(

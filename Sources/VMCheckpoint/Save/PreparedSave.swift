@@ -6,6 +6,8 @@ struct PreparedSave {
   let names: CaptureNames
   let reader: any RAMReader
   let substitution: UnderlaySubstitution
+  /// What the overlays were found in; `nil`: the request describes them, or there is none.
+  let overlayOrigin: String?
   /// The pages whose content is unknown: those that the source leaves out, but for underlays that are given.
   let absent: AbsentPages
 
@@ -48,7 +50,12 @@ struct PreparedSave {
   private init(_ request: SaveRequest, _ guest: CapturedGuest) throws(VMCheckpointError) {
     var request = request
     request.deviceStates = guest.deviceStates + request.deviceStates
-    if let overlays = guest.overlays { request.overlays = overlays }
+    var overlayOrigin: String?
+    if let found = guest.overlays {
+      request.overlays = found.document
+      if !found.document.records.isEmpty { overlayOrigin = found.origin }
+    }
+    self.overlayOrigin = overlayOrigin
     try Self.check(request.deviceStates)
     names = request.input.source.names
     name = request.name

@@ -121,6 +121,7 @@ struct SaveOperation {
     let facts = MachineFacts(plan, guestOSID: prepared.request.overlays.guestOSID)
     facts.add(to: &digester)
     try rows.insert(plan, contents: contents, digester: &digester)
+    if let origin = prepared.overlayOrigin { try rows.insert(overlayOrigin: origin) }
     try rows.insert(prepared.request.deviceStates, digester: &digester)
     let digest = digester.finalize()
     let totals = Totals(

@@ -72,7 +72,7 @@ struct SnapshotRows {
   ///   `DatabaseError`.
   func insert(_ absent: AbsentPages, digester: inout SnapshotDigester) throws {
     guard !absent.isEmpty else { return }
-    try StoreFormat.addAbsentRanges(database)
+    try StoreFormat.add(.absentRanges, database)
     let insert = try HotStatement(
       database,
       "INSERT INTO absent_range (snapshot_id, first_pfn, page_count) VALUES (?, ?, ?)"
@@ -139,6 +139,15 @@ struct SnapshotRows {
         )
       }
     }
+  }
+
+  /// - Parameter origin: What the overlays were found in.
+  func insert(overlayOrigin origin: String) throws {
+    try StoreFormat.add(.overlayOrigins, database)
+    try database.execute(
+      sql: "INSERT INTO overlay_origin (snapshot_id, origin) VALUES (?, ?)",
+      arguments: [snapshotID, origin]
+    )
   }
 
   func insert(_ states: [DeviceState], digester: inout SnapshotDigester) throws {

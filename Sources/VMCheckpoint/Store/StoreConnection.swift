@@ -303,7 +303,7 @@ package enum StoreConnection {
     }
     guard version == migration.newest else { return version }
     let tables = Set(objects.map(\.name))
-    let expected = format.features.reduce(into: StoreFormat.tables) { $0.formUnion($1.tables) }
+    let expected = StoreFormat.tables.union(format.features.compactMap(\.table))
     if let missing = expected.subtracting(tables).min() {
       throw VMCheckpointError(.corrupt, "store \(store) is damaged: table \(missing) is missing")
     }

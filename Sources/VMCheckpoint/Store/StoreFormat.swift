@@ -37,16 +37,16 @@ package enum StoreFormat {
     )
   }
 
-  /// Adds the feature `absent-ranges` with its table, in the transaction that first writes rows of it.
-  static func addAbsentRanges(_ database: Database) throws {
-    guard try !features(of: database).contains(.absentRanges) else { return }
-    guard try !database.tableExists("absent_range") else {
+  /// Adds a feature with the table that it brings, in the transaction that first writes rows of it.
+  static func add(_ feature: StoreFeature, _ database: Database) throws {
+    guard try !features(of: database).contains(feature) else { return }
+    if let table = feature.table, try database.tableExists(table) {
       throw VMCheckpointError.corrupt(
-        "the store is damaged: it has the table absent_range, and lacks its row in the table feature"
+        "the store is damaged: it has the table \(table), and lacks its row in the table feature"
       )
     }
-    try insert(.absentRanges, database)
-    try database.execute(sql: SchemaSQL.absentRanges)
+    try insert(feature, database)
+    if let sql = feature.sql { try database.execute(sql: sql) }
   }
 
   /// The error for a feature that keeps this program from a store.
@@ -91,4 +91,15 @@ package enum StoreFormat {
 
   /// In ascending order of version, without a gap; the first makes a store out of an empty file.
   package static let migrations = [Migration(version: 1, sql: SchemaSQL.version1)]
+}
+
+extension StoreFeature {
+  /// The statements that make the feature's table, if it brings one.
+  var sql: String? {
+    switch self {
+    case .absentRanges: SchemaSQL.absentRanges
+    case .overlayOrigins: SchemaSQL.overlayOrigins
+    default: nil
+    }
+  }
 }

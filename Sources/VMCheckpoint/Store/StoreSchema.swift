@@ -6,12 +6,11 @@ enum StoreSchema {
   /// By type and name, such as `view stored_page`.
   typealias Definitions = [String: String]
 
-  private static let ofNewStore = Result { try definitions(after: StoreFormat.migrations) }
-
-  /// With what the feature `absent-ranges` adds.
-  private static let withAbsentRanges = Result {
+  /// With the tables of all features.
+  private static let withFeatures = Result {
     try definitions(
-      after: StoreFormat.migrations + [.init(version: 0, sql: SchemaSQL.absentRanges)]
+      after: StoreFormat.migrations
+        + StoreFeature.withTables.compactMap(\.sql).map { .init(version: 0, sql: $0) }
     )
   }
 
@@ -31,8 +30,11 @@ enum StoreSchema {
   /// - Parameter type: `view` for those of views alone.
   static func problems(_ database: Database, ofType type: String? = nil) throws -> [String] {
     let features = try StoreFormat.features(of: database)
-    let right = features.contains(.absentRanges) ? withAbsentRanges : ofNewStore
-    return try problems(database, ofType: type, comparedWith: right.get())
+    var right = try withFeatures.get()
+    for feature in StoreFeature.withTables where !features.contains(feature) {
+      if let table = feature.table { right["table \(table)"] = nil }
+    }
+    return try problems(database, ofType: type, comparedWith: right)
   }
 
   /// As ``problems(_:ofType:)``, compared with a store that `steps` make.

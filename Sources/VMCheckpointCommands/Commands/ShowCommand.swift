@@ -9,7 +9,8 @@ struct ShowCommand: VerbCommand {
     usage: "vmckpt show <ref> [<options>]",
     discussion: """
       The member 'overlays' of the JSON is an overlays.json for the snapshot's bare RAM, as \
-      'vmckpt restore --overlays omit' writes it.
+      'vmckpt restore --overlays omit' writes it. 'overlay_origin' says where they come from: \
+      what they were found in, or an overlays.json.
 
       EXAMPLES:
         vmckpt show latest

@@ -2,7 +2,7 @@ extension ShowOutput {
   package var text: String {
     "\(printable(summary.name))\n" + fields.text
       + section("Memory regions", regionTable)
-      + section("Overlays", overlayTable)
+      + section("Overlays\(overlayOrigin.map { ", from \(printable($0))" } ?? "")", overlayTable)
       + section("Device states", deviceStateTable)
   }
 

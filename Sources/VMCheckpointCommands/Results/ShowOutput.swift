@@ -13,6 +13,7 @@ package struct ShowOutput: CommandOutput, Hashable {
 
   /// An overlays.json.
   var overlays: JSONValue
+  @Nullable var overlayOrigin: String?
 
   var deviceStates: [DeviceStateOutput]
 
@@ -23,6 +24,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     case absentPages = "absent_pages"
     case memoryRegions = "memory_regions"
     case children, overlays
+    case overlayOrigin = "overlay_origin"
     case deviceStates = "device_states"
   }
 
@@ -40,6 +42,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     } catch {
       preconditionFailure("the library encoded overlays that are not JSON: \(error)")
     }
+    overlayOrigin = detail.overlayOrigin
     deviceStates = detail.deviceStates.map(DeviceStateOutput.init)
   }
 
@@ -54,6 +57,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     memoryRegions = try container.decode([RegionOutput].self, forKey: .memoryRegions)
     children = try container.decode([String].self, forKey: .children)
     overlays = try container.decode(JSONValue.self, forKey: .overlays)
+    _overlayOrigin = try container.decode(Nullable<String>.self, forKey: .overlayOrigin)
     deviceStates = try container.decode([DeviceStateOutput].self, forKey: .deviceStates)
   }
 
@@ -68,6 +72,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     try container.encode(memoryRegions, forKey: .memoryRegions)
     try container.encode(children, forKey: .children)
     try container.encode(overlays, forKey: .overlays)
+    try container.encode(_overlayOrigin, forKey: .overlayOrigin)
     try container.encode(deviceStates, forKey: .deviceStates)
   }
 }

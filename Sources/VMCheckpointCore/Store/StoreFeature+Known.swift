@@ -2,13 +2,28 @@ extension StoreFeature {
   /// Snapshots with absent pages: the table `absent_range`. Who does not know it would take them for zero.
   package static let absentRanges = StoreFeature(name: "absent-ranges", isNeededByReaders: true)
 
-  /// The features that this program knows: absent pages, and overlay kinds that came after version 1.
+  /// Snapshots whose overlays were found by the save itself: the table `overlay_origin`. Readers do without it.
+  package static let overlayOrigins = StoreFeature(
+    name: "overlay-origins",
+    isNeededByReaders: false
+  )
+
+  /// The features that this program knows: those that bring a table, and overlay kinds that came after version 1.
   package static var known: Set<String> {
-    Set(OverlayKind.allCases.compactMap(\.feature?.name)).union([absentRanges.name])
+    Set(OverlayKind.allCases.compactMap(\.feature?.name) + withTables.map(\.name))
   }
 
-  /// The tables that a store with the feature must have.
-  package var tables: Set<String> { self == .absentRanges ? ["absent_range"] : [] }
+  /// The features that bring a table.
+  package static let withTables = [absentRanges, overlayOrigins]
+
+  /// The table that a store with the feature must have, if it brings one.
+  package var table: String? {
+    switch self {
+    case .absentRanges: "absent_range"
+    case .overlayOrigins: "overlay_origin"
+    default: nil
+    }
+  }
 
   /// The first feature that keeps this program from reading, or from writing, if one does.
   ///

@@ -50,9 +50,11 @@ struct CloudHypervisorSource: CaptureSource {
     ]
     if context.looksForOverlays {
       guest.overlays = try continuing(CloudHypervisorFiles.state) { () throws(VMCheckpointError) in
-        try HyperVMSRs(state.processors).overlayDocument { pfn throws(VMCheckpointError) in
+        let registers = try HyperVMSRs(state.processors)
+        let overlays = try registers.overlayDocument { pfn throws(VMCheckpointError) in
           try ram.page(at: pfn, layout.placement)
         }
+        return FoundOverlays(overlays, origin: "cloud-hypervisor-msrs")
       }
     }
     for warning in try warnings(state, layout) {

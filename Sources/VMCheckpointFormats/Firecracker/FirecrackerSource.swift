@@ -257,11 +257,14 @@ struct FirecrackerSource: CaptureSource {
     _ state: FirecrackerState,
     _ ram: LayeredRAM,
     _ name: String
-  ) throws(VMCheckpointError) -> OverlayDocument? {
-    guard state.machine == .x86, state.version != nil else { return nil }
+  ) throws(VMCheckpointError) -> FoundOverlays? {
+    guard let processors = state.registers else { return nil }
     do throws(VMCheckpointError) {
-      return try HyperVMSRs(FirecrackerMSRs.all(in: state.bytes))
-        .overlayDocument { pfn throws(VMCheckpointError) in try ram.page(at: pfn) }
+      let registers = try HyperVMSRs(processors)
+      let overlays = try registers.overlayDocument { pfn throws(VMCheckpointError) in
+        try ram.page(at: pfn)
+      }
+      return FoundOverlays(overlays, origin: "firecracker-msrs")
     } catch {
       throw error.code == .invalidData ? error.continuing(name) : error
     }
@@ -279,6 +282,11 @@ struct FirecrackerSource: CaptureSource {
 }
 
 extension FirecrackerState {
+  /// The MSRs of each vCPU; `nil` when they cannot be read, or there is none.
+  var registers: [HyperVMSRs.Registers]? {
+    machine == .x86 && version != nil ? FirecrackerMSRs.all(in: bytes) : nil
+  }
+
   /// The version of the format and the machine, for messages.
   fileprivate var versionText: String {
     let version = version.map { "version \($0)" } ?? "version 9 or later"

@@ -24,7 +24,9 @@ struct PropolisSource: CaptureSource {
       files: files
     )
     guest.deviceStates = opened.deviceStates
-    if context.request.findsOverlays { guest.overlays = opened.overlays }
+    if context.request.findsOverlays {
+      guest.overlays = opened.overlays.map { FoundOverlays($0, origin: "propolis-device-state") }
+    }
     return try save(guest)
   }
 

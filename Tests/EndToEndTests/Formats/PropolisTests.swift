@@ -139,7 +139,9 @@ import VMCheckpointTestSupport
     sample.addHyperV(Self.overlays)
     let archive = try bench.write("hv.tar", sample.archive().bytes)
     try expectRoundTrip(bench, archive, "hv")
-    let shown = try bench.tool.json("show", "hv")["overlays"] as? [String: Any] ?? [:]
+    let output = try bench.tool.json("show", "hv")
+    #expect(output["overlay_origin"] as? String == "propolis-device-state")
+    let shown = output["overlays"] as? [String: Any] ?? [:]
     #expect(shown["guest_os_id"] as? String == "0x8100060100000000")
     let records = shown["overlays"] as? [[String: Any]] ?? []
     #expect(records.map { $0["kind"] as? String } == ["hypercall", "reference-tsc"])

@@ -44,6 +44,7 @@ import VMCheckpointProbes
       "new_pages": 1,
       "new_stored_bytes": 300,
       "overlay_count": 3,
+      "overlay_origin": "qemu-device-state",
       "overlays": {
         "format": 1,
         "guest_os_id": "0x8100060100000000",
@@ -117,7 +118,7 @@ import VMCheckpointProbes
           0x0          3.0 GiB  3221225472  0x0         low
           0x100000000  4.0 KiB        4096  0xc0000000  -
 
-        Overlays
+        Overlays, from qemu-device-state
           PFN     KIND           VP  PARAMETERS
           0x4000  hypercall       -  underlay=zero variant=vmmcall
           0x4002  reference-tsc   -  offset=-12 scale=18446744073709551615 sequence=7

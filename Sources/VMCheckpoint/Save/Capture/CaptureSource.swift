@@ -62,6 +62,18 @@ package struct CaptureContext {
   package func takeTurn() throws(VMCheckpointError) { try turn.take() }
 }
 
+/// Overlays that a source shows, so that nobody need describe them.
+package struct FoundOverlays {
+  package var document: OverlayDocument
+  /// What they were found in, in the column `overlay_origin.origin`: a few lower-case words with hyphens.
+  package var origin: String
+
+  package init(_ document: OverlayDocument, origin: String) {
+    self.document = document
+    self.origin = origin
+  }
+}
+
 /// A guest as a source has captured it.
 package struct CapturedGuest {
   /// Throws when the snapshot must not be completed.
@@ -74,8 +86,8 @@ package struct CapturedGuest {
   /// The pages that the source leaves out, in `layout`: their content is unknown. The reader gives zeros for
   /// them.
   package var absent = AbsentPages()
-  /// The overlays that the source describes; `nil`: it describes none, and those of the request count.
-  package var overlays: OverlayDocument?
+  /// The overlays that the source shows; `nil`: it shows none, and those of the request count.
+  package var overlays: FoundOverlays?
   /// Makes the reader of RAM. Its parameter: the PFNs that must be read even in a hole, ascending.
   package var makeReader: ([UInt64]) throws(VMCheckpointError) -> any RAMReader
   /// Called when all of RAM was read, right before the snapshot is made complete; what it throws fails
