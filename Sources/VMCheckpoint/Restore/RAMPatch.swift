@@ -9,14 +9,15 @@ package struct RAMPatch {
   /// The patches for a treatment, in ascending order of PFN.
   ///
   /// Where an overlay is baked, RAM has its bytes already, just as the guest saw them. The bytes
-  /// that its kind determines are written anew only if the overlay was retargeted.
+  /// that its kind determines are written anew only if the overlay was retargeted. What the VMM lays over RAM
+  /// itself is left to it.
   static func patches(
     for overlays: StoredOverlays,
     treatment: OverlayTreatment
   ) -> [RAMPatch] {
     guard treatment == .apply else { return [] }
     return overlays.active.compactMap { entry in
-      guard !entry.isBaked || entry.isRetargeted else { return nil }
+      guard !entry.isLeftToVMM, !entry.isBaked || entry.isRetargeted else { return nil }
       return RAMPatch(
         pfn: entry.overlay.pfn,
         contents: entry.overlay.contents(),

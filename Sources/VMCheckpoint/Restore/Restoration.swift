@@ -16,6 +16,18 @@ package struct Restoration {
   /// Gets the overlays.json that describes the restored RAM, if it is asked for.
   let overlaysFile: OutputFile?
 
+  /// The active overlays whose bytes the restore writes over RAM.
+  package var writtenOverlays: [Overlay] {
+    let pfns = Set(patches.map(\.pfn))
+    return plan.overlays.active.map(\.overlay).filter { pfns.contains($0.pfn) }
+  }
+
+  /// The active overlays that restored RAM does not show, and which the VMM does not lay over it either.
+  package var omittedOverlays: [Overlay] {
+    guard request.overlays == .omit else { return [] }
+    return plan.overlays.active.filter { !$0.isBaked && !$0.isLeftToVMM }.map(\.overlay)
+  }
+
   /// Where RAM lies in guest-physical addresses.
   package var layout: RAMLayout { plan.layout }
 

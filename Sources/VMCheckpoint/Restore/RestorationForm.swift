@@ -29,12 +29,20 @@ extension RestorationForm {
 
 /// Writes one restored snapshot.
 package protocol RestorationWriter: Sendable {
+  /// Whether the VMM lays `overlay` over RAM itself when it takes what is written, from what is written beside
+  /// RAM. RAM is bare there.
+  func leavesToVMM(_ overlay: Overlay) -> Bool
+
   /// Writes all of it, and puts it in its place.
   ///
   /// - Returns: How many bytes there are, those in holes counted.
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`. Files are as they were then; of a stream, part
   ///   may be written.
   func write(_ restore: Restoration) throws -> UInt64
+}
+
+extension RestorationWriter {
+  package func leavesToVMM(_ overlay: Overlay) -> Bool { false }
 }
 
 /// The form of what a restore writes.

@@ -32,6 +32,7 @@ package struct RestorePlan {
       tscFrequencyHz: request.tscFrequencyHz,
       cpuVendor: request.cpuVendor
     )
+    overlays.leave(to: writer.leavesToVMM)
     self.overlays = overlays
     overlaysJSON =
       try request.overlaysOutputPath == nil

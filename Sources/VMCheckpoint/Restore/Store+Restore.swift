@@ -46,7 +46,8 @@ extension Store {
         fileByteCount: fileByteCount,
         storedPageCount: plan.snapshot.storedPageCount,
         absentPageCount: plan.absent.pageCount,
-        appliedOverlayCount: request.overlays == .apply ? plan.overlays.active.count : 0,
+        appliedOverlayCount: request.overlays == .apply
+          ? plan.overlays.active.count { !$0.isLeftToVMM } : 0,
         verifiedPages: request.verifiesPages,
         durationSeconds: MonotonicClock.nowSeconds - start,
         stages: clock.times

@@ -17,7 +17,8 @@ package struct SaveCommand: VerbCommand {
       regions come from it, and its overlays where it has them.
 
       'qemu:SOCKET' is a VM that QEMU runs, by the Unix socket of its QMP monitor. It is \
-      stopped for a moment, and goes on.
+      stopped for a moment, and goes on. Its overlays come from its CPUs' registers, as those of \
+      the next two do.
 
       'qemu-stream:PATH', or 'qemu-stream:-', is a QEMU migration stream, with RAM and \
       device state. QEMU sends it to 'exec:vmckpt save qemu-stream:-'.

@@ -25,9 +25,11 @@ struct CloudHypervisorForm: RestorationForm {
         hint: "use the vmckpt that saved it, or a later one"
       )
     }
+    let parsed: CloudHypervisorState
     let layout: CloudHypervisorLayout
     do throws(VMCheckpointError) {
-      layout = try CloudHypervisorLayout(CloudHypervisorState(state.data))
+      parsed = try CloudHypervisorState(state.data)
+      layout = try CloudHypervisorLayout(parsed)
     } catch {
       throw VMCheckpointError(
         .corrupt,
@@ -40,6 +42,7 @@ struct CloudHypervisorForm: RestorationForm {
         "\(snapshot.title): its RAM and its \(CloudHypervisorFiles.state) do not belong together"
       )
     }
+    let registers = try? HyperVMSRs(parsed.processors)
     return DirectoryWriter(
       directory: RestoredDirectory(
         ramNames: [CloudHypervisorFiles.memory],
@@ -48,7 +51,8 @@ struct CloudHypervisorForm: RestorationForm {
           .init(name: CloudHypervisorFiles.config, bytes: config.data),
           .init(name: CloudHypervisorFiles.state, bytes: state.data),
         ]
-      )
+      ),
+      warnings: { registers?.disagreements(with: $0) ?? [] }
     )
   }
 }

@@ -135,8 +135,11 @@ struct RestoredDirectory {
 /// Writes a directory whose files are all known beforehand.
 struct DirectoryWriter: RestorationWriter {
   let directory: RestoredDirectory
+  /// What the user is told of the restore.
+  let warnings: @Sendable (Restoration) -> [String]
 
   func write(_ restore: Restoration) throws -> UInt64 {
+    for warning in warnings(restore) { restore.control.onWarning?(warning) }
     try directory.write(restore)
     return directory.files.reduce(directory.ram.byteCount) { $0 + UInt64($1.bytes.count) }
   }

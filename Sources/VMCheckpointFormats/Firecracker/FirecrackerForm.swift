@@ -23,15 +23,18 @@ struct FirecrackerForm: RestorationForm {
         hint: "use the vmckpt that saved it, or a later one"
       )
     }
+    let state: FirecrackerState
     let layout: FirecrackerLayout
     do throws(VMCheckpointError) {
-      layout = try FirecrackerLayout(FirecrackerState(stored.data), stored: snapshot.layout)
+      state = try FirecrackerState(stored.data)
+      layout = try FirecrackerLayout(state, stored: snapshot.layout)
     } catch {
       throw VMCheckpointError(
         .corrupt,
         "\(snapshot.title) is damaged: its vmstate \(error.message)"
       )
     }
+    let registers = state.registers.flatMap { try? HyperVMSRs($0) }
     return DirectoryWriter(
       directory: RestoredDirectory(
         ramNames: [FirecrackerFiles.memoryName],
@@ -41,7 +44,8 @@ struct FirecrackerForm: RestorationForm {
           byteCount: layout.fileByteCount
         ),
         files: [.init(name: FirecrackerFiles.stateName, bytes: stored.data)]
-      )
+      ),
+      warnings: { registers?.disagreements(with: $0) ?? [] }
     )
   }
 }

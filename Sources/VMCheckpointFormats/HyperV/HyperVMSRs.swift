@@ -44,29 +44,57 @@ struct HyperVMSRs {
     }
   }
 
+  /// The registers that place an overlay, each with its virtual processor, in the order of stacks.
+  private var enabled: [(vp: UInt32, register: OverlayMSR)] {
+    let all =
+      vmRegisters.map { (vp: UInt32(0), kind: $0.key, value: $0.value) } + processorRegisters
+    return all.map { (vp: $0.vp, register: OverlayMSR(kind: $0.kind, value: $0.value)) }
+      .filter { $0.register.isEnabled }
+      .sorted { ($0.register.kind.priority, $0.vp) < ($1.register.kind.priority, $1.vp) }
+  }
+
+  /// Whether a register places `overlay` where it is.
+  func places(_ overlay: Overlay) -> Bool {
+    let value =
+      switch overlay.kind.scope {
+      case .vm: vmRegisters[overlay.kind]
+      case .vp: processorRegisters.first { $0.vp == overlay.vp && $0.kind == overlay.kind }?.value
+      }
+    guard let value else { return false }
+    let register = OverlayMSR(kind: overlay.kind, value: value)
+    return register.isEnabled && register.pfn == overlay.pfn
+  }
+
+  /// Where restored RAM does not go with these registers, which the restored guest has: a line for each page.
+  ///
+  /// KVM writes a hypercall page and a reference TSC page anew when it gets their registers. It takes the contents
+  /// of the others from RAM.
+  func disagreements(with restore: Restoration) -> [String] {
+    restore.writtenOverlays.filter { !places($0) }.map {
+      "RAM at PFN \($0.pfn) gets a \($0.kind) page that no register of the saved device state places there"
+    }
+      + restore.omittedOverlays.filter { $0.kind.storesContents && places($0) }.map {
+        "RAM at PFN \($0.pfn) is bare, where a register of the saved device state places a \($0.kind) page"
+      }
+  }
+
   /// The overlays that the registers place, and what the guest says it is.
   ///
   /// - Parameters:
   ///   - ramPage: What RAM shows at a PFN; `nil` outside RAM.
   ///   - coveringPage: The contents of a true overlay of a virtual processor, over bare RAM; `nil`: RAM shows it.
   /// - Throws: ``VMCheckpointError`` with the code `invalidData` when a register cannot have its value; or what
-  ///   `ramPage` throws.
+  ///   `ramPage` or `coveringPage` throws.
   func overlayDocument(
     ramPage: (PFN) throws(VMCheckpointError) -> PageContents?,
-    coveringPage: (OverlayKind, UInt32) -> PageContents? = { _, _ in nil }
+    coveringPage: (OverlayMSR, UInt32) throws(VMCheckpointError) -> PageContents? = { _, _ in nil }
   ) throws(VMCheckpointError) -> OverlayDocument {
-    let all =
-      vmRegisters.map { (vp: UInt32(0), kind: $0.key, value: $0.value) } + processorRegisters
-    let enabled =
-      all.map { (vp: $0.vp, register: OverlayMSR(kind: $0.kind, value: $0.value)) }
-      .filter { $0.register.isEnabled }
-      .sorted { ($0.register.kind.priority, $0.vp) < ($1.register.kind.priority, $1.vp) }
     var records: [OverlayRecord] = []
     for (vp, register) in enabled {
       if register.kind.definition.needsGuestOSID, guestOSID == 0 {
         throw Self.invalid("the \(register.kind) page is enabled while the guest OS ID is 0")
       }
-      let covering = coveringPage(register.kind, vp)
+      let covering = try coveringPage(register, vp)
       let shown = try ramPage(register.pfn)
       guard shown != nil || register.kind.definition.mayBeOutsideRAM else {
         throw Self.invalid(

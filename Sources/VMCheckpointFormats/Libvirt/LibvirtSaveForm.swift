@@ -23,6 +23,6 @@ struct LibvirtSaveForm: RestorationForm {
     else {
       throw VMCheckpointError(.corrupt, "\(snapshot.title): its description by libvirt is damaged")
     }
-    return QEMUStreamRestore(state: try QEMUStoredState(snapshot), head: state.data)
+    return QEMUStreamRestore(try QEMUStoredState(snapshot), head: state.data)
   }
 }

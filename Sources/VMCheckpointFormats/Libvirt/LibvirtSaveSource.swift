@@ -30,7 +30,7 @@ struct LibvirtSaveSource: CaptureSource {
     }
     // RAM is read from the capture's spool.
     defer { withExtendedLifetime(capture) {} }
-    var guest = try capture.guest(context.request.layout)
+    var guest = try capture.guest(context)
     guest.deviceStates.append(description)
     return try save(guest)
   }

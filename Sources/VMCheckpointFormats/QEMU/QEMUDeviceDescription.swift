@@ -44,6 +44,14 @@ enum QEMUDeviceDescription {
     }
   }
 
+  /// The devices that the description lists; `nil` when there is none, or it is damaged.
+  static func devices(in stream: [UInt8]) -> [[String: Any]]? {
+    guard let start = start(in: stream),
+      let object = try? JSONSerialization.jsonObject(with: Data(stream[start...]))
+    else { return nil }
+    return (object as? [String: Any])?["devices"] as? [[String: Any]]
+  }
+
   /// Whether a stream's end is followed by another stream: its magic number and version, right behind
   /// a description that is as long as it says.
   ///

@@ -13,8 +13,17 @@ struct QEMUDirectoryRestore: RestorationWriter {
   static let scriptName = "run.sh"
 
   let state: QEMUStoredState
+  let hyperV: QEMUHyperVState
+
+  init(_ state: QEMUStoredState) {
+    self.state = state
+    hyperV = QEMUHyperVState(state.stream, ramOffset: state.record.ramOffset)
+  }
+
+  func leavesToVMM(_ overlay: Overlay) -> Bool { hyperV.covers(overlay) }
 
   func write(_ restore: Restoration) throws -> UInt64 {
+    hyperV.warn(of: restore)
     let blocks = state.record.ramBlocks
     let script = try QEMURunScript(state.record).text()
     try RestoredDirectory(

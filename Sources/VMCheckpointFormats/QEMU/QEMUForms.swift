@@ -5,7 +5,7 @@ struct QEMUStreamForm: RestorationForm {
   let name = "qemu-stream"
 
   func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
-    QEMUStreamRestore(state: try QEMUStoredState(snapshot))
+    QEMUStreamRestore(try QEMUStoredState(snapshot))
   }
 }
 
@@ -18,7 +18,7 @@ struct QEMUDirectoryForm: RestorationForm {
   }
 
   func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
-    QEMUDirectoryRestore(state: try QEMUStoredState(snapshot))
+    QEMUDirectoryRestore(try QEMUStoredState(snapshot))
   }
 }
 

@@ -16,6 +16,24 @@ struct QEMURAMBlock: Hashable {
   /// For messages and for records.
   var text: String { String(decoding: name, as: UTF8.self) }
 
+  /// The name of the page that QEMU lays over RAM for the SynIC of a virtual processor.
+  ///
+  /// Source: QEMU `hw/hyperv/hyperv.c`, `synic_realize`.
+  ///
+  /// - Returns: `nil` for other kinds.
+  static func synicPageName(_ kind: OverlayKind, vp: UInt32) -> [UInt8]? {
+    switch kind {
+    case .synicMessage: Array("synic-\(vp)-msg-page".utf8)
+    case .synicEvent: Array("synic-\(vp)-event-page".utf8)
+    default: nil
+    }
+  }
+
+  /// Whether this is a page of a SynIC, which has a plain name as well.
+  private var isSynICPage: Bool {
+    text.hasPrefix("synic-") && (text.hasSuffix("-msg-page") || text.hasSuffix("-event-page"))
+  }
+
   /// What QEMU calls a machine's RAM where the user gave no memory backend, and what its own
   /// documentation asks users to call the backend that is to be compatible with that.
   static let defaultRAMName = "pc.ram"
@@ -42,7 +60,8 @@ struct QEMURAMBlock: Hashable {
     if let index = blocks.firstIndex(where: { $0.text == defaultRAMName }) { return [index] }
     let candidates = blocks.indices.filter { index in
       // By bytes: a slash with an accent is not the Character "/".
-      !blocks[index].name.contains(UInt8(ascii: "/")) && !firmwareNames.contains(blocks[index].text)
+      !blocks[index].name.contains(UInt8(ascii: "/"))
+        && !firmwareNames.contains(blocks[index].text) && !blocks[index].isSynICPage
     }
     return candidates.count == 1 ? candidates : nil
   }

@@ -19,7 +19,7 @@ struct QEMUStreamCaptureSource: CaptureSource {
     )
     // RAM is read from the capture's spool.
     defer { withExtendedLifetime(capture) {} }
-    return try save(capture.guest(context.request.layout))
+    return try save(capture.guest(context))
   }
 }
 
@@ -48,7 +48,7 @@ struct QEMULiveCaptureSource: CaptureSource {
       (capture, ram, check) throws(VMCheckpointError) in
       defer { withExtendedLifetime((capture, ram)) {} }
       var guest = try capture.guest(
-        context.request.layout,
+        context,
         machineLayout: ram.layout,
         paths: ram.paths
       )
@@ -61,20 +61,23 @@ struct QEMULiveCaptureSource: CaptureSource {
 }
 
 extension QEMUStreamCapture {
-  /// What is to be saved; valid as long as this value lives. The parameters are those of
+  /// What is to be saved; valid as long as this value lives. The last parameters are those of
   /// ``ram(_:machineLayout:paths:)``.
   func guest(
-    _ layout: RAMLayoutSource,
+    _ context: CaptureContext,
     machineLayout: RAMLayout? = nil,
     paths: [String]? = nil
   ) throws(VMCheckpointError) -> CapturedGuest {
-    let ram = try ram(layout, machineLayout: machineLayout, paths: paths)
-    var guest = CapturedGuest(
-      layout: ram.layout,
-      placement: ram.placement,
-      files: try ram.open()
-    )
+    let ram = try ram(context.request.layout, machineLayout: machineLayout, paths: paths)
+    let files = try ram.open()
+    var guest = CapturedGuest(layout: ram.layout, placement: ram.placement, files: files)
     guest.deviceStates = try deviceStates()
+    if context.looksForOverlays {
+      let overlays = try overlays { pfn throws(VMCheckpointError) in
+        try files.page(at: pfn, ram.placement)
+      }
+      guest.overlays = FoundOverlays(overlays, origin: Self.overlayOrigin)
+    }
     return guest
   }
 }

@@ -7,10 +7,12 @@ struct QEMUStreamCapture {
   static let streamStateName = "qemu-stream"
   static let streamFormat = "qemu-migration-stream"
 
-  private let contents: QEMUStreamContents
+  /// What messages call the stream.
+  let title: String
+  let contents: QEMUStreamContents
   /// The guest's RAM, in the order in which its blocks make up flat RAM.
   private let ramBlocks: [QEMURAMBlock]
-  private var streamState: DeviceState
+  private(set) var streamState: DeviceState
   /// More facts may be added before ``deviceStates()``.
   var record: QEMUMachineRecord
 
@@ -54,6 +56,7 @@ struct QEMUStreamCapture {
           + "with qemu:"
       )
     }
+    self.title = title
     self.contents = contents
     ramBlocks = indices.map { contents.blocks[$0] }
     let sentPageCounts = ramBlocks.map { contents.spool.sentPageCount(of: $0) }

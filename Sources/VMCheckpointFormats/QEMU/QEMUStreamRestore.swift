@@ -5,11 +5,21 @@ import VMCheckpoint
 /// A stream that ends with an error lacks the end that QEMU waits for.
 struct QEMUStreamRestore: RestorationWriter {
   let state: QEMUStoredState
+  let hyperV: QEMUHyperVState
   /// What comes before the stream.
-  var head: [UInt8] = []
+  let head: [UInt8]
+
+  init(_ state: QEMUStoredState, head: [UInt8] = []) {
+    self.state = state
+    self.head = head
+    hyperV = QEMUHyperVState(state.stream, ramOffset: state.record.ramOffset)
+  }
+
+  func leavesToVMM(_ overlay: Overlay) -> Bool { hyperV.covers(overlay) }
 
   func write(_ restore: Restoration) throws -> UInt64 {
-    try restore.writeInOrder { fileDescriptor in
+    hyperV.warn(of: restore)
+    return try restore.writeInOrder { fileDescriptor in
       let writer = QEMUStreamWriter(
         StreamWriter(fileDescriptor: fileDescriptor, cancellation: restore.control.cancellation),
         record: state.record

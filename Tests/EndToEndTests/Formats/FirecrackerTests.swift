@@ -182,7 +182,7 @@ import VMCheckpointTestSupport
     state.processors = (0..<2).map { HyperVPages.registers(vp: $0) }
     let directory = try write("web", ram, state.bytes)
     expectSuccess(try bench.tool.run("save", directory, "--name", "a"))
-    try expectOverlays("a", bench)
+    try expectOverlays("a", bench, origin: "firecracker-msrs")
     try expectRestored("a", ram, state.bytes)
     expectSuccess(try bench.tool.run("save", directory, "--name", "b", "--overlays", "none"))
     let shown = try bench.tool.json("show", "b")["overlays"] as? [String: Any] ?? [:]
@@ -307,7 +307,7 @@ import VMCheckpointTestSupport
     try writeMemoryFile("\(diff)/mem", byteCount: ram.count, pages: [300: sampleRAM(1)])
     try writeFile("\(diff)/vmstate", state.bytes)
     expectSuccess(try bench.tool.run("save", diff, "--base", "latest", "--name", "s1"))
-    try expectOverlays("s1", bench)
+    try expectOverlays("s1", bench, origin: "firecracker-msrs")
     ram.replaceSubrange((300 << 12)..<(301 << 12), with: sampleRAM(1))
     try expectRestored("s1", ram, state.bytes)
   }

@@ -5,7 +5,7 @@ import VMCheckpointTestSupport
 @testable import VMCheckpointCore
 @testable import VMCheckpointFormats
 
-/// A migration stream, from its first byte to a snapshot's device states.
+/// A migration stream, from its first byte to a snapshot's device states and overlays.
 struct QEMUTarget: FuzzTarget {
   private let directory: TemporaryDirectory
 
@@ -20,11 +20,23 @@ struct QEMUTarget: FuzzTarget {
       spoolDirectory: directory.path,
       control: OperationControl()
     )
-    _ = try capture.deviceStates()
+    let states = try capture.deviceStates()
+    // Not the guest's own layout, so that registers of small inputs place their pages.
+    let layout = try RAMLayout(contiguousByteCount: 1 << 20)
+    let page = PageContents(prefix: [0x0f, 0x01, 0xc1, 0xc3], fill: 1)
+    let document = try capture.overlays { pfn in layout.contains(pfn) ? page : nil }
+    let hyperV = QEMUHyperVState(states[1].data, ramOffset: capture.record.ramOffset)
+    for record in document.records {
+      let isBare = record.underlay == nil && layout.contains(record.overlay.pfn)
+      precondition(hyperV.covers(record.overlay) == isBare, "QEMU lays what is bare over RAM")
+    }
+    _ = try document.validated(in: layout)
+    let again = try OverlayDocument(json: Array(document.encodedJSON().utf8))
+    precondition(again == document, "what is found does not survive being written")
   }
 
   var seeds: [[UInt8]] {
-    [Self.mapped]
+    [Self.mapped, Self.hyperV]
       + [[], ["x-ignore-shared"]].map { capabilities in
         var stream = QEMUStreamBuilder()
         stream.header(capabilities: capabilities)
@@ -40,6 +52,16 @@ struct QEMUTarget: FuzzTarget {
         stream.devices()
         return stream.bytes
       }
+  }
+
+  private static var hyperV: [UInt8] {
+    var guest = QEMUHyperVGuest.synthetic
+    guest.ram = Array(guest.ram.prefix(8192))
+    guest.synicPages.removeLast()
+    guard let stream = try? guest.stream() else {
+      preconditionFailure("the guest is made up wrongly")
+    }
+    return stream
   }
 
   /// Begins shortly before 1 MiB: a longer gap before the pages would be longer than an input may be.

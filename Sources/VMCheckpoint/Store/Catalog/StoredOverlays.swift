@@ -9,6 +9,8 @@ struct StoredOverlays {
     var isBaked: Bool
     /// Whether retargeting changed the parameters.
     var isRetargeted = false
+    /// Whether the VMM lays it over restored RAM, which is bare there.
+    var isLeftToVMM = false
     /// Where stored contents are; `nil` for derived ones and for a zero page.
     var contentsLocation: PageLocation?
   }
@@ -70,7 +72,14 @@ struct StoredOverlays {
     }
   }
 
-  /// The overlays that restored RAM shows: the active one of each PFN that is RAM.
+  /// Notes which overlays the VMM lays over restored RAM itself.
+  mutating func leave(to isLeftToVMM: (Overlay) -> Bool) {
+    for index in entries.indices where !entries[index].isBaked {
+      entries[index].isLeftToVMM = isLeftToVMM(entries[index].overlay)
+    }
+  }
+
+  /// The overlays that the guest sees: the active one of each PFN that is RAM.
   var active: [Entry] {
     var last: PFN?
     return entries.filter { entry in
@@ -89,8 +98,8 @@ struct StoredOverlays {
     )
   }
 
-  /// The overlays.json for RAM that shows the active overlays. One record of a stack, the active
-  /// one, gives the underlay.
+  /// The overlays.json for RAM that shows the active overlays, but for those that are left to the VMM. One
+  /// record of a stack, the active one, gives the underlay.
   func appliedDocument(underlay: (PFN) throws -> CapturedUnderlay) rethrows -> OverlayDocument {
     var last: PFN?
     return OverlayDocument(
@@ -99,7 +108,7 @@ struct StoredOverlays {
         let pfn = entry.overlay.pfn
         defer { last = pfn }
         if entry.isBaked { return OverlayRecord(overlay: entry.overlay, underlay: .unknown) }
-        guard pfn != last, layout.contains(pfn) else {
+        guard pfn != last, layout.contains(pfn), !entry.isLeftToVMM else {
           return OverlayRecord(overlay: entry.overlay, underlay: nil)
         }
         return OverlayRecord(overlay: entry.overlay, underlay: try underlay(pfn))

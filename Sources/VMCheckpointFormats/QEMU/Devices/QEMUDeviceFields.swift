@@ -33,6 +33,12 @@ struct QEMUDeviceFields {
   /// The first number of a field.
   func integer(_ name: String) -> UInt64? { integers(name)?.first }
 
+  /// The number of a field that is one of 8 bytes.
+  func uint64(_ name: String) -> UInt64? {
+    guard let place = place(name), place.byteCount == 8, place.elementCount == 1 else { return nil }
+    return integer(name)
+  }
+
   /// The structures of a field.
   func structures(_ name: String) -> [QEMUDeviceFields]? {
     guard let place = place(name),

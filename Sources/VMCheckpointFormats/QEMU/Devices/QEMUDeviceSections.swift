@@ -7,9 +7,20 @@ import Foundation
 struct QEMUDeviceSections {
   private typealias Section = QEMUStreamFormat.Section
 
-  private struct Device {
+  /// A device's section.
+  struct Device {
     var name: String
     var instanceID: UInt32
+    var fields: QEMUDeviceFields
+    /// Where its data begins in the stream.
+    fileprivate var start: Int
+    fileprivate var description: [String: Any]
+  }
+
+  /// What a device has beside its fields where that is needed: fields of their own.
+  struct Subsection {
+    var name: String
+    var version: UInt32
     var fields: QEMUDeviceFields
   }
 
@@ -17,6 +28,9 @@ struct QEMUDeviceSections {
   private static let maximumSearchCount = 16
 
   private var devices: [Device] = []
+  private let stream: [UInt8]
+  /// Where the description begins.
+  private let limit: Int
 
   /// - Parameters:
   ///   - stream: A stream without the guest's RAM.
@@ -24,10 +38,11 @@ struct QEMUDeviceSections {
   /// - Returns: `nil` when the stream has no description.
   init?(_ stream: [UInt8], ramOffset: Int) {
     guard let start = QEMUDeviceDescription.start(in: stream),
-      let object = try? JSONSerialization.jsonObject(with: Data(stream[start...])),
-      let list = (object as? [String: Any])?["devices"] as? [[String: Any]],
+      let list = QEMUDeviceDescription.devices(in: stream),
       var position = Self.devicesOffset(stream, ramOffset)
     else { return nil }
+    self.stream = stream
+    limit = start
     var searchCount = 0
     for entry in list {
       guard let name = entry["name"] as? String, let instance = entry["instance_id"] as? Int,
@@ -43,7 +58,9 @@ struct QEMUDeviceSections {
         Device(
           name: name,
           instanceID: instanceID,
-          fields: QEMUDeviceFields(stream[found..<start], descriptions)
+          fields: QEMUDeviceFields(stream[found..<start], descriptions),
+          start: found,
+          description: entry
         )
       )
       position = Self.end(of: entry, in: stream, from: found, to: start) ?? found
@@ -51,8 +68,60 @@ struct QEMUDeviceSections {
   }
 
   /// The devices of this name, in the stream's order.
-  func devices(named name: String) -> [(instanceID: UInt32, fields: QEMUDeviceFields)] {
-    devices.filter { $0.name == name }.map { ($0.instanceID, $0.fields) }
+  func devices(named name: String) -> [Device] { devices.filter { $0.name == name } }
+
+  /// The subsections of a device, in the stream's order.
+  ///
+  /// - Returns: `nil` when the stream does not have them, and the section's end, where its description does.
+  func subsections(of device: Device) -> [Subsection]? {
+    guard let fields = device.description["fields"] as? [[String: Any]],
+      let byteCount = QEMUDeviceFields.byteCount(fields), byteCount <= limit - device.start
+    else { return nil }
+    var position = device.start + byteCount
+    var subsections: [Subsection] = []
+    for entry in Self.subsections(device.description) {
+      guard let name = entry["vmsd_name"] as? String, let number = entry["version"] as? Int,
+        let version = UInt32(exactly: number), let fields = entry["fields"] as? [[String: Any]],
+        let mark = Self.subsectionMark(name, version),
+        stream[position..<limit].starts(with: mark),
+        let byteCount = Self.byteCount(entry, depth: 1),
+        byteCount <= limit - position - mark.count
+      else { return nil }
+      position += mark.count
+      let bytes = stream[position..<(position + byteCount)]
+      subsections.append(
+        Subsection(name: name, version: version, fields: QEMUDeviceFields(bytes, fields))
+      )
+      position += byteCount
+    }
+    return isEnd(of: device, at: position) ? subsections : nil
+  }
+
+  /// Whether a section's footer is at `position`, or, where sections have none, what may follow it.
+  private func isEnd(of device: Device, at position: Int) -> Bool {
+    guard position < limit else { return false }
+    switch stream[position] {
+    case Section.footer:
+      // The id is behind the section's first mark.
+      let id = device.start - 4 - 4 - device.name.utf8.count - 1 - 4
+      return limit - position >= 5
+        && stream[(position + 1)..<(position + 5)].elementsEqual(stream[id..<(id + 4)])
+    case Section.full, Section.endOfSections: return true
+    default: return false
+    }
+  }
+
+  /// The descriptions of the subsections of a device or subsection.
+  static func subsections(_ entry: [String: Any]) -> [[String: Any]] {
+    entry["subsections"] as? [[String: Any]] ?? []
+  }
+
+  /// What a subsection begins with.
+  private static func subsectionMark(_ name: String, _ version: UInt32) -> [UInt8]? {
+    guard let nameByteCount = UInt8(exactly: name.utf8.count) else { return nil }
+    var mark = [Section.subsection, nameByteCount] + name.utf8
+    mark.appendBigEndian(version)
+    return mark
   }
 
   /// What follows a section's mark and its id.
@@ -109,7 +178,7 @@ struct QEMUDeviceSections {
     guard depth < 16, let fields = entry["fields"] as? [[String: Any]],
       var sum = QEMUDeviceFields.byteCount(fields)
     else { return nil }
-    for subsection in entry["subsections"] as? [[String: Any]] ?? [] {
+    for subsection in subsections(entry) {
       guard let name = subsection["vmsd_name"] as? String,
         let nested = byteCount(subsection, depth: depth + 1)
       else { return nil }
