@@ -8,6 +8,7 @@ import VMCheckpoint
 /// Sources: QEMU `target/i386/machine.c`, `vmstate_msr_hyperv_…`; `include/hw/hyperv/hyperv.h`, `hyperv_vp_index`.
 enum QEMUHyperVRegisters {
   private static let cpu = "cpu"
+  private static let namePrefix = Array("cpu/msr_hyperv_".utf8)
 
   /// By subsection: its fields, each with the number of its register.
   private static let fields: [String: [(name: String, index: UInt32)]] = [
@@ -37,7 +38,10 @@ enum QEMUHyperVRegisters {
     in stream: [UInt8],
     ramOffset: Int
   ) throws(VMCheckpointError) -> [HyperVMSRs.Registers] {
-    // What has no such registers is not looked through: it need not be understood.
+    // What has no such registers is not taken apart: it need not be understood, and a guest may be waiting.
+    guard let start = QEMUDeviceDescription.start(in: stream),
+      stream[start...].firstRange(of: namePrefix) != nil
+    else { return [] }
     let described = (QEMUDeviceDescription.devices(in: stream) ?? []).filter {
       $0["name"] as? String == cpu
     }
