@@ -56,8 +56,11 @@ struct QEMUTarget: FuzzTarget {
 
   private static var hyperV: [UInt8] {
     var guest = QEMUHyperVGuest.synthetic
-    guest.ram = Array(guest.ram.prefix(8192))
-    guest.synicPages.removeLast()
+    // An input may not be longer than a few pages.
+    guest.ram = [UInt8](repeating: 0, count: 8192)
+    guest.synicPages = guest.synicPages.dropLast().map {
+      ($0.name, [UInt8](repeating: 7, count: 4096))
+    }
     guard let stream = try? guest.stream() else {
       preconditionFailure("the guest is made up wrongly")
     }
