@@ -192,6 +192,25 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// The target never has a part of RAM, and RAM that was put down has no name.
+  @Test func aConversionThatIsKilledLeavesNoTarget() throws {
+    for (words, leftoverCount) in [
+      (["--region", "gpa=0,size=64M", "--format", "raw"], 1), (["--format", "elf"], 0),
+    ] {
+      let directory = try bench.directory.subdirectory("\(leftoverCount)")
+      let pipe = try ChildPipe()
+      let child = try bench.tool.start(
+        ["convert", "-", "-o", "\(directory)/out"] + words,
+        input: .descriptor(pipe.reader)
+      )
+      try pipe.write(incompressibleRAM(512))
+      child.send(SIGKILL)
+      #expect(try child.wait().ending == .signal(SIGKILL))
+      let names = directoryEntries(directory)
+      #expect(names.count == leftoverCount && names.allSatisfy { $0.hasSuffix(".tmp") }, "\(names)")
+    }
+  }
+
   /// A reader of the target that goes away ends the conversion, and its temporary file is gone.
   @Test func aReaderThatGoesAwayEndsTheConversion() throws {
     let path = try bench.write("guest.ram", incompressibleRAM(2000))
