@@ -59,6 +59,7 @@ FOLDERS = {
         "Store": {"System"},
         "Save": {"System", "Store"},
         "Restore": {"System", "Store"},
+        "Convert": {"System", "Store", "Save", "Restore"},
         "Inspect": {"System", "Store"},
         "Read": {"System", "Store"},
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},

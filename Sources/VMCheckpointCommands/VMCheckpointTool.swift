@@ -51,7 +51,8 @@ public struct VMCheckpointTool: ParsableCommand {
       CommandGroup(
         name: "Save and restore",
         subcommands: [
-          SaveCommand.self, RestoreCommand.self, OverlaysCommand.self, FormatsCommand.self,
+          SaveCommand.self, RestoreCommand.self, ConvertCommand.self, OverlaysCommand.self,
+          FormatsCommand.self,
         ]
       ),
       CommandGroup(

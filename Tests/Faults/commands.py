@@ -130,6 +130,18 @@ COMMANDS = {
             ("restore", "a/2", "-o", "out.elf", "--format", "elf"),
             writes=("out.elf",),
         ),
+        Command(
+            "convert",
+            "main",
+            ("convert", "e1.elf", "-o", "out.lime", "--format", "lime"),
+            writes=("out.lime",),
+        ),
+        Command(
+            "convert-stream",
+            "main",
+            ("convert", "qemu-stream:p1.stream", "-o", "out.ram", "--format", "raw"),
+            writes=("out.ram",),
+        ),
         Command("list", "main", ("list",), check=_same_output),
         Command("show", "main", ("show", "b/1", "--json"), check=_same_output),
         Command("diff", "main", ("diff", "a/1", "a/2"), check=_same_output),

@@ -18,6 +18,13 @@ extension CommandSession {
     try parsed(as: RestoreCommand.self).makeRequest(in: self)
   }
 
+  /// The request of `convert`.
+  ///
+  /// - Throws: ``VMCheckpointError``, or ArgumentParser's errors.
+  package func convertRequest() throws -> ConvertRequest {
+    try parsed(as: ConvertCommand.self).makeRequest(in: self)
+  }
+
   /// The store that any command would open.
   ///
   /// - Throws: ``VMCheckpointError``, or ArgumentParser's errors.

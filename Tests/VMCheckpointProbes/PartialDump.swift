@@ -20,10 +20,10 @@ package struct PartialDump: CaptureSource {
     CaptureNames(snapshot: "partial", vm: "partial", description: "partial:")
   }
 
-  package func capture(
+  package func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let path = path!
     let (descriptor, layout) = try FileRAMReader.openFile(path: path) {
       (byteCount) throws(VMCheckpointError) in
@@ -34,6 +34,6 @@ package struct PartialDump: CaptureSource {
       files: OpenRAMFiles([.init(descriptor: descriptor, path: path)])
     )
     guest.absent = absent
-    return try save(guest)
+    return try use(guest)
   }
 }

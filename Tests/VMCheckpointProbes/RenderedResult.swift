@@ -28,6 +28,10 @@ package struct RenderedResult: Hashable, Sendable {
     self.init(output: RestoreOutput(result, overlaysPath: overlaysPath, warnings: warnings))
   }
 
+  package init(_ result: ConvertResult, overlaysPath: String? = nil, warnings: [String] = []) {
+    self.init(output: ConvertOutput(result, overlaysPath: overlaysPath, warnings: warnings))
+  }
+
   package init(_ snapshots: [SnapshotSummary], storePath: String, isFiltered: Bool = false) {
     self.init(output: ListOutput(snapshots, storePath: storePath, isFiltered: isFiltered))
   }

@@ -1,9 +1,9 @@
 extension RAMPlacement {
-  /// A part of an extent in one piece.
+  /// A part of consecutive pages in one piece.
   struct Run {
     var fileIndex: Int
     var fileOffset: UInt64
-    /// Counted from the extent's first slot.
+    /// Counted from the first of the pages.
     var firstPageIndex: Int
     var pageCount: Int
   }
@@ -16,12 +16,21 @@ extension RAMPlacement {
     of extent: Extent,
     _ body: (Run) throws(Failure) -> Void
   ) throws(Failure) -> Bool {
+    try forEachRun(firstPFN: extent.firstPFN, pageCount: Int(extent.pageCount), body)
+  }
+
+  /// As ``forEachRun(of:_:)``, for any consecutive pages.
+  func forEachRun<Failure: Error>(
+    firstPFN: UInt64,
+    pageCount: Int,
+    _ body: (Run) throws(Failure) -> Void
+  ) throws(Failure) -> Bool {
     var index = 0
-    while index < Int(extent.pageCount) {
-      let pfn = extent.firstPFN + UInt64(index)
+    while index < pageCount {
+      let pfn = firstPFN + UInt64(index)
       guard let piece = piece(holding: pfn) else { return false }
       let offset = pfn - piece.firstPFN
-      let count = min(UInt64(Int(extent.pageCount) - index), piece.pageCount - offset)
+      let count = min(UInt64(pageCount - index), piece.pageCount - offset)
       try body(
         Run(
           fileIndex: piece.fileIndex,

@@ -1,37 +1,35 @@
-import GRDB
 import SystemPackage
 
 /// Sees stored pages on their way into a file: consecutive pages of the guest, and the first one's PFN.
 /// Called by several threads, in any order, before overlays are laid over RAM.
 package typealias PageObserver = @Sendable (_ firstPFN: UInt64, UnsafeRawBufferPointer) -> Void
 
-/// A restore that is going on, as a form's writer sees it.
+/// A restore or a conversion that is going on, as a form's writer sees it.
 package struct Restoration {
-  package let request: RestoreRequest
+  package let target: RestoreTarget
   package let control: OperationControl
-  let plan: RestorePlan
+  /// Where RAM lies in guest-physical addresses.
+  package let layout: RAMLayout
+  let ram: any RestorableRAM
+  /// Retargeted as is asked for.
+  let overlays: StoredOverlays
   let patches: [RAMPatch]
-  let clock: StageClock<RestoreStage>
-  let database: Database
   /// Gets the overlays.json that describes the restored RAM, if it is asked for.
   let overlaysFile: OutputFile?
 
-  /// The active overlays whose bytes the restore writes over RAM.
+  /// The active overlays whose bytes are written over RAM.
   package var writtenOverlays: [Overlay] {
     let pfns = Set(patches.map(\.pfn))
-    return plan.overlays.active.map(\.overlay).filter { pfns.contains($0.pfn) }
+    return overlays.active.map(\.overlay).filter { pfns.contains($0.pfn) }
   }
 
-  /// The active overlays that restored RAM does not show, and which the VMM does not lay over it either.
+  /// The active overlays that written RAM does not show, and which the VMM does not lay over it either.
   package var omittedOverlays: [Overlay] {
-    guard request.overlays == .omit else { return [] }
-    return plan.overlays.active.filter { !$0.isBaked && !$0.isLeftToVMM }.map(\.overlay)
+    guard target.overlays == .omit else { return [] }
+    return overlays.active.filter { !$0.isBaked && !$0.isLeftToVMM }.map(\.overlay)
   }
 
-  /// Where RAM lies in guest-physical addresses.
-  package var layout: RAMLayout { plan.layout }
-
-  /// Writes a form that has RAM in it, to the request's file or stream, and puts it in its place.
+  /// Writes a form that has RAM in it, to the target's file or stream, and puts it in its place.
   ///
   /// - Parameters:
   ///   - observer: Sees the pages that go to a file; a stream's are not shown.
@@ -42,9 +40,9 @@ package struct Restoration {
     observer: PageObserver? = nil,
     complete: ((OutputFile) throws -> Void)? = nil
   ) throws {
-    switch request.output {
+    switch target.output {
     case .file(let path):
-      let output = try OutputFile(path: path, overwriting: request.overwrites)
+      let output = try OutputFile(path: path, overwriting: target.overwrites)
       try writeRAM(form, to: [output], observer: observer)
       try complete?(output)
       try finish(output)
@@ -54,33 +52,33 @@ package struct Restoration {
         cancellation: control.cancellation
       )
       try writeRAM(form, inOrderTo: sink)
-      try writeOverlays()
+      try completeContents()
       try overlaysFile?.commit()
     }
   }
 
   /// Calls `body` with a descriptor to write to from its beginning to its end. It is that of the
-  /// request's file, which is then put in its place, or of its stream.
+  /// target's file, which is then put in its place, or of its stream.
   package func writeInOrder(_ body: (Int32) throws -> UInt64) throws -> UInt64 {
-    switch request.output {
+    switch target.output {
     case .file(let path):
-      let output = try OutputFile(path: path, overwriting: request.overwrites)
+      let output = try OutputFile(path: path, overwriting: target.overwrites)
       let byteCount = try body(output.descriptor.rawValue)
       try finish(output)
       return byteCount
     case .stream(let fileDescriptor):
       let byteCount = try body(fileDescriptor)
-      try writeOverlays()
+      try completeContents()
       try overlaysFile?.commit()
       return byteCount
     }
   }
 
-  /// Writes the request's directory by `body`, whose argument is to be called when all is written but
+  /// Writes the target's directory by `body`, whose argument is to be called when all is written but
   /// nothing has its name.
   package func writeDirectory(_ body: (_ beforeCommit: () throws -> Void) throws -> Void) throws {
     try body {
-      try writeOverlays()
+      try completeContents()
       try control.cancellation.check()
     }
     try overlaysFile?.commit()
@@ -94,42 +92,33 @@ package struct Restoration {
     to outputs: [OutputFile],
     observer: PageObserver? = nil
   ) throws {
-    try FileRestore(
-      plan: plan,
-      form: form,
-      outputs: outputs,
-      verifiesPages: request.verifiesPages,
-      clock: clock,
-      control: control,
-      observer: observer
-    ).run(database, patches: patches)
+    try ram.write(form, to: outputs, observer: observer)
   }
 
   /// Writes RAM, and what else `form` has, from its beginning to its end; flat RAM without a form.
   ///
+  /// - Parameter isLastPass: Whether RAM is not written once more. RAM that can only be read once is put down
+  ///   for that.
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; part may be written then.
-  package func writeRAM(_ form: RestoredForm? = nil, inOrderTo sink: any FlatRAMSink) throws {
-    try StreamRestore(
-      plan: plan,
-      form: form ?? RestoredForm(flat: layout),
-      sink: sink,
-      verifiesPages: request.verifiesPages,
-      clock: clock,
-      control: control
-    ).run(database, patches: patches)
+  package func writeRAM(
+    _ form: RestoredForm? = nil,
+    inOrderTo sink: any FlatRAMSink,
+    isLastPass: Bool = true
+  ) throws {
+    try ram.write(form ?? RestoredForm(flat: layout), inOrderTo: sink, isLastPass: isLastPass)
   }
 
-  private func writeOverlays() throws {
-    try overlaysFile?.write(plan.overlaysJSON)
+  /// Writes what belongs to RAM, and checks that it counts.
+  private func completeContents() throws {
+    if let overlaysFile { try overlaysFile.write(ram.overlaysJSON()) }
+    try ram.checkBeforeCompletion()
   }
 
   /// Puts the written files in their places, both or none.
   private func finish(_ output: OutputFile) throws {
-    try writeOverlays()
+    try completeContents()
     try control.cancellation.check()
-    try clock.measure(.sync, byteCount: Int(plan.snapshot.storedPageCount) * Page.byteCount) {
-      try output.commit()
-    }
+    try ram.commit(output)
     do {
       try overlaysFile?.commit()
     } catch {

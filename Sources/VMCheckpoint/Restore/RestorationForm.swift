@@ -1,7 +1,7 @@
-/// What a restore writes: the writing half of a format.
+/// What a restore or a conversion writes: the writing half of a format.
 ///
-/// It is asked twice: once for what it needs of the snapshot, in the transaction in which the restore
-/// reads all rows, and then to write.
+/// It is asked twice: once for what it needs of the guest beside RAM, which of a stored snapshot is in the
+/// transaction that reads all rows, and then to write.
 package protocol RestorationForm: Sendable {
   /// The value of `--format`.
   var name: String { get }
@@ -10,24 +10,32 @@ package protocol RestorationForm: Sendable {
   /// lays its overlays over it itself.
   var showsOverlays: Bool { get }
 
+  /// Whether a directory is made, and not a file.
+  var isDirectory: Bool { get }
+
   /// Checks that the form can hold what is asked for.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidArgument`.
-  func check(_ request: RestoreRequest) throws(VMCheckpointError)
+  func check(_ target: RestoreTarget) throws(VMCheckpointError)
 
-  /// Reads what the form needs of a snapshot beside RAM.
+  /// Whether what is written has this device state of the guest, whole.
+  func keeps(_ state: DeviceState) -> Bool
+
+  /// Reads what the form needs of a guest beside RAM.
   ///
-  /// - Throws: ``VMCheckpointError``: `invalidArgument` when the snapshot cannot take this form, `corrupt`
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when the guest cannot take this form, `corrupt`
   ///   when what is stored does not fit together; or `DatabaseError`.
-  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter
+  func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter
 }
 
 extension RestorationForm {
   package var showsOverlays: Bool { true }
-  package func check(_ request: RestoreRequest) throws(VMCheckpointError) {}
+  package var isDirectory: Bool { false }
+  package func check(_ target: RestoreTarget) throws(VMCheckpointError) {}
+  package func keeps(_ state: DeviceState) -> Bool { false }
 }
 
-/// Writes one restored snapshot.
+/// Writes one guest.
 package protocol RestorationWriter: Sendable {
   /// Whether the VMM lays `overlay` over RAM itself when it takes what is written, from what is written beside
   /// RAM. RAM is bare there.
@@ -72,8 +80,8 @@ public struct RestoreFormat: Sendable, Hashable {
 struct FlatForm: RestorationForm {
   let name = "raw"
 
-  func plan(_ snapshot: PlannedSnapshot) -> any RestorationWriter {
-    RestoredForm(flat: snapshot.layout)
+  func plan(_ guest: any RestorableGuest) -> any RestorationWriter {
+    RestoredForm(flat: guest.layout)
   }
 }
 

@@ -7,18 +7,16 @@ public enum RAMOutput: Sendable, Hashable {
   case stream(fileDescriptor: Int32)
 }
 
-/// What `restore` is to do.
-public struct RestoreRequest: Sendable {
-  /// Which snapshot.
-  public var reference: SnapshotReference
+/// What a guest's RAM is to become: where it is written, in which format, and what it shows.
+public struct RestoreTarget: Sendable {
   /// Where RAM is written.
   public var output: RAMOutput
   /// What is written there.
   public var format: RestoreFormat
-  /// Whether restored RAM shows the overlays.
+  /// Whether the written RAM shows the overlays.
   public var overlays: OverlayTreatment
 
-  /// Where to write the overlays.json that describes the restored RAM.
+  /// Where to write the overlays.json that describes the written RAM.
   public var overlaysOutputPath: String?
 
   /// Whether files that exist may be replaced.
@@ -30,8 +28,43 @@ public struct RestoreRequest: Sendable {
   /// The vendor of the CPU that the guest will run on, for the hypercall page.
   public var cpuVendor: CPUVendor?
 
+  /// Makes one with these values.
+  public init(
+    output: RAMOutput,
+    format: RestoreFormat = .raw,
+    overlays: OverlayTreatment = .apply,
+    overlaysOutputPath: String? = nil,
+    overwrites: Bool = false,
+    tscFrequencyHz: UInt64? = nil,
+    cpuVendor: CPUVendor? = nil
+  ) {
+    self.output = output
+    self.format = format
+    self.overlays = overlays
+    self.overlaysOutputPath = overlaysOutputPath
+    self.overwrites = overwrites
+    self.tscFrequencyHz = tscFrequencyHz
+    self.cpuVendor = cpuVendor
+  }
+}
+
+/// What `restore` is to do. The members of its target are its own as well.
+@dynamicMemberLookup
+public struct RestoreRequest: Sendable {
+  /// Which snapshot.
+  public var reference: SnapshotReference
+  /// What becomes of it.
+  public var target: RestoreTarget
+
   /// Recheck the SHA-256 of every page on its way to the output, and the snapshot's digests before.
   public var verifiesPages: Bool
+
+  /// Makes one with these values.
+  public init(reference: SnapshotReference, target: RestoreTarget, verifiesPages: Bool = false) {
+    self.reference = reference
+    self.target = target
+    self.verifiesPages = verifiesPages
+  }
 
   /// Makes one with these values.
   public init(
@@ -45,15 +78,25 @@ public struct RestoreRequest: Sendable {
     cpuVendor: CPUVendor? = nil,
     verifiesPages: Bool = false
   ) {
-    self.reference = reference
-    self.output = output
-    self.format = format
-    self.overlays = overlays
-    self.overlaysOutputPath = overlaysOutputPath
-    self.overwrites = overwrites
-    self.tscFrequencyHz = tscFrequencyHz
-    self.cpuVendor = cpuVendor
-    self.verifiesPages = verifiesPages
+    self.init(
+      reference: reference,
+      target: RestoreTarget(
+        output: output,
+        format: format,
+        overlays: overlays,
+        overlaysOutputPath: overlaysOutputPath,
+        overwrites: overwrites,
+        tscFrequencyHz: tscFrequencyHz,
+        cpuVendor: cpuVendor
+      ),
+      verifiesPages: verifiesPages
+    )
+  }
+
+  /// A member of the target.
+  public subscript<Member>(dynamicMember path: WritableKeyPath<RestoreTarget, Member>) -> Member {
+    get { target[keyPath: path] }
+    set { target[keyPath: path] = newValue }
   }
 }
 
@@ -86,4 +129,21 @@ public struct RestoreResult: Sendable, Codable, Hashable {
   /// Where the time went, added up over threads: `read` chunks, `decompress` them, `write` their
   /// pages, and `sync` the file.
   public var stages: [StageTime]
+}
+
+extension RestoreTarget {
+  /// The file for the overlays.json, if it is asked for.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when RAM goes to the same file, else as
+  ///   ``OutputFile/init(path:overwriting:shownAs:)``.
+  func makeOverlaysFile() throws(VMCheckpointError) -> OutputFile? {
+    guard let path = overlaysOutputPath else { return nil }
+    if case .file(let ramPath) = output, try ResolvedPath.areSame(ramPath, path) {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "RAM and overlays.json cannot both go to \(quotedName(path))"
+      )
+    }
+    return try OutputFile(path: path, overwriting: overwrites)
+  }
 }

@@ -1,6 +1,4 @@
 import GRDB
-import Glibc
-import SystemPackage
 
 extension Store {
   /// Restores a snapshot's RAM, with its overlays laid over it or without.
@@ -12,10 +10,10 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
-    try request.format.form.check(request)
+    try request.format.form.check(request.target)
     if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
-    let overlaysFile = try Self.overlaysFile(request)
+    let overlaysFile = try request.target.makeOverlaysFile()
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)
       if request.verifiesPages { try verify(plan.snapshot, database, control) }
@@ -26,14 +24,22 @@ extension Store {
         )
       }
       let clock = StageClock<RestoreStage>()
+      let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       let fileByteCount = try plan.writer.write(
         Restoration(
-          request: request,
+          target: request.target,
           control: control,
-          plan: plan,
-          patches: RAMPatch.patches(for: plan.overlays, treatment: request.overlays),
-          clock: clock,
-          database: database,
+          layout: plan.layout,
+          ram: StoredRAM(
+            plan: plan,
+            patches: patches,
+            verifiesPages: request.verifiesPages,
+            clock: clock,
+            control: control,
+            database: database
+          ),
+          overlays: plan.overlays,
+          patches: patches,
           overlaysFile: overlaysFile
         )
       )
@@ -93,18 +99,5 @@ extension Store {
       return .commit
     }
     return plan!
-  }
-
-  private static func overlaysFile(
-    _ request: RestoreRequest
-  ) throws(VMCheckpointError) -> OutputFile? {
-    guard let path = request.overlaysOutputPath else { return nil }
-    if case .file(let ramPath) = request.output, try ResolvedPath.areSame(ramPath, path) {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "RAM and overlays.json cannot both go to \(quotedName(path))"
-      )
-    }
-    return try OutputFile(path: path, overwriting: request.overwrites)
   }
 }

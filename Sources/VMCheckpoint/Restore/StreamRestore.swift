@@ -77,7 +77,7 @@ struct StreamRestore {
     for section in form.sections {
       if section.offset > offset {
         try writeLoaded()
-        try writeZeros(byteCount: section.offset - offset)
+        try sink.writeZeros(byteCount: section.offset - offset)
       }
       offset = section.endOffset
       guard case .ram(let piece) = section else {
@@ -102,7 +102,7 @@ struct StreamRestore {
       }
     }
     try writeLoaded()
-    try writeZeros(byteCount: form.byteCount - offset)
+    try sink.writeZeros(byteCount: form.byteCount - offset)
   }
 
   private static func apply(_ patches: [RAMPatch], to window: StreamWindows.Window) {
@@ -110,19 +110,6 @@ struct StreamRestore {
       let pfn = patch.pfn.rawValue
       guard (window.firstPFN..<window.endPFN).contains(pfn) else { continue }
       patch.withBytes { window.pages(pfn..<(pfn + 1)).copyMemory(from: $0) }
-    }
-  }
-
-  private func writeZeros(byteCount: UInt64) throws(VMCheckpointError) {
-    guard byteCount > 0 else { return }
-    let zeros = try LargeMemory.allocate(byteCount: Int(min(byteCount, 1 << 20)))
-    defer { LargeMemory.free(zeros) }
-    zeros.initializeMemory(as: UInt8.self, repeating: 0)
-    var rest = byteCount
-    while rest > 0 {
-      let count = min(rest, UInt64(zeros.count))
-      try sink.write(UnsafeRawBufferPointer(rebasing: zeros[..<Int(count)]))
-      rest -= count
     }
   }
 }

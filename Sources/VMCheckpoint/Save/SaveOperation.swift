@@ -102,9 +102,11 @@ struct SaveOperation {
   mutating func run() throws -> Totals {
     try storeRAM()
     let layout = try prepared.reader.finalLayout()
-    let plan = try prepared.request.overlays.validated(in: layout)
-    for warning in prepared.substitution.warnings() { control.onWarning?(warning) }
-    warnOfAbsentUnderlays(plan)
+    let plan = try prepared.guest.overlays.validated(in: layout)
+    for warning in prepared.guest.substitution.warnings() { control.onWarning?(warning) }
+    if let warning = prepared.guest.absentUnderlayWarning(plan.stacks.map(\.pfn)) {
+      control.onWarning?(warning)
+    }
     let contents = try storeOverlayContents(plan)
     try batch.beginIfNeeded()
     _ = try extents.write(numbers, isEnd: true)
@@ -117,12 +119,12 @@ struct SaveOperation {
     let ramDigest = ramDigester.finalize()
     try rows.insert(layout, digester: &digester)
     digester.add(ramDigest: ramDigest)
-    try rows.insert(prepared.absent, digester: &digester)
-    let facts = MachineFacts(plan, guestOSID: prepared.request.overlays.guestOSID)
+    try rows.insert(prepared.guest.absent, digester: &digester)
+    let facts = MachineFacts(plan, guestOSID: prepared.guest.overlays.guestOSID)
     facts.add(to: &digester)
     try rows.insert(plan, contents: contents, digester: &digester)
-    if let origin = prepared.overlayOrigin { try rows.insert(overlayOrigin: origin) }
-    try rows.insert(prepared.request.deviceStates, digester: &digester)
+    if let origin = prepared.guest.overlayOrigin { try rows.insert(overlayOrigin: origin) }
+    try rows.insert(prepared.guest.deviceStates, digester: &digester)
     let digest = digester.finalize()
     let totals = Totals(
       layout: layout,
@@ -138,21 +140,12 @@ struct SaveOperation {
     return totals
   }
 
-  private func warnOfAbsentUnderlays(_ plan: OverlayPlan) {
-    let pfns = plan.stacks.map(\.pfn).filter(prepared.absent.contains)
-    guard let first = pfns.first else { return }
-    control.onWarning?(
-      "overlays cover \(pfns.count) of the absent pages, the first at PFN \(hexString(first.rawValue)); what is "
-        + "beneath them is not known, and counts as zero"
-    )
-  }
-
   // MARK: RAM
 
   private mutating func storeRAM() throws {
     // Before the workers start: they would hash what they could compare.
     try parent?.loadAhead()
-    let (exchange, reader, substitution) = (exchange, prepared.reader, prepared.substitution)
+    let (exchange, reader, substitution) = (exchange, prepared.reader, prepared.guest.substitution)
     let compression = prepared.request.compression
     let workers = try WorkerThreads(count: control.threadCount) {
       exchange.work(reader: reader, substitution: substitution, compression: compression)

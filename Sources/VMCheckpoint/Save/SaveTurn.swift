@@ -2,7 +2,7 @@
 /// stopped to be saved need not wait for another save to end, or for a store to be made.
 ///
 /// The turn ends when the object goes away.
-final class SaveTurn {
+final class SaveTurn: CaptureDestination {
   private let path: String
   private let request: SaveRequest
   private let control: OperationControl
@@ -43,11 +43,15 @@ final class SaveTurn {
     )
   }
 
+  var storePath: String? { path }
+
+  func spoolDirectory() throws(VMCheckpointError) -> String { try StoreLocation(path).directory }
+
   /// Opens the store, or makes one that has no name yet. Waits for other saves to end, and does and
   /// checks all of a save that needs no source.
   ///
   /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
-  func take() throws(VMCheckpointError) {
+  func prepare() throws(VMCheckpointError) {
     let location = try StoreLocation(path)
     try location.requireNotPlanted()
     if store == nil, NewStore.place(location) == .taken {

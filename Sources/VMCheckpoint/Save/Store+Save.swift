@@ -14,7 +14,7 @@ extension Store {
       try requireNotStore(source: source, storePath: path)
     }
     let turn = SaveTurn(storePath: path, for: request, control: control)
-    return try PreparedSave.with(request, storePath: path, turn: turn, control: control)
+    return try PreparedSave.with(request, turn: turn, control: control)
   }
 
   /// Checks that the file at `source` is neither the store at `storePath` nor belongs to it.
@@ -32,6 +32,22 @@ extension Store {
     )
   }
 
+  /// Checks that the file at `target`, which is to be written, is neither the store at `storePath` nor belongs to
+  /// it.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `cannotCreate`.
+  package static func requireNotStore(
+    target: String,
+    storePath: String
+  ) throws(VMCheckpointError) {
+    guard try StoreLocation(storePath).owns(target) else { return }
+    throw VMCheckpointError(
+      .cannotCreate,
+      "cannot create \(quotedName(target)): it belongs to the store",
+      hint: "give another path"
+    )
+  }
+
   /// Saves a snapshot: all of the guest's RAM, its overlays and its device state.
   ///
   /// Waits for another save or a gc of the same store to end. The VM must be paused, or the RAM
@@ -45,7 +61,7 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> SaveResult {
     let turn = SaveTurn(at: self, for: request, control: control)
-    return try PreparedSave.with(request, storePath: path, turn: turn, control: control)
+    return try PreparedSave.with(request, turn: turn, control: control)
   }
 
   /// Does and checks what of a save needs no source. The caller has the writer's lock.
@@ -106,7 +122,7 @@ extension Store {
         )
         totals = try operation?.run()
         try control.cancellation.check()
-        try prepared.checkBeforeCompletion?()
+        try prepared.guest.checkBeforeCompletion?()
         try writerLock?.requireInPlace()
         try chunkLock.requireInPlace()
         try clock.measure(.sync, byteCount: totals?.uncommittedByteCount ?? 0) {
@@ -146,11 +162,11 @@ extension Store {
       parent: begun.parent?.name,
       ramByteCount: totals.layout.byteCount,
       storedPageCount: totals.tally.pageCount,
-      absentPageCount: prepared.absent.pageCount,
+      absentPageCount: prepared.guest.absent.pageCount,
       newPageCount: totals.newPageCount,
       newStoredByteCount: totals.newStoredByteCount,
       overlayCount: totals.plan.stacks.reduce(0) { $0 + $1.overlays.count },
-      deviceStateCount: prepared.request.deviceStates.count,
+      deviceStateCount: prepared.guest.deviceStates.count,
       compression: prepared.request.compression,
       digest: hexadecimal(totals.digest),
       durationSeconds: MonotonicClock.nowSeconds - startSeconds,

@@ -40,6 +40,11 @@ final class UnderlaySubstitution: Sendable {
   /// The PFNs whose underlay is given, ascending: known pages, whatever the source has.
   var givenPFNs: [UInt64] { rules.filter { $0.underlay != .unknown }.map(\.pfn) }
 
+  /// The underlay that is given for a page; `nil`: RAM has what counts there.
+  func given(at pfn: PFN) -> CapturedUnderlay? {
+    rules.first { $0.pfn == pfn.rawValue && $0.underlay != .unknown }?.underlay
+  }
+
   /// Applies the rules for the window's pages.
   ///
   /// - Complexity: O(log *n*) in the number of rules for a window without any.
@@ -58,9 +63,9 @@ final class UnderlaySubstitution: Sendable {
     }
   }
 
-  /// One line for each page, in ascending order, that does not show what its overlay derives.
+  /// One line for each page, however often it was read, in ascending order, that does not show what its overlay derives.
   func warnings() -> [String] {
-    mismatches.withLock { $0.sorted() }.compactMap { pfn in
+    mismatches.withLock { Set($0).sorted() }.compactMap { pfn in
       guard let rule = rules.first(where: { $0.pfn == pfn }) else { return nil }
       return """
         RAM at PFN \(hexString(pfn)) does not show the bytes of its \(rule.active.kind.rawValue) \

@@ -2,7 +2,7 @@ import Synchronization
 
 /// A stage of an operation's work: what limits the operation shows in its longest stage.
 public struct StageTime: Sendable, Codable, Hashable {
-  /// The stage's name, as ``SaveResult/stages`` and ``RestoreResult/stages`` list them.
+  /// The stage's name, as ``SaveResult/stages``, ``RestoreResult/stages`` and ``ConvertResult/stages`` list them.
   public var stage: String
 
   /// How long threads were in the stage, all of them added up, waits for the disk or the source

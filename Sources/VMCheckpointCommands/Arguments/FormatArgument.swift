@@ -2,7 +2,7 @@ import ArgumentParser
 import VMCheckpoint
 import VMCheckpointFormats
 
-/// The `--format` of `restore`: a format that can be written.
+/// The `--format` of `restore` and `convert`: a format that can be written.
 struct FormatArgument: ExpressibleByArgument, CustomStringConvertible {
   static let raw = FormatArgument(form: .raw)
 

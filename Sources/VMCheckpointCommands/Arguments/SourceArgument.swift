@@ -2,7 +2,7 @@ import Glibc
 package import VMCheckpoint
 import VMCheckpointFormats
 
-/// The SOURCE of `save`: a path, `-`, or either behind `FORMAT:`.
+/// The SOURCE of `save` and `convert`: a path, `-`, or either behind `FORMAT:`.
 package struct SourceArgument: Hashable, Sendable {
   /// The format that SOURCE names; `nil`: its first bytes decide.
   package var formatName: String?

@@ -10,7 +10,8 @@ struct FormatsCommand: VerbCommand {
     usage: "vmckpt formats [<options>]",
     discussion: """
       'vmckpt save FORMAT:PATH' reads a format, and 'vmckpt restore --format FORMAT' writes \
-      one. A SOURCE without a format is recognised by its first bytes. No store is used.
+      one; 'vmckpt convert' does both. A SOURCE without a format is recognised by its first \
+      bytes. No store is used.
 
       EXAMPLES:
         vmckpt formats

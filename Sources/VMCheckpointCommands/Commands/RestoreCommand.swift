@@ -26,6 +26,9 @@ package struct RestoreCommand: VerbCommand {
       guest that was saved from QEMU, which takes it with '-incoming "exec:vmckpt restore \
       REF --format qemu-stream -o -"'.
 
+      '--format libvirt-save' writes what 'virsh restore' takes, with the XML that was saved, or \
+      that of --xml.
+
       '--format qemu' makes a directory with RAM, device state and run.sh, which runs the \
       VM in QEMU, as often as you like.
 
@@ -44,13 +47,6 @@ package struct RestoreCommand: VerbCommand {
   var reference: String
 
   @Option(
-    name: [.customShort("o"), .long],
-    help: ArgumentHelp("The RAM file to write, or '-'.", valueName: "path"),
-    completion: .file()
-  )
-  var output: String
-
-  @Option(
     name: .long,
     help: ArgumentHelp(
       "What the RAM shows where overlays stood. (default: apply; omit for propolis)",
@@ -59,45 +55,13 @@ package struct RestoreCommand: VerbCommand {
   )
   var overlays: OverlayTreatment?
 
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "Write the overlays.json that goes with the restored RAM.",
-      valueName: "file"
-    ),
-    completion: .file(extensions: ["json"])
-  )
-  var overlaysOut: String?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The TSC's frequency where the guest will run, for the reference TSC page; k, M and G "
-        + "are powers of 1000.",
-      valueName: "hz"
-    ),
-    transform: Frequency.parse
-  )
-  var tscFrequency: UInt64?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The CPU's vendor where the guest will run, for the hypercall page.",
-      valueName: "vendor"
-    )
-  )
-  var cpuVendor: CPUVendor?
-
-  @Flag(name: .long, help: "Replace files that exist.")
-  var force = false
-
   @Flag(name: .long, help: "Recheck the SHA-256 of every page.")
   var verify = false
 
   @Option(name: .long, help: "The format of what is written.")
   var format = FormatArgument.raw
 
+  @OptionGroup var targetOptions: TargetOptions
   @OptionGroup var threadOptions: ThreadOptions
   @OptionGroup var timingOptions: TimingOptions
   @OptionGroup package var common: CommonOptions
@@ -105,7 +69,7 @@ package struct RestoreCommand: VerbCommand {
   /// Made by ArgumentParser.
   package init() {}
 
-  package var standardOutputCarriesRAM: Bool { output == "-" }
+  package var standardOutputCarriesRAM: Bool { targetOptions.isStandardOutput }
 
   package var accomplishment: String? { "the snapshot is restored" }
 
@@ -125,85 +89,25 @@ package struct RestoreCommand: VerbCommand {
     }
     return RestoreOutput(
       result,
-      overlaysPath: overlaysOut,
+      overlaysPath: targetOptions.overlaysOut,
       warnings: warnings,
       showsStages: timingOptions.timing
     )
   }
 
-  /// What the arguments ask for.
+  /// What the arguments ask for. Reads the XML.
   package func makeRequest(in session: CommandSession) throws(VMCheckpointError) -> RestoreRequest {
-    try checkFormat()
-    return RestoreRequest(
-      reference: try SnapshotReference(reference),
-      output: try makeOutput(in: session),
-      format: format.form,
-      overlays: overlays ?? (format.form.form.showsOverlays ? .apply : .omit),
-      overlaysOutputPath: try makeOverlaysOutputPath(),
-      overwrites: force,
-      tscFrequencyHz: tscFrequency,
-      cpuVendor: cpuVendor,
-      verifiesPages: verify
-    )
-  }
-
-  /// The refusals of a format with bare RAM in the words of the command line.
-  private func checkFormat() throws(VMCheckpointError) {
-    guard !format.form.form.showsOverlays else { return }
-    guard overlays != .apply else {
+    guard format.form.form.showsOverlays || overlays != .apply else {
       throw VMCheckpointError(
         .invalidArgument,
         "--overlays apply does not go with --format \(format): its RAM is bare",
         hint: "leave it out: the VMM lays its overlays over RAM itself"
       )
     }
-    guard tscFrequency == nil, cpuVendor == nil else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "--tsc-frequency and --cpu-vendor do not go with --format \(format)",
-        hint: "leave them out: what was saved is written as it was"
-      )
-    }
-  }
-
-  private func makeOutput(in session: CommandSession) throws(VMCheckpointError) -> RAMOutput {
-    guard !output.isEmpty else {
-      throw VMCheckpointError(.invalidArgument, "--output is empty", hint: "give it a path, or -")
-    }
-    guard output == "-" else { return .file(path: output) }
-    guard !force || overlaysOut != nil else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "--force has no meaning with -o - and no --overlays-out",
-        hint: "leave it out"
-      )
-    }
-    guard !session.isTerminal(session.standardOutput) else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "standard output is a terminal, which RAM would garble",
-        hint: "redirect it, or name a file"
-      )
-    }
-    return .stream(fileDescriptor: session.standardOutput)
-  }
-
-  private func makeOverlaysOutputPath() throws(VMCheckpointError) -> String? {
-    guard let overlaysOut else { return nil }
-    guard !overlaysOut.isEmpty, overlaysOut != "-" else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "--overlays-out needs a file's path",
-        hint: "'vmckpt show --json' prints a snapshot's overlays"
-      )
-    }
-    guard overlaysOut != output else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "--output and --overlays-out are the same file",
-        hint: "name two"
-      )
-    }
-    return overlaysOut
+    return RestoreRequest(
+      reference: try SnapshotReference(reference),
+      target: try targetOptions.makeTarget(format, treatment: overlays, in: session),
+      verifiesPages: verify
+    )
   }
 }

@@ -63,12 +63,6 @@ package struct SaveCommand: VerbCommand {
       """
   )
 
-  @Argument(
-    help: ArgumentHelp("A RAM file, 'FORMAT:PATH', or '-'.", valueName: "source"),
-    completion: .file()
-  )
-  var source: String
-
   @Option(
     name: .long,
     help: "The snapshot's name. (default: the source's name and the time in UTC)"
@@ -77,16 +71,6 @@ package struct SaveCommand: VerbCommand {
 
   @Option(name: .long, help: "The virtual machine's name. (default: the source's name)")
   var vm: String?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The overlays that covered RAM, an overlays.json, or '-'; none: do not look for any.",
-      valueName: "file"
-    ),
-    completion: .file(extensions: ["json"])
-  )
-  var overlays: String?
 
   @Option(
     name: .long,
@@ -110,64 +94,16 @@ package struct SaveCommand: VerbCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "A memory region, gpa=N,size=N[,offset=N][,name=NAME]; repeated for each.",
-      valueName: "region"
-    ),
-    transform: RegionArgument.parse
-  )
-  var region: [RegionArgument] = []
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp("RAM lies as in QEMU's machine of this type.", valueName: "type")
-  )
-  var qemuMachine: QEMUMachine?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "With --qemu-machine, the guest's RAM; needed with '-'.",
-      valueName: "size"
-    ),
-    transform: ByteSize.parse
-  )
-  var ramSize: UInt64?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
       "With 'firecracker:', the snapshot whose pages a diff's holes are; none: its holes are zeros.",
       valueName: "ref"
     )
   )
   var base: String?
 
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "With 'firecracker:', a diff to lay over SOURCE; repeated, in the order of their making.",
-      valueName: "path"
-    ),
-    completion: .file()
-  )
-  var diff: [String] = []
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "With 'firecracker:', the vmstate file. (default: the one beside the memory file)",
-      valueName: "file"
-    ),
-    completion: .file()
-  )
-  var vmstate: String?
-
-  @Flag(name: .long, help: "With 'qemu:', do not let the VM go on when it is saved.")
-  var leaveStopped = false
-
   @Option(name: .long, help: "How hard to compress pages that are new.")
   var compression = ChunkCompression.default
 
+  @OptionGroup var sourceOptions: SourceOptions
   @OptionGroup package var threadOptions: ThreadOptions
   @OptionGroup var timingOptions: TimingOptions
   @OptionGroup package var common: CommonOptions
@@ -180,7 +116,10 @@ package struct SaveCommand: VerbCommand {
   package func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
     let storePath = try common.storePath(environment: session.environment)
     // Before its first bytes say that it is a database.
-    try Store.requireNotStore(source: SourceArgument(source).path, storePath: storePath)
+    try Store.requireNotStore(
+      source: SourceArgument(sourceOptions.source).path,
+      storePath: storePath
+    )
     let request = try makeRequest(in: session, storePath: storePath)
     let operation = LongOperation(
       session: session,

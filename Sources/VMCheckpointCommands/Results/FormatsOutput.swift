@@ -5,11 +5,11 @@ struct FormatsOutput: CommandOutput, Hashable {
   struct Format: Codable, Hashable, Sendable {
     var name: String
     var summary: String
-    /// Whether `save` reads it.
+    /// Whether `save` and `convert` read it.
     var reads: Bool
-    /// Whether `save` reads it from standard input.
+    /// Whether `save` and `convert` read it from standard input.
     var readsStandardInput: Bool
-    /// Whether `restore` writes it.
+    /// Whether `restore` and `convert` write it.
     var writes: Bool
 
     enum CodingKeys: String, CodingKey {

@@ -1,6 +1,6 @@
 import VMCheckpoint
 
-/// How long a stage of `save` or `restore` took.
+/// How long a stage of `save`, `restore` or `convert` took.
 struct StageOutput: Codable, Sendable, Hashable {
   var stage: String
   var seconds: Double

@@ -42,10 +42,10 @@ struct AVMLSource: CaptureSource {
     return CaptureNames(snapshot: name, vm: name, description: "avml:\(path ?? "-")")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let name = "AVML capture \(quotedName(path ?? "stdin"))"
     try context.requireNoLayout(name: name)
     return try place.withDescriptor(noun: "AVML capture") { descriptor throws(VMCheckpointError) in
@@ -55,7 +55,7 @@ struct AVMLSource: CaptureSource {
         cancellation: context.control.cancellation
       )
       let ranges = try AVMLStream(try DumpInput(stream), name: name)
-      return try save(.reading(ranges, context.control))
+      return try use(.reading(ranges, context.control))
     }
   }
 }

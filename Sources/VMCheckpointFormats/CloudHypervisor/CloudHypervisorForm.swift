@@ -3,25 +3,30 @@ import VMCheckpoint
 /// The snapshot of Cloud Hypervisor that a snapshot was saved from: a directory of the same files.
 struct CloudHypervisorForm: RestorationForm {
   let name = "cloud-hypervisor"
+  let isDirectory = true
 
-  func check(_ request: RestoreRequest) throws(VMCheckpointError) {
-    try RestoredDirectory.requirePath(request, format: name)
+  func check(_ target: RestoreTarget) throws(VMCheckpointError) {
+    try RestoredDirectory.requirePath(target, format: name)
   }
 
-  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
-    guard let config = try snapshot.deviceState(format: CloudHypervisorFiles.configFormat),
-      let state = try snapshot.deviceState(format: CloudHypervisorFiles.stateFormat)
+  func keeps(_ state: DeviceState) -> Bool {
+    [CloudHypervisorFiles.configFormat, CloudHypervisorFiles.stateFormat].contains(state.format)
+  }
+
+  func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter {
+    guard let config = try guest.deviceState(format: CloudHypervisorFiles.configFormat),
+      let state = try guest.deviceState(format: CloudHypervisorFiles.stateFormat)
     else {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(snapshot.title) was not saved from a Cloud Hypervisor snapshot, and cannot become one",
-        hint: "restore its RAM with: --format raw"
+        "\(guest.title) has no state of Cloud Hypervisor, and cannot become a snapshot of it",
+        hint: "its RAM alone is written by: --format raw"
       )
     }
     for state in [config, state] where state.version != CloudHypervisorFiles.formatVersion {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(snapshot.title) has version \(state.version) of \(state.format), which is unknown",
+        "\(guest.title) has version \(state.version) of \(state.format), which is unknown",
         hint: "use the vmckpt that saved it, or a later one"
       )
     }
@@ -33,13 +38,13 @@ struct CloudHypervisorForm: RestorationForm {
     } catch {
       throw VMCheckpointError(
         .corrupt,
-        "\(snapshot.title) is damaged: its \(CloudHypervisorFiles.state) \(error.message)"
+        "\(guest.title) is damaged: its \(CloudHypervisorFiles.state) \(error.message)"
       )
     }
-    guard layout.layout == snapshot.layout else {
+    guard layout.layout == guest.layout else {
       throw VMCheckpointError(
         .corrupt,
-        "\(snapshot.title): its RAM and its \(CloudHypervisorFiles.state) do not belong together"
+        "\(guest.title): its RAM and its \(CloudHypervisorFiles.state) do not belong together"
       )
     }
     let registers = try? HyperVMSRs(parsed.processors)

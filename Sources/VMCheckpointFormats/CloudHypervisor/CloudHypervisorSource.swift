@@ -15,10 +15,10 @@ struct CloudHypervisorSource: CaptureSource {
   private var files: SourceDirectory { SourceDirectory(path: directory) }
   private var title: String { "Cloud Hypervisor snapshot \(quotedName(directory))" }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     try context.requireNoLayout(title)
     guard SourceDirectory.exists(at: directory) else {
       throw VMCheckpointError(
@@ -60,7 +60,7 @@ struct CloudHypervisorSource: CaptureSource {
     for warning in try warnings(state, layout) {
       context.control.onWarning?("\(title): \(warning)")
     }
-    return try save(guest)
+    return try use(guest)
   }
 
   private func read(

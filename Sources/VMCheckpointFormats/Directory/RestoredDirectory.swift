@@ -20,10 +20,10 @@ struct RestoredDirectory {
 
   /// Makes the directory.
   ///
-  /// - Precondition: The request's output is a path, as ``requirePath(_:format:)`` checks.
+  /// - Precondition: The target's output is a path, as ``requirePath(_:format:)`` checks.
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; nothing is left then.
   func write(_ restore: Restoration) throws {
-    guard case .file(let path) = restore.request.output else {
+    guard case .file(let path) = restore.target.output else {
       preconditionFailure("the form checks the request")
     }
     try restore.writeDirectory { beforeCommit in
@@ -31,18 +31,19 @@ struct RestoredDirectory {
     }
   }
 
-  /// Checks that a restore does not write to a stream.
+  /// Checks that a restore writes to a path, and that nothing is there.
   static func requirePath(
-    _ request: RestoreRequest,
+    _ target: RestoreTarget,
     format: String
   ) throws(VMCheckpointError) {
-    guard case .file = request.output else {
+    guard case .file(let path) = target.output else {
       throw VMCheckpointError(
         .invalidArgument,
         "the format \(format) is a directory, and cannot be written to a stream",
         hint: "name a directory with -o"
       )
     }
+    try requireNew(path)
   }
 
   private func write(
@@ -54,15 +55,7 @@ struct RestoredDirectory {
     guard let name = given.lastComponent, name.kind == .regular else {
       throw Self.cannotCreate(path, "it names no directory")
     }
-    var status = stat()
-    guard lstat(path, &status) != 0 else {
-      throw VMCheckpointError(
-        .cannotCreate,
-        "\(quotedName(path)) exists already",
-        hint:
-          "give another path, or remove it; a directory is not replaced, not with --force either"
-      )
-    }
+    try Self.requireNew(path)
     let target = FilePath(try ResolvedPath.of(path))
     let stem = String(decoding: name.string.utf8.prefix(200), as: UTF8.self)
     let temporary = target.removingLastComponent()
@@ -108,6 +101,16 @@ struct RestoredDirectory {
       Self.remove(target, names)
       throw error
     }
+  }
+
+  private static func requireNew(_ path: String) throws(VMCheckpointError) {
+    var status = stat()
+    guard lstat(path, &status) == 0 else { return }
+    throw VMCheckpointError(
+      .cannotCreate,
+      "\(quotedName(path)) exists already",
+      hint: "give another path, or remove it; a directory is not replaced, not with --force either"
+    )
   }
 
   private func sync(_ directory: String, of path: String) throws(VMCheckpointError) {

@@ -11,10 +11,10 @@ struct ELFFileSource: CaptureSource {
     return CaptureNames(snapshot: name, vm: name, description: "elf:\(file)")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let name = "ELF core \(quotedName(file))"
     try context.requireNoLayout(name: name)
     var states: [DeviceState] = []
@@ -27,7 +27,7 @@ struct ELFFileSource: CaptureSource {
       return map
     }
     guest.deviceStates = states
-    return try save(guest)
+    return try use(guest)
   }
 }
 
@@ -41,10 +41,10 @@ struct ELFStreamSource: CaptureSource {
     CaptureNames(snapshot: "stdin", vm: "stdin", description: "elf:-")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let name = "ELF core \(quotedName("stdin"))"
     try context.requireNoLayout(name: name)
     let stream = StreamReader(
@@ -69,7 +69,7 @@ struct ELFStreamSource: CaptureSource {
       // What the reading itself meets names the stream already.
       throw error.code == .invalidData ? error.naming(name) : error
     }
-    return try save(guest)
+    return try use(guest)
   }
 }
 

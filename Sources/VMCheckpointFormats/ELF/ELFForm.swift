@@ -7,40 +7,43 @@ public import VMCheckpoint
 struct ELFForm: RestorationForm {
   let name = "elf"
 
-  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
-    if try snapshot.deviceState(format: QEMUStreamCapture.streamFormat) != nil {
-      return try plan(snapshot, QEMUStoredState(snapshot))
+  /// Of a QEMU guest's device state, a core has the CPUs' registers only.
+  func keeps(_ state: DeviceState) -> Bool { state.format == ELFNotes.stateFormat }
+
+  func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter {
+    if try guest.deviceState(format: QEMUStreamCapture.streamFormat) != nil {
+      return try plan(guest, QEMUStoredState(guest))
     }
     var notes = ELFNotes.none
-    if let state = try snapshot.deviceState(format: ELFNotes.stateFormat) {
-      notes = try ELFNotes(state, of: snapshot.title)
+    if let state = try guest.deviceState(format: ELFNotes.stateFormat) {
+      notes = try ELFNotes(state, of: guest.title)
     }
-    return ELFRestore(snapshot.layout, notes, warnings: [])
+    return ELFRestore(guest.layout, notes, warnings: [])
   }
 
   private func plan(
-    _ snapshot: PlannedSnapshot,
+    _ guest: any RestorableGuest,
     _ state: QEMUStoredState
   ) throws -> any RestorationWriter {
     guard let sections = QEMUDeviceSections(state.stream, ramOffset: state.record.ramOffset),
       let processors = QEMUProcessor.all(in: sections)
     else {
       return ELFRestore(
-        snapshot.layout,
+        guest.layout,
         .none,
         warnings: [
-          "\(snapshot.title): its device state does not say how the CPUs' registers are to be read: "
+          "\(guest.title): its device state does not say how the CPUs' registers are to be read: "
             + "the core has no notes of them"
         ]
       )
     }
     var notes = ELFProcessorNotes.notes(processors)
-    if let place = ELFGuestNote(sections), let bytes = try place.bytes(of: snapshot),
+    if let place = ELFGuestNote(sections), let bytes = try place.bytes(of: guest),
       let note = VMCoreInfo.note(inGuest: bytes)
     {
       notes.append(note)
     }
-    return ELFRestore(snapshot.layout, notes, warnings: [])
+    return ELFRestore(guest.layout, notes, warnings: [])
   }
 }
 
@@ -63,14 +66,14 @@ private struct ELFGuestNote {
   }
 
   /// What the guest has there; `nil` when it is not RAM.
-  func bytes(of snapshot: PlannedSnapshot) throws -> [UInt8]? {
+  func bytes(of guest: any RestorableGuest) throws -> [UInt8]? {
     let end = gpa + byteCount
     var bytes: [UInt8] = []
     var next = gpa
     while next < end {
       let pfn = PFN(gpa: next)
-      guard snapshot.layout.contains(pfn) else { return nil }
-      let page = try snapshot.page(at: pfn)
+      guard guest.layout.contains(pfn) else { return nil }
+      let page = try guest.page(at: pfn)
       let upperBound = min(end - pfn.gpa, UInt64(Page.byteCount))
       bytes += page.bytes[Int(next - pfn.gpa)..<Int(upperBound)]
       next = pfn.gpa + upperBound

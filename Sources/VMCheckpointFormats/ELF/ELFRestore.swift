@@ -30,7 +30,7 @@ struct ELFRestore: RestorationWriter {
     for warning in warnings { restore.control.onWarning?(warning) }
     if !lacksVMCoreInfo {
       try restore.write(core.form(notes))
-    } else if case .file = restore.request.output {
+    } else if case .file = restore.target.output {
       let candidates = VMCoreInfoCandidates()
       try restore.write(core.formWithoutHead, observer: candidates.look) { output in
         let head = core.head(notes(with: try note(at: candidates.pfns, in: output)))
@@ -80,7 +80,7 @@ struct ELFRestore: RestorationWriter {
     let ram = ELFCoreLayout.ramAlone(layout)
     let scan = VMCoreInfoScan(ram.placement)
     do {
-      try restore.writeRAM(ram, inOrderTo: scan)
+      try restore.writeRAM(ram, inOrderTo: scan, isLastPass: false)
     } catch {
       guard scan.note != nil else { throw error }
     }

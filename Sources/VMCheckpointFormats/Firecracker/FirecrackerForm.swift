@@ -3,23 +3,28 @@ import VMCheckpoint
 /// The two files of a Firecracker snapshot: the vmstate that was saved, and a full memory file.
 struct FirecrackerForm: RestorationForm {
   let name = "firecracker"
+  let isDirectory = true
 
-  func check(_ request: RestoreRequest) throws(VMCheckpointError) {
-    try RestoredDirectory.requirePath(request, format: name)
+  func check(_ target: RestoreTarget) throws(VMCheckpointError) {
+    try RestoredDirectory.requirePath(target, format: name)
   }
 
-  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
-    guard let stored = try snapshot.deviceState(format: FirecrackerFiles.stateFormat) else {
+  func keeps(_ state: DeviceState) -> Bool {
+    state.format == FirecrackerFiles.stateFormat
+  }
+
+  func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter {
+    guard let stored = try guest.deviceState(format: FirecrackerFiles.stateFormat) else {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(snapshot.title) was not saved from a Firecracker snapshot, and cannot become one",
-        hint: "restore its RAM with: --format raw"
+        "\(guest.title) has no state of Firecracker, and cannot become a snapshot of it",
+        hint: "its RAM alone is written by: --format raw"
       )
     }
     guard stored.version == FirecrackerFiles.stateVersion else {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(snapshot.title) has version \(stored.version) of \(stored.format), which is unknown",
+        "\(guest.title) has version \(stored.version) of \(stored.format), which is unknown",
         hint: "use the vmckpt that saved it, or a later one"
       )
     }
@@ -27,11 +32,11 @@ struct FirecrackerForm: RestorationForm {
     let layout: FirecrackerLayout
     do throws(VMCheckpointError) {
       state = try FirecrackerState(stored.data)
-      layout = try FirecrackerLayout(state, stored: snapshot.layout)
+      layout = try FirecrackerLayout(state, stored: guest.layout)
     } catch {
       throw VMCheckpointError(
         .corrupt,
-        "\(snapshot.title) is damaged: its vmstate \(error.message)"
+        "\(guest.title) is damaged: its vmstate \(error.message)"
       )
     }
     let registers = state.registers.flatMap { try? HyperVMSRs($0) }

@@ -18,10 +18,10 @@ struct FirecrackerSource: CaptureSource {
 
   private static let memoryNoun = "Firecracker memory file"
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     try context.requireNoLayout("Firecracker snapshot \(quotedName(file))")
     let links = try findFiles()
     let (opened, byteCount) = try open(links)
@@ -37,6 +37,7 @@ struct FirecrackerSource: CaptureSource {
       guest = CapturedGuest(layout: layout.layout) { keptPFNs in
         LayeredRAMReader(ram, keptPFNs: keptPFNs)
       }
+      guest.readPage = { pfn throws(VMCheckpointError) in try ram.page(at: pfn) }
     }
     guest.deviceStates = [
       DeviceState(
@@ -50,7 +51,7 @@ struct FirecrackerSource: CaptureSource {
     for warning in warnings(state, looksForOverlays: context.looksForOverlays) {
       context.control.onWarning?("\(stateName): \(warning)")
     }
-    return try save(guest)
+    return try use(guest)
   }
 
   // MARK: Files

@@ -20,10 +20,10 @@ struct KdumpSource: CaptureSource {
     return CaptureNames(snapshot: name, vm: name, description: "kdump:\(path ?? "-")")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let name = "kdump \(quotedName(path ?? "stdin"))"
     try context.requireNoLayout(name: name)
     let guest: CapturedGuest
@@ -33,7 +33,7 @@ struct KdumpSource: CaptureSource {
     } catch {
       throw error.code == .invalidData ? error.naming(name) : error
     }
-    return try save(guest)
+    return try use(guest)
   }
 
   /// The dump's descriptor, and the size of a file.

@@ -6,8 +6,8 @@ import VMCheckpoint
 struct LiMEForm: RestorationForm {
   let name = "lime"
 
-  func plan(_ snapshot: PlannedSnapshot) -> any RestorationWriter {
-    Self.form(of: snapshot.layout)
+  func plan(_ guest: any RestorableGuest) -> any RestorationWriter {
+    Self.form(of: guest.layout)
   }
 
   /// Where headers and RAM are.

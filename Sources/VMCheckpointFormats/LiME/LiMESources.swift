@@ -11,10 +11,10 @@ struct LiMEFileSource: CaptureSource {
     return CaptureNames(snapshot: name, vm: name, description: "lime:\(file)")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let name = LiMECapture.title(file)
     try context.requireNoLayout(name: name)
     let guest = try MappedDump.open(path: file, noun: "LiME capture") {
@@ -25,7 +25,7 @@ struct LiMEFileSource: CaptureSource {
       }
       return map
     }
-    return try save(guest)
+    return try use(guest)
   }
 }
 
@@ -73,10 +73,10 @@ struct LiMEStreamSource: CaptureSource {
     CaptureNames(snapshot: "stdin", vm: "stdin", description: "lime:-")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let name = LiMECapture.title("stdin")
     try context.requireNoLayout(name: name)
     let stream = StreamReader(
@@ -85,7 +85,7 @@ struct LiMEStreamSource: CaptureSource {
       cancellation: context.control.cancellation
     )
     let ranges = LiMEStream(try DumpInput(stream), name: name)
-    return try save(.reading(ranges, context.control))
+    return try use(.reading(ranges, context.control))
   }
 }
 

@@ -22,6 +22,9 @@ struct LibvirtSaveHeader: Hashable {
   /// A domain's XML has some KiB, and libvirt leaves 64 KiB of room.
   private static let maximumDataByteCount: UInt32 = 64 << 20
 
+  /// Source: libvirt `src/qemu/qemu_saveimage.c`, `virQEMUSaveDataNew`.
+  private static let roomByteCount = 64 << 10
+
   /// How the stream is stored.
   enum Format: Hashable {
     case raw
@@ -97,6 +100,32 @@ struct LibvirtSaveHeader: Hashable {
     var result = bytes
     for index in 28..<32 { result[index] = 0 }
     return result
+  }
+
+  /// The 92 bytes and what follows them, with another XML, of an image whose stream is not compressed.
+  ///
+  /// As much room as there was stays, or 64 KiB are added as libvirt does: `virsh save-image-edit` needs some.
+  ///
+  /// - Parameters:
+  ///   - data: What follows the 92 bytes before the stream.
+  ///   - xml: Without a NUL.
+  func replacingXML(in data: ArraySlice<UInt8>, with xml: [UInt8]) -> [UInt8] {
+    let cookieOffset = Self.number(bytes, at: 32, swapped: isByteSwapped)
+    var result = xml + [0]
+    var newCookieOffset: UInt32 = 0
+    if cookieOffset > 0 {
+      newCookieOffset = UInt32(result.count)
+      result += data.dropFirst(Int(cookieOffset)).prefix { $0 != 0 } + [0]
+    }
+    let byteCount = result.count <= data.count ? data.count : result.count + Self.roomByteCount
+    result += Array(repeating: 0, count: byteCount - result.count)
+    var head = uncompressedBytes
+    for (offset, value) in [(20, UInt32(byteCount)), (32, newCookieOffset)] {
+      withUnsafeBytes(of: isByteSwapped ? value.byteSwapped : value) {
+        head.replaceSubrange(offset..<(offset + 4), with: $0)
+      }
+    }
+    return head + result
   }
 
   private static func number(_ bytes: [UInt8], at offset: Int, swapped: Bool) -> UInt32 {

@@ -30,4 +30,9 @@ extension RAMInput {
 extension RestoreFormat {
   /// A libvirt save image that is not compressed, for `virsh restore`.
   public static let libvirtSave = RestoreFormat(LibvirtSaveForm())
+
+  /// The same, with this XML of the domain in place of the one that the guest was saved with.
+  public static func libvirtSave(replacingXML xml: [UInt8]) -> RestoreFormat {
+    RestoreFormat(LibvirtSaveForm(xml: xml))
+  }
 }

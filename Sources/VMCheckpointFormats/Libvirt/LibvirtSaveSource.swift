@@ -13,10 +13,10 @@ struct LibvirtSaveSource: CaptureSource {
 
   var names: CaptureNames { source.names(scheme: "libvirt-save") }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let title = "libvirt save image \(quotedName(source.name))"
     let cancellation = context.control.cancellation
     let (capture, description) = try source.withDescriptor(title: title, cancellation) {
@@ -32,7 +32,7 @@ struct LibvirtSaveSource: CaptureSource {
     defer { withExtendedLifetime(capture) {} }
     var guest = try capture.guest(context)
     guest.deviceStates.append(description)
-    return try save(guest)
+    return try use(guest)
   }
 
   /// Reads an image to its end.

@@ -84,6 +84,11 @@ struct PropolisArchive {
     }
   }
 
+  /// The formats of all device states that make up an archive.
+  static let stateFormats: Set<String> = [
+    headersFormat, stateFormat(.config), stateFormat(.global), stateFormat(.device),
+  ]
+
   /// The format of a member's device state.
   static func stateFormat(_ kind: PropolisMember) -> String {
     switch kind {
@@ -300,8 +305,8 @@ extension PropolisArchive {
     guard let headers = deviceStates.first(where: { $0.format == headersFormat }) else {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(title) was not saved from a Propolis snapshot, and cannot become one",
-        hint: "restore its RAM with: --format raw"
+        "\(title) has no state of Propolis, and cannot become a snapshot of it",
+        hint: "its RAM alone is written by: --format raw"
       )
     }
     guard headers.version == formatVersion else {

@@ -5,15 +5,15 @@ struct PropolisForm: RestorationForm {
   let name = "propolis"
   let showsOverlays = false
 
-  func check(_ request: RestoreRequest) throws(VMCheckpointError) {
-    guard request.overlays == .omit else {
+  func check(_ target: RestoreTarget) throws(VMCheckpointError) {
+    guard target.overlays == .omit else {
       throw VMCheckpointError(
         .invalidArgument,
         "RAM in a Propolis snapshot is bare: Propolis lays its overlays over it itself",
         hint: "leave overlays out"
       )
     }
-    guard request.tscFrequencyHz == nil, request.cpuVendor == nil else {
+    guard target.tscFrequencyHz == nil, target.cpuVendor == nil else {
       throw VMCheckpointError(
         .invalidArgument,
         "a Propolis snapshot is restored for the host that it was saved on",
@@ -22,11 +22,15 @@ struct PropolisForm: RestorationForm {
     }
   }
 
-  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
+  func keeps(_ state: DeviceState) -> Bool {
+    PropolisArchive.stateFormats.contains(state.format)
+  }
+
+  func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter {
     try PropolisArchive.form(
-      of: snapshot.title,
-      layout: snapshot.layout,
-      deviceStates: try snapshot.deviceStates()
+      of: guest.title,
+      layout: guest.layout,
+      deviceStates: try guest.deviceStates()
     )
   }
 }

@@ -11,10 +11,10 @@ struct PropolisSource: CaptureSource {
     return CaptureNames(snapshot: snapshot, vm: vm, description: "propolis:\(file)")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let opened = try PropolisArchive.open(path: file)
     let files = OpenRAMFiles([.init(descriptor: opened.descriptor, path: file)])
     try check(context.request, describesOverlays: opened.overlays != nil)
@@ -27,7 +27,7 @@ struct PropolisSource: CaptureSource {
     if context.request.findsOverlays {
       guest.overlays = opened.overlays.map { FoundOverlays($0, origin: "propolis-device-state") }
     }
-    return try save(guest)
+    return try use(guest)
   }
 
   /// Checks that the request does not say what the archive says.

@@ -4,21 +4,26 @@ public import VMCheckpoint
 struct QEMUStreamForm: RestorationForm {
   let name = "qemu-stream"
 
-  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
-    QEMUStreamRestore(try QEMUStoredState(snapshot))
+  func keeps(_ state: DeviceState) -> Bool { QEMUStoredState.has(state) }
+
+  func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter {
+    QEMUStreamRestore(try QEMUStoredState(guest))
   }
 }
 
 /// A directory to run a VM from.
 struct QEMUDirectoryForm: RestorationForm {
   let name = "qemu"
+  let isDirectory = true
 
-  func check(_ request: RestoreRequest) throws(VMCheckpointError) {
-    try RestoredDirectory.requirePath(request, format: name)
+  func check(_ target: RestoreTarget) throws(VMCheckpointError) {
+    try RestoredDirectory.requirePath(target, format: name)
   }
 
-  func plan(_ snapshot: PlannedSnapshot) throws -> any RestorationWriter {
-    QEMUDirectoryRestore(try QEMUStoredState(snapshot))
+  func keeps(_ state: DeviceState) -> Bool { QEMUStoredState.has(state) }
+
+  func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter {
+    QEMUDirectoryRestore(try QEMUStoredState(guest))
   }
 }
 

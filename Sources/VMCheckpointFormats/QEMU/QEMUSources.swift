@@ -8,10 +8,10 @@ struct QEMUStreamCaptureSource: CaptureSource {
 
   var names: CaptureNames { source.names(scheme: "qemu-stream") }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let capture = try QEMUStreamCapture(
       source,
       spoolDirectory: context.spoolDirectory(),
@@ -19,7 +19,7 @@ struct QEMUStreamCaptureSource: CaptureSource {
     )
     // RAM is read from the capture's spool.
     defer { withExtendedLifetime(capture) {} }
-    return try save(capture.guest(context))
+    return try use(capture.guest(context))
   }
 }
 
@@ -34,17 +34,17 @@ struct QEMULiveCaptureSource: CaptureSource {
     return CaptureNames(snapshot: name, vm: name, description: "qemu:\(source.socketPath)")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let live = QEMULiveSave(
       source: source,
       request: context.request,
       spoolDirectory: try context.spoolDirectory(),
       control: context.control
     )
-    var (saved, pausedSeconds) = try live.run(takeTurn: context.takeTurn) {
+    let (outcome, pausedSeconds) = try live.run(takeTurn: context.takeTurn) {
       (capture, ram, check) throws(VMCheckpointError) in
       defer { withExtendedLifetime((capture, ram)) {} }
       var guest = try capture.guest(
@@ -53,10 +53,10 @@ struct QEMULiveCaptureSource: CaptureSource {
         paths: ram.paths
       )
       guest.checkBeforeCompletion = check
-      return try save(guest)
+      return try use(guest)
     }
-    saved.pausedSeconds = pausedSeconds
-    return saved
+    context.note(pausedSeconds: pausedSeconds)
+    return outcome
   }
 }
 

@@ -10,42 +10,48 @@ struct QEMUStoredState {
 
   /// - Throws: ``VMCheckpointError``: `invalidArgument` when the snapshot is of no QEMU guest,
   ///   `corrupt` when what is stored makes no sense.
-  init(_ snapshot: PlannedSnapshot) throws {
+  init(_ guest: any RestorableGuest) throws {
     guard
-      let recordJSON = try Self.load(QEMUMachineRecord.format, QEMUMachineRecord.version, snapshot),
-      let stream = try Self.load(QEMUStreamCapture.streamFormat, QEMUStreamFormat.version, snapshot)
+      let recordJSON = try Self.load(QEMUMachineRecord.format, QEMUMachineRecord.version, guest),
+      let stream = try Self.load(QEMUStreamCapture.streamFormat, QEMUStreamFormat.version, guest)
     else {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(snapshot.title) has no device state of QEMU",
-        hint: "restore its RAM with --format raw; save with qemu-stream: or qemu: to have both"
+        "\(guest.title) has no device state of QEMU",
+        hint:
+          "its RAM alone is written by --format raw; qemu-stream: or qemu: as the source has both"
       )
     }
-    record = try QEMUMachineRecord(json: recordJSON, of: snapshot.title)
+    record = try QEMUMachineRecord(json: recordJSON, of: guest.title)
     self.stream = stream
     let offset = record.ramOffset
-    guard record.blocksMakeUp(byteCount: snapshot.layout.fileByteCount), offset > 5,
+    guard record.blocksMakeUp(byteCount: guest.layout.fileByteCount), offset > 5,
       offset < stream.count,
       stream[offset - 5] == QEMUStreamFormat.Section.footer
     else {
       throw VMCheckpointError(
         .corrupt,
-        "\(snapshot.title): its RAM and its description of the machine do not belong together"
+        "\(guest.title): its RAM and its description of the machine do not belong together"
       )
     }
     sectionID = stream[(offset - 4)..<offset].reduce(0) { $0 << 8 | UInt32($1) }
   }
 
+  /// Whether a device state is one of those that make it up.
+  static func has(_ state: DeviceState) -> Bool {
+    [QEMUMachineRecord.format, QEMUStreamCapture.streamFormat].contains(state.format)
+  }
+
   private static func load(
     _ format: String,
     _ version: UInt32,
-    _ snapshot: PlannedSnapshot
+    _ guest: any RestorableGuest
   ) throws -> [UInt8]? {
-    guard let state = try snapshot.deviceState(format: format) else { return nil }
+    guard let state = try guest.deviceState(format: format) else { return nil }
     guard state.version == version else {
       throw VMCheckpointError(
         .invalidData,
-        "\(snapshot.title): the version of device state \(quotedName(state.name)) is unknown",
+        "\(guest.title): the version of device state \(quotedName(state.name)) is unknown",
         hint: "use a newer vmckpt"
       )
     }

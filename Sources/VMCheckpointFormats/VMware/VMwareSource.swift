@@ -20,10 +20,10 @@ struct VMwareSource: CaptureSource {
     return CaptureNames(snapshot: name, vm: name, description: "vmware:\(file)")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     try context.requireNoLayout(name: "VMware RAM \(quotedName(file))")
     let (statePath, descriptor, byteCount) = try openState()
     defer { try? descriptor.close() }
@@ -56,7 +56,7 @@ struct VMwareSource: CaptureSource {
         "\(name): what it has beside RAM is not kept: it is not a file by itself, or too large"
       )
     }
-    return try save(guest)
+    return try use(guest)
   }
 
   /// Opens the state: the file itself, or the one beside RAM.

@@ -156,8 +156,8 @@ import VMCheckpointTestSupport
     expectFailure(
       try bench.tool.run("restore", "raw", "--format", "cloud-hypervisor", "-o", out),
       64,
-      "snapshot \"raw\" was not saved from a Cloud Hypervisor snapshot, and cannot become one; restore its "
-        + "RAM with: --format raw"
+      "snapshot \"raw\" has no state of Cloud Hypervisor, and cannot become a snapshot of it; its RAM alone is "
+        + "written by: --format raw"
     )
     expectFailure(
       try bench.tool.run("restore", "raw", "--format", "cloud-hypervisor", "-o", "-"),

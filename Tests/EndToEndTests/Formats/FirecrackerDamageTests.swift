@@ -359,8 +359,8 @@ import VMCheckpointTestSupport
     expectFailure(
       try bench.tool.run("restore", "raw", "--format", "firecracker", "-o", out),
       64,
-      "snapshot \"raw\" was not saved from a Firecracker snapshot, and cannot become one; restore its RAM "
-        + "with: --format raw"
+      "snapshot \"raw\" has no state of Firecracker, and cannot become a snapshot of it; its RAM alone is "
+        + "written by: --format raw"
     )
     expectFailure(
       try bench.tool.run("save", "firecracker:-"),

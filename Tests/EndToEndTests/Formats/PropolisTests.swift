@@ -293,8 +293,8 @@ import VMCheckpointTestSupport
     expectFailure(
       try bench.tool.run("restore", "raw", "-o", out, "--format", "propolis"),
       64,
-      "snapshot \"raw\" was not saved from a Propolis snapshot, and cannot become one; "
-        + "restore its RAM with: --format raw"
+      "snapshot \"raw\" has no state of Propolis, and cannot become a snapshot of it; "
+        + "its RAM alone is written by: --format raw"
     )
     expectFailure(
       try bench.tool.start(

@@ -67,6 +67,37 @@ import VMCheckpointTestSupport
     #expect(directoryEntries(fileSystem.path).isEmpty)
   }
 
+  /// RAM that is put down for a moment, and RAM that goes to its place.
+  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
+  func aConversionThatDoesNotFitLeavesNothing() throws {
+    let fileSystem = try SmallFileSystem()
+    let bench = try Workbench()
+    let source = try bench.write("large.ram", large)
+    let target = "\(fileSystem.path)/out"
+    for (word, message) in [
+      (
+        source, "cannot write \"\(target)\": No space left on device; free some space and try again"
+      ),
+      (
+        "-",
+        "cannot write a temporary file in \"\(fileSystem.path)\": No space left on device; the guest's RAM is "
+          + "put down there for a moment; free some space and try again"
+      ),
+    ] {
+      let outcome = try bench.tool.run(
+        "convert",
+        word,
+        "-o",
+        target,
+        "--format",
+        "elf",
+        input: .file(source)
+      )
+      expectFailure(outcome, 74, message)
+      #expect(directoryEntries(fileSystem.path).isEmpty)
+    }
+  }
+
   /// The space is there when the restore looks, and gone when it writes.
   @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
   func anOverlaysFileThatDoesNotFitLeavesNoRAMFile() throws {

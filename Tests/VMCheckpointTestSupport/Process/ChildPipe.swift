@@ -2,7 +2,7 @@ import Glibc
 
 /// A pipe to or from a child process.
 package final class ChildPipe {
-  package let reader: Int32
+  package private(set) var reader: Int32
   private var writer: Int32
 
   package init() throws {
@@ -21,8 +21,14 @@ package final class ChildPipe {
   }
 
   deinit {
-    close(reader)
+    closeReader()
     closeWriter()
+  }
+
+  /// The writer is told that nobody reads any more, once no child has the reading end either.
+  package func closeReader() {
+    if reader >= 0 { close(reader) }
+    reader = -1
   }
 
   /// Writes all; waits for the reader where the pipe is full.

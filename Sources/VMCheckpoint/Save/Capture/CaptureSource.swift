@@ -1,7 +1,8 @@
 /// Where a guest is captured from: the reading half of a format.
 ///
-/// A save asks the source for its names, lets it capture the guest, and stores what it gets while
-/// ``capture(_:_:)`` has not returned. So a source can stop a VM, let it go on, and put things back.
+/// A save or a conversion asks the source for its names, lets it capture the guest, and stores or writes what
+/// it gets while ``capture(_:_:)`` has not returned. So a source can stop a VM, let it go on, and put things
+/// back.
 package protocol CaptureSource: Hashable, Sendable {
   /// What the snapshot, the VM and the snapshot's `source` are called unless the request says.
   var names: CaptureNames { get }
@@ -9,13 +10,30 @@ package protocol CaptureSource: Hashable, Sendable {
   /// The file that is read, if it is one: it must not belong to the store.
   var path: String? { get }
 
-  /// Captures the guest, and calls `save` once with it.
+  /// Captures the guest, and calls `use` once with it.
   ///
-  /// - Throws: ``VMCheckpointError``, what `save` throws among others. Nothing of the capture is left.
-  func capture(
+  /// - Returns: What `use` returned.
+  /// - Throws: ``VMCheckpointError``, what `use` throws among others. Nothing of the capture is left.
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome
+}
+
+/// Where a captured guest goes: a store, or a file in another format.
+package protocol CaptureDestination {
+  /// The store; there may be none yet. `nil`: the guest does not go to a store.
+  var storePath: String? { get }
+
+  /// A directory where RAM that must be put down for a moment has room.
+  ///
+  /// - Throws: ``VMCheckpointError`` when there is no such directory.
+  func spoolDirectory() throws(VMCheckpointError) -> String
+
+  /// Waits for what the destination waits for, and does and checks all that needs no source.
+  ///
+  /// - Throws: ``VMCheckpointError`` when the guest cannot go there.
+  func prepare() throws(VMCheckpointError)
 }
 
 /// What a source calls what is saved from it.
@@ -39,15 +57,31 @@ package struct CaptureContext {
   /// What is asked of the save beside the source. Its names and tags are checked.
   package let request: SaveRequest
   package let control: OperationControl
-  /// Where the snapshot goes; there may be no store yet.
-  package let storePath: String
-  let turn: SaveTurn
+  private let destination: any CaptureDestination
+  private let pause = Pause()
 
-  /// The store's directory, where RAM that must be put down for a moment has room.
+  private final class Pause {
+    var seconds: Double?
+  }
+
+  init(
+    request: SaveRequest,
+    control: OperationControl,
+    destination: any CaptureDestination
+  ) {
+    self.request = request
+    self.control = control
+    self.destination = destination
+  }
+
+  /// Where the snapshot goes; there may be no store yet. `nil`: the guest does not go to a store.
+  package var storePath: String? { destination.storePath }
+
+  /// A directory where RAM that must be put down for a moment has room: the store's, or the target's.
   ///
   /// - Throws: ``VMCheckpointError`` when there is no such directory.
   package func spoolDirectory() throws(VMCheckpointError) -> String {
-    try StoreLocation(storePath).directory
+    try destination.spoolDirectory()
   }
 
   /// Whether overlays are to be looked for in what the source has.
@@ -59,7 +93,13 @@ package struct CaptureContext {
   /// VM calls it first, and then need not wait any more.
   ///
   /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
-  package func takeTurn() throws(VMCheckpointError) { try turn.take() }
+  package func takeTurn() throws(VMCheckpointError) { try destination.prepare() }
+
+  /// Notes for how long a VM was stopped; `nil` when it did not run before or does not go on.
+  package func note(pausedSeconds: Double?) { pause.seconds = pausedSeconds }
+
+  /// What was noted last.
+  var pausedSeconds: Double? { pause.seconds }
 }
 
 /// Overlays that a source shows, so that nobody need describe them.
@@ -83,6 +123,9 @@ package struct CapturedGuest {
   package var layout: RAMLayout?
   /// In the VMM's order, before those of the request.
   package var deviceStates: [DeviceState] = []
+  /// Reads a page of RAM as it was captured; `nil`: the source can only be read once and in order. A source that
+  /// has it can be read again as well, by another reader.
+  package var readPage: ((PFN) throws(VMCheckpointError) -> PageContents?)?
   /// The pages that the source leaves out, in `layout`: their content is unknown. The reader gives zeros for
   /// them.
   package var absent = AbsentPages()
@@ -106,8 +149,10 @@ package struct CapturedGuest {
   ///
   /// - Parameter placement: Where `layout` is in the files; `nil`: they are one flat RAM file.
   package init(layout: RAMLayout, placement: RAMPlacement? = nil, files: OpenRAMFiles) {
+    let placement = placement ?? RAMPlacement(flat: layout)
     self.init(layout: layout) { keptPFNs in
       FileRAMReader(files, layout: layout, placement: placement, keptPFNs: keptPFNs)
     }
+    readPage = { pfn throws(VMCheckpointError) in try files.page(at: pfn, placement) }
   }
 }

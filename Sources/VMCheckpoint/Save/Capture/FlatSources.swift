@@ -11,16 +11,16 @@ struct FlatFileSource: CaptureSource {
     return CaptureNames(snapshot: name, vm: name, description: "raw:\(file)")
   }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let (descriptor, layout) = try FileRAMReader.openFile(path: file) {
       (byteCount) throws(VMCheckpointError) in
       try flatLayout(context.request.layout, fileByteCount: byteCount)
     }
     let files = OpenRAMFiles([.init(descriptor: descriptor, path: file)])
-    return try save(CapturedGuest(layout: layout, files: files))
+    return try use(CapturedGuest(layout: layout, files: files))
   }
 
   private func flatLayout(
@@ -46,13 +46,13 @@ struct FlatStreamSource: CaptureSource {
 
   var names: CaptureNames { CaptureNames(snapshot: name, vm: name, description: "raw:-") }
 
-  func capture(
+  func capture<Outcome>(
     _ context: CaptureContext,
-    _ save: (CapturedGuest) throws(VMCheckpointError) -> SaveResult
-  ) throws(VMCheckpointError) -> SaveResult {
+    _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
+  ) throws(VMCheckpointError) -> Outcome {
     let layout = try streamLayout(context.request.layout)
     let cancellation = context.control.cancellation
-    return try save(
+    return try use(
       CapturedGuest(layout: layout) { _ throws(VMCheckpointError) in
         try StreamRAMReader(
           fileDescriptor: fileDescriptor,

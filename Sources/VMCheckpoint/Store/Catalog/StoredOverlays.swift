@@ -1,6 +1,6 @@
 import GRDB
 
-/// A snapshot's overlays as the store has them, checked by the overlay rules.
+/// A guest's overlays as the store has them, or is to have them, checked by the overlay rules.
 struct StoredOverlays {
   /// One overlay with what the store says of it.
   struct Entry {
@@ -43,6 +43,15 @@ struct StoredOverlays {
     self.entries = entries.sorted { lhs, rhs in
       lhs.overlay.pfn == rhs.overlay.pfn
         ? lhs.overlay.precedes(rhs.overlay) : lhs.overlay.pfn < rhs.overlay.pfn
+    }
+  }
+
+  /// Those of a guest that was captured.
+  init(_ plan: OverlayPlan, guestOSID: UInt64?, layout: RAMLayout) {
+    self.guestOSID = guestOSID
+    self.layout = layout
+    entries = plan.stacks.flatMap { stack in
+      stack.overlays.map { Entry(overlay: $0, isBaked: stack.isBaked) }
     }
   }
 

@@ -1,14 +1,13 @@
 import CLinux
 import Glibc
-import SystemPackage
-import VMCheckpoint
+package import SystemPackage
 
 /// Temporary files for what must be put down for a moment: without a name, mode 0600, gone with the process.
-enum SpoolFile {
+package enum SpoolFile {
   /// Makes an empty one in `directory`.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `cannotCreate`, `permissionDenied` or `outOfResources`.
-  static func make(in directory: String) throws(VMCheckpointError) -> FileDescriptor {
+  package static func make(in directory: String) throws(VMCheckpointError) -> FileDescriptor {
     let unnamed = open(directory, clinux_o_tmpfile | O_RDWR | O_CLOEXEC, 0o600)
     if unnamed >= 0 { return FileDescriptor(rawValue: unnamed) }
     if errno == EOPNOTSUPP || errno == EISDIR {
@@ -30,7 +29,7 @@ enum SpoolFile {
   /// The error for a file in `directory` that cannot be read or written.
   ///
   /// - Parameter thing: What is put down there, as in "the guest's RAM".
-  static func failure(
+  package static func failure(
     _ verb: String,
     in directory: String,
     _ error: Errno,
