@@ -61,6 +61,7 @@ FOLDERS = {
         "Restore": {"System", "Store"},
         "Inspect": {"System", "Store"},
         "Read": {"System", "Store"},
+        "Serve": {"System", "Store", "Read"},
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
         "Maintenance/Collect": {"System", "Store", "Maintenance"},
         "Maintenance/Optimize": {"System", "Store", "Maintenance", "Maintenance/Collect"},

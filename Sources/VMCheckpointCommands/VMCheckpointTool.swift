@@ -54,6 +54,7 @@ public struct VMCheckpointTool: ParsableCommand {
           SaveCommand.self, RestoreCommand.self, OverlaysCommand.self, FormatsCommand.self,
         ]
       ),
+      CommandGroup(name: "Run VMs from a store", subcommands: [ServeCommand.self]),
       CommandGroup(
         name: "Look into a store",
         subcommands: [
@@ -65,7 +66,7 @@ public struct VMCheckpointTool: ParsableCommand {
         name: "Look after a store",
         subcommands: [
           TagCommand.self, DeleteCommand.self, GcCommand.self, OptimizeCommand.self,
-          VerifyCommand.self,
+          VerifyCommand.self, LeaseCommand.self,
         ]
       ),
     ]
@@ -78,6 +79,7 @@ public struct VMCheckpointTool: ParsableCommand {
   public static func main() -> Never {
     CrashSecrecy.enforce()
     if GuardCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
+    if KeeperCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
     StandardDescriptors.reserve()
     ConnectionKeeper.keepQueues()
     let session = CommandSession.ofThisProcess()
