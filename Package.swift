@@ -120,6 +120,7 @@ let package = Package(
       resources: [
         .embedInCode("schema_v1.sql"),
         .embedInCode("feature_absent_ranges.sql"),
+        .embedInCode("feature_leases.sql"),
         .embedInCode("feature_overlay_origins.sql"),
         .embedInCode("queries"),
       ],
@@ -256,7 +257,7 @@ let package = Package(
     // Fixtures, a seeded generator, slow reference models and a runner for the built binary.
     .target(
       name: "VMCheckpointTestSupport",
-      dependencies: ["VMCheckpoint"],
+      dependencies: ["CLinux", "VMCheckpoint"],
       path: "Tests/VMCheckpointTestSupport",
       swiftSettings: strict
     ),

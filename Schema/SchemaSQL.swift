@@ -10,6 +10,11 @@ public enum SchemaSQL {
     String(decoding: PackageResources.feature_absent_ranges_sql, as: UTF8.self)
   }
 
+  /// Creates the table of the feature `leases`.
+  public static var leases: String {
+    String(decoding: PackageResources.feature_leases_sql, as: UTF8.self)
+  }
+
   /// Creates the table of the feature `overlay-origins`.
   public static var overlayOrigins: String {
     String(decoding: PackageResources.feature_overlay_origins_sql, as: UTF8.self)

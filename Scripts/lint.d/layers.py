@@ -62,6 +62,7 @@ FOLDERS = {
         "Convert": {"System", "Store", "Save", "Restore"},
         "Inspect": {"System", "Store"},
         "Read": {"System", "Store"},
+        "Serve": {"System", "Store", "Read"},
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
         "Maintenance/Collect": {"System", "Store", "Maintenance"},
         "Maintenance/Optimize": {"System", "Store", "Maintenance", "Maintenance/Collect"},

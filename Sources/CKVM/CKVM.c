@@ -1,8 +1,10 @@
+#define _GNU_SOURCE
 #include "CKVM.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 const unsigned long ckvm_get_api_version = KVM_GET_API_VERSION;
 const unsigned long ckvm_check_extension = KVM_CHECK_EXTENSION;
@@ -79,3 +81,5 @@ int ckvm_set_tsc_offset(int vcpu, uint64_t offset) {
   struct kvm_device_attr attribute = tsc_offset_attribute(&offset);
   return ckvm_ioctl(vcpu, KVM_SET_DEVICE_ATTR, (uintptr_t)&attribute);
 }
+
+int ckvm_memory_file(void) { return memfd_create("kvm-overlay-guest", MFD_CLOEXEC); }

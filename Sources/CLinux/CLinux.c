@@ -1,21 +1,26 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <linux/userfaultfd.h>
 #include <sched.h>
 #include <spawn.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 const int clinux_seek_data = SEEK_DATA;
 const int clinux_seek_hole = SEEK_HOLE;
 const int clinux_f_ofd_setlk = F_OFD_SETLK;
+const int clinux_f_ofd_getlk = F_OFD_GETLK;
 
 const int clinux_o_tmpfile = O_TMPFILE;
 const int clinux_posix_spawn_setsid = POSIX_SPAWN_SETSID;
@@ -53,6 +58,34 @@ ssize_t clinux_send_with_fd(int socket, const void *bytes, size_t byte_count, in
     memcpy(CMSG_DATA(header), &fd, sizeof fd);
   }
   return sendmsg(socket, &message, MSG_NOSIGNAL);
+}
+
+ssize_t clinux_receive_with_fds(int socket, void *bytes, size_t byte_count, int peeks, int *fds,
+                                int capacity, int *count) {
+  enum { most = 16 };
+  struct iovec piece = {bytes, byte_count};
+  union {
+    struct cmsghdr header;
+    char space[CMSG_SPACE(most * sizeof(int))];
+  } control;
+  struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1, .msg_control = control.space};
+  message.msg_controllen = CMSG_SPACE((capacity < most ? capacity : most) * sizeof(int));
+  *count = 0;
+  int flags = MSG_CMSG_CLOEXEC | MSG_DONTWAIT | (peeks ? MSG_PEEK : 0);
+  ssize_t result = recvmsg(socket, &message, flags);
+  if (result < 0) return result;
+  for (struct cmsghdr *each = CMSG_FIRSTHDR(&message); each; each = CMSG_NXTHDR(&message, each)) {
+    if (each->cmsg_level != SOL_SOCKET || each->cmsg_type != SCM_RIGHTS) continue;
+    size_t number = (each->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    for (size_t index = 0; index < number; index++) {
+      int fd;
+      memcpy(&fd, CMSG_DATA(each) + index * sizeof fd, sizeof fd);
+      /* The padding of CMSG_SPACE may have room for one more than was asked for. */
+      if (*count < capacity) fds[(*count)++] = fd;
+      else close(fd);
+    }
+  }
+  return result;
 }
 
 pid_t clinux_peer_pid(int socket) {
@@ -100,3 +133,75 @@ __attribute__((constructor)) static void keep_arguments(int count, char **values
 int clinux_argument_count(void) { return argument_count; }
 
 const char *clinux_argument(int index) { return argument_values[index]; }
+
+/* Linux 6.6; older headers lack it. */
+#ifndef UFFDIO_POISON
+struct uffdio_poison {
+  struct uffdio_range range;
+  __u64 mode;
+  __s64 updated;
+};
+#define UFFDIO_POISON _IOWR(UFFDIO, 0x08, struct uffdio_poison)
+#endif
+
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00)
+#endif
+
+const uint64_t clinux_uffd_feature_remove = UFFD_FEATURE_EVENT_REMOVE;
+
+int clinux_userfaultfd(void) {
+  int fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+  if (fd >= 0) return fd;
+  int refusal = errno;
+  int device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+  if (device >= 0) {
+    fd = ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+    close(device);
+  }
+  if (fd < 0) errno = refusal;
+  return fd;
+}
+
+int clinux_uffd_begin(int fd, uint64_t features) {
+  struct uffdio_api request = {.api = UFFD_API, .features = features};
+  return ioctl(fd, UFFDIO_API, &request);
+}
+
+int clinux_uffd_register(int fd, uint64_t address, uint64_t byte_count) {
+  struct uffdio_register request = {.range = {address, byte_count},
+                                    .mode = UFFDIO_REGISTER_MODE_MISSING};
+  return ioctl(fd, UFFDIO_REGISTER, &request);
+}
+
+int clinux_uffd_unregister(int fd, uint64_t address, uint64_t byte_count) {
+  struct uffdio_range range = {address, byte_count};
+  return ioctl(fd, UFFDIO_UNREGISTER, &range);
+}
+
+int clinux_uffd_copy(int fd, uint64_t address, const void *from, uint64_t byte_count,
+                     int64_t *done) {
+  struct uffdio_copy request = {.dst = address, .src = (uintptr_t)from, .len = byte_count};
+  int result = ioctl(fd, UFFDIO_COPY, &request);
+  *done = request.copy;
+  return result;
+}
+
+int clinux_uffd_zero(int fd, uint64_t address, uint64_t byte_count, int64_t *done) {
+  struct uffdio_zeropage request = {.range = {address, byte_count}};
+  int result = ioctl(fd, UFFDIO_ZEROPAGE, &request);
+  *done = request.zeropage;
+  return result;
+}
+
+int clinux_uffd_poison(int fd, uint64_t address, uint64_t byte_count, int64_t *done) {
+  struct uffdio_poison request = {.range = {address, byte_count}};
+  int result = ioctl(fd, UFFDIO_POISON, &request);
+  *done = request.updated;
+  return result;
+}
+
+int clinux_uffd_wake(int fd, uint64_t address, uint64_t byte_count) {
+  struct uffdio_range range = {address, byte_count};
+  return ioctl(fd, UFFDIO_WAKE, &range);
+}

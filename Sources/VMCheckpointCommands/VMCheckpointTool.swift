@@ -55,6 +55,7 @@ public struct VMCheckpointTool: ParsableCommand {
           FormatsCommand.self,
         ]
       ),
+      CommandGroup(name: "Run VMs from a store", subcommands: [ServeCommand.self]),
       CommandGroup(
         name: "Look into a store",
         subcommands: [
@@ -66,7 +67,7 @@ public struct VMCheckpointTool: ParsableCommand {
         name: "Look after a store",
         subcommands: [
           TagCommand.self, DeleteCommand.self, GcCommand.self, OptimizeCommand.self,
-          VerifyCommand.self,
+          VerifyCommand.self, LeaseCommand.self,
         ]
       ),
     ]
@@ -79,6 +80,7 @@ public struct VMCheckpointTool: ParsableCommand {
   public static func main() -> Never {
     CrashSecrecy.enforce()
     if GuardCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
+    if KeeperCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
     StandardDescriptors.reserve()
     ConnectionKeeper.keepQueues()
     let session = CommandSession.ofThisProcess()

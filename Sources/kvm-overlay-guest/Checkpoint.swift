@@ -43,11 +43,22 @@ struct VMState: Codable {
   }
 }
 
+/// Where the RAM of a guest that goes on is.
+enum RAMPlace {
+  /// In a file that does not exist yet, and is restored.
+  case file(path: String)
+  /// With the page server at this socket.
+  case served(socketPath: String)
+}
+
 extension Guest {
   /// Saves the guest, which then goes on.
   func save(as name: String, toStoreAt storePath: String) throws -> SaveResult {
     // 1. vCPUs stop, each between two instructions.
     try machine.vcpu.completeExit()
+
+    //    What a page server has not put in place yet comes now.
+    ram.complete()
 
     // 2. Overlays are dropped: from here on RAM is bare, and holds what the guest itself wrote.
     //    They come back before a vCPU runs again, also when saving fails.
@@ -77,30 +88,40 @@ extension Guest {
   /// A saved guest in a new VM, ready to go on.
   ///
   /// - Parameters:
-  ///   - ramPath: Where its RAM goes: a file that does not exist.
+  ///   - place: Where its RAM goes, or comes from.
   ///   - tscFrequencyHz: The TSC frequency that the guest learns here; `nil`: what KVM says.
   ///   - rebuildsOverlays: `false` leaves RAM bare, which is a mistake: see what a guest makes of
   ///     it.
   static func restore(
     _ reference: String,
     fromStoreAt storePath: String,
-    ramPath: String,
+    place: RAMPlace,
     tscFrequencyHz: UInt64?,
     rebuildsOverlays: Bool
   ) throws -> Guest {
     // 1. RAM first, bare. The UUID makes sure that everything else is of the same snapshot.
     let store = try Store.open(at: storePath)
-    let restored = try store.restore(
-      RestoreRequest(
-        reference: SnapshotReference(reference),
-        output: .file(path: ramPath),
-        overlays: .omit
+    let detail: SnapshotDetail
+    let ram: MappedRAM
+    switch place {
+    case .file(let path):
+      let restored = try store.restore(
+        RestoreRequest(
+          reference: SnapshotReference(reference),
+          output: .file(path: path),
+          overlays: .omit
+        )
       )
-    )
-    let snapshot = try SnapshotReference(restored.uuid)
-    let detail = try store.snapshot(snapshot)
-    let layout = try RAMLayout(regions: detail.regions)
-    let ram = try MappedRAM(path: ramPath, layout: layout)
+      detail = try store.snapshot(SnapshotReference(restored.uuid))
+      ram = try MappedRAM(path: path, layout: RAMLayout(regions: detail.regions))
+    case .served(let socketPath):
+      // Nothing is restored: pages come when they are touched, from
+      // `vmckpt serve REF --uffd SOCKET --overlays omit`, which must serve the same snapshot.
+      detail = try store.snapshot(SnapshotReference(reference))
+      ram = try MappedRAM(servedAt: socketPath, layout: RAMLayout(regions: detail.regions))
+    }
+    let snapshot = try SnapshotReference(detail.summary.uuid)
+    let layout = ram.layout
 
     // 2. The VM and its vCPU, with the state that they had.
     let machine = try KVMMachine(ram: ram)

@@ -24,6 +24,7 @@ struct Entry: ParsableCommand {
       EXAMPLES:
         kvm-overlay-guest run --store vms.db --ram a.ram use save:one
         kvm-overlay-guest resume one --store vms.db --ram b.ram use disable-hypercall
+        kvm-overlay-guest resume one --store vms.db --lazy pages.sock use
       """,
     subcommands: [Run.self, Resume.self, Listing.self]
   )
@@ -35,7 +36,7 @@ struct GuestOptions: ParsableArguments {
   var store: String
 
   @Option(help: "The file that becomes the guest's RAM. It must not exist.")
-  var ram: String
+  var ram: String?
 
   @Option(
     help: ArgumentHelp(
@@ -79,10 +80,14 @@ struct Run: ParsableCommand {
   @Option(help: "How its reference TSC page gets its contents: frequency or offset.")
   var clock = ReferenceClock.frequency
 
+  func validate() throws {
+    if options.ram == nil { throw ValidationError("Where is its RAM to be? Give --ram.") }
+  }
+
   func run() throws {
     try options.perform(
       on: Guest.boot(
-        ramPath: options.ram,
+        ramPath: options.ram!,
         isStacked: stacked,
         clock: clock,
         tscFrequencyHz: options.tscFrequency
@@ -99,15 +104,30 @@ struct Resume: ParsableCommand {
 
   @OptionGroup var options: GuestOptions
 
+  @Option(
+    help: ArgumentHelp(
+      "Instead of --ram: have pages come when they are touched, from the server of 'vmckpt serve REF "
+        + "--uffd SOCKET --overlays omit'.",
+      valueName: "socket"
+    )
+  )
+  var lazy: String?
+
   @Flag(help: "Forget to rebuild the overlays, to see what the guest makes of it.")
   var withoutOverlays = false
+
+  func validate() throws {
+    if (options.ram == nil) == (lazy == nil) {
+      throw ValidationError("Where does its RAM come from? Give --ram or --lazy.")
+    }
+  }
 
   func run() throws {
     try options.perform(
       on: Guest.restore(
         reference,
         fromStoreAt: options.store,
-        ramPath: options.ram,
+        place: lazy.map { .served(socketPath: $0) } ?? .file(path: options.ram!),
         tscFrequencyHz: options.tscFrequency,
         rebuildsOverlays: !withoutOverlays
       )

@@ -32,6 +32,14 @@ package struct RenderedResult: Hashable, Sendable {
     self.init(output: ConvertOutput(result, overlaysPath: overlaysPath, warnings: warnings))
   }
 
+  package init(_ result: ServeResult, warnings: [String] = []) {
+    self.init(output: ServeOutput(result, warnings: warnings))
+  }
+
+  package init(dropped: Lease?, leases: [Lease]) {
+    self.init(output: LeaseCommandOutput(dropped: dropped, leases: leases))
+  }
+
   package init(_ snapshots: [SnapshotSummary], storePath: String, isFiltered: Bool = false) {
     self.init(output: ListOutput(snapshots, storePath: storePath, isFiltered: isFiltered))
   }

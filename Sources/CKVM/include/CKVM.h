@@ -25,6 +25,9 @@ extern const unsigned long ckvm_get_sregs;
 extern const unsigned long ckvm_set_sregs;
 extern const unsigned long ckvm_get_tsc_khz;
 
+/* memfd_create, which glibc declares only with _GNU_SOURCE: a file in memory, or -1 and errno. */
+int ckvm_memory_file(void);
+
 /* ioctl is variadic, which Swift cannot call. `argument` is a number or a pointer. */
 int ckvm_ioctl(int descriptor, unsigned long request, uintptr_t argument);
 

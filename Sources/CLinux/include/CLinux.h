@@ -16,6 +16,9 @@ extern const int clinux_seek_hole;
 /* F_OFD_SETLK of <fcntl.h>: locks that belong to an open file and not to a process. */
 extern const int clinux_f_ofd_setlk;
 
+/* F_OFD_GETLK of <fcntl.h>: whether such a lock could be had. */
+extern const int clinux_f_ofd_getlk;
+
 /* O_TMPFILE of <fcntl.h>: a file without a name. */
 extern const int clinux_o_tmpfile;
 
@@ -37,6 +40,12 @@ int clinux_available_processor_count(void);
 /* sendmsg(2) with a descriptor in SCM_RIGHTS, whose macros Swift cannot use; none when fd is -1.
    Without SIGPIPE. Bytes sent, or -1 and errno. */
 ssize_t clinux_send_with_fd(int socket, const void *bytes, size_t byte_count, int fd);
+
+/* recvmsg(2) with the descriptors in SCM_RIGHTS, which are close-on-exec here: at most `capacity`, and their
+   number in `*count`. With `peeks` the message stays where it is, and the descriptors are duplicates. Does
+   not wait. Bytes received, or -1 and errno. */
+ssize_t clinux_receive_with_fds(int socket, void *bytes, size_t byte_count, int peeks, int *fds,
+                                int capacity, int *count);
 
 /* The process at the other end of a connected Unix socket, by SO_PEERCRED; 0 if unknown. */
 pid_t clinux_peer_pid(int socket);
@@ -63,3 +72,31 @@ int clinux_is_in_proc(const char *path);
  * Swift's CommandLine reads. */
 int clinux_argument_count(void);
 const char *clinux_argument(int index);
+
+/*
+ * userfaultfd (Linux, Documentation/admin-guide/mm/userfaultfd.rst): a system call without a function in
+ * glibc, and ioctls whose numbers are macros that compute. Each gives 0, or -1 and errno.
+ */
+
+/* A new one, close-on-exec and non-blocking, by the system call or else by /dev/userfaultfd, for kernels
+   from 6.1 on where the call is refused. Its descriptor, or -1 and errno. */
+int clinux_userfaultfd(void);
+
+/* UFFD_FEATURE_EVENT_REMOVE: madvise(2) that drops pages is an event. */
+extern const uint64_t clinux_uffd_feature_remove;
+
+/* UFFDIO_API: has to be the first. */
+int clinux_uffd_begin(int fd, uint64_t features);
+
+/* UFFDIO_REGISTER for missing pages, and UFFDIO_UNREGISTER. */
+int clinux_uffd_register(int fd, uint64_t address, uint64_t byte_count);
+int clinux_uffd_unregister(int fd, uint64_t address, uint64_t byte_count);
+
+/* UFFDIO_COPY, UFFDIO_ZEROPAGE and UFFDIO_POISON: put pages where there are none, and wake who waits for
+   them. `*done`: the bytes that were done before an error, or the error as a negative number. */
+int clinux_uffd_copy(int fd, uint64_t address, const void *from, uint64_t byte_count, int64_t *done);
+int clinux_uffd_zero(int fd, uint64_t address, uint64_t byte_count, int64_t *done);
+int clinux_uffd_poison(int fd, uint64_t address, uint64_t byte_count, int64_t *done);
+
+/* UFFDIO_WAKE: who waits for these pages looks again. */
+int clinux_uffd_wake(int fd, uint64_t address, uint64_t byte_count);

@@ -1,3 +1,4 @@
+import Algorithms
 import GRDB
 
 /// All extents of a snapshot in memory: 32 bytes for each.
@@ -55,5 +56,14 @@ final class ExtentMap: Sendable {
     guard low < extents.count else { return .zeros(endPFN: .max) }
     let extent = extents[low]
     return extent.firstPFN <= pfn ? .extent(extent) : .zeros(endPFN: extent.firstPFN)
+  }
+
+  /// The pages without an extent around `pfn`, which has none; to 2⁶⁴ - 1 after the last extent.
+  ///
+  /// - Complexity: O(log *n*).
+  func gap(around pfn: UInt64) -> Range<UInt64> {
+    let next = extents.partitioningIndex { $0.endPFN > pfn }
+    let first = next > 0 ? extents[next - 1].endPFN : 0
+    return first..<(next < extents.count ? extents[next].firstPFN : .max)
   }
 }

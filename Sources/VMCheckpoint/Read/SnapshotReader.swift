@@ -120,6 +120,34 @@ public final class SnapshotReader: Sendable {
     }
   }
 
+  /// A run of pages that one answer can give.
+  package struct Run {
+    /// Whether they are stored, or an overlay's; otherwise every byte is 0.
+    package var isStored: Bool
+    /// The pages. No other run holds one of them.
+    package var pfns: Range<UInt64>
+  }
+
+  /// The run that holds `pfn`: its extent, an overlay's page, or the zeros around it. Absent pages count as zeros.
+  ///
+  /// - Precondition: `pfn` is RAM.
+  /// - Complexity: As ``content(at:)``.
+  package func run(around pfn: PFN) -> Run {
+    let map = extents.withLock { $0 }
+    let pfn = pfn.rawValue
+    if case .extent(let extent) = map.place(of: pfn) {
+      return Run(isStored: true, pfns: extent.firstPFN..<extent.endPFN)
+    }
+    let next = overlays.partitioningIndex { $0.pfn >= pfn }
+    if next < overlays.count, overlays[next].pfn == pfn {
+      return Run(isStored: true, pfns: pfn..<(pfn + 1))
+    }
+    let gap = map.gap(around: pfn)
+    let first = max(gap.lowerBound, next > 0 ? overlays[next - 1].pfn + 1 : 0)
+    let end = min(gap.upperBound, next < overlays.count ? overlays[next].pfn : .max)
+    return Run(isStored: false, pfns: first..<end)
+  }
+
   /// Copies pages from `pfn` on into `buffer`.
   ///
   /// - Parameter buffer: Its size is a multiple of 4096.

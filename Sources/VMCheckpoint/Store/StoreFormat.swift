@@ -99,6 +99,7 @@ extension StoreFeature {
     switch self {
     case .absentRanges: SchemaSQL.absentRanges
     case .overlayOrigins: SchemaSQL.overlayOrigins
+    case .leases: SchemaSQL.leases
     default: nil
     }
   }

@@ -16,6 +16,7 @@ import SystemPackage
 /// |---|---|---|
 /// | 0, chunks | operations that read or name chunks over several transactions: save, restore, verify | operations that free chunks: gc, and delete's second half |
 /// | 1, writer | | operations that add chunks: save, gc |
+/// | 16 + id of a lease | | who serves a snapshot's pages: ``LeaseLock`` |
 ///
 /// So a chunk that a save has found in the index, or that a restore has planned to read, cannot be
 /// freed before that operation ends. Chunks have one writer at a time: so saves that come together

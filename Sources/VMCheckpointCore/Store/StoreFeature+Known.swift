@@ -8,19 +8,23 @@ extension StoreFeature {
     isNeededByReaders: false
   )
 
+  /// Leases of page servers: the table `lease`. Who does not know it would delete what running VMs need.
+  package static let leases = StoreFeature(name: "leases", isNeededByReaders: false)
+
   /// The features that this program knows: those that bring a table, and overlay kinds that came after version 1.
   package static var known: Set<String> {
     Set(OverlayKind.allCases.compactMap(\.feature?.name) + withTables.map(\.name))
   }
 
   /// The features that bring a table.
-  package static let withTables = [absentRanges, overlayOrigins]
+  package static let withTables = [absentRanges, overlayOrigins, leases]
 
   /// The table that a store with the feature must have, if it brings one.
   package var table: String? {
     switch self {
     case .absentRanges: "absent_range"
     case .overlayOrigins: "overlay_origin"
+    case .leases: "lease"
     default: nil
     }
   }

@@ -41,6 +41,20 @@ struct OverlayGuest {
     try reports(["resume", reference] + steps)
   }
 
+  /// Goes on with a saved guest whose RAM comes from a page server while it runs.
+  func resumeLazily(
+    _ reference: String,
+    servedAt socketPath: String,
+    _ steps: String...
+  ) throws -> [Report] {
+    try waitUntil("somebody serves at \(socketPath)") { (try? UnixPeer(socketPath)) != nil }
+    return try reports(
+      ChildProcess(
+        [binaryPath, "resume", reference, "--lazy", socketPath, "--store", bench.storePath] + steps
+      ).wait(timeoutSeconds: 60)
+    )
+  }
+
   /// How it ends to go on with a saved guest.
   func resumeOutcome(_ reference: String, _ steps: String...) throws -> ProcessOutcome {
     try outcome(["resume", reference] + steps)
@@ -55,7 +69,10 @@ struct OverlayGuest {
   }
 
   private func reports(_ arguments: [String]) throws -> [Report] {
-    let outcome = try outcome(arguments)
+    try reports(outcome(arguments))
+  }
+
+  private func reports(_ outcome: ProcessOutcome) throws -> [Report] {
     guard outcome.succeeded else { throw TestSetupError("this must succeed: \(outcome)") }
     return try outcome.text.split(separator: "\n").compactMap { line in
       guard !line.hasPrefix(#"{"saved":"#) else { return nil }

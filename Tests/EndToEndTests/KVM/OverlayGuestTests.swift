@@ -1,3 +1,4 @@
+import Glibc
 import Testing
 import VMCheckpointTestSupport
 
@@ -78,6 +79,60 @@ struct OverlayGuestTests {
       shown.page(Pages.referenceTSCPFN)
         == OverlayJSON.tscPage(sequence: 1, scale: scale, offset: 0)
     )
+  }
+
+  @Test("a guest runs while its RAM comes from the store", arguments: [[], ["--no-prefetch"]])
+  func lazily(options: [String]) throws {
+    _ = try guest.run("--tsc-frequency", "2400000000", "use", "save:one")
+    let server = try ServeTool(
+      guest.bench,
+      "one",
+      "--overlays",
+      "omit",
+      options.first ?? "--once",
+      "--json"
+    )
+    let reports = try guest.resumeLazily(
+      "one",
+      servedAt: server.socketPath,
+      "--tsc-frequency",
+      "2400000000",
+      "use",
+      "disable-hypercall",
+      "save:two",
+      "disable-reference-tsc",
+      "save:three"
+    )
+    // The guest compares all 4096 bytes of what lay beneath itself.
+    #expect(reports.map(\.problems) == [[], [], []])
+    #expect(reports.map(\.round) == [2, 3, 4])
+    #expect(reports.map(\.enabled) == [["hypercall", "reference-tsc"], ["reference-tsc"], []])
+    if !options.isEmpty { server.process.send(SIGTERM) }
+    let outcome = try server.process.wait()
+    let result = try outcome.jsonObject()
+    #expect(outcome.succeeded && result["vms"] as? Int == 1, "\(outcome)")
+    if !options.isEmpty { #expect(result["fault_pages"] as? Int ?? 0 >= 6) }
+    // What it saved holds all of its RAM, also what it had not touched.
+    let eager = try guest.resume(
+      "one",
+      "--tsc-frequency",
+      "2400000000",
+      "use",
+      "disable-hypercall",
+      "save:eager-two"
+    )
+    #expect(eager[0].problems.isEmpty)
+    let (lazy, other) = (
+      try tool.restored("two", "--overlays", "omit", in: guest.bench.directory),
+      try tool.restored("eager-two", "--overlays", "omit", in: guest.bench.directory)
+    )
+    let differing = (0..<(lazy.count / 4096)).filter { lazy.page($0) != other.page($0) }
+    // The report, and the stack and clock page near it, tell rounds and times.
+    #expect(Set(differing).isSubset(of: [0x7, 0x9, Pages.referenceTSCPFN]), "\(differing)")
+    let three = try tool.restored("three", in: guest.bench.directory)
+    #expect(three.page(Pages.hypercallPFN) == Pages.beneathHypercall)
+    #expect(three.page(Pages.referenceTSCPFN) == Pages.beneathReferenceTSC)
+    expectSuccess(try tool.verify())
   }
 
   @Test("on a host with another TSC frequency the guest reads another scale")

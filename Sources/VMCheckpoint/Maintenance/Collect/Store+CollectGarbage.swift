@@ -24,6 +24,13 @@ extension Store {
     let locks = try GarbageLocks(at: location, cancellation: control.cancellation)
     defer { locks.release() }
     return try withConnection(control: control) { database in
+      for lease in try LeaseTable(database, location).refresh() where !lease.isHeld {
+        control.onWarning?(
+          "the server of \(lease.title) is gone; the lease keeps snapshot "
+            + "\(quotedName(lease.snapshot)) for \(Lease.graceDays) days, or until: vmckpt lease drop "
+            + "\(lease.id)"
+        )
+      }
       var collector = GarbageCollector(database, control: control) { try locks.requireInPlace() }
       try collector.removeUnfinishedSnapshots()
       try collector.freeDeadChunks()

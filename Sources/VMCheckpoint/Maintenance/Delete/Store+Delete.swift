@@ -4,17 +4,18 @@ extension Store {
   /// Deletes snapshots, then frees the chunks that no other snapshot names. Children of a deleted
   /// snapshot stay whole and descend from its parent.
   ///
-  /// When another operation holds chunks, freeing them is left to ``collectGarbage``. Space in the
+  /// A snapshot with a lease is not deleted (``Lease``). When another operation holds chunks, freeing them is left to ``collectGarbage``. Space in the
   /// file is reused; ``collectGarbage`` returns it to the file system.
   ///
-  /// - Throws: ``VMCheckpointError``. When a reference fits nothing, nothing is deleted; when
-  ///   freeing fails or is cancelled, the snapshots are deleted and the rest is left to gc.
+  /// - Throws: ``VMCheckpointError``. When a reference fits nothing, or a snapshot has a lease (`locked`),
+  ///   nothing is deleted; when freeing fails or is cancelled, the snapshots are deleted and the rest is left to gc.
   public func delete(
     _ references: [SnapshotReference],
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> DeleteResult {
     try requireWritable()
     return try withConnection(control: control) { database in
+      _ = try LeaseTable(database, location).refresh()
       let snapshots = try hide(references, database)
       do {
         try SnapshotRemover.remove(snapshots.map(\.id), database, control.cancellation)
@@ -56,6 +57,7 @@ extension Store {
           let snapshot = try SnapshotCatalog.resolve(reference, in: database)
           if !snapshots.contains(where: { $0.id == snapshot.id }) { snapshots.append(snapshot) }
         }
+        try LeaseTable(database, location).requireNone(for: snapshots)
         try SnapshotRemover.hide(snapshots.map(\.id), database)
         return .commit
       }

@@ -1,0 +1,54 @@
+/// Answers the faults of VMs with the pages of one snapshot.
+///
+/// What it promises, and how, is the DocC article "Serving pages". All extents are in memory, and proved, before
+/// the first answer: without that no page could be called zero. Decoded chunks are in a cache of bounded size
+/// whose memory is there from the beginning. No lock of the store is held: a chunk that `gc` or `optimize` has
+/// moved is not found under its number, which is never given again, and then the extents are read anew.
+///
+/// Thread-safe. VMs may share one.
+public final class PageServer: Sendable {
+  /// Room for decoded chunks: 256 of them.
+  public static let defaultCacheByteCount = 16 << 20
+
+  /// The snapshot whose pages are served.
+  public let reader: SnapshotReader
+
+  private let cache: ChunkCache
+  let counter = ServeCounter()
+
+  /// Opens a snapshot of the store at `storePath`.
+  ///
+  /// - Parameters:
+  ///   - overlays: Whether pages are what the guest saw, or bare RAM.
+  ///   - tscFrequencyHz: As for a restore.
+  ///   - cpuVendor: As for a restore.
+  ///   - cacheByteCount: Room for decoded chunks.
+  /// - Throws: ``VMCheckpointError`` as ``SnapshotReader/init(storePath:reference:overlays:tscFrequencyHz:cpuVendor:cache:)``.
+  /// - Complexity: O(*n*) in the number of extents.
+  public init(
+    storePath: String,
+    reference: SnapshotReference,
+    overlays: OverlayTreatment = .apply,
+    tscFrequencyHz: UInt64? = nil,
+    cpuVendor: CPUVendor? = nil,
+    cacheByteCount: Int = PageServer.defaultCacheByteCount
+  ) throws(VMCheckpointError) {
+    let cache = try ChunkCache(byteCapacity: cacheByteCount)
+    self.cache = cache
+    reader = try SnapshotReader(
+      storePath: storePath,
+      reference: reference,
+      overlays: overlays,
+      tscFrequencyHz: tscFrequencyHz,
+      cpuVendor: cpuVendor,
+      cache: cache
+    )
+  }
+
+  /// What was done so far.
+  public var counts: ServeCounts {
+    var counts = counter.counts
+    counts.decodedChunkCount = cache.decodedChunkCount
+    return counts
+  }
+}

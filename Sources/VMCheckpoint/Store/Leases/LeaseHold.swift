@@ -1,0 +1,70 @@
+import GRDB
+import Glibc
+package import SystemPackage
+
+/// A lease that this process holds. The lock is that of an open file: it stays as long as any process has
+/// the descriptor.
+package struct LeaseHold: Sendable {
+  package let id: Int64
+  /// The lock file with the lease's byte locked. Never closed by this type.
+  package let descriptor: FileDescriptor
+
+  package init(id: Int64, descriptor: FileDescriptor) {
+    self.id = id
+    self.descriptor = descriptor
+  }
+}
+
+extension Store {
+  /// Takes a lease of a snapshot: a lost one for the same door and target, else a new one.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound` when the snapshot is gone; `permissionDenied` when the
+  ///   store may not be written; `locked`.
+  package func takeLease(
+    ofSnapshot uuid: String,
+    door: String,
+    target: String
+  ) throws(VMCheckpointError) -> LeaseHold {
+    try requireWritable()
+    let descriptor = try LeaseLock.open(at: location, .exclusive)
+    do throws(VMCheckpointError) {
+      let id = try write { database in
+        let snapshot = try SnapshotCatalog.resolve(try SnapshotReference(uuid), in: database)
+        try StoreFormat.add(.leases, database)
+        let lost = try Int64.fetchAll(
+          database,
+          sql: "SELECT id FROM lease WHERE snapshot_id = ? AND door = ? AND target = ?",
+          arguments: [snapshot.id, door, target]
+        )
+        for id in lost where try LeaseLock.take(id, descriptor) {
+          try database.execute(sql: "UPDATE lease SET lost_at = NULL WHERE id = ?", arguments: [id])
+          return id
+        }
+        try database.execute(
+          sql: """
+            INSERT INTO lease (snapshot_id, door, target, holder, begun_at) VALUES (?, ?, ?, ?, ?)
+            """,
+          arguments: [snapshot.id, door, target, VMCheckpointVersion.producer, UTCTime.now]
+        )
+        let id = database.lastInsertedRowID
+        // Before the row is there for others.
+        guard try LeaseLock.take(id, descriptor) else {
+          throw VMCheckpointError(.locked, "lease \(id) is locked by another program")
+        }
+        return id
+      }
+      return LeaseHold(id: id, descriptor: descriptor)
+    } catch {
+      try? descriptor.close()
+      throw error
+    }
+  }
+
+  /// Gives a lease back. The row goes first, so that nobody finds it lost.
+  package func giveBack(_ lease: LeaseHold) throws(VMCheckpointError) {
+    defer { try? lease.descriptor.close() }
+    try write { database in
+      try database.execute(sql: "DELETE FROM lease WHERE id = ?", arguments: [lease.id])
+    }
+  }
+}

@@ -1,0 +1,109 @@
+import Testing
+import VMCheckpoint
+import VMCheckpointCommands
+import VMCheckpointProbes
+
+/// What `serve` and `lease` print.
+@Suite struct ServeResultTests {
+  private static func served(_ counts: String, lease: String = "3") -> String {
+    """
+    {"name": "web/7", "uuid": "539878c1-3593-4021-9014-3399902ce9b8", "socketPath": "pages.sock",
+     "leaseID": \(lease), "vmCount": 2, "completeVMCount": 1, "durationSeconds": 12.34567,
+     "counts": {"faultCount": 1385, "faultPageCount": 7000, "zeroPageCount": 4818,
+      "backgroundPageCount": 110000, "decodedChunkCount": 6806, \(counts)}}
+    """
+  }
+
+  @Test func serve() throws {
+    let done: ServeResult = try result(
+      Self.served(
+        #""removedPageCount": 16, "poisonedPageCount": 1, "faultSecondsP50": 0.0000431, "faultSecondsP99": 0.000286"#
+      )
+    )
+    #expect(
+      RenderedResult(done, warnings: ["w"]).json == """
+        {
+          "background_pages": 110000,
+          "complete_vms": 1,
+          "decoded_chunks": 6806,
+          "duration_seconds": 12.346,
+          "fault_pages": 7000,
+          "fault_seconds_p50": 4.31e-05,
+          "fault_seconds_p99": 0.000286,
+          "faults": 1385,
+          "lease": 3,
+          "name": "web/7",
+          "poisoned_pages": 1,
+          "removed_pages": 16,
+          "socket": "pages.sock",
+          "uuid": "539878c1-3593-4021-9014-3399902ce9b8",
+          "vms": 2,
+          "warnings": [
+            "w"
+          ],
+          "zero_pages": 4818
+        }
+
+        """
+    )
+    #expect(
+      RenderedResult(done).text == """
+        Served web/7 for 12.3 s
+          VMs         2, 1 with all pages
+          Faults      1385, answered in 43 µs (median), 286 µs (99 of 100)
+          In place    7000 for faults, 110000 in the background
+          Zeros       4818 pages
+          Given back  16 pages
+          Damaged     1 page
+          Decoded     6806 chunks
+
+        """
+    )
+  }
+
+  @Test func serveWithoutFaults() throws {
+    let done: ServeResult = try result(
+      Self.served(#""removedPageCount": 0, "poisonedPageCount": 0"#, lease: "null")
+    )
+    #expect(RenderedResult(done).json.contains(#""lease": null"#))
+    #expect(RenderedResult(done).json.contains(#""fault_seconds_p50": null"#))
+    #expect(RenderedResult(done).text.contains("  Faults    none\n"))
+  }
+
+  private static func lease(_ id: Int, lostAt: String, held: Bool) throws -> Lease {
+    try result(
+      """
+      {"id": \(id), "snapshot": "web/7", "door": "userfaultfd", "target": "/run/a\\u0007b.sock",
+       "holder": "vmckpt 0.1.0", "begunAt": "2026-11-29T10:16:29.304Z", "lostAt": \(lostAt),
+       "isHeld": \(held)}
+      """
+    )
+  }
+
+  @Test func leases() throws {
+    let list = RenderedResult(
+      dropped: nil,
+      leases: [
+        try Self.lease(1, lostAt: "null", held: true),
+        try Self.lease(12, lostAt: "\"2026-11-29T11:00:00.000Z\"", held: false),
+      ]
+    )
+    #expect(
+      list.text == """
+        ID  SNAPSHOT  DOOR         TARGET              BEGUN                     SERVER
+         1  web/7     userfaultfd  /run/a\\u{07}b.sock  2026-11-29T10:16:29.304Z  runs
+        12  web/7     userfaultfd  /run/a\\u{07}b.sock  2026-11-29T10:16:29.304Z  gone
+
+        """
+    )
+    #expect(list.json.contains("\"dropped\": null"))
+    #expect(list.json.contains("\"lost_at\": \"2026-11-29T11:00:00.000Z\""))
+    let dropped = RenderedResult(
+      dropped: try Self.lease(12, lostAt: "null", held: false),
+      leases: []
+    )
+    #expect(dropped.text == "Dropped lease 12 on web/7\n")
+    #expect(RenderedResult(dropped: nil, leases: []).text == "")
+    #expect(RenderedResult(dropped: nil, leases: []).notice == "there are no leases")
+  }
+}
