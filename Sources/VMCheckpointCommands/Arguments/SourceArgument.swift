@@ -58,6 +58,11 @@ package struct SourceArgument: Hashable, Sendable {
   /// Whether SOURCE is read from standard input.
   var isStandardInput: Bool { path == "-" }
 
+  /// Whether SOURCE is the name of a VM and not a path.
+  var namesDomain: Bool {
+    formatName.flatMap(FormatRegistry.format(named:))?.namesDomain ?? false
+  }
+
   /// The format that SOURCE names, or that the file's first bytes show. A stream without a name counts
   /// as flat RAM until it is read.
   ///

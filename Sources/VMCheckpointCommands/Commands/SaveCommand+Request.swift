@@ -24,6 +24,13 @@ extension SaveCommand {
         hint: "leave them out"
       )
     }
+    guard format.namesDomain || connect == nil else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--connect goes with a SOURCE of libvirt:",
+        hint: "leave it out"
+      )
+    }
     if let name { try SnapshotName.check(name) }
     if let vm { try SnapshotName.check(vm, what: "VM name") }
     let tags = try TagArgument.dictionary(tag)
@@ -65,7 +72,8 @@ extension SaveCommand {
         guardCommand: ["/proc/self/exe", GuardCommand.name],
         base: base?.base,
         diffs: diff,
-        statePath: vmstate
+        statePath: vmstate,
+        connection: connect
       )
     )
   }
