@@ -43,7 +43,9 @@ package struct SourceArgument: Hashable, Sendable {
         "SOURCE has nothing behind '\(formatName):'",
         hint: format.savesLive
           ? "write \(formatName):SOCKET"
-          : "write \(formatName):PATH" + (format.readsStreams ? ", or \(formatName):-" : "")
+          : format.namesDomain
+            ? "write \(formatName):DOMAIN"
+            : "write \(formatName):PATH" + (format.readsStreams ? ", or \(formatName):-" : "")
       )
     }
     guard !path.isEmpty else {
