@@ -72,8 +72,10 @@ FOLDERS = {
     "VMCheckpointFormats": {
         "Registry": {"*"},
         "Format": set(),
-        "Compression": set(),
-        "Libvirt": {"Format", "QEMU", "Compression"},
+        "Compression": {"Programs"},
+        # Programs of others, run.
+        "Programs": set(),
+        "Libvirt": {"Format", "QEMU", "Compression", "Programs"},
         "Propolis": {"Format", "Tar", "HyperV"},
         "Tar": set(),
         # Registers and their overlays, and directories of files: what several formats have.

@@ -119,6 +119,7 @@ private struct Conversion {
     let writer = try form.plan(
       ConvertedGuest(title: "SOURCE \(quotedName(source))", guest: guest, ram: ram)
     )
+    ram.leaveOverlays(to: writer)
     let keptStates = guest.deviceStates.filter { form.keeps($0) }
     for warning in warnings(keptStates) { control.onWarning?(warning) }
     let fileByteCount = try writer.write(
@@ -127,6 +128,8 @@ private struct Conversion {
         control: control,
         layout: ram.layout,
         ram: ram,
+        overlays: ram.overlays,
+        patches: ram.patches,
         overlaysFile: overlaysFile
       )
     )
@@ -142,7 +145,8 @@ private struct Conversion {
       storedPageCount: ram.nonzeroPageCount,
       absentPageCount: guest.absent.pageCount,
       overlayCount: ram.overlays.entries.count,
-      appliedOverlayCount: target.overlays == .apply ? ram.overlays.active.count : 0,
+      appliedOverlayCount: target.overlays == .apply
+        ? ram.overlays.active.count { !$0.isLeftToVMM } : 0,
       deviceStateCount: keptStates.count,
       durationSeconds: 0,
       pausedSeconds: nil,
@@ -174,7 +178,7 @@ private struct Conversion {
       )
     }
     // Where the source describes them, they are in what is kept of it.
-    let isDescribed = guest.describesOverlays && lost.isEmpty
+    let isDescribed = guest.overlayOrigin != nil && lost.isEmpty
     let count = ram.overlays.entries.count
     if count > 0, !isDescribed, request.target.overlaysOutputPath == nil {
       warnings.append(

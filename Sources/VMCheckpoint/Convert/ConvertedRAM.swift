@@ -6,11 +6,11 @@ final class ConvertedRAM: RestorableRAM {
   /// Where RAM lies.
   let layout: RAMLayout
   /// Retargeted as the target asks.
-  let overlays: StoredOverlays
+  private(set) var overlays: StoredOverlays
   private let guest: PreparedGuest
   private let treatment: OverlayTreatment
   /// In ascending order of PFN; known when the form is planned.
-  private lazy var patches = RAMPatch.patches(for: overlays, treatment: treatment)
+  private(set) lazy var patches = RAMPatch.patches(for: overlays, treatment: treatment)
   private let spoolDirectory: String
   private let clock: StageClock<ConvertStage>
   private let control: OperationControl
@@ -60,6 +60,12 @@ final class ConvertedRAM: RestorableRAM {
       cpuVendor: target.cpuVendor
     )
     self.overlays = overlays
+  }
+
+  /// Leaves overlays to the VMM that lays them over RAM itself. Called once the form is planned, before RAM is
+  /// read or ``patches`` are.
+  func leaveOverlays(to writer: any RestorationWriter) {
+    overlays.leave(to: writer.leavesToVMM)
   }
 
   // MARK: Reading

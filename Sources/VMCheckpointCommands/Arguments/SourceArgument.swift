@@ -43,7 +43,9 @@ package struct SourceArgument: Hashable, Sendable {
         "SOURCE has nothing behind '\(formatName):'",
         hint: format.savesLive
           ? "write \(formatName):SOCKET"
-          : "write \(formatName):PATH" + (format.readsStreams ? ", or \(formatName):-" : "")
+          : format.namesDomain
+            ? "write \(formatName):DOMAIN"
+            : "write \(formatName):PATH" + (format.readsStreams ? ", or \(formatName):-" : "")
       )
     }
     guard !path.isEmpty else {
@@ -57,6 +59,11 @@ package struct SourceArgument: Hashable, Sendable {
 
   /// Whether SOURCE is read from standard input.
   var isStandardInput: Bool { path == "-" }
+
+  /// Whether SOURCE is the name of a VM and not a path.
+  var namesDomain: Bool {
+    formatName.flatMap(FormatRegistry.format(named:))?.namesDomain ?? false
+  }
 
   /// The format that SOURCE names, or that the file's first bytes show. A stream without a name counts
   /// as flat RAM until it is read.

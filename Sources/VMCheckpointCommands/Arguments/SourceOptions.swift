@@ -69,6 +69,15 @@ package struct SourceOptions: ParsableArguments {
   @Flag(name: .long, help: "With 'qemu:', do not let the VM go on when it is captured.")
   var leaveStopped = false
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With 'libvirt:', the connection to libvirt. (default: the one of virsh)",
+      valueName: "uri"
+    )
+  )
+  var connect: String?
+
   /// Made by ArgumentParser.
   package init() {}
 
@@ -106,6 +115,13 @@ package struct SourceOptions: ParsableArguments {
         hint: "leave them out"
       )
     }
+    guard format.namesDomain || connect == nil else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--connect goes with a SOURCE of libvirt:",
+        hint: "leave it out"
+      )
+    }
     return Source(argument: argument, format: format, layout: layout)
   }
 
@@ -135,7 +151,8 @@ package struct SourceOptions: ParsableArguments {
         guardCommand: ["/proc/self/exe", GuardCommand.name],
         base: base,
         diffs: diff,
-        statePath: vmstate
+        statePath: vmstate,
+        connection: connect
       )
     )
   }

@@ -25,6 +25,9 @@ package struct SaveCommand: VerbCommand {
 
       'libvirt-save:PATH', or 'libvirt-save:-', is what 'virsh save' writes.
 
+      'libvirt:DOMAIN' is a domain that libvirt runs on this host, by its name or UUID. virsh \
+      writes its memory beside the store for a moment, and it goes on.
+
       'cloud-hypervisor:DIR' is a snapshot of Cloud Hypervisor. Its regions come from it, and its \
       overlays from the virtual processors' registers.
 
@@ -58,6 +61,7 @@ package struct SaveCommand: VerbCommand {
         vmckpt save firecracker:web.mem --vmstate web.vmstate --diff web-1.mem
         vmckpt save firecracker:web-2 --base web/1
         vmckpt save qemu:/run/web.qmp --vm web
+        vmckpt save libvirt:web --connect qemu:///system
         vmckpt save qemu-stream:guest.migration --vm web
         ssh host cat /dev/shm/guest.ram | vmckpt save - --vm web
       """
@@ -116,10 +120,10 @@ package struct SaveCommand: VerbCommand {
   package func perform(in session: CommandSession) throws(VMCheckpointError) -> SaveOutput {
     let storePath = try common.storePath(environment: session.environment)
     // Before its first bytes say that it is a database.
-    try Store.requireNotStore(
-      source: SourceArgument(sourceOptions.source).path,
-      storePath: storePath
-    )
+    let source = try SourceArgument(sourceOptions.source)
+    if !source.namesDomain {
+      try Store.requireNotStore(source: source.path, storePath: storePath)
+    }
     let request = try makeRequest(in: session, storePath: storePath)
     let operation = LongOperation(
       session: session,

@@ -27,6 +27,9 @@ package protocol MemoryFormat: Sendable {
   /// Whether SOURCE may be a diff, whose holes are another's pages.
   var readsDiffs: Bool { get }
 
+  /// Whether SOURCE is the name of a VM that a program manages, which `--connect` reaches.
+  var namesDomain: Bool { get }
+
   /// Whether a file that begins like this is of the format. Asked only where SOURCE has no scheme.
   func recognizes(_ head: FileHead) -> Bool
 
@@ -49,6 +52,7 @@ extension MemoryFormat {
   package var savesLive: Bool { false }
   package var readsStreams: Bool { false }
   package var readsDiffs: Bool { false }
+  package var namesDomain: Bool { false }
   package func recognizes(_ head: FileHead) -> Bool { false }
   package func recognizes(fileName: String) -> Bool { false }
   package func recognizes(directory path: String) -> Bool { false }
@@ -75,6 +79,8 @@ package struct SourceReference: Sendable {
   package var diffs: [String]
   /// A file of the VMM's state that is not beside SOURCE.
   package var statePath: String?
+  /// The URI of a connection to what manages the VM; `nil`: its default.
+  package var connection: String?
 
   package init(
     place: Place,
@@ -83,7 +89,8 @@ package struct SourceReference: Sendable {
     guardCommand: [String] = [],
     base: DiffBase? = nil,
     diffs: [String] = [],
-    statePath: String? = nil
+    statePath: String? = nil,
+    connection: String? = nil
   ) {
     self.place = place
     self.inspectStream = inspectStream
@@ -92,5 +99,6 @@ package struct SourceReference: Sendable {
     self.base = base
     self.diffs = diffs
     self.statePath = statePath
+    self.connection = connection
   }
 }

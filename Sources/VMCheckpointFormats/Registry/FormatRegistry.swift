@@ -14,6 +14,7 @@ package enum FormatRegistry {
     QEMUMigration(),
     QEMUMonitor(),
     LibvirtSaveImage(),
+    LibvirtManagedDomain(),
     CloudHypervisorSnapshot(),
     FirecrackerSnapshot(),
   ]

@@ -33,10 +33,12 @@ import VMCheckpointCommands
     (["save", "elf:"], "SOURCE has nothing behind 'elf:'; write elf:PATH, or elf:-"),
     (["save", "vmware:"], "SOURCE has nothing behind 'vmware:'; write vmware:PATH"),
     (["save", "qemu:"], "SOURCE has nothing behind 'qemu:'; write qemu:SOCKET"),
+    (["save", "libvirt:"], "SOURCE has nothing behind 'libvirt:'; write libvirt:DOMAIN"),
     (
       ["save", "qcow2:x"],
       "unknown format 'qcow2:' in SOURCE; known: raw:, elf:, lime:, avml:, kdump:, vmware:, "
-        + "propolis:, qemu-stream:, qemu:, libvirt-save:, cloud-hypervisor:, firecracker:; "
+        + "propolis:, qemu-stream:, qemu:, libvirt-save:, libvirt:, cloud-hypervisor:, "
+        + "firecracker:; "
         + "write ./qcow2:x for a file of that name"
     ),
     (

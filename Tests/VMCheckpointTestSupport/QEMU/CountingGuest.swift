@@ -92,7 +92,8 @@ package final class CountingGuest {
     return arguments
   }
 
-  private static func kernel() throws -> String {
+  /// Debian's kernel, which Scripts/guest has downloaded.
+  package static func kernel() throws -> String {
     let cache = "\(environmentValue("VMCKPT_GUEST_DIR") ?? "")/cache"
     guard let name = directoryEntries(cache).first(where: { $0.hasPrefix("vmlinuz-") }) else {
       throw TestSetupError("VMCKPT_GUEST_DIR has no kernel; run the tests with Scripts/test")
@@ -103,7 +104,7 @@ package final class CountingGuest {
   private static let scratch = Result { try TemporaryDirectory() }
 
   /// Made once for all tests of the process.
-  private static let initramfs = Result {
+  package static let initramfs = Result {
     let path = try scratch.get().file("initramfs")
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent()
@@ -117,8 +118,11 @@ package final class CountingGuest {
   package func monitor() throws -> QMPConnection { try QMPConnection(path: monitorPath + "2") }
 
   /// The counts in the order of printing.
-  package func counts() -> [Count] {
-    guard let bytes = try? readFile(consolePath) else { return [] }
+  package func counts() -> [Count] { Self.counts(console: consolePath) }
+
+  /// What a guest has printed into a file, in the order of printing.
+  package static func counts(console path: String) -> [Count] {
+    guard let bytes = try? readFile(path) else { return [] }
     // The last line may not be complete yet.
     return String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").compactMap { line in
       let words = line.split(separator: " ")
