@@ -81,7 +81,7 @@ class Facts:
 
     @property
     def lasting(self) -> set[tuple[int, str]]:
-        """Processes that stay, as the kernel's task_struct names them. Kernel workers come and go."""
+        """Processes that stay, as task_struct names them. Kernel workers come and go."""
         named = {(pid, name[:15]) for pid, name in self.processes.items()}
         return {(pid, name) for pid, name in named if not name.startswith("kworker/")}
 
@@ -91,7 +91,7 @@ class Facts:
         require(not missing, f"of {len(self.lasting)} processes {missing[:3]} are missing")
         ours = {name for _, name in found if name.startswith("interop-")}
         require(ours == {"interop-one", "interop-two", "interop-three"}, f"names {sorted(ours)}")
-        # The guest waits for its next number in a process, and workers begin. There is nothing else.
+        # The guest waits for its next number in a process, and workers begin; nothing else does.
         others = {name for _, name in found - self.lasting}
         strange = {name for name in others if not re.match(r"kworker/|busybox$|sleep$|init$", name)}
         require(not strange, f"lists {sorted(strange)}, which the guest does not")
@@ -104,8 +104,9 @@ def went_on(before: list[Count], after: list[Count]) -> str:
 
 
 def went_on_between(earlier: list[Count], later: list[Count], after: list[Count]) -> str:
-    """Whether `after` goes on from a moment at which the guest had printed more than `earlier` has and
-    no more than `later`; returns what the table says.
+    """Whether `after` goes on from a moment between the last of `earlier` and the last of `later`.
+
+    Returns what the table says.
     """
     first = after[0]
     require(all(count.nonce == later[-1].nonce for count in after), "it is another guest")
@@ -175,14 +176,15 @@ class Guest:
         initramfs: Path,
         place: Path,
         ram: Path | None = None,
+        machine: str = "q35",
+        cpu: str = "max,la57=off",
         incoming: str | None = None,
     ) -> None:
         place.mkdir(parents=True)
         self.console = Console(place / "console")
         self.socket = place / "qmp"
-        machine = "q35"
         arguments: list[object] = [qemu, "-nodefaults", "-no-user-config", "-no-reboot"]
-        arguments += ["-display", "none", "-accel", "tcg", "-cpu", "max,la57=off", "-smp", "2"]
+        arguments += ["-display", "none", "-accel", "tcg", "-cpu", cpu, "-smp", "2"]
         arguments += ["-m", f"{MEMORY_MIB}M", "-vga", "std", "-kernel", kernel]
         arguments += ["-initrd", initramfs, "-append", COMMAND_LINE, "-serial", "file:console"]
         for name in ("qmp", "qmp2"):

@@ -97,8 +97,8 @@ def require_same(left: bytes, right: bytes) -> str:
 def require_filtered(filtered: tuple[bytes, list[int]], whole: bytes, absent_count: int) -> str:
     """Checks RAM that a filter has thinned out: each page is as it was, or left out.
 
-    What is absent is restored as zeros. Pages that have become zeros can be no more than are recorded
-    as absent, or are outside of all regions.
+    What is absent is restored as zeros. Pages that have become zeros can be no more than those that
+    are recorded as absent, or are outside of all regions.
     """
     ram, known = filtered
     absent_count += PAGE_COUNT - len(known)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import symbols
 from images import Tool
-from qemu_rows import Setting, live_rows, ten_rows
+from qemu_rows import Setting, hole_rows, live_rows, ten_rows
 from readers import Readers
 from table import Row, Table, run, stop
 
@@ -32,9 +32,9 @@ def libvirt_rows(table: Table, options: argparse.Namespace, initramfs: Path) -> 
     """The rows of libvirt: they need its daemon, and run beside it."""
     rows = options.place / "libvirt-rows"
     start = time.monotonic()
-    words = [HERE / "libvirt", sys.executable, HERE / "libvirt_rows.py", "--binary", options.binary]
-    words += ["--kernel", options.kernel, "--initramfs", initramfs, "--qemu", options.qemu]
-    words += ["--place", options.place / "libvirt", "--rows", rows]
+    words = [HERE / "libvirt", sys.executable, HERE / "libvirt_rows.py"]
+    words += ["--binary", options.binary, "--kernel", options.kernel, "--initramfs", initramfs]
+    words += ["--qemu", options.qemu, "--place", options.place / "libvirt", "--rows", rows]
     status = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, check=False)
     lines = rows.read_text(encoding="utf-8").splitlines() if rows.exists() else []
     table.rows += [Row(**json.loads(line)) for line in lines]
@@ -45,7 +45,7 @@ def libvirt_rows(table: Table, options: argparse.Namespace, initramfs: Path) -> 
 
 
 def guarded(table: Table, what: str, rows: object, *parameters: object) -> None:
-    """Runs some rows. What they cannot begin with is a row that failed, and the others still run."""
+    """Runs some rows. If they cannot begin, that is a row that failed, and the others still run."""
     start = time.monotonic()
     try:
         rows(*parameters)  # type: ignore[operator]
@@ -72,6 +72,7 @@ def main() -> int:
         options.short,
     )  # fmt: skip
     guarded(table, "a guest in QEMU", live_rows, setting, options.qemu)
+    guarded(table, "a guest with a hole in its RAM", hole_rows, setting, options.qemu)
     guarded(table, "a guest in QEMU 10", ten_rows, setting, options.qemu10)
     libvirt_rows(table, options, initramfs)
 

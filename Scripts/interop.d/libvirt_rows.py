@@ -1,4 +1,4 @@
-"""Domains of libvirt, saved by virsh and by `vmckpt`. Runs beside the daemon of Scripts/interop.d/libvirt.
+"""Domains of libvirt, which virsh and `vmckpt` save. Runs beside the daemon that `libvirt` starts.
 
 It writes its rows to a file, which interop.py reads.
 """

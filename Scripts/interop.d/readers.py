@@ -97,15 +97,15 @@ class Readers:
 class Crash:
     """`crash` with Debian's debug kernel.
 
-    It is asked the same of QEMU's own dump of that moment. Version 8.0 lists two tasks only of Debian's
-    6.1 kernels, in QEMU's dump as well; so the processes are found by the kernel's own list.
+    It is asked the same of QEMU's own dump of that moment. Version 8.0 lists only two tasks of
+    Debian's 6.1 kernels, in QEMU's dump as well; so the kernel's own list gives the processes.
     """
 
     COMMANDS = {
         "ps": "ps",
         "log": "log",
         "bt -a": "bt -a",
-        "all tasks by init_task's list": "list task_struct.tasks -s task_struct.pid,comm -h init_task",
+        "list init_task": "list task_struct.tasks -s task_struct.pid,comm -h init_task",
     }
 
     def __init__(self, table: Table, vmlinux: Path, place: Path) -> None:
@@ -137,7 +137,7 @@ class Crash:
         self, image: object, source: str, facts: Facts, *options: str,
         reference: dict[str, str] | None = None,
     ) -> dict[str, str]:  # fmt: skip
-        """Asks for processes, log and stacks; compares with `reference`, those of QEMU's own dump."""
+        """Asks for processes, log and stacks; compares with `reference`, those of QEMU's dump."""
         found: dict[str, str] = {}
 
         def answer() -> str:

@@ -1,7 +1,7 @@
 """Makes a symbol file for volatility3 from a kernel's BTF (types) and its symbol table (addresses).
 
-volatility's own tool needs DWARF, and a Go program that Debian and PyPI do not have. BTF is in the kernel
-itself: a guest shows it as /sys/kernel/btf/vmlinux.
+volatility's own tool needs DWARF, and is a Go program that neither Debian nor PyPI has. BTF is in
+the kernel itself: a guest shows it as /sys/kernel/btf/vmlinux.
 
 Sources: Linux `Documentation/bpf/btf.rst`; volatility3 `schemas/schema-6.2.0.json`.
 """
