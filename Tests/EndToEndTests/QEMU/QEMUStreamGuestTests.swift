@@ -13,9 +13,9 @@ import VMCheckpointTestSupport
   ///
   /// The guest is stopped before it is sent: without KVM, QEMU misses pages that a guest writes while
   /// it is migrated, through any program.
-  @Test(arguments: [1, 2])
-  func aGuestGoesOnCountingFromItsStream(cpuCount: Int) throws {
-    let guest = try CountingGuest("first", in: bench.directory, cpuCount: cpuCount)
+  @Test(arguments: [1, 2], QEMURelease.allCases)
+  func aGuestGoesOnCountingFromItsStream(cpuCount: Int, qemu: QEMURelease) throws {
+    let guest = try CountingGuest("first", in: bench.directory, qemu: qemu, cpuCount: cpuCount)
     _ = try guest.waitForCounts(3)
     let firstMonitor = try guest.monitor()
     try firstMonitor.run("stop")
@@ -28,6 +28,7 @@ import VMCheckpointTestSupport
     let second = try CountingGuest(
       "second",
       in: bench.directory,
+      qemu: qemu,
       cpuCount: cpuCount,
       incoming: bench.shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
     )
@@ -48,6 +49,7 @@ import VMCheckpointTestSupport
     let third = try CountingGuest(
       "third",
       in: bench.directory,
+      qemu: qemu,
       cpuCount: cpuCount,
       incoming: "exec:cat \(restored)"
     )
@@ -60,21 +62,27 @@ import VMCheckpointTestSupport
     #expect(try third.waitForCounts(3).goOn(from: stopped))
     try third.kill()
     #expect(try bench.tool.verify().succeeded)
-    if cpuCount == 1 { try aWrongByteIsNoticed(in: restored, nonce: stopped[0].nonce) }
+    if cpuCount == 1 { try aWrongByteIsNoticed(in: restored, qemu, nonce: stopped[0].nonce) }
   }
 
-  private func aWrongByteIsNoticed(in path: String, nonce: String) throws {
+  private func aWrongByteIsNoticed(in path: String, _ qemu: QEMURelease, nonce: String) throws {
     let stream = Data(try readFile(path))
-    let counts = try resumed("ram", stream.withWrong(nonce: nonce)).waitForCounts(2)
+    let counts = try resumed("ram", qemu, stream.withWrong(nonce: nonce)).waitForCounts(2)
     #expect(counts.allSatisfy { $0.nonce != nonce })
-    let guest = try resumed("device", stream.withWrongInterruptTable())
+    let guest = try resumed("device", qemu, stream.withWrongInterruptTable())
     #expect(throws: TestSetupError.self) { try guest.waitForCounts(2, timeoutSeconds: 5) }
   }
 
-  private func resumed(_ name: String, _ stream: Data) throws -> CountingGuest {
+  private func resumed(_ name: String, _ qemu: QEMURelease, _ stream: Data) throws -> CountingGuest
+  {
     let path = bench.directory.file("\(name).stream")
     try writeFile(path, Array(stream))
-    let guest = try CountingGuest(name, in: bench.directory, incoming: "exec:cat \(path)")
+    let guest = try CountingGuest(
+      name,
+      in: bench.directory,
+      qemu: qemu,
+      incoming: "exec:cat \(path)"
+    )
     let monitor = try guest.monitor()
     try waitUntil("the stream is read") { try monitor.status() != "inmigrate" }
     try monitor.run("cont")

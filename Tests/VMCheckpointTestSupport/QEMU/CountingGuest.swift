@@ -25,6 +25,7 @@ package final class CountingGuest {
   package init(
     _ name: String,
     in directory: TemporaryDirectory,
+    qemu: QEMURelease = .system,
     memory: String = "128M",
     cpuCount: Int = 1,
     machine: String = "q35",
@@ -38,6 +39,7 @@ package final class CountingGuest {
     process = try ChildProcess(
       ["/usr/bin/env", "-C", place]
         + Self.commandLine(
+          program: qemu.program(),
           memory: memory,
           cpuCount: cpuCount,
           machine: machine,
@@ -60,6 +62,7 @@ package final class CountingGuest {
 
   /// Console and monitors have relative paths, so that clones have their own.
   private static func commandLine(
+    program: String,
     memory: String,
     cpuCount: Int,
     machine: String,
@@ -68,7 +71,7 @@ package final class CountingGuest {
   ) throws -> [String] {
     var machine = machine
     var arguments = [
-      "/usr/bin/qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display",
+      program, "-nodefaults", "-no-user-config", "-no-reboot", "-display",
       "none", "-accel", "tcg", "-cpu", "max", "-smp", "\(cpuCount)", "-m", memory, "-vga", "std",
       "-kernel", try kernel(), "-initrd", try initramfs.get(), "-append",
       "console=ttyS0 quiet panic=-1 interval=0.2", "-serial", "file:console", "-qmp",
