@@ -116,18 +116,18 @@ import VMCheckpointTestSupport
     expectSuccess(try save())
     #expect(virsh.calls.filter { $0.contains(" resume ") }.count == 1)
 
-    try virsh.set("domstate", "echo 'paused (migrating)'")
+    try virsh.set("domstate", "echo 'paused (creating snapshot)'")
     let outcome = try save()
     #expect(outcome.succeeded, "\(outcome)")
     #expect(
       outcome.standardError.contains(
-        "domain \"web\" is paused (migrating), and does not go on; try virsh resume"
+        "domain \"web\" is paused (creating snapshot), and does not go on; try virsh resume"
       )
     )
   }
 
-  @Test(arguments: ["paused (user)", "running (unpaused)"])
-  func aDomainThatAUserHasStoppedMeanwhileStaysSo(state: String) throws {
+  @Test(arguments: ["paused (user)", "paused (I/O error)", "paused (migrating)", "running"])
+  func aDomainThatSomethingElseHasStoppedStaysSo(state: String) throws {
     try virsh.set("domstate", "echo '\(state)'")
     expectSuccess(try save())
     #expect(!virsh.calls.contains { $0.contains(" resume ") })

@@ -12,6 +12,11 @@ struct LibvirtMemoryJob {
   private static let patienceBeforeBeginSeconds = 3.0
   private static let patienceSeconds = 60.0
 
+  /// In which a job of libvirt's can leave a domain.
+  private static let statesOfJob: Set<String> = [
+    "paused (creating snapshot)", "paused (saving)", "paused (unknown)",
+  ]
+
   let virsh: Virsh
   let domain: LibvirtDomain
   /// What the user calls the domain.
@@ -134,12 +139,10 @@ struct LibvirtMemoryJob {
         String($0.prefix { !$0.isNewline })
       }
     }
-    // Whom the user has stopped meanwhile stays stopped.
-    guard let before = state(), before.hasPrefix("paused"), !before.hasSuffix("(user)") else {
-      return
-    }
+    // Not what the user, an error of a disk or another job has stopped meanwhile.
+    guard let before = state(), Self.statesOfJob.contains(before) else { return }
     _ = virsh.attempt("resume", [domain.argument])
-    guard let after = state(), after.hasPrefix("paused") else { return }
+    guard let after = state(), Self.statesOfJob.contains(after) else { return }
     control.onWarning?(
       "domain \(quotedName(name)) is \(QMPClient.oneLine(after)), and does not go on; try virsh resume"
     )
