@@ -49,7 +49,8 @@ struct LibvirtLiveSave: CaptureSource {
     // Nothing may keep the domain waiting that can be done before.
     try context.takeTurn()
     let domain = try LibvirtDomain(uuid, virsh)
-    let spoolDirectory = try context.spoolDirectory()
+    // libvirtd has a working directory of its own, and TMPDIR may be relative.
+    let spoolDirectory = try ResolvedPath.of(context.spoolDirectory())
     LibvirtMemoryFile.removeLeftOver(in: spoolDirectory)
     let (memory, pausedSeconds) = try LibvirtMemoryJob(
       virsh: virsh,
