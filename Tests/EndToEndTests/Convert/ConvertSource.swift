@@ -7,7 +7,7 @@ enum ConvertSource: String, CaseIterable, Sendable, CustomTestStringConvertible 
   case raw, rawPipe, rawRegions, rawRegionsOutOfOrder, rawOverlays, rawPipeOverlays
   case elf, elfPipe, elfNotes, lime, limePipe, avml, avmlPipe, avmlOverlays
   case kdump, kdumpFlattenedPipe, kdumpOverlays, vmware, propolis
-  case qemuStream, qemuStreamPipe, qemuLinux, mappedRAM
+  case qemuStream, qemuStreamPipe, qemuLinux, qemuHyperV, mappedRAM
   case libvirtSave, libvirtSavePipe, cloudHypervisor, firecracker, firecrackerDiffs
 
   var testDescription: String { rawValue }
@@ -34,7 +34,8 @@ enum ConvertSource: String, CaseIterable, Sendable, CustomTestStringConvertible 
     let own: Set<String> =
       switch self {
       case .propolis: ["propolis"]
-      case .qemuStream, .qemuStreamPipe, .qemuLinux, .mappedRAM: ["qemu-stream", "qemu"]
+      case .qemuStream, .qemuStreamPipe, .qemuLinux, .qemuHyperV, .mappedRAM:
+        ["qemu-stream", "qemu"]
       case .libvirtSave, .libvirtSavePipe: ["qemu-stream", "qemu", "libvirt-save"]
       case .cloudHypervisor: ["cloud-hypervisor"]
       case .firecracker, .firecrackerDiffs: ["firecracker"]
@@ -175,6 +176,8 @@ enum ConvertSource: String, CaseIterable, Sendable, CustomTestStringConvertible 
           + #""reference_tsc":{"msr_value":20481,"guest_freq":2400000000}}"#
       )
       return Arguments(try bench.write("web.tar", sample.archive().bytes))
+    case .qemuHyperV:
+      return Arguments(try bench.write("hyperv.stream", QEMUOverlayTests.guest().stream()))
     case .qemuLinux:
       return Arguments(try bench.write("linux.stream", ELFFixtures.linuxStream()))
     case .qemuStream, .qemuStreamPipe, .mappedRAM:
