@@ -150,6 +150,7 @@ COMMANDS = {
         Command("map", "main", ("map", "a/1", "a/2"), check=_same_output),
         Command("map-file", "main", ("map", "a/1", "-o", "out.svg"), writes=("out.svg",)),
         Command("query", "main", ("query", "vms"), check=_same_output),
+        Command("lease", "main", ("lease", "list"), check=_same_output),
         Command("verify", "main", ("verify",), check=_sound),
         Command("delete", "dirty", ("delete", "a/1"), removes="a/1"),
         Command("gc", "dirty", ("gc",)),

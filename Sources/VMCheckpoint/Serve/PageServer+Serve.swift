@@ -42,6 +42,13 @@ extension PageServer {
       cpuVendor: request.cpuVendor
     )
 
+    if !server.reader.absent.isEmpty, legacy == nil {
+      control.onWarning?(
+        "\(server.reader.absent.pageCount) pages of snapshot \(quotedName(server.reader.name)) are absent, "
+          + "because the dump that it was saved from left them out; they are served as zeros"
+      )
+    }
+
     // 3. The socket, and a keeper that has all of this.
     let listener: Int32
     if let legacy {
