@@ -157,8 +157,11 @@ class Crash:
         """Whether the answers show the guest; returns what the table says."""
         ps, log, stacks, tasks = found.values()
         require(f"interop-log {facts.nonce}" in log, "the log is not the guest's")
-        for text in (ps, stacks):
-            require("swapper/0" in text and "swapper/1" in text, "shows not both processors")
+        # An active task has a mark; which one is active depends on the moment.
+        active = {int(cpu) for cpu in re.findall(r"^>\s+\d+\s+\d+\s+(\d+)", ps, re.MULTILINE)}
+        traced = {int(cpu) for cpu in re.findall(r"^PID: .*CPU: (\d+)", stacks, re.MULTILINE)}
+        require(active == {0, 1}, f"ps shows active tasks of processors {sorted(active)}")
+        require(traced == {0, 1}, f"bt shows processors {sorted(traced)}")
         pairs = re.findall(r'pid = (\d+),\s+comm = "([^"\\]*)', tasks)
         # The list begins with the idle task.
         return facts.check_processes({(int(pid), name) for pid, name in pairs if pid != "0"})
