@@ -103,11 +103,7 @@ final class SaveExchange: @unchecked Sendable {
     while let work = takeWork() {
       do throws(VMCheckpointError) {
         switch work {
-        case .compress(let chunk):
-          clock.measure(.compress, byteCount: chunk.validPages.count) {
-            chunk.compress(with: compressor, fingerprinter)
-          }
-          finish(chunk)
+        case .compress(let chunk): compress(chunk, with: compressor)
         case .scan(let window):
           let hasRead = try read(window, reader, substitution)
           finish(window, hasRead: hasRead)
@@ -154,6 +150,13 @@ final class SaveExchange: @unchecked Sendable {
       }
       return nil
     }
+  }
+
+  private func compress(_ chunk: ChunkBuffer, with compressor: ChunkCompressor) {
+    clock.measure(.compress, byteCount: chunk.validPages.count) {
+      chunk.compress(with: compressor, fingerprinter)
+    }
+    finish(chunk)
   }
 
   private func finish(_ chunk: ChunkBuffer) {
@@ -210,15 +213,23 @@ final class SaveExchange: @unchecked Sendable {
 
   /// Waits for the next compressed chunk, or returns `nil` when none is being compressed.
   ///
+  /// What no worker has begun is compressed on this thread: all workers may be waiting for a source that
+  /// pauses, and others for this save's transaction.
+  ///
   /// - Throws: The first worker's error, or the commit's.
-  func nextCompressed() throws -> ChunkBuffer? {
-    try monitor.withLock { () throws in
-      while true {
-        try throwFailures()
-        if let chunk = popCompressed() { return chunk }
-        if submittedChunks.isEmpty { return nil }
-        monitor.wait(for: Self.resultAvailable)
+  func nextCompressed(with compressor: ChunkCompressor) throws -> ChunkBuffer? {
+    while true {
+      let (chunk, isCompressed) = try monitor.withLock { () throws -> (ChunkBuffer?, Bool) in
+        while true {
+          try throwFailures()
+          if let chunk = popCompressed() { return (chunk, true) }
+          if submittedChunks.isEmpty { return (nil, true) }
+          if !chunksToCompress.isEmpty { return (chunksToCompress.removeFirst(), false) }
+          monitor.wait(for: Self.resultAvailable)
+        }
       }
+      guard let chunk, !isCompressed else { return chunk }
+      compress(chunk, with: compressor)
     }
   }
 

@@ -33,6 +33,8 @@ struct SaveOperation {
   /// What ``store(_:)`` has spent on waiting for chunks and on writing them.
   private var freeingSeconds = 0.0
   private var openChunk: ChunkBuffer?
+  /// For chunks that no worker is free to compress.
+  private let compressor: ChunkCompressor
   private var numbers: ChunkNumbers
   private let firstChunkID: Int64
   private var packer = RowPacker<ChunkBuffer>()
@@ -55,6 +57,7 @@ struct SaveOperation {
     firstChunkID = try ChunkWriter.nextChunkID(database)
     numbers = ChunkNumbers(firstChunkID)
     chunkWriter = try ChunkWriter(database)
+    compressor = try ChunkCompressor(prepared.request.compression.effort)
     storer = try PageStorer(database, newPageCapacity: control.newPageCapacity)
     let seed = try StoreSeed(database)
     fingerprinter = seed.fingerprinter
@@ -264,7 +267,7 @@ struct SaveOperation {
     defer { freeingSeconds += MonotonicClock.nowSeconds - start }
     // All are under way, more of them than wait to be packed.
     while true {
-      guard let chunk = try exchange.nextCompressed() else {
+      guard let chunk = try exchange.nextCompressed(with: compressor) else {
         throw VMCheckpointError(.inputOutput, "chunk buffers were lost")
       }
       try pack(chunk)
@@ -311,7 +314,7 @@ struct SaveOperation {
   /// Writes all chunks that have pages, the open one as well.
   private mutating func writeOpenChunks() throws {
     try sealOpenChunk()
-    while let chunk = try exchange.nextCompressed() { try pack(chunk) }
+    while let chunk = try exchange.nextCompressed(with: compressor) { try pack(chunk) }
     try writePacked(isEnd: true)
   }
 

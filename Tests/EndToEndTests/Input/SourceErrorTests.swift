@@ -47,7 +47,12 @@ import VMCheckpointTestSupport
 
   @Test func aDirectoryIsRefused() throws {
     let path = bench.directory.path
-    try expectRefused(path, code: 65, "SOURCE \"\(path)\" is a directory, and not a snapshot")
+    try expectRefused(
+      path,
+      code: 65,
+      "SOURCE \"\(path)\" is a directory, and not a snapshot of a VMM; "
+        + "give a file in it, or name its format, as in firecracker:\(path)"
+    )
   }
 
   @Test func aPipeByNameIsRefusedAndNotWaitedFor() throws {
