@@ -39,6 +39,14 @@ class Tool:
             self.run("restore", name, "--format", form, "-o", path, *options)
         return path
 
+    def convert(self, source: Path, form: str) -> Path:
+        """The path of a file that was converted without a store."""
+        path = self.place / f"{source.name}.converted.{form}"
+        # No store: the option would be refused.
+        words = [self.binary, "convert", source, "-o", path, "--format", form, "--no-progress"]
+        run(words, timeout=600)
+        return path
+
     def show(self, name: str) -> dict[str, object]:
         """What `show --json` says."""
         return json.loads(self.run("show", name, "--json"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
 from pathlib import Path
 
@@ -78,9 +79,20 @@ class Domain:
 def save_rows(
     table: Table, tool: Tool, virsh: tuple[str, str], settings: argparse.Namespace
 ) -> None:
-    """virsh save → vmckpt save → vmckpt restore → virsh restore."""
+    """A domain is saved while it runs; then virsh save → save → restore → virsh restore."""
     domain = Domain("interop-save", settings)
     facts = domain.create()
+    earlier = domain.console.counts()
+
+    def live() -> str:
+        uri = os.environ["LIBVIRT_DEFAULT_URI"]
+        tool.save(f"libvirt:{domain.name}", "running", "--connect", uri)
+        require(domain.state() == "running", f"the domain is {domain.state()}")
+        require(facts.nonce.encode() in tool.ram("running")[0], "the guest's nonce is not in RAM")
+        counts = domain.console.wait_for_counts(len(domain.console.counts()) + 2)
+        return went_on(earlier, counts[len(earlier) :])
+
+    table.ask(tool.name, "a running domain", "save libvirt:, live", live)
     image = domain.place / "saved"
     domain.virsh("save", domain.name, image)
     before = domain.console.counts()

@@ -94,6 +94,8 @@ def live_rows(setting: Setting, qemu: Path) -> None:
     for path, form in ((dump, "ELF"), (kdump, "kdump-zlib")):
         snapshot = tool.restore(path.name, "elf")
         readers.ask_drgn(snapshot, f"dump-guest-memory, {form} → save → restore", facts)
+    converted = tool.convert(kdump, "elf")
+    readers.ask_drgn(converted, "dump-guest-memory, kdump-zlib → convert --format elf", facts)
     # makedumpfile refuses QEMU's own ELF cores: their program headers are in another place.
     own = tool.restore(dump.name, "elf")
     source = "dump-guest-memory, ELF → save → restore"
