@@ -49,7 +49,8 @@ import VMCheckpointTestSupport
     #expect(exists(path))
     let next = try ServeTool(bench, "guest", "--json")
     try waitUntil("it listens") { (try? UnixPeer(next.socketPath)) != nil }
-    #expect(try next.end().succeeded)
+    let outcome = try next.end()
+    #expect(outcome.succeeded, "\(outcome)")
   }
 
   /// The socket of a server that was killed.
