@@ -16,6 +16,11 @@ package struct RestoreCommand: VerbCommand {
       '--format elf' writes an ELF core with the notes that crash, drgn, volatility3 and \
       makedumpfile need, as far as the snapshot has what they are made of.
 
+      '--format lime' writes a capture of LiME, of all that is RAM.
+
+      '--format cloud-hypervisor' and '--format firecracker' write the directory that was saved, \
+      each of its files as it was.
+
       '--format propolis' writes the snapshot of propolis-standalone that was saved, RAM bare, \
       byte for byte.
 

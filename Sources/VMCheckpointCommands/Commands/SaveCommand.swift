@@ -36,7 +36,8 @@ package struct SaveCommand: VerbCommand {
       laid over it in turn.
 
       'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
-      and notes come from it.
+      and notes come from it. From a pipe it must be named, and its loads come in order of \
+      their addresses and in whole pages.
 
       'lime:PATH' is a capture of LiME, 'avml:PATH' one of AVML, 'kdump:PATH' a dump of \
       makedumpfile or of QEMU's 'dump-guest-memory -z'; '-' takes the place of PATH. Regions \

@@ -8,6 +8,25 @@ struct QEMUCapturedRAM {
   let paths: [String]
   /// Where `layout` is in them.
   let placement: RAMPlacement
+  /// What has it in place of files.
+  let inPlace: QEMURAMInPlace?
+
+  /// The guest with its RAM, and nothing else yet.
+  ///
+  /// - Throws: As ``open()``.
+  func guest() throws(VMCheckpointError) -> CapturedGuest {
+    guard let inPlace else {
+      return CapturedGuest(layout: layout, placement: placement, files: try open())
+    }
+    var guest = CapturedGuest(layout: layout) { [layout, placement] keptPFNs in
+      QEMUInPlaceReader(inPlace, layout: layout, placement: placement, keptPFNs: keptPFNs)
+    }
+    guest.readPage = { [placement] pfn throws(VMCheckpointError) in
+      guard let place = placement.place(of: pfn) else { return nil }
+      return try inPlace.page(at: place.fileOffset)
+    }
+    return guest
+  }
 
   /// Opens the files.
   ///

@@ -26,7 +26,7 @@ struct QEMUMappedRAM {
   mutating func read(
     _ block: QEMURAMBlock,
     from input: QEMUStreamInput,
-    to spool: QEMURAMSpool
+    to pages: any QEMURAMPages
   ) throws(VMCheckpointError) {
     let version = try input.uint32()
     guard version == 1 else {
@@ -49,7 +49,7 @@ struct QEMUMappedRAM {
     try skip(to: bitmapOffset, input)
     let bitmap = try readBitmap(of: block, input)
     try skip(to: pagesOffset, input)
-    try readPages(of: block, bitmap, input, spool)
+    try readPages(of: block, bitmap, input, pages)
   }
 
   /// Steps over a gap up to a place in the file.
@@ -85,22 +85,45 @@ struct QEMUMappedRAM {
     of block: QEMURAMBlock,
     _ bitmap: [UInt64],
     _ input: QEMUStreamInput,
-    _ spool: QEMURAMSpool
+    _ pages: any QEMURAMPages
   ) throws(VMCheckpointError) {
+    if let start = input.fileOffset, let pages = pages as? QEMURAMInPlace {
+      try note(block, bitmap, pages, startingAt: start)
+      try input.skip(byteCount: block.byteCount)
+      return
+    }
     var zeroCount: UInt64 = 0
     for index in 0..<block.pageCount {
       let offset = block.spoolOffset + index << UInt64(Page.shift)
       guard bitmap[Int(index / 64)] >> (index % 64) & 1 != 0 else {
-        try spool.writeZero(at: offset)
+        try pages.writeZero(at: offset)
         zeroCount += 1
         continue
       }
       try input.skip(byteCount: zeroCount << UInt64(Page.shift))
       zeroCount = 0
+      let source = input.fileOffset
       try input.withBytes(count: Page.byteCount) { page throws(VMCheckpointError) in
-        try spool.write(page, at: offset)
+        try pages.write(page, at: offset, from: source)
       }
     }
     try input.skip(byteCount: zeroCount << UInt64(Page.shift))
+  }
+
+  /// Lets pages stay where they are. That the file is long enough shows by what comes behind them.
+  private func note(
+    _ block: QEMURAMBlock,
+    _ bitmap: [UInt64],
+    _ pages: QEMURAMInPlace,
+    startingAt start: UInt64
+  ) throws(VMCheckpointError) {
+    for index in 0..<block.pageCount {
+      let offset = index << UInt64(Page.shift)
+      if bitmap[Int(index / 64)] >> (index % 64) & 1 != 0 {
+        pages.note(at: block.spoolOffset + offset, from: start + offset)
+      } else {
+        try pages.writeZero(at: block.spoolOffset + offset)
+      }
+    }
   }
 }

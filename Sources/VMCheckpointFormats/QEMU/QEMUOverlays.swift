@@ -43,10 +43,10 @@ extension QEMUStreamCapture {
     guard block.byteCount == UInt64(Page.byteCount) else {
       throw .invalidData("has RAM block \(quotedName(block.text)) of \(block.byteCount) bytes")
     }
-    guard contents.spool.hasBytes(at: block.spoolOffset) else { return .zero }
+    guard contents.pages.hasBytes(at: block.spoolOffset) else { return .zero }
     let page = try LargeMemory.allocate(byteCount: Page.byteCount)
     defer { LargeMemory.free(page) }
-    try contents.spool.read(into: page, at: block.spoolOffset)
+    try contents.pages.read(into: page, at: block.spoolOffset)
     return PageContents(copying: UnsafeRawBufferPointer(page))
   }
 }

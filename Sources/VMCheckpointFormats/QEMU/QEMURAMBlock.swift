@@ -8,7 +8,7 @@ struct QEMURAMBlock: Hashable {
   /// A multiple of 4096.
   var byteCount: UInt64
 
-  /// Where the block begins in the ``QEMURAMSpool``.
+  /// Where the block begins in ``QEMURAMPages``.
   var spoolOffset: UInt64
 
   var pageCount: UInt64 { Page.count(inByteCount: byteCount) }

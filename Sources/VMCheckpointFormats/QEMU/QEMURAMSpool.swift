@@ -7,7 +7,7 @@ import VMCheckpoint
 /// name: a stream sends pages in any order, and some of them several times.
 ///
 /// The file has mode 0600 and is gone with the process, however that ends.
-final class QEMURAMSpool {
+final class QEMURAMSpool: QEMURAMPages {
   /// Pages that follow each other are written together, up to this size.
   private static let runByteCount = 256 << 10
 
@@ -50,8 +50,11 @@ final class QEMURAMSpool {
     try? descriptor.close()
   }
 
-  /// Takes a page that is not zero throughout.
-  func write(_ page: UnsafeRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
+  func write(
+    _ page: UnsafeRawBufferPointer,
+    at offset: UInt64,
+    from source: UInt64?
+  ) throws(VMCheckpointError) {
     mark(offset, isZero: false)
     if runLength == Self.runByteCount || offset != runOffset + UInt64(runLength) {
       try flush()
@@ -61,7 +64,7 @@ final class QEMURAMSpool {
     runLength += Page.byteCount
   }
 
-  /// Takes a page of zeros: nothing to write, unless it held something before.
+  /// Nothing is written, unless the page held something before.
   func writeZero(at offset: UInt64) throws(VMCheckpointError) {
     let index = Int(offset >> UInt64(Page.shift))
     let wasWritten = written[index >> 6] & (1 << UInt64(index & 63)) != 0
@@ -81,7 +84,6 @@ final class QEMURAMSpool {
     }
   }
 
-  /// Writes what is held back.
   func flush() throws(VMCheckpointError) {
     do throws(Errno) {
       let bytes = UnsafeRawBufferPointer(rebasing: run[..<runLength])
@@ -92,18 +94,15 @@ final class QEMURAMSpool {
     runLength = 0
   }
 
-  /// How many pages of `block` the stream has sent.
   func sentPageCount(of block: QEMURAMBlock) -> UInt64 {
-    pages(of: block).reduce(0) { $0 + (sent[$1 >> 6] >> UInt64($1 & 63)) & 1 }
+    block.pageIndices.reduce(0) { $0 + (sent[$1 >> 6] >> UInt64($1 & 63)) & 1 }
   }
 
-  /// Whether the page at `offset` may be something else than zeros.
   func hasBytes(at offset: UInt64) -> Bool {
     let index = Int(offset >> UInt64(Page.shift))
     return written[index >> 6] & (1 << UInt64(index & 63)) != 0
   }
 
-  /// Reads a page back. Call ``flush()`` before.
   func read(into page: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {
     let count: Int
     do throws(Errno) {
@@ -116,11 +115,6 @@ final class QEMURAMSpool {
 
   /// Where another opening of the file is to be had, as long as this object lives.
   var path: String { "/proc/self/fd/\(descriptor.rawValue)" }
-
-  private func pages(of block: QEMURAMBlock) -> Range<Int> {
-    let first = Int(Page.count(inByteCount: block.spoolOffset))
-    return first..<(first + Int(block.pageCount))
-  }
 
   private func mark(_ offset: UInt64, isZero: Bool) {
     let index = Int(offset >> UInt64(Page.shift))

@@ -69,13 +69,10 @@ extension QEMUStreamCapture {
     paths: [String]? = nil
   ) throws(VMCheckpointError) -> CapturedGuest {
     let ram = try ram(context.request.layout, machineLayout: machineLayout, paths: paths)
-    let files = try ram.open()
-    var guest = CapturedGuest(layout: ram.layout, placement: ram.placement, files: files)
+    var guest = try ram.guest()
     guest.deviceStates = try deviceStates()
-    if context.looksForOverlays {
-      let overlays = try overlays { pfn throws(VMCheckpointError) in
-        try files.page(at: pfn, ram.placement)
-      }
+    if context.looksForOverlays, let readPage = guest.readPage {
+      let overlays = try overlays(ramPage: readPage)
       guest.overlays = FoundOverlays(overlays, origin: Self.overlayOrigin)
     }
     return guest

@@ -29,7 +29,8 @@ struct QEMUStreamCapture {
   /// - Parameters:
   ///   - ramBlockNames: The blocks that are the guest's RAM, in the order in which they make up flat
   ///     RAM, where that is known.
-  ///   - spoolDirectory: Where RAM is put down until it is saved, in a file without a name.
+  ///   - spoolDirectory: Where RAM is put down until it is saved, in a file without a name, unless the source is a
+  ///     regular file.
   /// - Throws: ``VMCheckpointError`` that names what cannot be parsed safely. Nothing is left.
   init(
     _ source: QEMUStreamSource,
@@ -59,7 +60,7 @@ struct QEMUStreamCapture {
     self.title = title
     self.contents = contents
     ramBlocks = indices.map { contents.blocks[$0] }
-    let sentPageCounts = ramBlocks.map { contents.spool.sentPageCount(of: $0) }
+    let sentPageCounts = ramBlocks.map { contents.pages.sentPageCount(of: $0) }
     hasRAM = sentPageCounts.contains { $0 > 0 }
     for (block, sentPageCount) in zip(ramBlocks, sentPageCounts) {
       let mayBeLeftOut = contents.ignoresShared && !hasRAM
@@ -121,8 +122,9 @@ struct QEMUStreamCapture {
     }
     return QEMUCapturedRAM(
       layout: layout,
-      paths: hasRAM ? [contents.spool.path] : paths!,
-      placement: RAMPlacement(layout, blocks: blocks)
+      paths: hasRAM ? (contents.pages as? QEMURAMSpool).map { [$0.path] } ?? [] : paths!,
+      placement: RAMPlacement(layout, blocks: blocks),
+      inPlace: hasRAM ? contents.pages as? QEMURAMInPlace : nil
     )
   }
 }

@@ -11,7 +11,7 @@ struct QEMUStreamContents {
   var instanceID: UInt32
   var blocks: [QEMURAMBlock]
   /// Every block's pages.
-  var spool: QEMURAMSpool
+  var pages: any QEMURAMPages
   var commands: [UInt8]
   /// All that follows the RAM section.
   var devices: [UInt8]
@@ -71,7 +71,7 @@ struct QEMUStreamContents {
   }
 
   private func append(_ block: QEMURAMBlock, to data: inout [UInt8]) throws(VMCheckpointError) {
-    guard !ignoresShared || spool.sentPageCount(of: block) == block.pageCount else {
+    guard !ignoresShared || pages.sentPageCount(of: block) == block.pageCount else {
       throw .invalidData(
         "RAM block \(quotedName(block.text)) was left out of the stream, because it is shared",
         hint: "migrate without x-ignore-shared"
@@ -82,9 +82,9 @@ struct QEMUStreamContents {
     defer { LargeMemory.free(page) }
     for pageIndex in 0..<block.pageCount {
       let offset = pageIndex << UInt64(Page.shift)
-      var isZero = !spool.hasBytes(at: block.spoolOffset + offset)
+      var isZero = !pages.hasBytes(at: block.spoolOffset + offset)
       if !isZero {
-        try spool.read(into: page, at: block.spoolOffset + offset)
+        try pages.read(into: page, at: block.spoolOffset + offset)
         isZero = ZeroPage.isZero(UnsafeRawPointer(page.baseAddress!))
       }
       record.append(isZero ? nil : UnsafeRawBufferPointer(page), at: offset, to: &data)

@@ -14,13 +14,20 @@ final class QEMUStreamInput {
   private var start = 0
   private var end = 0
   private var reachedEnd = false
-  /// Whether the descriptor is a regular file's. What was skipped behind its end shows when more is read.
-  private let canSeek: Bool
+  /// Where in its file the stream begins, if it is a regular one; else `nil`. What was skipped behind its end
+  /// shows when more is read.
+  private let startFileOffset: UInt64?
   /// For messages.
   var name: String { source.name }
 
   /// How many bytes were taken from the stream so far.
   private(set) var offset: UInt64 = 0
+
+  /// Where the next byte is in the stream's file, if that is a regular one.
+  var fileOffset: UInt64? { startFileOffset.map { $0 + offset } }
+
+  /// The stream's.
+  var descriptor: Int32 { source.descriptor }
 
   /// - Parameters:
   ///   - descriptor: Stays the caller's.
@@ -33,7 +40,9 @@ final class QEMUStreamInput {
   ) throws(VMCheckpointError) {
     buffer = try LargeMemory.allocate(byteCount: 1 << 20)
     var status = stat()
-    canSeek = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    let isRegular = fstat(descriptor, &status) == 0 && status.st_mode & S_IFMT == S_IFREG
+    let position = isRegular ? lseek(descriptor, 0, SEEK_CUR) : -1
+    startFileOffset = position < 0 ? nil : UInt64(position)
     source = StreamReader(descriptor: descriptor, name: name, cancellation: cancellation)
   }
 
@@ -90,7 +99,7 @@ final class QEMUStreamInput {
     advance(Int(buffered))
     var rest = byteCount - buffered
     guard rest > 0 else { return }
-    if canSeek {
+    if startFileOffset != nil {
       guard lseek(source.descriptor, off_t(clamping: rest), SEEK_CUR) >= 0 else {
         throw VMCheckpointError(
           .inputOutput,

@@ -1,6 +1,6 @@
 import VMCheckpoint
 
-/// Takes a migration stream apart while it arrives: pages go to a ``QEMURAMSpool``, everything else
+/// Takes a migration stream apart while it arrives: pages go to ``QEMURAMPages``, everything else
 /// is kept as it is.
 ///
 /// A stream has, in this order:
@@ -33,7 +33,7 @@ struct QEMUStreamParser {
   private var instanceID: UInt32 = 0
   private(set) var blocks: [QEMURAMBlock] = []
   private var blockIndices: [[UInt8]: Int] = [:]
-  private(set) var spool: QEMURAMSpool!
+  private(set) var pages: (any QEMURAMPages)!
   /// Whether pages may have come by.
   private var hasPages = false
   private var currentBlock: Int?
@@ -41,7 +41,7 @@ struct QEMUStreamParser {
   private var commands: [UInt8] = []
   private var progress: ProgressReporter
 
-  /// - Parameter directory: Where the spool is put.
+  /// - Parameter directory: Where RAM is put down that cannot stay where it is.
   init(_ input: QEMUStreamInput, spoolDirectory directory: String, control: OperationControl) {
     self.input = input
     self.directory = directory
@@ -55,7 +55,7 @@ struct QEMUStreamParser {
     try readHeader()
     try readRAMStart()
     while try !readRAMPart() {}
-    try spool.flush()
+    try pages.flush()
     let devices = try readDevices()
     return QEMUStreamContents(
       machineName: machineName,
@@ -64,7 +64,7 @@ struct QEMUStreamParser {
       sectionID: sectionID,
       instanceID: instanceID,
       blocks: blocks,
-      spool: spool,
+      pages: pages,
       commands: commands,
       devices: devices
     )
@@ -205,11 +205,23 @@ struct QEMUStreamParser {
     try readFooter()
   }
 
+  /// Pages of a regular file stay where they are.
+  private func makePages(byteCount: UInt64) throws(VMCheckpointError) -> any QEMURAMPages {
+    guard input.fileOffset != nil, byteCount <= QEMURAMInPlace.maximumByteCount else {
+      return try QEMURAMSpool(byteCount: byteCount, directory: directory)
+    }
+    return try QEMURAMInPlace(
+      byteCount: byteCount,
+      descriptor: input.descriptor,
+      name: input.name
+    )
+  }
+
   private mutating func readBlocks(totalByteCount: UInt64) throws(VMCheckpointError) {
     guard totalByteCount > 0, totalByteCount <= QEMUStreamFormat.maximumRAMByteCount else {
       throw input.invalid("\(totalByteCount) bytes of RAM")
     }
-    spool = try QEMURAMSpool(byteCount: totalByteCount, directory: directory)
+    pages = try makePages(byteCount: totalByteCount)
     var sum: UInt64 = 0
     while sum < totalByteCount {
       let name = try string()
@@ -232,7 +244,7 @@ struct QEMUStreamParser {
       sum += byteCount
       if isMapped {
         hasPages = true
-        try mappedRAM.read(block, from: input, to: spool)
+        try mappedRAM.read(block, from: input, to: pages)
         progress.report(completedByteCount: input.offset)
       }
     }
@@ -299,20 +311,22 @@ struct QEMUStreamParser {
       switch flags & ~Flag.sameBlock {
       case Flag.page:
         let offset = try pageOffset(word)
-        let spool = spool!
+        let (pages, source) = (pages!, input.fileOffset)
         try input.withBytes(count: Page.byteCount) { page throws(VMCheckpointError) in
-          try spool.write(page, at: offset)
+          try pages.write(page, at: offset, from: source)
         }
       case Flag.zero:
         let offset = try pageOffset(word)
         let fill = try input.byte()
         if fill == 0 {
-          try spool.writeZero(at: offset)
+          try pages.writeZero(at: offset)
         } else {
           let page = [UInt8](repeating: fill, count: Page.byteCount)
           // Array's own closures only rethrow untyped errors.
           try page.withUnsafeBytes { bytes in
-            Result { () throws(VMCheckpointError) in try spool.write(bytes, at: offset) }
+            Result { () throws(VMCheckpointError) in
+              try pages.write(bytes, at: offset, from: nil)
+            }
           }.get()
         }
       case Flag.endOfSection where flags == Flag.endOfSection:
@@ -325,7 +339,7 @@ struct QEMUStreamParser {
     }
   }
 
-  /// Where the page goes in the spool; reads the block's name if it is given.
+  /// Where the page is in the sequence of blocks; reads the block's name if it is given.
   private mutating func pageOffset(_ word: UInt64) throws(VMCheckpointError) -> UInt64 {
     if word & Flag.sameBlock == 0 {
       let name = try string()

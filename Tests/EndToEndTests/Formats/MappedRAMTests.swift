@@ -42,6 +42,15 @@ import VMCheckpointTestSupport
     try bench.tool.succeed("save", "qemu-stream:-", "--name", "pipe", input: .file(path))
     #expect(try bench.restore("file") == Self.ram)
     #expect(try bench.restore("pipe") == Self.ram)
+    let pipe = try ChildPipe()
+    let child = try bench.tool.start(
+      ["save", "qemu-stream:-", "--name", "put-down"],
+      input: .descriptor(pipe.reader)
+    )
+    try pipe.write(Self.stream(capabilities: capabilities))
+    pipe.closeWriter()
+    expectSuccess(try child.wait())
+    #expect(try bench.restore("put-down") == Self.ram)
     // What is kept is an ordinary stream, the same as of the same guest without mapped-ram.
     let digests = try ["file", "pipe"].map { name in
       try bench.sql.run(
@@ -56,6 +65,21 @@ import VMCheckpointTestSupport
     try bench.tool.succeed("restore", "file", "--format", "qemu-stream", "-o", restored)
     try bench.tool.succeed("save", restored, "--name", "again")
     #expect(try bench.restore("again") == Self.ram)
+  }
+
+  /// The file keeps a page's bytes that became zero later: the bitmap alone says so.
+  @Test func bytesOfAPageWithoutItsBitAreNotRAM() throws {
+    var bytes = Self.stream()
+    let name = try #require(bytes.firstRange(of: [6] + Array("pc.ram".utf8)))
+    // Its size, and the block's header.
+    let bitmap = name.upperBound + 8 + 28
+    let index = try #require((0..<8).first { bytes[bitmap] >> UInt8($0) & 1 != 0 })
+    bytes[bitmap] ^= 1 << UInt8(index)
+    try bench.tool.succeed("save", bench.write("mapped", bytes), "--name", "a")
+    var expected = Self.ram
+    let zeros = [UInt8](repeating: 0, count: 4096)
+    expected.replaceSubrange((index * 4096)..<((index + 1) * 4096), with: zeros)
+    #expect(try bench.restore("a") == expected)
   }
 
   @Test func aStreamInTheMiddleOfAFileIsRead() throws {

@@ -34,6 +34,28 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// From a pipe pages are put down, and from a file they are read in place.
+  private func savePiped(_ stream: [UInt8], _ name: String) throws -> SaveResult {
+    let pipe = try ChildPipe()
+    let (reader, store) = (pipe.reader, storePath)
+    let saved = ThreadResult {
+      Result {
+        try Store.save(
+          SaveRequest(
+            input: .qemuStream(.descriptor(reader, name: "pipe")),
+            name: name,
+            vm: "vm",
+            parent: .none
+          ),
+          toStoreAt: store
+        )
+      }
+    }
+    try pipe.write(stream)
+    pipe.closeWriter()
+    return try saved.wait().get()
+  }
+
   private func restored(_ name: String, _ format: RestoreFormat) throws -> [UInt8] {
     let path = directory.file("restored")
     _ = try Store.open(at: storePath).restore(
@@ -84,6 +106,7 @@ import VMCheckpointTestSupport
     builder.devices()
     let result = try save(builder.bytes, "first")
     #expect(try restored("first", .raw) == model["pc.ram"]!.flatMap(\.self))
+    #expect(try savePiped(builder.bytes, "piped").digest == result.digest)
     let stream = try restored("first", .qemuStream)
     #expect(try save(stream, "second").digest == result.digest)
     #expect(try restored("second", .qemuStream) == stream)

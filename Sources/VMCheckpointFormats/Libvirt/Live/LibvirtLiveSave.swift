@@ -67,7 +67,8 @@ struct LibvirtLiveSave: CaptureSource {
     return try use(guest)
   }
 
-  /// Reads what libvirt has written, and gives its space back.
+  /// Reads what libvirt has written. Its space is given back with the capture, which reads RAM in place, or at
+  /// once where libvirt has compressed it.
   private func receive(
     _ memory: LibvirtMemoryFile,
     _ spoolDirectory: String,
