@@ -46,13 +46,24 @@ extension ConvertRequest {
     return result
   }
 
-  /// Checks that nothing is written over what is read.
+  /// Checks that nothing is written over what is read: in a directory that is read, any of its files.
   private func requireInputsKept() throws(VMCheckpointError) {
+    let given = input.source.readPaths + otherInputPaths
+    let inputs = given + given.flatMap { FilesOfDirectory.paths(in: $0) }
     var outputs = [target.overlaysOutputPath].compactMap { $0 }
-    if case .file(let path) = target.output { outputs.append(path) }
+    switch target.output {
+    case .file(let path): outputs.append(path)
+    case .stream(let fileDescriptor):
+      for input in inputs where ResolvedPath.leads(input, toFileOf: fileDescriptor) {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "standard output is \(quotedName(input)), which is read, and cannot be written as well",
+          hint: "write to another file"
+        )
+      }
+    }
     for output in outputs {
-      for input in [input.source.path].compactMap({ $0 }) + otherInputPaths
-      where try ResolvedPath.areSame(input, output) {
+      for input in inputs where try ResolvedPath.areSame(input, output) {
         throw VMCheckpointError(
           .invalidArgument,
           "\(quotedName(output)) is read, and cannot be written as well",

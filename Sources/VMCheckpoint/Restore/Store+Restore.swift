@@ -11,7 +11,10 @@ extension Store {
   ) throws(VMCheckpointError) -> RestoreResult {
     let start = MonotonicClock.nowSeconds
     try request.format.form.check(request.target)
-    if case .file(let targetPath) = request.output { try requireNotStore(targetPath) }
+    switch request.output {
+    case .file(let targetPath): try requireNotStore(targetPath)
+    case .stream(let fileDescriptor): try requireNotStore(fileDescriptor: fileDescriptor)
+    }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
     let overlaysFile = try request.target.makeOverlaysFile()
     return try withSharedChunks(control: control) { database in
@@ -69,6 +72,16 @@ extension Store {
       .cannotCreate,
       "cannot create \(quotedName(targetPath)): it belongs to the store",
       hint: "give another path"
+    )
+  }
+
+  /// Checks that a stream does not go into one of the store's files.
+  private func requireNotStore(fileDescriptor: Int32) throws(VMCheckpointError) {
+    guard location.owns(fileDescriptor: fileDescriptor) else { return }
+    throw VMCheckpointError(
+      .cannotCreate,
+      "standard output is a file that belongs to the store",
+      hint: "write to another file"
     )
   }
 

@@ -70,6 +70,7 @@ extension PageServer {
         throw error
       }
     }
+    let socket = UserfaultSocket.Identity(path: request.socketPath)
     let service = try UserfaultService(
       request,
       server: server,
@@ -89,7 +90,7 @@ extension PageServer {
       )
     )
     service.run()
-    unlink(request.socketPath)
+    UserfaultSocket.remove(request.socketPath, if: socket)
     close(listener)
     isDone = true
     protection.release()

@@ -81,6 +81,13 @@ package struct StoreLocation: Sendable {
     }
   }
 
+  /// Whether a descriptor is open on one of the store's files.
+  func owns(fileDescriptor: Int32) -> Bool {
+    ([file] + Self.suffixes.map { file + $0 }).contains {
+      ResolvedPath.leads($0, toFileOf: fileDescriptor)
+    }
+  }
+
   /// Checks that the file has this name only.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt`.

@@ -18,6 +18,13 @@ package enum ResolvedPath {
       && one.st_ino == other.st_ino
   }
 
+  /// Whether `path` leads to the regular file that a descriptor is open on.
+  package static func leads(_ path: String, toFileOf fileDescriptor: Int32) -> Bool {
+    var (one, other) = (stat(), stat())
+    return fstat(fileDescriptor, &one) == 0 && one.st_mode & S_IFMT == S_IFREG
+      && stat(path, &other) == 0 && one.st_dev == other.st_dev && one.st_ino == other.st_ino
+  }
+
   /// The absolute path without links. Where the directory is missing there is nothing to resolve:
   /// then `path` itself, never without a slash.
   ///

@@ -7,6 +7,9 @@ struct CloudHypervisorSource: CaptureSource {
 
   var path: String? { files.file(CloudHypervisorFiles.memory) }
 
+  /// All files of the snapshot.
+  var readPaths: [String] { [directory] }
+
   var names: CaptureNames {
     let name = CaptureNames.lastComponent(of: directory)
     return CaptureNames(snapshot: name, vm: name, description: "cloud-hypervisor:\(directory)")

@@ -11,6 +11,12 @@ struct FirecrackerSource: CaptureSource {
 
   var path: String? { file }
 
+  /// With the files that are found beside those that are named.
+  var readPaths: [String] {
+    let found = (try? findFiles()) ?? []
+    return [file] + diffs + found.flatMap { [$0.memoryPath, $0.statePath].compactMap { $0 } }
+  }
+
   var names: CaptureNames {
     let name = CaptureNames.lastComponent(of: diffs.last ?? file)
     return CaptureNames(snapshot: name, vm: name, description: "firecracker:\(file)")

@@ -120,6 +120,9 @@ package struct FileHead: Sendable {
     bytes[offset..<(offset + count)].reversed().reduce(0) { $0 << 8 | UInt64($1) }
   }
 
+  /// How many zeros it begins with.
+  var zeroCount: Int { bytes.prefix { $0 == 0 }.count }
+
   /// The byte at `offset`; `nil` behind the end.
   func byte(at offset: Int) -> UInt8? { offset < bytes.count ? bytes[offset] : nil }
 

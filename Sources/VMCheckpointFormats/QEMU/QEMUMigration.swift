@@ -7,7 +7,10 @@ struct QEMUMigration: MemoryFormat {
   let form: RestoreFormat? = .qemuStream
   let readsStreams = true
 
-  func recognizes(_ head: FileHead) -> Bool { head.has("QEVM") }
+  /// Also behind a hole: QEMU writes a stream at any offset of a file.
+  func recognizes(_ head: FileHead) -> Bool {
+    head.has("QEVM") || head.has([0x51, 0x45, 0x56, 0x4d, 0, 0, 0, 3], at: head.zeroCount)
+  }
 
   func input(_ source: SourceReference) -> RAMInput {
     switch source.place {

@@ -38,6 +38,8 @@ enum QEMUStreamFormat {
   }
 
   static let ramSectionName = Array("ram".utf8)
+  /// How far behind the beginning of a file a stream may begin.
+  static let maximumOffset: UInt64 = 64 << 20
   static let ramSectionVersion: UInt32 = 4
 
   /// Commands that are part of a stream or harmless, and how long their arguments are.

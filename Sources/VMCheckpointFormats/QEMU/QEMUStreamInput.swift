@@ -117,6 +117,20 @@ final class QEMUStreamInput {
     }
   }
 
+  /// Steps over zeros.
+  ///
+  /// - Returns: How many there were; at most `limit`.
+  func skipZeros(limit: UInt64) throws(VMCheckpointError) -> UInt64 {
+    var count: UInt64 = 0
+    while count < limit, try !isAtEnd() {
+      let zeroCount = buffer[start..<end].prefix(Int(limit - count)).prefix { $0 == 0 }.count
+      guard zeroCount > 0 else { break }
+      advance(zeroCount)
+      count += UInt64(zeroCount)
+    }
+    return count
+  }
+
   /// Takes all that follows, up to `maximumByteCount`.
   ///
   /// - Returns: `nil` when more follows.

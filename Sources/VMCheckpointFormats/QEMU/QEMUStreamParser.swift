@@ -73,10 +73,13 @@ struct QEMUStreamParser {
   // MARK: Header
 
   private mutating func readHeader() throws(VMCheckpointError) {
+    // QEMU leaves a hole where a stream begins at an offset (`file:PATH,offset=N`).
+    let zeroCount = try input.skipZeros(limit: QEMUStreamFormat.maximumOffset)
     let magic = try input.uint32()
     guard magic == QEMUStreamFormat.magic else {
       throw .invalidData(
-        "\(input.name) is not a migration stream: it begins with \(hexString(UInt64(magic)))",
+        "\(input.name) is not a migration stream: it begins with \(hexString(UInt64(magic)))"
+          + (zeroCount == 0 ? "" : ", behind \(zeroCount) zeros"),
         hint: Self.hint(forMagic: magic)
       )
     }

@@ -15,6 +15,14 @@ struct VMwareSource: CaptureSource {
 
   var path: String? { file }
 
+  /// With the files that may be found beside the one that is named.
+  var readPaths: [String] {
+    let suffixes = Self.stateExtensions + [Self.ramExtension]
+    guard let suffix = suffixes.first(where: file.hasSuffix) else { return [file] }
+    let stem = String(file.dropLast(suffix.count))
+    return suffixes.map { stem + $0 }
+  }
+
   var names: CaptureNames {
     let name = CaptureNames.lastComponent(of: file)
     return CaptureNames(snapshot: name, vm: name, description: "vmware:\(file)")

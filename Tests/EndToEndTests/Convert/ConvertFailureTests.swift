@@ -88,6 +88,57 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// Files that the command line does not name: `--force` would destroy the source.
+  @Test func noFileOfASourceIsWrittenOver() throws {
+    let state = FirecrackerBuilder(8, [.init(0, 1 << 20)]).bytes
+    let directory = bench.directory.file("web")
+    try #require(mkdir(directory, 0o700) == 0)
+    let contents: [String: [UInt8]] = ["memory": incompressibleRAM(256), "vmstate": state]
+    for (name, bytes) in contents { try writeFile("\(directory)/\(name)", bytes) }
+    let link = bench.directory.file("link")
+    try #require(Glibc.link("\(directory)/vmstate", link) == 0)
+    let memory = "firecracker:\(directory)/memory"
+    let cases: [[String]] = [
+      ["firecracker:\(directory)", "-o", "\(directory)/memory"],
+      ["firecracker:\(directory)", "-o", "\(directory)/vmstate"],
+      ["firecracker:\(directory)", "-o", link],
+      [memory, "-o", "\(directory)/vmstate"],
+      [memory, "-o", bench.directory.file("x"), "--overlays-out", "\(directory)/vmstate"],
+      [memory, "--diff", directory, "-o", "\(directory)/memory"],
+      ["cloud-hypervisor:\(directory)", "-o", "\(directory)/vmstate"],
+    ]
+    for arguments in cases {
+      let outcome = try bench.tool.start(["convert"] + arguments + ["--format", "elf", "--force"])
+        .wait()
+      #expect(outcome.ending == ProcessEnding.exit(64), "\(arguments): \(outcome)")
+      #expect(outcome.standardError.contains("is read, and cannot be written as well"))
+    }
+    for (name, bytes) in contents {
+      #expect(try readFile("\(directory)/\(name)") == bytes, "\(name)")
+    }
+  }
+
+  /// A program may have opened it for reading and writing, which a shell does by `1<>`.
+  @Test func standardOutputIsNotWhatIsRead() throws {
+    let ram = incompressibleRAM(64)
+    let path = try bench.write("guest.ram", ram)
+    try bench.save("a", ram)
+    let store = try readFile(bench.storePath)
+    for (arguments, target, code) in [
+      (["convert", path, "-o", "-", "--format", "elf"], path, 64),
+      (["restore", "a", "-o", "-"], bench.storePath, 73),
+    ] {
+      let descriptor = open(target, O_RDWR | O_CLOEXEC)
+      try #require(descriptor >= 0)
+      defer { close(descriptor) }
+      let outcome = try bench.tool.start(arguments, outputDescriptor: descriptor).wait()
+      #expect(outcome.ending == .exit(Int32(code)), "\(outcome)")
+      #expect(outcome.standardError.hasPrefix("vmckpt: standard output is "), "\(outcome)")
+    }
+    #expect(try readFile(path) == ram)
+    #expect(try readFile(bench.storePath) == store)
+  }
+
   @Test func refusalsOfTheCommandLine() throws {
     let path = try bench.write("guest.ram", sampleRAM(4))
     let link = bench.directory.file("link")

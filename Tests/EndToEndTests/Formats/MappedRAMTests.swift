@@ -87,6 +87,16 @@ import VMCheckpointTestSupport
     let path = try bench.write("mapped", bytes)
     try bench.tool.succeed("save", "qemu-stream:-", "--name", "a", input: .file(path))
     #expect(try bench.restore("a") == Self.ram)
+    // The whole file, which begins with a hole. With a scheme, and without one.
+    let whole = try bench.write("whole", [UInt8](repeating: 0, count: 0x10830) + bytes)
+    for source in [whole, "qemu-stream:\(whole)"] {
+      try bench.tool.succeed("save", source, "--name", "b")
+      #expect(try bench.restore("b") == Self.ram)
+      try bench.tool.succeed("delete", "b")
+    }
+    let zeros = try bench.write("zeros", [UInt8](repeating: 0, count: 8192))
+    let outcome = try bench.tool.run("save", "qemu-stream:\(zeros)")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
   }
 
   @Test(arguments: [

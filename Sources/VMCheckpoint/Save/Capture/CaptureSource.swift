@@ -10,6 +10,9 @@ package protocol CaptureSource: Hashable, Sendable {
   /// The file that is read, if it is one: it must not belong to the store.
   var path: String? { get }
 
+  /// All that is read, as far as it is known before: files, and directories whose files are read.
+  var readPaths: [String] { get }
+
   /// Captures the guest, and calls `use` once with it.
   ///
   /// - Returns: What `use` returned.
@@ -18,6 +21,10 @@ package protocol CaptureSource: Hashable, Sendable {
     _ context: CaptureContext,
     _ use: (CapturedGuest) throws(VMCheckpointError) -> Outcome
   ) throws(VMCheckpointError) -> Outcome
+}
+
+extension CaptureSource {
+  package var readPaths: [String] { [path].compactMap { $0 } }
 }
 
 /// Where a captured guest goes: a store, or a file in another format.

@@ -38,7 +38,9 @@ public enum ServeKeeper {
         if message.kind == .done { return }
         note(message, descriptor, &items)
       case .end:
-        guard items.contains(where: { $0.message.kind == .connection }) else { return }
+        // A VM may have connected to a server that was killed before it had accepted the connection.
+        guard items.contains(where: { $0.message.kind == .connection || $0.hasWaitingVM })
+        else { return }
         close(socket.descriptor)
         var status: Int32 = 0
         if let server {
@@ -91,6 +93,13 @@ public enum ServeKeeper {
 }
 
 extension ServeKeeper.Item {
+  /// Whether this is the socket, and a VM has connected there that nobody has accepted.
+  fileprivate var hasWaitingVM: Bool {
+    guard message.kind == .listener else { return false }
+    var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+    return poll(&request, 1, 0) > 0 && request.revents & Int16(POLLIN) != 0
+  }
+
   fileprivate func isOf(vm number: UInt64) -> Bool {
     message.number == number && [.connection, .servedPages].contains(message.kind)
   }

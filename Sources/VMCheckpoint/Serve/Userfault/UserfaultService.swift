@@ -70,6 +70,7 @@ final class UserfaultService {
   private var waiting: [Waiting] = []
   private var unusable: [(connection: Int32, userfaultfd: Int32)] = []
   private var lastID: UInt64 = 0
+  private var hasWarnedOfMany = false
   private(set) var vmCount: UInt64 = 0
   private(set) var completeVMCount: UInt64 = 0
 
@@ -124,9 +125,13 @@ final class UserfaultService {
         pollfd(fd: hasRoom ? listener : -1, events: Int16(POLLIN), revents: 0),
       ]
       requests += waiting.map { pollfd(fd: $0.connection, events: Int16(POLLIN), revents: 0) }
-      guard poll(&requests, nfds_t(requests.count), Self.pollMilliseconds) > 0 else { continue }
+      guard poll(&requests, nfds_t(requests.count), Self.pollMilliseconds) > 0 else {
+        warnIfFull()
+        continue
+      }
       if requests[0].revents != 0 { drainWake() }
       if requests[2].revents != 0 { accept() }
+      warnIfFull()
       readHandshakes()
     }
     finish()
@@ -134,6 +139,20 @@ final class UserfaultService {
 
   private var hasRoom: Bool {
     sessions.count < Self.maximumVMCount && waiting.count < Self.maximumWaitingCount
+  }
+
+  /// A VM that nobody accepts would wait without a word.
+  private func warnIfFull() {
+    guard sessions.count >= Self.maximumVMCount else {
+      hasWarnedOfMany = false
+      return
+    }
+    var request = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
+    guard !hasWarnedOfMany, poll(&request, 1, 0) > 0 else { return }
+    hasWarnedOfMany = true
+    warn(
+      "\(sessions.count) VMs are served, which is the most; the next one waits until one of them ends"
+    )
   }
 
   private func finish() {

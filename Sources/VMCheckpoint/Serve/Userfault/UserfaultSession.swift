@@ -31,6 +31,10 @@ final class UserfaultSession: @unchecked Sendable {
   /// What one answer about zeros covers: 16 pages, since faults come close to each other.
   private static let zeroBlockPageCount: UInt64 = 16
   private static let probeMilliseconds: Int32 = 1000
+  /// Where no RAM is: the lowest address that may be mapped. The kernel does not check that memory is of the
+  /// userfaultfd through which something is put there. So in a VM's own range a probe could hit the RAM of the
+  /// process's next VM.
+  private static let probeAddress: UInt64 = 64 << 10
   private static let retryMilliseconds: UInt32 = 20
 
   /// What belongs to the VM; ``close()`` closes the descriptors.
@@ -60,6 +64,7 @@ final class UserfaultSession: @unchecked Sendable {
   /// Whether the background has met pages that cannot be read, and left them.
   private var hasSkipped = false
   private var isStopping = false
+  private var isPeerClosed = false
   private var cannotComplete = false
   private var warned = Set<String>()
   private var forks: [Int32] = []
@@ -118,7 +123,7 @@ final class UserfaultSession: @unchecked Sendable {
         faults.removeAll(keepingCapacity: true)
         nextFault = 0
         if !isStopping, stop.isRequested { beginStopping() }
-        if prefetches || isStopping {
+        if isStopping || prefetches && !hasPeerClosed() {
           if cursor.piece < vm.map.pieces.count {
             try advance()
             continue
@@ -146,11 +151,22 @@ final class UserfaultSession: @unchecked Sendable {
     ]
     let count = poll(&requests, isStopping ? 1 : 2, Self.probeMilliseconds)
     guard count == 0 else { return }
-    // A page that is taken is zeros if it is not there, so that trying harms nothing. Behind all RAM there is
-    // none.
-    let first = vm.map.pieces[0]
-    let address = pages.isTaken(first.firstUnit) ? first.address : vm.map.pieces.last!.endAddress
-    if case .ended = userfaultfd.zero(address, vm.map.unitByteCount) { throw VMEnded() }
+    if case .ended = probe() { throw VMEnded() }
+  }
+
+  /// Puts nothing anywhere. The outcome says whether the VM is gone, or an event waits.
+  private func probe() -> Userfaultfd.Outcome {
+    userfaultfd.zero(Self.probeAddress, UInt64(Page.byteCount))
+  }
+
+  /// Whether the VMM has closed its connection. It may have given its RAM up, and have another VM's at the
+  /// same addresses: then nothing is put in place that nobody waits for.
+  private func hasPeerClosed() -> Bool {
+    if !isPeerClosed {
+      var request = pollfd(fd: vm.connection, events: 0, revents: 0)
+      isPeerClosed = poll(&request, 1, 0) > 0 && request.revents & Int16(POLLHUP) != 0
+    }
+    return isPeerClosed
   }
 
   // MARK: Events
@@ -429,24 +445,28 @@ final class UserfaultSession: @unchecked Sendable {
   /// - Returns: Whether that was possible.
   private func complete() throws(VMEnded) -> Bool {
     for piece in vm.map.pieces {
-      let byteCount = piece.endAddress - piece.address
-      if clinux_uffd_unregister(vm.userfaultfd, piece.address, byteCount) == 0 { continue }
-      switch userfaultfd.zero(piece.address, vm.map.unitByteCount) {
-      case .notMapped: break  // Nobody can wait there any more.
-      case .ended: throw VMEnded()
-      default:
-        cannotComplete = true
-        return false
-      }
+      try unregister(piece.address, piece.endAddress - piece.address)
     }
     // An event may be on its way, and its thread waits until it is read. The kernel says so.
-    let first = vm.map.pieces[0]
     while true {
       try readEvents()
-      guard case .eventWaits = userfaultfd.zero(first.address, vm.map.unitByteCount) else {
-        return true
-      }
+      guard case .eventWaits = probe() else { return true }
       usleep(100)
     }
+  }
+
+  /// Gives a range back, as far as it is still mapped: elsewhere nobody can wait any more.
+  ///
+  /// The kernel wakes who waits before it gives the range back, and who comes in between would wait for ever. So all
+  /// are woken once more.
+  private func unregister(_ address: UInt64, _ byteCount: UInt64) throws(VMEnded) {
+    if clinux_uffd_unregister(vm.userfaultfd, address, byteCount) == 0 {
+      return userfaultfd.wake(address, byteCount)
+    }
+    if errno == ESRCH { throw VMEnded() }
+    guard byteCount > vm.map.unitByteCount else { return }
+    let half = byteCount / vm.map.unitByteCount / 2 * vm.map.unitByteCount
+    try unregister(address, half)
+    try unregister(address + half, byteCount - half)
   }
 }

@@ -26,6 +26,25 @@ enum UserfaultSocket {
     return descriptor
   }
 
+  /// Which file is at a path.
+  struct Identity: Hashable {
+    private let device: dev_t
+    private let inode: ino_t
+
+    /// - Returns: `nil` when there is no socket at `path`.
+    init?(path: String) {
+      var status = stat()
+      guard lstat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return nil }
+      (device, inode) = (status.st_dev, status.st_ino)
+    }
+  }
+
+  /// Removes the socket at `path` if it is still the one that was there: another server may have made its own.
+  static func remove(_ path: String, if identity: Identity?) {
+    guard let identity, Identity(path: path) == identity else { return }
+    unlink(path)
+  }
+
   /// Connects to the server at `path`.
   ///
   /// - Throws: ``VMCheckpointError``: `notFound`, `unavailable`, `permissionDenied`, `invalidArgument`.
