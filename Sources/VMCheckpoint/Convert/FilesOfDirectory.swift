@@ -6,7 +6,8 @@ enum FilesOfDirectory {
   /// More files than any VMM's snapshot has.
   private static let maximumCount = 4096
 
-  /// The paths of what is in the directory at `path`, not sorted; none when it is not one, or cannot be read.
+  /// The paths of what is in the directory at `path`, not sorted. An empty list when it is not a directory, or
+  /// cannot be read.
   static func paths(in path: String) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }

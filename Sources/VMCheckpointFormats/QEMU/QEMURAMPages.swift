@@ -8,7 +8,8 @@ import VMCheckpoint
 protocol QEMURAMPages: AnyObject {
   /// Takes a page.
   ///
-  /// - Parameter source: Where its bytes are in the stream's file; `nil`: nowhere, as all are `page`'s first.
+  /// - Parameter source: Where its bytes are in the stream's file; `nil`: the stream is not in a file, or all bytes of the
+  ///   page are the same and came as one.
   func write(
     _ page: UnsafeRawBufferPointer,
     at offset: UInt64,
