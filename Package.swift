@@ -122,6 +122,7 @@ let package = Package(
         .embedInCode("feature_absent_ranges.sql"),
         .embedInCode("feature_leases.sql"),
         .embedInCode("feature_overlay_origins.sql"),
+        .embedInCode("feature_working_sets.sql"),
         .embedInCode("queries"),
       ],
       swiftSettings: strict

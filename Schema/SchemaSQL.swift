@@ -19,4 +19,9 @@ public enum SchemaSQL {
   public static var overlayOrigins: String {
     String(decoding: PackageResources.feature_overlay_origins_sql, as: UTF8.self)
   }
+
+  /// Creates the tables of the feature `working-sets`.
+  public static var workingSets: String {
+    String(decoding: PackageResources.feature_working_sets_sql, as: UTF8.self)
+  }
 }

@@ -24,6 +24,11 @@ PAGE = 4096
 TOUCHES = 6000
 KILLS = 20
 LARGE = 8 << 30
+UNRECORDED = ("--record-working-set", "0")
+# A start: so many places in RAM, and consecutive pages at each.
+PLACES, PLACE_PAGES = 400, 20
+# From handing memory over to running, as a VMM that loads its device state needs.
+LOAD_SECONDS = 0.05
 
 libc = ctypes.CDLL(None, use_errno=True)
 SYS_USERFAULTFD = 323
@@ -159,7 +164,7 @@ def measure_guest(vmckpt, store, work, label, pages, byte_count, runs):
         os.remove(target)
 
         # Only faults.
-        server = Server(vmckpt, store, work, "--no-prefetch")
+        server = Server(vmckpt, store, work, "--no-prefetch", *UNRECORDED)
         vm = VM(byte_count, server.path)
         order = generator.sample(pages, min(TOUCHES, len(pages)))
         vm.touch(order[:1])
@@ -170,11 +175,11 @@ def measure_guest(vmckpt, store, work, label, pages, byte_count, runs):
         server_quiet.append((result["fault_seconds_p50"], result["fault_seconds_p99"]))
 
         # All of it in the background, and faults meanwhile.
-        server = Server(vmckpt, store, work, "--once")
+        server = Server(vmckpt, store, work, "--once", *UNRECORDED)
         vm = VM(byte_count, server.path)
         result = server.result()
         rates.append(byte_count / (1 << 20) / (time.perf_counter() - vm.start))
-        server = Server(vmckpt, store, work, "--once")
+        server = Server(vmckpt, store, work, "--once", *UNRECORDED)
         vm = VM(byte_count, server.path)
         busy += vm.touch(generator.sample(pages, min(TOUCHES, len(pages))))
         server.result()
@@ -203,10 +208,44 @@ def measure_guest(vmckpt, store, work, label, pages, byte_count, runs):
     return rows
 
 
+def measure_working_set(vmckpt, store, work, label, pages, byte_count, runs):
+    """The same start without a working set, while one is recorded, and with it."""
+    generator, places = random.Random(3), set()
+    order = []
+    for first in generator.sample(pages, min(PLACES, len(pages))):
+        run = [page for page in range(first, min(first + PLACE_PAGES, byte_count // PAGE))]
+        order += [page for page in run if page not in places]
+        places.update(run)
+    server = Server(vmckpt, store, work, "--record-working-set", "2")
+    vm = VM(byte_count, server.path)
+    recorded_seconds = sum(vm.touch(order))
+    time.sleep(3)
+    result = server.end()
+    if not result["working_set_recorded"]:
+        sys.exit("lazy: no working set was recorded")
+    all_faults, seconds, left = result["faults"], [], []
+    rows = []
+    for delay, when in ((0, "at once"), (LOAD_SECONDS, f"{LOAD_SECONDS * 1000:.0f} ms later")):
+        for _ in range(runs):
+            server = Server(vmckpt, store, work, "--once")
+            vm = VM(byte_count, server.path)
+            time.sleep(delay)
+            seconds.append(sum(vm.touch(order)))
+            left.append(server.result()["faults"] / all_faults)
+        rows.append(
+            [f"{label}: a start's {len(order)} pages, with a working set, {when}"]
+            + [f"{statistics.median(seconds) * 1000:.1f} ms, {statistics.median(left) * 100:.1f} % of the faults"]
+            + [f"{statistics.median(seconds) / recorded_seconds:.3f} × without"]
+        )
+        seconds.clear()
+        left.clear()
+    return rows
+
+
 def measure_kills(vmckpt, store, work, pages, byte_count):
     """The longest wait for a page around a `kill -9` of the server."""
     generator = random.Random(2)
-    server = Server(vmckpt, store, work, "--no-prefetch")
+    server = Server(vmckpt, store, work, "--no-prefetch", *UNRECORDED)
     vm = VM(byte_count, server.path)
     order = generator.sample(pages, len(pages))
     vm.touch(order[:100])
@@ -235,6 +274,7 @@ def main():
     label = f"{count * PAGE >> 20} MiB"
     rows = measure_guest(vmckpt, store, work, label, pages, count * PAGE, runs)
     rows += measure_kills(vmckpt, store, work, pages, count * PAGE)
+    rows += measure_working_set(vmckpt, store, work, label, pages, count * PAGE, runs)
 
     large = os.path.join(work, "large.ram")
     subprocess.run(["cp", "--sparse=always", image, large], check=True)

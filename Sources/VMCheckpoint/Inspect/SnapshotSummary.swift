@@ -64,6 +64,9 @@ public struct SnapshotDetail: Sendable, Hashable {
 
   /// In the VMM's order.
   public var deviceStates: [DeviceStateSummary]
+
+  /// What a VM that starts from it touches first, as it was recorded from it or from an ancestor.
+  public var workingSet: WorkingSet.Summary?
 }
 
 /// A stored device state without its data.

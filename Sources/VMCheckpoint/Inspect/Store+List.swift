@@ -50,7 +50,8 @@ extension Store {
         overlayOrigin: overlays.entries.isEmpty
           ? nil
           : try Self.overlayOrigin(database, of: snapshot) ?? SnapshotDetail.describedOverlays,
-        deviceStates: try Self.deviceStates(database, snapshotID: snapshot.id)
+        deviceStates: try Self.deviceStates(database, snapshotID: snapshot.id),
+        workingSet: try WorkingSetTable(database).summary(for: snapshot)
       )
     }
   }

@@ -49,6 +49,15 @@ extension PageServer {
       )
     }
 
+    let workingSets = WorkingSetUse(
+      store,
+      snapshot: uuid,
+      door: ServeProtection.door,
+      recordingSeconds: request.recordingSeconds,
+      isSuccessor: legacy != nil,
+      control: control
+    )
+
     // 3. The socket, and a keeper that has all of this.
     let listener: Int32
     if let legacy {
@@ -74,6 +83,7 @@ extension PageServer {
     let service = try UserfaultService(
       request,
       server: server,
+      workingSets: workingSets,
       listener: listener,
       keeper: keeper,
       control: control
@@ -90,6 +100,7 @@ extension PageServer {
       )
     )
     service.run()
+    let hasRecorded = workingSets.finish()
     UserfaultSocket.remove(request.socketPath, if: socket)
     close(listener)
     isDone = true
@@ -103,6 +114,8 @@ extension PageServer {
       vmCount: service.vmCount,
       completeVMCount: service.completeVMCount,
       counts: server.counts,
+      playedWorkingSet: workingSets.played?.summary,
+      hasRecordedWorkingSet: hasRecorded,
       durationSeconds: MonotonicClock.nowSeconds - start
     )
   }

@@ -8,6 +8,8 @@ public struct ServeCounts: Sendable, Hashable, Codable {
   public var faultPageCount: UInt64 = 0
   /// Pages of zeros that were put in place for faults.
   public var zeroPageCount: UInt64 = 0
+  /// Pages that were put in place because a working set has them, zeros too.
+  public var workingSetPageCount: UInt64 = 0
   /// Stored pages that were put in place in the background.
   public var backgroundPageCount: UInt64 = 0
   /// Pages that the VM gave back, and that are zeros since.

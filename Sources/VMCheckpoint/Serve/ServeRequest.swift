@@ -12,6 +12,10 @@ public struct ServeRequest: Sendable {
   public var cpuVendor: CPUVendor?
   /// Whether pages are put in place that no VM has asked for yet. A VM that has all of its pages needs no server.
   public var prefetches = true
+  /// For how long what the first VM touches is recorded as the snapshot's working set, in place of the one that
+  /// there is; 0: not at all; `nil`: ``WorkingSetUse/defaultSeconds`` when neither the snapshot nor an ancestor
+  /// has one.
+  public var recordingSeconds: Double?
   /// Whether to end after the first VM, once it has all of its pages or is gone.
   public var endsWithFirstVM = false
   /// What starts a ``ServeKeeper`` whose server is this program; `nil`: VMs wait for ever when this process is
@@ -66,6 +70,10 @@ public struct ServeResult: Sendable, Hashable, Codable {
   public var completeVMCount: UInt64
   /// What was done for all of them. A server that was killed in between counts from its successor's start.
   public var counts: ServeCounts
+  /// What was put in place first; `nil`: there was no working set, or it was recorded.
+  public var playedWorkingSet: WorkingSet.Summary?
+  /// Whether a working set was recorded and stored.
+  public var hasRecordedWorkingSet: Bool
   /// How long this process has served.
   public var durationSeconds: Double
 }

@@ -303,7 +303,7 @@ package enum StoreConnection {
     }
     guard version == migration.newest else { return version }
     let tables = Set(objects.map(\.name))
-    let expected = StoreFormat.tables.union(format.features.compactMap(\.table))
+    let expected = StoreFormat.tables.union(format.features.flatMap(\.tables))
     if let missing = expected.subtracting(tables).min() {
       throw VMCheckpointError(.corrupt, "store \(store) is damaged: table \(missing) is missing")
     }

@@ -37,10 +37,10 @@ package enum StoreFormat {
     )
   }
 
-  /// Adds a feature with the table that it brings, in the transaction that first writes rows of it.
+  /// Adds a feature with the tables that it brings, in the transaction that first writes rows of it.
   static func add(_ feature: StoreFeature, _ database: Database) throws {
     guard try !features(of: database).contains(feature) else { return }
-    if let table = feature.table, try database.tableExists(table) {
+    for table in feature.tables where try database.tableExists(table) {
       throw VMCheckpointError.corrupt(
         "the store is damaged: it has the table \(table), and lacks its row in the table feature"
       )
@@ -94,12 +94,13 @@ package enum StoreFormat {
 }
 
 extension StoreFeature {
-  /// The statements that make the feature's table, if it brings one.
+  /// The statements that make the feature's tables, if it brings any.
   var sql: String? {
     switch self {
     case .absentRanges: SchemaSQL.absentRanges
     case .overlayOrigins: SchemaSQL.overlayOrigins
     case .leases: SchemaSQL.leases
+    case .workingSets: SchemaSQL.workingSets
     default: nil
     }
   }

@@ -32,7 +32,7 @@ enum StoreSchema {
     let features = try StoreFormat.features(of: database)
     var right = try withFeatures.get()
     for feature in StoreFeature.withTables where !features.contains(feature) {
-      if let table = feature.table { right["table \(table)"] = nil }
+      for table in feature.tables { right["table \(table)"] = nil }
     }
     return try problems(database, ofType: type, comparedWith: right)
   }

@@ -18,6 +18,10 @@ struct ServeCommand: VerbCommand {
       and the VMs only wait a moment. Of a page that is damaged in the store an access is an \
       error (SIGBUS), never zeros.
 
+      Which pages a VM touches in its first seconds is recorded once, as the snapshot's working \
+      set. The next VMs, and those of its descendants, get these pages first. While it is \
+      recorded, no page comes before it is touched.
+
       A lease in the store keeps the snapshot from being deleted meanwhile: see 'vmckpt lease'. \
       The socket has mode 0600.
 
@@ -66,6 +70,17 @@ struct ServeCommand: VerbCommand {
   @Flag(name: .long, help: "Put no page in place before a VM touches it.")
   var noPrefetch = false
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Record for so long which pages the first VM touches, in place of the snapshot's working set; "
+        + "0: never. Without this option: 5, when there is no working set.",
+      valueName: "seconds"
+    ),
+    transform: WorkingSetSeconds.parse
+  )
+  var recordWorkingSet: Double?
+
   @Flag(name: .long, help: "End once the first VM has all of its pages, or is gone.")
   var once = false
 
@@ -83,6 +98,7 @@ struct ServeCommand: VerbCommand {
     )
     request.prefetches = !noPrefetch
     request.endsWithFirstVM = once
+    request.recordingSeconds = recordWorkingSet
     request.keeperCommand = ["/proc/self/exe", KeeperCommand.name] + session.arguments
     request.keeperDescriptor = session.environment[ServeKeeper.variable].flatMap { Int32($0) }
     let errorOutput = OutputDescriptor(descriptor: session.standardError)

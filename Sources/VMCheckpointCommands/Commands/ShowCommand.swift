@@ -10,7 +10,8 @@ struct ShowCommand: VerbCommand {
     discussion: """
       The member 'overlays' of the JSON is an overlays.json for the snapshot's bare RAM, as \
       'vmckpt restore --overlays omit' writes it. 'overlay_origin' says where they come from: \
-      what they were found in, or an overlays.json.
+      what they were found in, or an overlays.json. 'working_set' is about the pages that a VM \
+      touches first when 'vmckpt serve' gives it its RAM; null: nothing was recorded.
 
       EXAMPLES:
         vmckpt show latest

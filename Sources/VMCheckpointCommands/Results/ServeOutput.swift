@@ -11,12 +11,15 @@ package struct ServeOutput: CommandOutput, Hashable {
   var faults: UInt64
   var faultPages: UInt64
   var zeroPages: UInt64
+  var workingSetPages: UInt64
   var backgroundPages: UInt64
   var removedPages: UInt64
   var poisonedPages: UInt64
   var decodedChunks: UInt64
   @Nullable var faultSecondsP50: Double?
   @Nullable var faultSecondsP99: Double?
+  @Nullable var workingSetOf: String?
+  var workingSetRecorded: Bool
   var durationSeconds: Double
   var warnings: [String]
 
@@ -26,12 +29,15 @@ package struct ServeOutput: CommandOutput, Hashable {
     case faults
     case faultPages = "fault_pages"
     case zeroPages = "zero_pages"
+    case workingSetPages = "working_set_pages"
     case backgroundPages = "background_pages"
     case removedPages = "removed_pages"
     case poisonedPages = "poisoned_pages"
     case decodedChunks = "decoded_chunks"
     case faultSecondsP50 = "fault_seconds_p50"
     case faultSecondsP99 = "fault_seconds_p99"
+    case workingSetOf = "working_set_of"
+    case workingSetRecorded = "working_set_recorded"
     case durationSeconds = "duration_seconds"
     case warnings
   }
@@ -47,12 +53,15 @@ package struct ServeOutput: CommandOutput, Hashable {
     faults = result.counts.faultCount
     faultPages = result.counts.faultPageCount
     zeroPages = result.counts.zeroPageCount
+    workingSetPages = result.counts.workingSetPageCount
     backgroundPages = result.counts.backgroundPageCount
     removedPages = result.counts.removedPageCount
     poisonedPages = result.counts.poisonedPageCount
     decodedChunks = result.counts.decodedChunkCount
     faultSecondsP50 = result.counts.faultSecondsP50
     faultSecondsP99 = result.counts.faultSecondsP99
+    workingSetOf = result.playedWorkingSet?.snapshot
+    workingSetRecorded = result.hasRecordedWorkingSet
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
     self.warnings = warnings
   }
@@ -61,12 +70,23 @@ package struct ServeOutput: CommandOutput, Hashable {
     var fields = FieldList()
     fields.add("VMs", "\(vms), \(completeVMs) with all pages")
     fields.add("Faults", faultText)
-    fields.add("In place", "\(faultPages) for faults, \(backgroundPages) in the background")
+    fields.add(
+      "In place",
+      "\(faultPages) for faults, "
+        + (workingSetOf == nil ? "" : "\(workingSetPages) of the working set, ")
+        + "\(backgroundPages) in the background"
+    )
     fields.add("Zeros", HumanReadable.count(zeroPages, "page"))
     if removedPages > 0 { fields.add("Given back", HumanReadable.count(removedPages, "page")) }
     if poisonedPages > 0 { fields.add("Damaged", HumanReadable.count(poisonedPages, "page")) }
     fields.add("Decoded", HumanReadable.count(decodedChunks, "chunk"))
+    fields.add("Working set", workingSetText)
     return "Served \(printable(name)) for \(HumanReadable.seconds(durationSeconds))\n" + fields.text
+  }
+
+  private var workingSetText: String {
+    if workingSetRecorded { return "recorded, for the next start" }
+    return workingSetOf.map { "that of \(printable($0))" } ?? "none"
   }
 
   private var faultText: String {

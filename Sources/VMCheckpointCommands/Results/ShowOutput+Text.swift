@@ -22,6 +22,7 @@ extension ShowOutput {
     fields.add("Guest OS ID", overlays["guest_os_id"]?.plainText)
     fields.addRAM(summary.ramBytes, storedPages: summary.storedPages, absentPages: absentPages)
     fields.addNewPages(summary.newPages, storedBytes: summary.newStoredBytes)
+    fields.add("Working set", workingSet?.text(for: summary.name))
     fields.add("Digest", summary.digest)
     return fields
   }

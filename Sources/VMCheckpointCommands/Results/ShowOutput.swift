@@ -16,6 +16,7 @@ package struct ShowOutput: CommandOutput, Hashable {
   @Nullable var overlayOrigin: String?
 
   var deviceStates: [DeviceStateOutput]
+  @Nullable var workingSet: WorkingSetOutput?
 
   enum CodingKeys: String, CodingKey {
     case source, producer
@@ -26,6 +27,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     case children, overlays
     case overlayOrigin = "overlay_origin"
     case deviceStates = "device_states"
+    case workingSet = "working_set"
   }
 
   init(_ detail: SnapshotDetail) {
@@ -44,6 +46,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     }
     overlayOrigin = detail.overlayOrigin
     deviceStates = detail.deviceStates.map(DeviceStateOutput.init)
+    workingSet = detail.workingSet.map(WorkingSetOutput.init)
   }
 
   package init(from decoder: any Decoder) throws {
@@ -59,6 +62,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     overlays = try container.decode(JSONValue.self, forKey: .overlays)
     _overlayOrigin = try container.decode(Nullable<String>.self, forKey: .overlayOrigin)
     deviceStates = try container.decode([DeviceStateOutput].self, forKey: .deviceStates)
+    _workingSet = try container.decode(Nullable<WorkingSetOutput>.self, forKey: .workingSet)
   }
 
   package func encode(to encoder: any Encoder) throws {
@@ -74,6 +78,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     try container.encode(overlays, forKey: .overlays)
     try container.encode(_overlayOrigin, forKey: .overlayOrigin)
     try container.encode(deviceStates, forKey: .deviceStates)
+    try container.encode(_workingSet, forKey: .workingSet)
   }
 }
 
@@ -99,5 +104,39 @@ struct DeviceStateOutput: Codable, Hashable, Sendable {
     bytes = state.byteCount
     storedBytes = state.storedByteCount
     sha256 = state.sha256
+  }
+}
+
+/// A recorded working set without its pages.
+struct WorkingSetOutput: Codable, Hashable, Sendable {
+  var snapshot: String
+  var door: String
+  var recordedAt: String
+  var durationSeconds: Double
+  var pages: UInt64
+  var runs: UInt64
+
+  enum CodingKeys: String, CodingKey {
+    case snapshot, door
+    case recordedAt = "recorded_at"
+    case durationSeconds = "duration_seconds"
+    case pages, runs
+  }
+
+  init(_ summary: WorkingSet.Summary) {
+    snapshot = summary.snapshot
+    door = summary.door
+    recordedAt = summary.recordedAt
+    durationSeconds = HumanReadable.milliseconds(summary.durationSeconds)
+    pages = summary.pageCount
+    runs = summary.runCount
+  }
+
+  /// In a line of text about the snapshot `name`.
+  func text(for name: String) -> String {
+    let origin = snapshot == name ? "" : ", from \(printable(snapshot))"
+    return
+      "\(HumanReadable.count(pages, "page")) in \(HumanReadable.count(runs, "run")), recorded in "
+      + "\(HumanReadable.seconds(durationSeconds)) (\(printable(door)))\(origin)"
   }
 }

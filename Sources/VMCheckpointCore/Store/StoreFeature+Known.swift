@@ -11,21 +11,25 @@ extension StoreFeature {
   /// Leases of page servers: the table `lease`. Who does not know it would delete what running VMs need.
   package static let leases = StoreFeature(name: "leases", isNeededByReaders: false)
 
+  /// Recordings of what VMs touch first: the tables `working_set` and `working_set_run`. Readers do without them.
+  package static let workingSets = StoreFeature(name: "working-sets", isNeededByReaders: false)
+
   /// The features that this program knows: those that bring a table, and overlay kinds that came after version 1.
   package static var known: Set<String> {
     Set(OverlayKind.allCases.compactMap(\.feature?.name) + withTables.map(\.name))
   }
 
-  /// The features that bring a table.
-  package static let withTables = [absentRanges, overlayOrigins, leases]
+  /// The features that bring tables.
+  package static let withTables = [absentRanges, overlayOrigins, leases, workingSets]
 
-  /// The table that a store with the feature must have, if it brings one.
-  package var table: String? {
+  /// The tables that a store with the feature must have.
+  package var tables: [String] {
     switch self {
-    case .absentRanges: "absent_range"
-    case .overlayOrigins: "overlay_origin"
-    case .leases: "lease"
-    default: nil
+    case .absentRanges: ["absent_range"]
+    case .overlayOrigins: ["overlay_origin"]
+    case .leases: ["lease"]
+    case .workingSets: ["working_set", "working_set_run"]
+    default: []
     }
   }
 

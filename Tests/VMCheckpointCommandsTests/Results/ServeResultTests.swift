@@ -5,11 +5,14 @@ import VMCheckpointProbes
 
 /// What `serve` and `lease` print.
 @Suite struct ServeResultTests {
-  private static func served(_ counts: String, lease: String = "3") -> String {
+  private static func served(_ counts: String, lease: String = "3", played: String = "null")
+    -> String
+  {
     """
     {"name": "web/7", "uuid": "539878c1-3593-4021-9014-3399902ce9b8", "socketPath": "pages.sock",
      "leaseID": \(lease), "vmCount": 2, "completeVMCount": 1, "durationSeconds": 12.34567,
-     "counts": {"faultCount": 1385, "faultPageCount": 7000, "zeroPageCount": 4818,
+     "hasRecordedWorkingSet": \(played == "null"), "playedWorkingSet": \(played),
+     "counts": {"faultCount": 1385, "faultPageCount": 7000, "workingSetPageCount": 8276, "zeroPageCount": 4818,
       "backgroundPageCount": 110000, "decodedChunkCount": 6806, \(counts)}}
     """
   }
@@ -17,7 +20,9 @@ import VMCheckpointProbes
   @Test func serve() throws {
     let done: ServeResult = try result(
       Self.served(
-        #""removedPageCount": 16, "poisonedPageCount": 1, "faultSecondsP50": 0.0000431, "faultSecondsP99": 0.000286"#
+        #""removedPageCount": 16, "poisonedPageCount": 1, "faultSecondsP50": 0.0000431, "faultSecondsP99": 0.000286"#,
+        played:
+          #"{"snapshot": "web/6", "door": "userfaultfd", "recordedAt": "2026-11-28T10:16:29.304Z", "durationSeconds": 5, "pageCount": 8276, "runCount": 1385}"#
       )
     )
     #expect(
@@ -41,6 +46,9 @@ import VMCheckpointProbes
           "warnings": [
             "w"
           ],
+          "working_set_of": "web/6",
+          "working_set_pages": 8276,
+          "working_set_recorded": false,
           "zero_pages": 4818
         }
 
@@ -49,13 +57,14 @@ import VMCheckpointProbes
     #expect(
       RenderedResult(done).text == """
         Served web/7 for 12.3 s
-          VMs         2, 1 with all pages
-          Faults      1385, answered in 43 µs (median), 286 µs (99 of 100)
-          In place    7000 for faults, 110000 in the background
-          Zeros       4818 pages
-          Given back  16 pages
-          Damaged     1 page
-          Decoded     6806 chunks
+          VMs          2, 1 with all pages
+          Faults       1385, answered in 43 µs (median), 286 µs (99 of 100)
+          In place     7000 for faults, 8276 of the working set, 110000 in the background
+          Zeros        4818 pages
+          Given back   16 pages
+          Damaged      1 page
+          Decoded      6806 chunks
+          Working set  that of web/6
 
         """
     )
@@ -67,7 +76,19 @@ import VMCheckpointProbes
     )
     #expect(RenderedResult(done).json.contains(#""lease": null"#))
     #expect(RenderedResult(done).json.contains(#""fault_seconds_p50": null"#))
-    #expect(RenderedResult(done).text.contains("  Faults    none\n"))
+    #expect(RenderedResult(done).json.contains(#""working_set_of": null"#))
+    #expect(
+      RenderedResult(done).text == """
+        Served web/7 for 12.3 s
+          VMs          2, 1 with all pages
+          Faults       none
+          In place     7000 for faults, 110000 in the background
+          Zeros        4818 pages
+          Decoded      6806 chunks
+          Working set  recorded, for the next start
+
+        """
+    )
   }
 
   private static func lease(_ id: Int, lostAt: String, held: Bool) throws -> Lease {

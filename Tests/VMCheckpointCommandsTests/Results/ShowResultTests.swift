@@ -81,7 +81,15 @@ import VMCheckpointProbes
       },
       "tsc_frequency_hz": null,
       "uuid": "5d1c",
-      "vm": "web"
+      "vm": "web",
+      "working_set": {
+        "door": "userfaultfd",
+        "duration_seconds": 5,
+        "pages": 8276,
+        "recorded_at": "2026-03-01T09:40:00.125Z",
+        "runs": 1385,
+        "snapshot": "web/0"
+      }
     }
 
     """
@@ -111,6 +119,7 @@ import VMCheckpointProbes
           Not zero       8.0 KiB (0.0%)
           Absent         12.0 KiB
           New            4.0 KiB in 1 page, stored in 300 B
+          Working set    8276 pages in 1385 runs, recorded in 5.0 s (userfaultfd), from web/0
           Digest         abcd
 
         Memory regions

@@ -102,6 +102,13 @@ package final class ServedVM: Sendable {
     return Array(Set(found.withLock { $0 })).sorted()
   }
 
+  /// How many pages are in place, found without touching any.
+  package var residentPageCount: Int {
+    var states = [UInt8](repeating: 0, count: pageCount)
+    guard mincore(memory.baseAddress, memory.count, &states) == 0 else { return 0 }
+    return states.count { $0 & 1 == 1 }
+  }
+
   /// Drops pages, as a balloon does.
   package func drop(_ pages: Range<Int>) throws {
     let result = madvise(
@@ -119,16 +126,21 @@ package final class ServeTool {
   package let process: ChildProcess
 
   /// Starts `vmckpt serve REF --uffd SOCKET` in a directory of the bench.
+  ///
+  /// - Parameter recordingSeconds: For `--record-working-set`, unless `options` have it; `nil`: without the option.
   package init(
     _ bench: Workbench,
     _ reference: String,
     _ options: String...,
+    recordingSeconds: Double? = 0,
     asUser prefix: ([String]) -> [String] = { $0 }
   ) throws {
     socketPath = bench.directory.file("pages.sock")
-    process = try ChildProcess(
-      prefix(bench.tool.commandLine(["serve", reference, "--uffd", socketPath] + options))
-    )
+    var arguments = ["serve", reference, "--uffd", socketPath] + options
+    if let recordingSeconds, !options.contains("--record-working-set") {
+      arguments += ["--record-working-set", "\(recordingSeconds)"]
+    }
+    process = try ChildProcess(prefix(bench.tool.commandLine(arguments)))
   }
 
   deinit {
@@ -139,6 +151,29 @@ package final class ServeTool {
   /// The processes that serve now, or keep.
   package func processes(areKeepers: Bool) -> [Int32] {
     Self.processes(socketPath, areKeepers: areKeepers)
+  }
+
+  /// Waits until no process serves or keeps any more, and what those had open is closed: the socket, and the lock of
+  /// the lease.
+  ///
+  /// A process loses its arguments before its files, and then is not found by them.
+  package func waitUntilGone(_ what: String = "no process is left") throws {
+    var seen = Set<Int32>()
+    // One that was just made may not be in the first list.
+    var emptyCount = 0
+    try waitUntil(what) {
+      let running = processes(areKeepers: true) + processes(areKeepers: false)
+      seen.formUnion(running)
+      emptyCount = running.isEmpty ? emptyCount + 1 : 0
+      return emptyCount > 1 && seen.allSatisfy(Self.hasClosedItsFiles)
+    }
+  }
+
+  private static func hasClosedItsFiles(_ process: Int32) -> Bool {
+    guard let line = try? readFile(procFile: "/proc/\(process)/stat"),
+      let end = line.lastIndex(of: ")")
+    else { return true }
+    return ["Z", "X"].contains(line[line.index(after: end)...].split(separator: " ").first ?? "X")
   }
 
   private static func processes(_ socketPath: String, areKeepers: Bool) -> [Int32] {

@@ -23,6 +23,8 @@ package struct GuestAddressMap: Sendable {
   package let pieces: [Piece]
   package let unitPageCount: UInt64
   package let unitCount: Int
+  /// In ascending order of PFN.
+  private let piecesByPFN: [Piece]
 
   package var unitByteCount: UInt64 { unitPageCount << UInt64(Page.shift) }
 
@@ -73,6 +75,7 @@ package struct GuestAddressMap: Sendable {
       }
     }
     self.pieces = pieces
+    piecesByPFN = pieces.sorted { $0.firstPFN < $1.firstPFN }
     self.unitCount = unitCount
   }
 
@@ -82,6 +85,14 @@ package struct GuestAddressMap: Sendable {
   package func piece(holding address: UInt64) -> Piece? {
     let index = pieces.partitioningIndex { $0.endAddress > address }
     return index < pieces.count && pieces[index].address <= address ? pieces[index] : nil
+  }
+
+  /// The piece that holds `pfn`, else the next one behind it.
+  ///
+  /// - Complexity: O(log *n*) in the number of pieces.
+  package func piece(holdingOrBehind pfn: UInt64) -> Piece? {
+    let index = piecesByPFN.partitioningIndex { $0.pfns.upperBound > pfn }
+    return index < piecesByPFN.count ? piecesByPFN[index] : nil
   }
 
   /// The units of `pfns`, which are all of `piece`, as far as they begin there.

@@ -61,6 +61,7 @@ final class UserfaultService {
 
   private let request: ServeRequest
   private let server: PageServer
+  private let workingSets: WorkingSetUse
   private let control: OperationControl
   private let keeper: KeeperLink
   private let listener: Int32
@@ -71,18 +72,21 @@ final class UserfaultService {
   private var unusable: [(connection: Int32, userfaultfd: Int32)] = []
   private var lastID: UInt64 = 0
   private var hasWarnedOfMany = false
+  private var isSuccessor = false
   private(set) var vmCount: UInt64 = 0
   private(set) var completeVMCount: UInt64 = 0
 
   init(
     _ request: ServeRequest,
     server: PageServer,
+    workingSets: WorkingSetUse,
     listener: Int32,
     keeper: KeeperLink,
     control: OperationControl
   ) throws(VMCheckpointError) {
     self.request = request
     self.server = server
+    self.workingSets = workingSets
     self.listener = listener
     self.keeper = keeper
     self.control = control
@@ -94,7 +98,12 @@ final class UserfaultService {
   var hasVMs: Bool { !sessions.isEmpty }
 
   /// Goes on with the VMs of a server that is gone.
+  ///
+  /// A connection that was accepted need not have been a VM's. When none was, this server ends too: nobody has asked
+  /// for it.
   func takeOver(_ vms: [KeeperLink.VM]) {
+    isSuccessor = true
+    let now = MonotonicClock.nowSeconds
     for vm in vms {
       lastID = max(lastID, vm.id)
       waiting.append(
@@ -102,7 +111,7 @@ final class UserfaultService {
           id: vm.id,
           connection: vm.connection,
           servedPages: vm.servedPages,
-          deadlineSeconds: .infinity
+          deadlineSeconds: vm.servedPages == nil ? now + Self.handshakeSeconds : .infinity
         )
       )
     }
@@ -114,11 +123,13 @@ final class UserfaultService {
   func run() {
     while true {
       noteFinished()
+      workingSets.storeIfOver()
       if control.cancellation.isCancelled || request.endsWithFirstVM && vmCount > 0 && !hasVMs {
         break
       }
       keeper.check()
       expireWaiting()
+      if isSuccessor, vmCount == 0, waiting.isEmpty, unusable.isEmpty, !hasBacklog { break }
       var requests = [
         pollfd(fd: finished.wake.reader, events: Int16(POLLIN), revents: 0),
         pollfd(fd: keeper.descriptor, events: Int16(POLLIN), revents: 0),
@@ -137,6 +148,12 @@ final class UserfaultService {
     finish()
   }
 
+  /// Whether somebody has connected and was not accepted yet.
+  private var hasBacklog: Bool {
+    var request = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
+    return poll(&request, 1, 0) > 0
+  }
+
   private var hasRoom: Bool {
     sessions.count < Self.maximumVMCount && waiting.count < Self.maximumWaitingCount
   }
@@ -147,8 +164,7 @@ final class UserfaultService {
       hasWarnedOfMany = false
       return
     }
-    var request = pollfd(fd: listener, events: Int16(POLLIN), revents: 0)
-    guard !hasWarnedOfMany, poll(&request, 1, 0) > 0 else { return }
+    guard !hasWarnedOfMany, hasBacklog else { return }
     hasWarnedOfMany = true
     warn(
       "\(sessions.count) VMs are served, which is the most; the next one waits until one of them ends"
@@ -181,6 +197,7 @@ final class UserfaultService {
     for (id, ending) in finished.takeAll() {
       guard let (session, thread) = sessions.removeValue(forKey: id) else { continue }
       thread.join()
+      if session.recordsWorkingSet { workingSets.storeIfOver(isEnding: true) }
       if ending == .complete { completeVMCount += 1 }
       session.close()
       keeper.send(KeeperMessage(.ended, number: id))
@@ -270,6 +287,7 @@ final class UserfaultService {
         servedPages: waiting.servedPages
       ),
       server: server,
+      workingSets: workingSets,
       prefetches: request.prefetches,
       stop: stop,
       warn: { control.onWarning?($0) }

@@ -26,7 +26,7 @@ final class UserfaultSession: @unchecked Sendable {
   }
 
   /// The VM is gone.
-  private struct VMEnded: Error {}
+  struct VMEnded: Error {}
 
   /// What one answer about zeros covers: 16 pages, since faults come close to each other.
   private static let zeroBlockPageCount: UInt64 = 16
@@ -49,10 +49,20 @@ final class UserfaultSession: @unchecked Sendable {
     var servedPages: Int32?
   }
 
+  /// Why pages are put in place.
+  enum Cause {
+    /// Somebody waits for the unit that begins with this page.
+    case fault(UInt64)
+    case workingSet
+    case background
+
+    var faultPFN: UInt64? { if case .fault(let pfn) = self { pfn } else { nil } }
+  }
+
   let vm: VM
-  private let server: PageServer
-  private let pages: ServedPages
-  private let userfaultfd: Userfaultfd
+  let server: PageServer
+  let pages: ServedPages
+  let userfaultfd: Userfaultfd
   private let stop: ServeStop
   private let prefetches: Bool
   private let warn: @Sendable (String) -> Void
@@ -60,9 +70,14 @@ final class UserfaultSession: @unchecked Sendable {
   private var faults: [UInt64] = []
   private var nextFault = 0
   /// Where the background goes on.
-  private var cursor: (piece: Int, pfn: UInt64)
+  var cursor: (piece: Int, pfn: UInt64)
   /// Whether the background has met pages that cannot be read, and left them.
-  private var hasSkipped = false
+  var hasSkipped = false
+  let workingSets: WorkingSetUse
+  /// What this VM touches is noted there; `nil`: another VM is watched, or none.
+  private let recorder: WorkingSetRecorder?
+  /// Which run of the working set comes next, and from which page of it on.
+  var play: (run: Int, pfn: UInt64) = (0, 0)
   private var isStopping = false
   private var isPeerClosed = false
   private var cannotComplete = false
@@ -73,12 +88,15 @@ final class UserfaultSession: @unchecked Sendable {
   init(
     _ vm: VM,
     server: PageServer,
+    workingSets: WorkingSetUse,
     prefetches: Bool,
     stop: ServeStop,
     warn: @escaping @Sendable (String) -> Void
   ) throws(VMCheckpointError) {
     self.vm = vm
     self.server = server
+    self.workingSets = workingSets
+    recorder = vm.servedPages == nil ? workingSets.claimRecorder() : nil
     self.prefetches = prefetches
     self.stop = stop
     self.warn = warn
@@ -123,7 +141,8 @@ final class UserfaultSession: @unchecked Sendable {
         faults.removeAll(keepingCapacity: true)
         nextFault = 0
         if !isStopping, stop.isRequested { beginStopping() }
-        if isStopping || prefetches && !hasPeerClosed() {
+        if isStopping || prefetches && !isRecording && !hasPeerClosed() {
+          if !isStopping, try playWorkingSet() { continue }
           if cursor.piece < vm.map.pieces.count {
             try advance()
             continue
@@ -137,6 +156,12 @@ final class UserfaultSession: @unchecked Sendable {
     }
   }
 
+  /// Whether this VM's touches are noted: what was put in place in the background would hide them.
+  private var isRecording: Bool { recorder.map { $0.remainingSeconds > 0 } ?? false }
+
+  /// Whether this VM is the one whose touches are noted.
+  var recordsWorkingSet: Bool { recorder != nil }
+
   /// The server is to end: the VM gets all of its pages first.
   private func beginStopping() {
     isStopping = true
@@ -149,13 +174,18 @@ final class UserfaultSession: @unchecked Sendable {
       pollfd(fd: vm.userfaultfd, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
     ]
-    let count = poll(&requests, isStopping ? 1 : 2, Self.probeMilliseconds)
+    // When recording ends, the background begins.
+    let recordingSeconds = prefetches ? recorder?.remainingSeconds ?? 0 : 0
+    let milliseconds =
+      recordingSeconds > 0
+      ? min(Self.probeMilliseconds, Int32(recordingSeconds * 1000) + 1) : Self.probeMilliseconds
+    let count = poll(&requests, isStopping ? 1 : 2, milliseconds)
     guard count == 0 else { return }
     if case .ended = probe() { throw VMEnded() }
   }
 
   /// Puts nothing anywhere. The outcome says whether the VM is gone, or an event waits.
-  private func probe() -> Userfaultfd.Outcome {
+  func probe() -> Userfaultfd.Outcome {
     userfaultfd.zero(Self.probeAddress, UInt64(Page.byteCount))
   }
 
@@ -172,7 +202,7 @@ final class UserfaultSession: @unchecked Sendable {
   // MARK: Events
 
   /// Reads all events that there are: what was dropped is noted, faults are queued.
-  private func readEvents() throws(VMEnded) {
+  func readEvents() throws(VMEnded) {
     let messages = pages.messages
     while true {
       let count = read(vm.userfaultfd, messages.baseAddress, messages.count)
@@ -238,10 +268,15 @@ final class UserfaultSession: @unchecked Sendable {
     let first = piece.firstPFN + offset * vm.map.unitPageCount
     let unit = first..<(first + vm.map.unitPageCount)
     guard !pages.isTaken(piece.firstUnit + Int(offset)) else { return try putZeros(unit, piece) }
-    guard vm.map.unitPageCount == 1 else { return try putStored(unit, piece, for: first) }
+    guard vm.map.unitPageCount == 1 else {
+      recorder?.note(unit)
+      return try putStored(unit, piece, for: .fault(first))
+    }
     let run = server.reader.run(around: PFN(unchecked: first))
     guard !run.isStored else {
-      return try putStored(run.pfns.clamped(to: piece.pfns), piece, for: first)
+      let pfns = run.pfns.clamped(to: piece.pfns)
+      recorder?.note(pfns)
+      return try putStored(pfns, piece, for: .fault(first))
     }
     // Who waits goes on first.
     try putZeros(unit, piece)
@@ -249,6 +284,7 @@ final class UserfaultSession: @unchecked Sendable {
     let near = run.pfns.clamped(to: piece.pfns).clamped(
       to: block..<(block + Self.zeroBlockPageCount)
     )
+    recorder?.note(near)
     try putZeros(near.lowerBound..<first, piece)
     try putZeros((first + 1)..<max(first + 1, near.upperBound), piece)
   }
@@ -260,7 +296,11 @@ final class UserfaultSession: @unchecked Sendable {
   }
 
   /// Puts zeros where nothing is, and wakes who waits.
-  private func putZeros(_ pfns: Range<UInt64>, _ piece: GuestAddressMap.Piece) throws(VMEnded) {
+  func putZeros(
+    _ pfns: Range<UInt64>,
+    _ piece: GuestAddressMap.Piece,
+    for cause: Cause? = nil
+  ) throws(VMEnded) {
     var next = pfns.lowerBound
     while next < pfns.upperBound {
       let address = piece.address(of: next)
@@ -273,7 +313,13 @@ final class UserfaultSession: @unchecked Sendable {
         outcome = userfaultfd.copy(UnsafeRawBufferPointer(zeros), to: address)
       }
       if let done = try note(outcome, at: next, piece) {
-        if case .done = outcome { server.counter.add { $0.zeroPageCount += done } }
+        if case .done = outcome {
+          if let cause {
+            count(done, cause)
+          } else {
+            server.counter.add { $0.zeroPageCount += done }
+          }
+        }
         next += done
       }
     }
@@ -283,12 +329,13 @@ final class UserfaultSession: @unchecked Sendable {
   ///
   /// - Parameters:
   ///   - pfns: At most what the buffer holds.
-  ///   - fault: The first page of the unit that somebody waits for; `nil` in the background.
-  private func putStored(
+  ///   - cause: Why.
+  func putStored(
     _ pfns: Range<UInt64>,
     _ piece: GuestAddressMap.Piece,
-    for fault: UInt64?
+    for cause: Cause
   ) throws(VMEnded) {
+    let fault = cause.faultPFN
     guard try readPages(pfns) else {
       if let fault {
         try poison(fault, piece)
@@ -316,7 +363,7 @@ final class UserfaultSession: @unchecked Sendable {
       )
       let outcome = userfaultfd.copy(bytes, to: piece.address(of: next))
       guard let done = try note(outcome, at: next, piece) else { continue }
-      if case .done = outcome { count(done, isFault: fault != nil) }
+      if case .done = outcome { count(done, cause) }
       if let fault, (next..<(next + done)).contains(fault) { isAnswered = true }
       next += done
     }
@@ -326,12 +373,12 @@ final class UserfaultSession: @unchecked Sendable {
 
   private var unitStride: UInt64.Stride { UInt64.Stride(vm.map.unitPageCount) }
 
-  private func count(_ pageCount: UInt64, isFault: Bool) {
+  private func count(_ pageCount: UInt64, _ cause: Cause) {
     server.counter.add {
-      if isFault {
-        $0.faultPageCount += pageCount
-      } else {
-        $0.backgroundPageCount += pageCount
+      switch cause {
+      case .fault: $0.faultPageCount += pageCount
+      case .workingSet: $0.workingSetPageCount += pageCount
+      case .background: $0.backgroundPageCount += pageCount
       }
     }
   }
@@ -403,70 +450,5 @@ final class UserfaultSession: @unchecked Sendable {
   private func warnOnce(_ message: String) {
     guard warned.count < 16, warned.insert(message).inserted else { return }
     warn("VM \(vm.id) (process \(vm.process)): \(message)")
-  }
-
-  // MARK: Background
-
-  /// Puts the next stored pages in place, if there are any, and goes on behind them.
-  private func advance() throws(VMEnded) {
-    let piece = vm.map.pieces[cursor.piece]
-    let rest = vm.map.units(of: cursor.pfn..<piece.pfns.upperBound, in: piece)
-    guard let unit = pages.firstFree(in: rest) else { return nextPiece() }
-    let first = piece.firstPFN + UInt64(unit - piece.firstUnit) * vm.map.unitPageCount
-    var pfns = first..<(first + vm.map.unitPageCount)
-    var isStored = false
-    if vm.map.unitPageCount == 1 {
-      let run = server.reader.run(around: PFN(unchecked: first))
-      isStored = run.isStored
-      pfns = run.pfns.clamped(to: first..<piece.pfns.upperBound)
-    } else {
-      var next = pfns.lowerBound
-      while !isStored, next < pfns.upperBound {
-        let run = server.reader.run(around: PFN(unchecked: next))
-        isStored = run.isStored
-        next = run.pfns.upperBound
-      }
-    }
-    if isStored { try putStored(pfns, piece, for: nil) }
-    if pfns.upperBound < piece.pfns.upperBound {
-      cursor.pfn = pfns.upperBound
-    } else {
-      nextPiece()
-    }
-  }
-
-  private func nextPiece() {
-    cursor.piece += 1
-    if cursor.piece < vm.map.pieces.count { cursor.pfn = vm.map.pieces[cursor.piece].firstPFN }
-  }
-
-  /// Gives the memory back to the kernel, whose zeros are right now wherever there is no page.
-  ///
-  /// - Returns: Whether that was possible.
-  private func complete() throws(VMEnded) -> Bool {
-    for piece in vm.map.pieces {
-      try unregister(piece.address, piece.endAddress - piece.address)
-    }
-    // An event may be on its way, and its thread waits until it is read. The kernel says so.
-    while true {
-      try readEvents()
-      guard case .eventWaits = probe() else { return true }
-      usleep(100)
-    }
-  }
-
-  /// Gives a range back, as far as it is still mapped: elsewhere nobody can wait any more.
-  ///
-  /// The kernel wakes who waits before it gives the range back, and who comes in between would wait for ever. So all
-  /// are woken once more.
-  private func unregister(_ address: UInt64, _ byteCount: UInt64) throws(VMEnded) {
-    if clinux_uffd_unregister(vm.userfaultfd, address, byteCount) == 0 {
-      return userfaultfd.wake(address, byteCount)
-    }
-    if errno == ESRCH { throw VMEnded() }
-    guard byteCount > vm.map.unitByteCount else { return }
-    let half = byteCount / vm.map.unitByteCount / 2 * vm.map.unitByteCount
-    try unregister(address, half)
-    try unregister(address + half, byteCount - half)
   }
 }
