@@ -53,16 +53,37 @@ import VMCheckpointTestSupport
     #expect(outcome.succeeded, "\(outcome)")
   }
 
-  /// The socket of a server that was killed.
+  /// The socket of a server that was killed together with its keeper.
   private func abandonedSocket() throws -> String {
     let server = try ServeTool(bench, "guest", "--json")
-    try waitUntil("it listens") { (try? UnixPeer(server.socketPath)) != nil }
+    try waitUntil("a keeper runs") { !server.processes(areKeepers: true).isEmpty }
+    // Stopped, it starts no other keeper.
+    server.process.send(SIGSTOP)
+    for keeper in server.processes(areKeepers: true) { kill(keeper, SIGKILL) }
     server.process.send(SIGKILL)
     _ = try server.process.wait()
-    try waitUntil("the keeper ends, having no VM to keep") {
-      server.processes(areKeepers: true).isEmpty
-    }
+    try server.waitUntilGone()
     return server.socketPath
+  }
+
+  @Test("a server that was killed while a program was connected that is no VM leaves no process")
+  func killedWithoutVM() throws {
+    for round in 0..<12 {
+      let server = try ServeTool(bench, "guest")
+      var peer: UnixPeer?
+      try waitUntil("it listens") {
+        peer = try? UnixPeer(server.socketPath)
+        return peer != nil
+      }
+      // Accepted or not, given to the keeper or not.
+      if round % 3 > 0 { usleep(UInt32(round) * 500) }
+      if round % 2 == 0 { peer = nil }
+      server.process.send(SIGKILL)
+      _ = try server.process.wait()
+      peer = nil
+      try server.waitUntilGone("nobody is left, in round \(round)")
+    }
+    #expect(try bench.tool.run("lease", "drop", "1").ending != .exit(75))
   }
 
   @Test("peers that send nonsense are refused, and others served")

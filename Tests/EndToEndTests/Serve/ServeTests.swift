@@ -79,6 +79,24 @@ struct ServeTests {
   }
 
   @Test(
+    "a VM that gets its last page while its threads wait for others leaves none of them waiting"
+  )
+  func completion() throws {
+    // Few stored pages, so that the server is soon done, and zeros that are asked for meanwhile.
+    var ram = [UInt8](repeating: 0, count: 8192 * 4096)
+    for page in stride(from: 0, to: 8192, by: 1024) {
+      ram.replaceSubrange((page * 4096)..<(page * 4096 + 4), with: [1, 2, 3, 4])
+    }
+    try bench.save("guest", ram)
+    let server = try ServeTool(bench, "guest", "--json")
+    for round in 0..<10 {
+      let vm = try ServedVM(pageCount: 8192, socketPath: server.socketPath)
+      #expect(try vm.mismatches(ram, threadCount: 4, seed: UInt64(round)) == [])
+    }
+    #expect(try json(try server.end())["vms"] as? Int == 10)
+  }
+
+  @Test(
     "pages that a VM gives back are zeros, before and after they were there",
     arguments: [false, true]
   )
@@ -183,9 +201,7 @@ struct ServeTests {
     #expect(try vm.mismatches(expected, threadCount: 2, seed: 4) == [])
     let last = try #require(server.processes(areKeepers: false).first)
     kill(last, SIGTERM)
-    try waitUntil("no process is left") {
-      server.processes(areKeepers: true).isEmpty && server.processes(areKeepers: false).isEmpty
-    }
+    try server.waitUntilGone()
     #expect(vm.mismatches(expected, 0..<16_384) == [])
     #expect(try bench.sql.integer("SELECT count(*) FROM lease") == 0)
   }
@@ -237,12 +253,11 @@ struct ServeTests {
       let server = try ServeTool(bench, "guest", "--no-prefetch")
       try waitUntil("a keeper runs") { !server.processes(areKeepers: true).isEmpty }
       try waitUntil("there is a lease") { try bench.sql.integer("SELECT count(*) FROM lease") == 1 }
+      server.process.send(SIGSTOP)
       for pid in server.processes(areKeepers: true) { kill(pid, SIGKILL) }
       server.process.send(SIGKILL)
       _ = try server.process.wait()
-      try waitUntil("nobody is left") {
-        server.processes(areKeepers: true).isEmpty && server.processes(areKeepers: false).isEmpty
-      }
+      try server.waitUntilGone()
     }
     try lose()
     let id = try bench.sql.integer("SELECT id FROM lease")
