@@ -64,6 +64,9 @@ FOLDERS = {
         "Read": {"System", "Store"},
         "Serve": {"System", "Store", "Read"},
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
+        "Maintenance/Prune": {
+            "System", "Store", "Maintenance", "Maintenance/Collect", "Maintenance/Delete",
+        },
         "Maintenance/Collect": {"System", "Store", "Maintenance"},
         "Maintenance/Optimize": {"System", "Store", "Maintenance", "Maintenance/Collect"},
         "Maintenance/Verify": {"System", "Store", "Maintenance"},

@@ -66,8 +66,8 @@ public struct VMCheckpointTool: ParsableCommand {
       CommandGroup(
         name: "Look after a store",
         subcommands: [
-          TagCommand.self, DeleteCommand.self, GcCommand.self, OptimizeCommand.self,
-          VerifyCommand.self, LeaseCommand.self,
+          TagCommand.self, DeleteCommand.self, PruneCommand.self, GcCommand.self,
+          OptimizeCommand.self, VerifyCommand.self, LeaseCommand.self,
         ]
       ),
     ]

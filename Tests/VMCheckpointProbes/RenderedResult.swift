@@ -61,6 +61,10 @@ package struct RenderedResult: Hashable, Sendable {
     self.init(output: DeleteOutput(result, warnings: warnings))
   }
 
+  package init(_ result: PruneResult, warnings: [String] = []) {
+    self.init(output: PruneOutput(result, warnings: warnings))
+  }
+
   package init(_ result: CollectResult, warnings: [String] = []) {
     self.init(output: GcOutput(collected: CollectOutput(result), warnings: warnings))
   }

@@ -248,7 +248,8 @@ import VMCheckpointProbes
   }
 
   @Test(arguments: [
-    ["list"], ["show", "x"], ["diff", "x", "y"], ["tag", "x", "a=b"], ["delete", "x"], ["gc"],
+    ["list"], ["show", "x"], ["diff", "x", "y"], ["tag", "x", "a=b"], ["delete", "x"],
+    ["prune", "--keep-last", "1"], ["prune", "--keep-last", "1", "--dry-run"], ["gc"],
     ["verify"], ["stats"], ["restore", "x", "-o", "y"],
   ])
   func onlySaveMakesAStore(arguments: [String]) throws {

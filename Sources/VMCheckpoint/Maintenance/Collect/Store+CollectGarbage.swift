@@ -31,13 +31,22 @@ extension Store {
             + "\(lease.id)"
         )
       }
-      var collector = GarbageCollector(database, control: control) { try locks.requireInPlace() }
-      try collector.removeUnfinishedSnapshots()
-      try collector.freeDeadChunks()
-      try collector.repack()
-      try collector.compactIndex()
-      try collector.returnSpace()
-      return try collector.finish()
+      return try collect(database, locks, control)
     }
+  }
+
+  /// Does all of ``collectGarbage(dryRun:control:)``'s work.
+  func collect(
+    _ database: Database,
+    _ locks: GarbageLocks,
+    _ control: OperationControl
+  ) throws -> CollectResult {
+    var collector = GarbageCollector(database, control: control) { try locks.requireInPlace() }
+    try collector.removeUnfinishedSnapshots()
+    try collector.freeDeadChunks()
+    try collector.repack()
+    try collector.compactIndex()
+    try collector.returnSpace()
+    return try collector.finish()
   }
 }

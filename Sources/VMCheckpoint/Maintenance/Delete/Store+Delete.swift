@@ -13,16 +13,39 @@ extension Store {
     _ references: [SnapshotReference],
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> DeleteResult {
+    let (deleted, collected) = try remove(control) { database in
+      var snapshots: [SnapshotRow] = []
+      for reference in references {
+        let snapshot = try SnapshotCatalog.resolve(reference, in: database)
+        if !snapshots.contains(where: { $0.id == snapshot.id }) { snapshots.append(snapshot) }
+      }
+      try LeaseTable(database, location).requireNone(for: snapshots)
+      return snapshots
+    } collect: { database in
+      try freeDeadChunks(database, control)
+    }
+    return DeleteResult(deleted: deleted.map(\.name), collected: collected)
+  }
+
+  /// Removes snapshots, all or none, and then what only they used.
+  ///
+  /// - Parameters:
+  ///   - select: Which ones, in the transaction that hides them from others.
+  ///   - collect: Frees what nobody uses any more; is not called when there is nothing to remove.
+  /// - Throws: ``VMCheckpointError``, as ``delete(_:control:)``.
+  func remove(
+    _ control: OperationControl,
+    select: (Database) throws -> [SnapshotRow],
+    collect: (Database) throws -> CollectResult?
+  ) throws(VMCheckpointError) -> (removed: [SnapshotRow], collected: CollectResult?) {
     try requireWritable()
     return try withConnection(control: control) { database in
       _ = try LeaseTable(database, location).refresh()
-      let snapshots = try hide(references, database)
+      let snapshots = try hide(database, select)
+      guard !snapshots.isEmpty else { return ([], nil) }
       do {
         try SnapshotRemover.remove(snapshots.map(\.id), database, control.cancellation)
-        return DeleteResult(
-          deleted: snapshots.map(\.name),
-          collected: try freeDeadChunks(database, control)
-        )
+        return (snapshots, try collect(database))
       } catch {
         let names = snapshots.map { quotedName($0.name) }.joined(separator: ", ")
         let hint = "free what only they used with: vmckpt gc"
@@ -43,21 +66,17 @@ extension Store {
     }
   }
 
-  /// Hides the snapshots that `references` name, all or none.
+  /// Hides the snapshots that `select` gives, all or none.
   ///
   /// - Throws: ``VMCheckpointError`` or `DatabaseError`; all of them are there then.
   private func hide(
-    _ references: [SnapshotReference],
-    _ database: Database
+    _ database: Database,
+    _ select: (Database) throws -> [SnapshotRow]
   ) throws -> [SnapshotRow] {
     var snapshots: [SnapshotRow] = []
     do {
       try database.inTransaction(.immediate) {
-        for reference in references {
-          let snapshot = try SnapshotCatalog.resolve(reference, in: database)
-          if !snapshots.contains(where: { $0.id == snapshot.id }) { snapshots.append(snapshot) }
-        }
-        try LeaseTable(database, location).requireNone(for: snapshots)
+        snapshots = try select(database)
         try SnapshotRemover.hide(snapshots.map(\.id), database)
         return .commit
       }

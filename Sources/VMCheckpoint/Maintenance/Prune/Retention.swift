@@ -1,0 +1,183 @@
+import FoundationEssentials
+
+/// Applies a ``RetentionPolicy``.
+package struct Retention {
+  /// What is known of a snapshot.
+  package struct Candidate: Sendable, Hashable {
+    /// Ascends in the order of saving.
+    package var id: Int64
+    package var name: String
+    package var uuid: String
+    package var vm: String
+    /// As in the column `started_at`.
+    package var startedAt: String
+    package var tags: [String: String]
+    package var hasChildren: Bool
+    /// Who serves it.
+    package var lease: Int64?
+
+    package init(
+      id: Int64,
+      name: String,
+      uuid: String = "",
+      vm: String,
+      startedAt: String,
+      tags: [String: String] = [:],
+      hasChildren: Bool = false,
+      lease: Int64? = nil
+    ) {
+      self.id = id
+      self.name = name
+      self.uuid = uuid
+      self.vm = vm
+      self.startedAt = startedAt
+      self.tags = tags
+      self.hasChildren = hasChildren
+      self.lease = lease
+    }
+  }
+
+  /// A snapshot, and why it stays.
+  package struct Decision: Sendable, Hashable {
+    package var candidate: Candidate
+    /// Empty: it goes.
+    package var reasons: [RetentionReason]
+  }
+
+  private let policy: RetentionPolicy
+  private let calendar: Calendar
+
+  package init(_ policy: RetentionPolicy) {
+    self.policy = policy
+    var calendar = Calendar(identifier: .gregorian)
+    calendar.timeZone = .gmt
+    calendar.firstWeekday = 2
+    calendar.minimumDaysInFirstWeek = 4
+    self.calendar = calendar
+  }
+
+  /// Decides about `candidates`, and returns them in their order.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` for a time that is none.
+  /// - Complexity: O(*n* log *n*).
+  package func decide(_ candidates: [Candidate]) throws(VMCheckpointError) -> [Decision] {
+    let candidates = candidates.filter { policy.vm == nil || $0.vm == policy.vm }
+    var reasons: [Int64: [RetentionReason]] = [:]
+    let groups = Dictionary(grouping: candidates) { candidate in
+      policy.grouping.map { grouping in
+        switch grouping {
+        case .vm: candidate.vm
+        case .tag(let key): candidate.tags[key]
+        }
+      }
+    }
+    for group in groups.values {
+      try keep(group.sorted { $0.id > $1.id }, &reasons)
+    }
+    var newest: [String: Candidate] = [:]
+    for candidate in candidates where candidate.id > newest[candidate.vm]?.id ?? 0 {
+      newest[candidate.vm] = candidate
+    }
+    for candidate in candidates {
+      for condition in policy.tags where condition.fits(candidate.tags) {
+        reasons[candidate.id, default: []].append(.tag(condition))
+      }
+      if policy.keepsParents, candidate.hasChildren {
+        reasons[candidate.id, default: []].append(.parent)
+      }
+      if let lease = candidate.lease { reasons[candidate.id, default: []].append(.lease(lease)) }
+      if !policy.deletesNewest, newest[candidate.vm]?.id == candidate.id {
+        reasons[candidate.id, default: []].append(.newest)
+      }
+    }
+    return candidates.map { Decision(candidate: $0, reasons: reasons[$0.id] ?? []) }
+  }
+
+  /// The rules that look at time.
+  ///
+  /// - Parameter group: Newest first.
+  private func keep(
+    _ group: [Candidate],
+    _ reasons: inout [Int64: [RetentionReason]]
+  ) throws(VMCheckpointError) {
+    guard let first = group.first else { return }
+    for candidate in group.prefix(policy.last) { reasons[candidate.id, default: []].append(.last) }
+    for period in RetentionPolicy.Period.allCases {
+      guard let count = policy.counts[period], count > 0 else { continue }
+      var buckets = Set<[Int]>()
+      for candidate in group {
+        let bucket = bucket(try date(candidate), period)
+        guard !buckets.contains(bucket) else { continue }
+        guard buckets.count < count else { break }
+        buckets.insert(bucket)
+        reasons[candidate.id, default: []].append(.period(period))
+      }
+    }
+    if let within = policy.within {
+      var newest = try date(first)
+      for candidate in group { newest = max(newest, try date(candidate)) }
+      let oldest = calendar.date(byAdding: within.negated, to: newest) ?? .distantPast
+      for candidate in group where try date(candidate) >= oldest {
+        reasons[candidate.id, default: []].append(.within)
+      }
+    }
+  }
+
+  private func bucket(_ date: Date, _ period: RetentionPolicy.Period) -> [Int] {
+    let parts = calendar.dateComponents(
+      [.year, .month, .day, .hour, .yearForWeekOfYear, .weekOfYear],
+      from: date
+    )
+    let (year, month, day) = (parts.year ?? 0, parts.month ?? 0, parts.day ?? 0)
+    return switch period {
+    case .hourly: [year, month, day, parts.hour ?? 0]
+    case .daily: [year, month, day]
+    case .weekly: [parts.yearForWeekOfYear ?? 0, parts.weekOfYear ?? 0]
+    case .monthly: [year, month]
+    case .yearly: [year]
+    }
+  }
+
+  private func date(_ candidate: Candidate) throws(VMCheckpointError) -> Date {
+    do {
+      return try Date(
+        candidate.startedAt,
+        strategy: Date.ISO8601FormatStyle(includingFractionalSeconds: true)
+      )
+    } catch {
+      throw .corrupt("snapshot \(quotedName(candidate.name)) is damaged: its time has another form")
+    }
+  }
+}
+
+/// Why a snapshot stays.
+public enum RetentionReason: Sendable, Hashable {
+  case last
+  case period(RetentionPolicy.Period)
+  case within
+  case tag(RetentionPolicy.TagCondition)
+  /// Others descend from it.
+  case parent
+  /// A server gives its pages to VMs.
+  case lease(Int64)
+  /// It is its VM's newest.
+  case newest
+}
+
+extension RetentionPolicy.TagCondition {
+  fileprivate func fits(_ tags: [String: String]) -> Bool {
+    guard let found = tags[key] else { return false }
+    return value == nil || found == value
+  }
+}
+
+extension CalendarDuration {
+  fileprivate var negated: DateComponents {
+    var parts = DateComponents()
+    parts.year = -years
+    parts.month = -months
+    parts.day = -days
+    parts.hour = -hours
+    return parts
+  }
+}
