@@ -60,10 +60,13 @@ public struct RetentionPolicy: Sendable, Hashable {
 
 /// A span of time in units of the calendar.
 public struct CalendarDuration: Sendable, Hashable {
-  /// Each of them 0 or more.
+  /// 0 or more, as each of them.
   public var years = 0
+  /// Of different lengths.
   public var months = 0
+  /// Of 24 hours.
   public var days = 0
+  /// The smallest unit.
   public var hours = 0
 
   /// No time at all.
