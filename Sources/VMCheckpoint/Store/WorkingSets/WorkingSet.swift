@@ -4,6 +4,8 @@
 public struct WorkingSet: Sendable, Hashable {
   /// More runs are not recorded, and not read: a store may be hostile.
   package static let maximumRunCount = 1 << 18
+  /// 1 TiB: nobody touches more in some seconds.
+  package static let maximumPageCount: UInt64 = 1 << 28
 
   /// What describes a recording, without its pages.
   public struct Summary: Sendable, Hashable, Codable {

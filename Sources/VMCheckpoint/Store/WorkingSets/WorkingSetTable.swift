@@ -36,11 +36,15 @@ struct WorkingSetTable {
       arguments: [owner.id]
     )
     var runs: [Range<UInt64>] = []
+    var pageCount: UInt64 = 0
     while let row = try rows.next() {
       let first = UInt64(clamping: try row.value(at: 0) as Int64)
       let count = UInt64(clamping: try row.value(at: 1) as Int64)
       let (end, overflows) = first.addingReportingOverflow(count)
-      guard !overflows, count > 0, end <= PFN.max.rawValue + 1 else {
+      pageCount = pageCount.addingReportingOverflow(count).partialValue
+      guard !overflows, count > 0, end <= PFN.max.rawValue + 1,
+        count <= WorkingSet.maximumPageCount, pageCount <= WorkingSet.maximumPageCount
+      else {
         throw VMCheckpointError.corrupt(
           "\(owner.title) is damaged: its working set has pages that cannot be"
         )
