@@ -4,3 +4,7 @@
  * each digest, look the algorithm up under a lock, which a page of 4096 bytes is too short for. */
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
+
+/* HMAC, and a comparison that takes the same time wherever two codes differ. */
+#include <openssl/crypto.h>
+#include <openssl/hmac.h>

@@ -16,6 +16,9 @@ package struct QEMUMachineRecord: Codable, Hashable {
   package var commandLine: [String]?
   /// Where relative paths in `commandLine` begin.
   package var workingDirectory: String?
+  /// The proof that a user recorded these values on a host (``RecordedCommand``), in hexadecimal; only of a VM
+  /// that was saved live, by a user who has a key.
+  package var commandLineProof: String?
 
   /// A block of RAM.
   package struct RAMBlock: Codable, Hashable {
@@ -48,6 +51,7 @@ package struct QEMUMachineRecord: Codable, Hashable {
     case qemuVersion = "qemu_version"
     case commandLine = "command_line"
     case workingDirectory = "working_directory"
+    case commandLineProof = "command_line_proof"
   }
 
   static let stateName = "qemu-machine"

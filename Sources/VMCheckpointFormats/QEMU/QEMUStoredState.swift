@@ -37,6 +37,9 @@ struct QEMUStoredState {
     sectionID = stream[(offset - 4)..<offset].reduce(0) { $0 << 8 | UInt32($1) }
   }
 
+  /// Whether the recorded command line may run without asking. Reads this user's key.
+  var trust: CommandTrust { RecordedCommand.trust(of: record, stream: stream) }
+
   /// Whether a device state is one of those that make it up.
   static func has(_ state: DeviceState) -> Bool {
     [QEMUMachineRecord.format, QEMUStreamCapture.streamFormat].contains(state.format)

@@ -86,6 +86,11 @@ struct QEMUStreamCapture {
     )
   }
 
+  /// Proves that this user recorded what ``record`` and the stream hold now.
+  mutating func prove(with key: CommandKey) {
+    RecordedCommand.prove(&record, stream: streamState.data, with: key)
+  }
+
   /// What is saved beside RAM.
   func deviceStates() throws(VMCheckpointError) -> [DeviceState] {
     [try record.deviceState(), streamState]

@@ -1,4 +1,5 @@
 import Glibc
+import Synchronization
 
 /// How a process ended.
 package enum ProcessEnding: Hashable, Sendable, CustomStringConvertible {
@@ -101,7 +102,7 @@ package final class ChildProcess {
     )
 
     // A crash is told by its signal; Swift's backtrace takes a second and kilobytes.
-    var inherited = ["SWIFT_BACKTRACE": "enable=no"]
+    var inherited = ["SWIFT_BACKTRACE": "enable=no", "XDG_STATE_HOME": Self.stateHome]
     for name in ["PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH"] {
       inherited[name] = environmentValue(name)
     }
@@ -123,6 +124,15 @@ package final class ChildProcess {
     }
     identifier = pid
   }
+
+  /// Where children keep what is their user's, so that no test makes files in the home of who runs it.
+  private static let stateHome: String = {
+    let directory = try? TemporaryDirectory()
+    stateDirectory.withLock { $0 = directory }
+    atexit { ChildProcess.stateDirectory.withLock { $0 = nil } }
+    return directory?.path ?? "/nonexistent"
+  }()
+  private static let stateDirectory = Mutex<TemporaryDirectory?>(nil)
 
   deinit {
     guard !hasEnded else { return }

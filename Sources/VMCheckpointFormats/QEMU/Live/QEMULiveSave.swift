@@ -61,6 +61,7 @@ struct QEMULiveSave {
     try control.cancellation.check()
     try check(machine)
     for warning in machine.ram.warnings { control.onWarning?(warning) }
+    let key = machine.commandLine == nil ? nil : commandKey(machine)
     let wanted = wantedCapabilities(machine)
     let undo = QEMUUndo(
       capabilities: machine.capabilities.filter { wanted[$0.key] != nil },
@@ -89,6 +90,7 @@ struct QEMULiveSave {
       capture.record.qemuVersion = machine.version
       capture.record.commandLine = machine.commandLine
       capture.record.workingDirectory = machine.workingDirectory
+      if let key { capture.prove(with: key) }
       if capture.hasRAM {
         // Everything is here: the guest need not wait until it is stored.
         try requireIdle()
@@ -165,6 +167,25 @@ struct QEMULiveSave {
     if source.leavesStopped {
       control.onWarning?("the save was stopped for a while, and so the VM was let go on")
     }
+  }
+
+  /// This user's key, or a warning: a save without it is as good, but for whoever runs its command line.
+  private func commandKey(_ machine: QEMUVirtualMachine) -> CommandKey? {
+    let problem: String
+    if machine.belongsToThisUser {
+      do throws(VMCheckpointError) {
+        return try CommandKey.loadOrMake(in: UserStateFolder())
+      } catch {
+        problem = "\(error)"
+      }
+    } else {
+      problem = "QEMU runs as another user"
+    }
+    control.onWarning?(
+      "the recorded command line has no proof that it is this user's, and needs --trust-command to run: "
+        + problem
+    )
+    return nil
   }
 
   /// Checks what would keep the VM from being saved, as far as that is known before it is captured.

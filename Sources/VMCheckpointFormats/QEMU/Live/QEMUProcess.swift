@@ -43,6 +43,21 @@ struct QEMUProcess {
     return arguments
   }
 
+  /// Whether the process has all the rights of this process's user, and no other's.
+  ///
+  /// What a process shows as its command line it may have written there itself. So another user's is not
+  /// this user's own, not for root either.
+  var belongsToThisUser: Bool {
+    guard let data = Self.contents("\(directory)/status", Self.maximumCommandLineByteCount) else {
+      return false
+    }
+    let line = data.split(separator: 10).first { $0.starts(with: Array("Uid:".utf8)) }
+    // Real, effective, saved, and that of file systems.
+    let users = (line ?? Data()).split(whereSeparator: { $0 == 9 || $0 == 32 }).dropFirst()
+      .map { uid_t(String(decoding: $0, as: UTF8.self)) }
+    return users.count == 4 && users.allSatisfy { $0 == geteuid() }
+  }
+
   var workingDirectory: String? { Self.linkTarget("\(directory)/cwd") }
 
   /// The file of `byteCount` bytes whose first byte the process has mapped, shared, at `address`.

@@ -13,6 +13,8 @@ struct QEMUVirtualMachine {
   var ram: QEMULiveRAM
   var commandLine: [String]?
   var workingDirectory: String?
+  /// Whether QEMU runs as this user.
+  var belongsToThisUser = false
   /// Whether memory may be sent while the guest runs. KVM reports which pages a guest writes
   /// meanwhile; QEMU's own emulation misses some. Seen with 7.2, in guests with two CPUs that
   /// migrated through a plain file: 6 of 28 that ran meanwhile crashed or hung, and none of 14 that
@@ -76,6 +78,7 @@ struct QEMUVirtualMachine {
     if let process, let arguments = process.commandLine {
       commandLine = arguments
       workingDirectory = process.workingDirectory
+      belongsToThisUser = process.belongsToThisUser
     }
     let release = (numbers["major"] as? Int ?? 0, numbers["minor"] as? Int ?? 0)
     ram = try QEMULiveRAM(
