@@ -82,6 +82,7 @@ public struct VMCheckpointTool: ParsableCommand {
     if GuardCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
     if KeeperCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(0) }
     StandardDescriptors.reserve()
+    if let code = DisksCommand.runIfAsked(ProcessArguments.all) { Glibc.exit(code) }
     ConnectionKeeper.keepQueues()
     let session = CommandSession.ofThisProcess()
     CommandRunner.run(session).endProcess()

@@ -1,4 +1,4 @@
-import VMCheckpointFormats
+package import VMCheckpointFormats
 
 /// The script that runs a restored VM, for tests.
 package enum QEMURunScriptProbe {
@@ -7,7 +7,10 @@ package enum QEMURunScriptProbe {
     machine: String = "q35",
     ramBlock: String = "pc.ram",
     commandLine: [String]?,
-    workingDirectory: String? = nil
+    workingDirectory: String? = nil,
+    trust: QEMURunScript.Trust = .given,
+    disks: RecordedDisks? = RecordedDisks([]),
+    diskProgram: String? = nil
   ) throws -> String {
     var record = QEMUMachineRecord(
       machine: machine,
@@ -16,6 +19,18 @@ package enum QEMURunScriptProbe {
     )
     record.commandLine = commandLine
     record.workingDirectory = workingDirectory
-    return try QEMURunScript(record).text()
+    record.disks = disks
+    return try QEMURunScript(record, trust: trust, diskProgram: diskProgram).text()
+  }
+
+  /// A command line with an overlay `/o/disk.N` for each disk.
+  package static func words(
+    _ commandLine: [String],
+    withOverlaysFor disks: [RecordedDisk]
+  ) throws -> [String] {
+    let overlays = disks.enumerated().map {
+      DiskOverlay(disk: $1, path: "/o/disk.\($0)")
+    }
+    return try QEMUDiskReplacement.replacing(overlays, in: QEMUCommandLine(commandLine)).words
   }
 }

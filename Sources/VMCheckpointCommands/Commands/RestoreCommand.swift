@@ -1,5 +1,6 @@
 package import ArgumentParser
 package import VMCheckpoint
+import VMCheckpointFormats
 
 /// `vmckpt restore`.
 package struct RestoreCommand: VerbCommand {
@@ -35,7 +36,11 @@ package struct RestoreCommand: VerbCommand {
       that of --xml.
 
       '--format qemu' makes a directory with RAM, device state and run.sh, which runs the \
-      VM in QEMU, as often as you like.
+      VM in QEMU, as often as you like. A recorded command line is a program: run.sh runs \
+      it without asking only if 'save qemu:' recorded it on this host for this user. Any \
+      other it shows, and runs only with --trust-command, given here or to run.sh. It runs \
+      no VM on a disk that has changed since, is gone or in use, unless 'run.sh --disks \
+      as-is' says so; 'run.sh --disks overlay' leaves the disks as they are.
 
       EXAMPLES:
         vmckpt restore latest -o guest.ram
@@ -65,6 +70,15 @@ package struct RestoreCommand: VerbCommand {
 
   @Option(name: .long, help: "The format of what is written.")
   var format = FormatArgument.raw
+
+  @Flag(
+    name: .long,
+    help: ArgumentHelp(
+      "With '--format qemu', let run.sh run the recorded command line without asking, whoever "
+        + "recorded it."
+    )
+  )
+  var trustCommand = false
 
   @OptionGroup var targetOptions: TargetOptions
   @OptionGroup var threadOptions: ThreadOptions
@@ -109,9 +123,18 @@ package struct RestoreCommand: VerbCommand {
         hint: "leave it out: the VMM lays its overlays over RAM itself"
       )
     }
+    guard !trustCommand || format.form == .qemu else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--trust-command goes with --format qemu",
+        hint: "leave it out"
+      )
+    }
+    var target = try targetOptions.makeTarget(format, treatment: overlays, in: session)
+    if trustCommand { target.format = .qemuTrustingCommand }
     return RestoreRequest(
       reference: try SnapshotReference(reference),
-      target: try targetOptions.makeTarget(format, treatment: overlays, in: session),
+      target: target,
       verifiesPages: verify
     )
   }

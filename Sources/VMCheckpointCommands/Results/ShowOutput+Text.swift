@@ -4,6 +4,7 @@ extension ShowOutput {
       + section("Memory regions", regionTable)
       + section("Overlays\(overlayOrigin.map { ", from \(printable($0))" } ?? "")", overlayTable)
       + section("Device states", deviceStateTable)
+      + section("Disks, not captured", diskTable)
   }
 
   private var fields: FieldList {
@@ -24,6 +25,7 @@ extension ShowOutput {
     fields.addNewPages(summary.newPages, storedBytes: summary.newStoredBytes)
     fields.add("Working set", workingSet?.text(for: summary.name))
     fields.add("Digest", summary.digest)
+    fields.add("Command line", qemu.map { printable($0.trustText) })
     return fields
   }
 
@@ -67,6 +69,22 @@ extension ShowOutput {
           state.name, state.format, "\(state.version)", HumanReadable.bytes(state.bytes),
           HumanReadable.bytes(state.storedBytes), state.sha256,
         ]
+      }
+    )
+  }
+
+  private var diskTable: TextTable {
+    TextTable(
+      [
+        ("DEVICE", .left), ("FORMAT", .left), ("SIZE", .right), ("WRITTEN", .left), ("FILE", .left),
+      ],
+      rows: (qemu?.disks ?? []).flatMap { disk in
+        disk.images.enumerated().map { index, image in
+          [
+            index > 0 ? "" : disk.device.isEmpty ? disk.node : disk.device, image.format,
+            image.bytes.map(HumanReadable.bytes) ?? "-", image.modifiedTime ?? "-", image.file,
+          ]
+        }
       }
     )
   }

@@ -1,4 +1,5 @@
 import VMCheckpoint
+import VMCheckpointFormats
 
 /// What `show` prints: a summary's keys and these.
 package struct ShowOutput: CommandOutput, Hashable {
@@ -17,6 +18,8 @@ package struct ShowOutput: CommandOutput, Hashable {
 
   var deviceStates: [DeviceStateOutput]
   @Nullable var workingSet: WorkingSetOutput?
+  /// `nil`: it is not a guest of QEMU's.
+  @Nullable var qemu: QEMUGuestOutput?
 
   enum CodingKeys: String, CodingKey {
     case source, producer
@@ -28,9 +31,10 @@ package struct ShowOutput: CommandOutput, Hashable {
     case overlayOrigin = "overlay_origin"
     case deviceStates = "device_states"
     case workingSet = "working_set"
+    case qemu
   }
 
-  init(_ detail: SnapshotDetail) {
+  init(_ detail: SnapshotDetail, qemu: QEMUGuestFacts? = nil) {
     summary = SummaryOutput(detail.summary)
     source = detail.source
     producer = detail.producer
@@ -47,6 +51,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     overlayOrigin = detail.overlayOrigin
     deviceStates = detail.deviceStates.map(DeviceStateOutput.init)
     workingSet = detail.workingSet.map(WorkingSetOutput.init)
+    self.qemu = qemu.map(QEMUGuestOutput.init)
   }
 
   package init(from decoder: any Decoder) throws {
@@ -63,6 +68,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     _overlayOrigin = try container.decode(Nullable<String>.self, forKey: .overlayOrigin)
     deviceStates = try container.decode([DeviceStateOutput].self, forKey: .deviceStates)
     _workingSet = try container.decode(Nullable<WorkingSetOutput>.self, forKey: .workingSet)
+    _qemu = try container.decode(Nullable<QEMUGuestOutput>.self, forKey: .qemu)
   }
 
   package func encode(to encoder: any Encoder) throws {
@@ -79,6 +85,7 @@ package struct ShowOutput: CommandOutput, Hashable {
     try container.encode(_overlayOrigin, forKey: .overlayOrigin)
     try container.encode(deviceStates, forKey: .deviceStates)
     try container.encode(_workingSet, forKey: .workingSet)
+    try container.encode(_qemu, forKey: .qemu)
   }
 }
 

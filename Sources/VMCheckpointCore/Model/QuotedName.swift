@@ -1,7 +1,11 @@
 /// `text` in quotation marks, on one line, with control characters escaped, and cut when it is
 /// longer than a path can be: how names and paths are shown in messages.
 package func quotedName(_ text: String) -> String {
-  let maximumScalarCount = 4096
+  quotedName(text, maximumScalarCount: 4096)
+}
+
+/// The same of a text of any length: what is cut off cannot be judged.
+package func quotedName(_ text: String, maximumScalarCount: Int) -> String {
   var result = "\""
   for (index, scalar) in text.unicodeScalars.enumerated() {
     if index == maximumScalarCount {

@@ -14,9 +14,12 @@ struct QEMUDirectoryRestore: RestorationWriter {
 
   let state: QEMUStoredState
   let hyperV: QEMUHyperVState
+  /// Whether the user trusts the recorded command line, whoever recorded it.
+  let trustsCommand: Bool
 
-  init(_ state: QEMUStoredState) {
+  init(_ state: QEMUStoredState, trustsCommand: Bool) {
     self.state = state
+    self.trustsCommand = trustsCommand
     hyperV = QEMUHyperVState(state.stream, ramOffset: state.record.ramOffset)
   }
 
@@ -25,13 +28,20 @@ struct QEMUDirectoryRestore: RestorationWriter {
   func write(_ restore: Restoration) throws -> UInt64 {
     hyperV.warn(of: restore)
     let blocks = state.record.ramBlocks
-    let script = try QEMURunScript(state.record).text()
+    let script = try QEMURunScript(state, trustsCommand: trustsCommand)
+    if let reason = script.reasonToAsk {
+      restore.control.onWarning?(
+        "the recorded command line is not trusted, and \(Self.scriptName) will show it and not run it without "
+          + "--trust-command: \(reason)"
+      )
+    }
+    let text = try script.text()
     try RestoredDirectory(
       ramNames: blocks.indices.map { Self.ramName($0, of: blocks.count) },
       ram: RestoredForm(restore.layout, fileByteCounts: blocks.map(\.byteCount)),
       files: [
         .init(name: Self.stateName, bytes: state.stream),
-        .init(name: Self.scriptName, bytes: Array(script.utf8), isExecutable: true),
+        .init(name: Self.scriptName, bytes: Array(text.utf8), isExecutable: true),
       ]
     ).write(restore)
     return restore.layout.fileByteCount

@@ -16,6 +16,8 @@ package struct QEMUMachineRecord: Codable, Hashable {
   package var commandLine: [String]?
   /// Where relative paths in `commandLine` begin.
   package var workingDirectory: String?
+  /// The disks that the guest could write to; only of a VM that was saved live, by a vmckpt that records them.
+  package var disks: RecordedDisks?
   /// The proof that a user recorded these values on a host (``RecordedCommand``), in hexadecimal; only of a VM
   /// that was saved live, by a user who has a key.
   package var commandLineProof: String?
@@ -51,6 +53,7 @@ package struct QEMUMachineRecord: Codable, Hashable {
     case qemuVersion = "qemu_version"
     case commandLine = "command_line"
     case workingDirectory = "working_directory"
+    case disks
     case commandLineProof = "command_line_proof"
   }
 

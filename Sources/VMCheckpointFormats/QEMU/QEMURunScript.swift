@@ -4,20 +4,66 @@ package import VMCheckpoint
 /// The script that runs a restored VM in QEMU: the recorded command line, with RAM's backend and the
 /// incoming state exchanged. It names its own directory at run time, so that it may be moved.
 ///
+/// A recorded command line is a program. The script runs it without asking only for the user who recorded it, on
+/// the host where that was (``CommandTrust``); else it shows it.
+///
 /// Names and arguments may be a stranger's. The shell and QEMU read bytes, so that everything here
 /// looks at bytes as well: a `Character` may be a quotation mark together with an accent, which is
 /// not equal to a quotation mark and yet ends a quoted word.
 package struct QEMURunScript {
   private let record: QEMUMachineRecord
+  private let trust: Trust
+  private let diskProgram: String?
 
-  /// The script for the VM that `record` describes.
-  package init(_ record: QEMUMachineRecord) {
-    self.record = record
+  /// Whether the command line runs without asking.
+  package enum Trust: Sendable, Hashable {
+    /// For who has the key at `keyPath` that has this fingerprint (``RecordedCommand``).
+    case own(keyPath: String, fingerprint: String)
+    /// For everybody: the user asked for it.
+    case given
+    /// For nobody, because of this.
+    case none(CommandTrust.Reason)
   }
 
-  /// Options with a value that do not belong to the restored VM.
-  private static let droppedWithValue: Set<String> = ["incoming", "loadvm", "mem-path"]
-  private static let dropped: Set<String> = ["S", "mem-prealloc"]
+  /// The script for the VM that `record` describes.
+  ///
+  /// - Parameter diskProgram: The path of the `vmckpt` that looks at disks; where it is not there, the one in PATH.
+  package init(_ record: QEMUMachineRecord, trust: Trust, diskProgram: String? = nil) {
+    self.record = record
+    self.trust = trust
+    self.diskProgram = diskProgram
+  }
+
+  /// The script for a stored VM. Reads this user's key.
+  ///
+  /// - Parameter trustsCommand: The user trusts the command line, whoever recorded it.
+  ///
+  /// - Throws: ``VMCheckpointError`` when the description of disks cannot be used.
+  init(_ state: QEMUStoredState, trustsCommand: Bool) throws(VMCheckpointError) {
+    record = state.record
+    try record.disks?.requireSound(of: state.title)
+    diskProgram = Self.ownPath
+    guard !trustsCommand else {
+      trust = .given
+      return
+    }
+    switch RecordedCommand.judge(state.record, stream: state.stream) {
+    case (_, let mark?): trust = .own(keyPath: mark.keyPath, fingerprint: mark.fingerprint)
+    case (.untrusted(let reason), nil): trust = .none(reason)
+    case (.ownRecord, nil): trust = .none(.noKey)
+    }
+  }
+
+  /// This process's program.
+  private static var ownPath: String? {
+    try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+  }
+
+  /// Why the command line that is there does not run without asking; `nil`: it does, or there is none.
+  var reasonToAsk: CommandTrust.Reason? {
+    guard record.commandLine?.isEmpty == false, case .none(let reason) = trust else { return nil }
+    return reason
+  }
 
   /// For bash. Everything that was recorded is quoted.
   ///
@@ -25,165 +71,255 @@ package struct QEMURunScript {
   ///   which neither a script nor an argument can have.
   package func text() throws(VMCheckpointError) -> String {
     try requireNoNUL()
+    var lines = Self.head
+    var nodesNameBackends = "no"
+    if let words = record.commandLine, !words.isEmpty {
+      var commandLine = QEMUCommandLine(words)
+      commandLine.keepRestored(ramBlocks: record.ramBlocks)
+      lines += trustLines(commandLine)
+      lines += ["if [[ $trust == yes ]]; then"]
+      lines += runLines(commandLine).map { "  \($0)" }
+      if commandLine.nodesName(ramBlocks: record.ramBlocks) { nodesNameBackends = "yes" }
+      lines += ["  nodes=\(nodesNameBackends)", "else"]
+      lines += askLines(commandLine).map { "  \($0)" }
+      lines += ["fi"]
+    } else {
+      lines += Self.ownCommandLines
+    }
+    return (lines + endLines).joined(separator: "\n") + "\n"
+  }
+
+  // MARK: Parts of the script
+
+  private static let head = #"""
+    #!/bin/bash
+    # Runs the VM that 'vmckpt restore --format qemu' restored. RAM is mapped privately and the
+    # files are only read, so that any number of clones may run from them at once. Network and
+    # sockets are those of the command line. VMCKPT_WORKING_DIRECTORY is where relative paths begin,
+    # if not where they did when the VM was saved.
+    set -euo pipefail
+    here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)
+    # QEMU's options end at a comma, unless there are two.
+    path=${here//,/,,}
+    usage() {
+      cat <<'USAGE'
+    Usage: run.sh [--trust-command] [--disks check|overlay|as-is] [--] [QEMU's arguments...]
+
+      --trust-command  runs the recorded command line although another user or host recorded it
+      --disks check    uses the disks if they are as they were when the VM was saved, and not in
+                       use (default)
+      --disks overlay  the same, but what the VM writes goes to overlays, which are removed when
+                       QEMU ends; clones need this
+      --disks as-is    uses the disks, whatever they hold
+
+    Arguments are added to QEMU's. Where no command line was recorded, or it is not trusted, give
+    your own: run.sh qemu-system-x86_64 ARGUMENTS...
+    USAGE
+    }
+    fail() {
+      printf 'run.sh: %s\n' "$2" >&2
+      exit "$1"
+    }
+    trust=no
+    disks=check
+    nodes=no
+    while (($#)); do
+      case $1 in
+        --trust-command) trust=yes ;;
+        --disks)
+          (($# > 1)) || fail 64 "--disks needs a value: check, overlay or as-is"
+          disks=$2
+          shift
+          ;;
+        --disks=*) disks=${1#--disks=} ;;
+        -h | --help) usage && exit 0 ;;
+        --)
+          shift
+          break
+          ;;
+        *) break ;;
+      esac
+      shift
+    done
+    case $disks in
+      check | overlay | as-is) ;;
+      *) fail 64 "--disks is check, overlay or as-is" ;;
+    esac
+    """#.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+
+  /// Whose command line it is that must be given.
+  private static let ownCommandLines = #"""
+    if (($# == 0)); then
+      echo "Usage: $0 qemu-system-x86_64 ARGUMENTS...  (as the VM was started)" >&2
+      exit 64
+    fi
+    [[ $disks != overlay ]] || fail 64 "the disks were not recorded: no overlays can be made"
+    command=("$@")
+    """#.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
+
+  /// Finds out whether the command line runs without asking, and says why not in `why`.
+  private func trustLines(_ commandLine: QEMUCommandLine) -> [String] {
+    switch trust {
+    case .given: return ["trust=yes"]
+    case .none(let reason): return ["why=\(Self.quoted("\(reason)"))"]
+    case .own(let keyPath, let fingerprint):
+      // That is no defence: who can write a script can leave it out. It asks before a copy of this directory runs
+      // for somebody else.
+      return [
+        "why='it was recorded by another user or on another host, or this user'\\''s key is gone'",
+        "key=\(Self.quoted(keyPath))",
+        "mark=$({ { printf 'vmckpt run.sh\\n' && cat -- \"$key\"; } | sha256sum; } 2>/dev/null) || mark=",
+        "if [[ -O $key && $mark == '\(fingerprint)  -' ]]; then trust=yes; fi",
+      ]
+    }
+  }
+
+  /// Shows a command line that is not trusted, or takes another.
+  private func askLines(_ commandLine: QEMUCommandLine) -> [String] {
+    let shown = commandLine.words.map {
+      "    " + quotedName($0, maximumScalarCount: .max)
+    }
     var lines = [
-      "#!/bin/bash",
-      "# Runs the VM that 'vmckpt restore --format qemu' restored. RAM is mapped privately and the",
-      "# files are only read, so that any number of clones may run from them at once. Disks, network",
-      "# and sockets are those of the command line.",
-      "#",
-      "# Arguments are appended to QEMU's. VMCKPT_WORKING_DIRECTORY is where relative paths begin,",
-      "# if not where they did when the VM was saved.",
-      "set -euo pipefail",
-      #"here=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd)"#,
-      // QEMU's options end at a comma, unless there are two.
-      "path=${here//,/,,}",
+      "if (($#)) && [[ $1 != -* ]]; then",
+      "  [[ $disks != overlay ]] || fail 64 \"overlays are made for the recorded command line only\"",
+      "  command=(\"$@\")",
+      "else",
+      "  {",
+      "    printf 'run.sh: the recorded command line is not trusted: %s\\n' \"$why\"",
+      "    printf '%s\\n' 'It is a program, and would run this:' \\",
     ]
+    lines += shown.map { "      \(Self.quoted($0)) \\" }
+    if let directory = record.workingDirectory {
+      let line = "in the folder " + quotedName(directory, maximumScalarCount: .max)
+      lines.append("      \(Self.quoted(line)) \\")
+    }
+    lines += [
+      "      'Read it. If you trust it, say so: run.sh --trust-command' \\",
+      "      'Or give a command line of your own: run.sh qemu-system-x86_64 ARGUMENTS...'",
+      "  } >&2",
+      "  exit 77",
+      "fi",
+    ]
+    return lines
+  }
+
+  /// Goes to where the VM ran, looks at its disks, and makes the command.
+  private func runLines(_ commandLine: QEMUCommandLine) -> [String] {
+    var lines: [String] = []
     if let directory = record.workingDirectory {
       lines.append("directory=\(Self.quoted(directory))")
       lines.append(#"cd -- "${VMCKPT_WORKING_DIRECTORY:-$directory}""#)
     }
-    var nodesNameBackends = false
-    if let commandLine = record.commandLine, !commandLine.isEmpty {
-      let (arguments, areNamed) = kept(Array(commandLine.dropFirst()))
-      nodesNameBackends = areNamed
-      lines.append(
-        "command=(\(([commandLine[0]] + arguments).map(Self.quoted).joined(separator: "\n  ")))"
-      )
-      lines.append("command+=(\"$@\")")
-    } else {
-      lines += [
-        "if (($# == 0)); then",
-        "  echo \"Usage: $0 qemu-system-x86_64 ARGUMENTS...  (as the VM was started)\" >&2",
-        "  exit 64",
-        "fi",
-        "command=(\"$@\")",
-      ]
+    lines += diskLines(commandLine)
+    lines += ["command+=(\"$@\")"]
+    return lines
+  }
+
+  private func diskLines(_ commandLine: QEMUCommandLine) -> [String] {
+    let command = Self.arrayLines(commandLine.words.map(Self.quoted))
+    guard let disks = record.disks else {
+      return [
+        "[[ $disks != overlay ]] || fail 64 \"the disks were not recorded: no overlays can be made\"",
+        "[[ $disks != check ]] || echo 'run.sh: the disks were not recorded, and are not checked' >&2",
+      ] + command
     }
-    var machine = "type=\(Self.escapingCommas(record.machine))"
-    if !nodesNameBackends {
-      machine += ",memory-backend=\(Self.escapingCommas(record.ramBlocks[0].backendID))"
+    guard !disks.disks.isEmpty else { return command }
+    var lines = [
+      "if [[ $disks != as-is ]]; then",
+      "  vmckpt=\(Self.quoted(diskProgram ?? "vmckpt"))",
+      "  [[ -x $vmckpt ]] || vmckpt=$(type -P vmckpt) ||",
+      "    fail 69 \"no vmckpt is in PATH to look at the disks; see --disks as-is\"",
+      "  recorded=\(Self.quoted(disks.json))",
+      "fi",
+      "if [[ $disks == check ]]; then",
+      "  \"$vmckpt\" \(Self.diskCommand) check <<<\"$recorded\"",
+      "fi",
+      "if [[ $disks == overlay ]]; then",
+    ]
+    lines += overlayLines(commandLine, disks).map { "  \($0)" }
+    lines += ["else"]
+    lines += command.map { "  \($0)" }
+    lines += ["fi"]
+    return lines
+  }
+
+  /// The first argument of `vmckpt` when a script asks it about disks.
+  package static let diskCommand = "__qemu-disks"
+
+  private func overlayLines(
+    _ commandLine: QEMUCommandLine,
+    _ disks: RecordedDisks
+  ) -> [String] {
+    // Where the folder's path belongs. Nothing that was recorded can have it by chance.
+    let mark = "@\(UniqueID.make())@"
+    let words: [String]
+    do throws(VMCheckpointError) {
+      let overlays = disks.disks.enumerated().map { index, disk in
+        DiskOverlay(disk: disk, path: RecordedDisks.overlayPath(index, in: mark))
+      }
+      words = try QEMUDiskReplacement.replacing(overlays, in: commandLine).words
+    } catch {
+      return ["fail 64 \(Self.quoted("\(error)"))"]
     }
+    let quotedWords = words.map { word in
+      word.components(separatedBy: mark).map(Self.quoted).joined(separator: #""$overlays""#)
+    }
+    return [
+      #"overlays=$(mktemp -d -- "${TMPDIR:-/var/tmp}/vmckpt-overlays.XXXXXXXX")"#,
+      #"trap 'rm -rf -- "$overlays"' EXIT"#,
+      // It becomes part of QEMU's options, in two notations.
+      #"[[ $overlays != *[!A-Za-z0-9/._-]* ]] || fail 64 "TMPDIR may have letters, digits and /._- only""#,
+      "\"$vmckpt\" \(Self.diskCommand) overlay \"$overlays\" <<<\"$recorded\"",
+    ] + Self.arrayLines(quotedWords)
+  }
+
+  /// `command` with these words, which are quoted.
+  private static func arrayLines(_ words: [String]) -> [String] {
+    ["command=("] + words.map { "  \($0)" } + [")"]
+  }
+
+  private var endLines: [String] {
+    let machine = "type=\(QEMUOptionText.escapingCommas(record.machine))"
+    let backend = QEMUOptionText.escapingCommas(record.ramBlocks[0].backendID)
+    var lines: [String] = []
     for (index, block) in record.ramBlocks.enumerated() {
       let name = QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
-      let id = Self.escapingCommas(block.backendID)
+      let id = QEMUOptionText.escapingCommas(block.backendID)
       let backend = "memory-backend-file,id=\(id),size=\(block.byteCount),share=off,mem-path="
       lines.append(#"command+=(-object \#(Self.quoted(backend))"$path/\#(name)")"#)
     }
     lines += [
-      "command+=(-machine \(Self.quoted(machine)))",
+      "if [[ $nodes == yes ]]; then",
+      "  command+=(-machine \(Self.quoted(machine)))",
+      "else",
+      "  command+=(-machine \(Self.quoted("\(machine),memory-backend=\(backend)")))",
+      "fi",
       "exec 9< <(exec cat -- \"$here/\(QEMUDirectoryRestore.stateName)\")",
-      "exec \"${command[@]}\" -incoming fd:9",
     ]
-    return lines.joined(separator: "\n") + "\n"
-  }
-
-  /// What stays of the recorded arguments, and whether NUMA nodes name backends.
-  private func kept(_ arguments: [String]) -> (arguments: [String], nodesNameBackends: Bool) {
-    var kept: [String] = []
-    var nodesNameBackends = false
-    var index = 0
-    while index < arguments.count {
-      let argument = arguments[index]
-      let option = Self.option(argument)
-      let value = index + 1 < arguments.count ? arguments[index + 1] : ""
-      index += 1
-      guard let option else {
-        kept.append(argument)
-        continue
-      }
-      if Self.dropped.contains(option) { continue }
-      let isOwnBackend =
-        option == "object" && Self.members(value)["id"].map(isBackend) == true
-      if Self.droppedWithValue.contains(option) || isOwnBackend {
-        index += 1
-        continue
-      }
-      kept.append(argument)
-      if option == "numa", Self.members(value)["memdev"].map(isBackend) == true {
-        nodesNameBackends = true
-      }
-      // A value of an option is not an option, whatever it looks like.
-      if Self.takesValue(value), index < arguments.count {
-        kept.append(value)
-        index += 1
-      }
+    if record.disks?.disks.isEmpty == false {
+      lines += Self.cleaningLines
     }
-    return (kept, nodesNameBackends)
+    lines += ["exec \"${command[@]}\" -incoming fd:9"]
+    return lines
   }
 
-  /// The name of the option that `argument` is.
-  private static func option(_ argument: String) -> String? {
-    let bytes = argument.utf8
-    guard bytes.first == hyphen, bytes.count > 1 else { return nil }
-    return String(decoding: bytes.drop { $0 == hyphen }, as: UTF8.self)
-  }
-
-  /// Only QEMU knows its options; a word that is not an option is the value of the one before.
-  private static func takesValue(_ following: String) -> Bool { following.utf8.first != hyphen }
-
-  /// Swift's `==` takes different bytes for equal where Unicode calls them equivalent.
-  private func isBackend(_ id: String) -> Bool {
-    record.ramBlocks.contains { $0.backendID.utf8.elementsEqual(id.utf8) }
-  }
-
-  /// The members of an option's value that are words, in either of QEMU's two notations.
-  private static func members(_ value: String) -> [String: String] {
-    if value.utf8.first == UInt8(ascii: "{") {
-      let json = try? JSONSerialization.jsonObject(with: Data(value.utf8)) as? [String: Any]
-      return (json ?? [:]).compactMapValues { $0 as? String }
-    }
-    var members: [String: String] = [:]
-    for part in parts(value) {
-      guard let equals = part.firstIndex(of: UInt8(ascii: "=")) else { continue }
-      members[String(decoding: part[..<equals], as: UTF8.self)] = String(
-        decoding: part[(equals + 1)...],
-        as: UTF8.self
+  /// Removes overlays when QEMU has ended, however it ended: it has the only end of a pipe that is written to.
+  private static let cleaningLines = #"""
+    if [[ -n ${overlays:-} ]]; then
+      exec 8> >(
+        trap '' HUP INT QUIT TERM
+        exec 9<&- >/dev/null 2>&1
+        cat
+        rm -rf -- "$overlays"
       )
-    }
-    return members
-  }
-
-  // MARK: Bytes
-
-  private static let hyphen = UInt8(ascii: "-")
-  private static let comma = UInt8(ascii: ",")
-
-  /// What commas separate in an option's value. Two commas are one that separates nothing.
-  private static func parts(_ value: String) -> [[UInt8]] {
-    let bytes = Array(value.utf8)
-    var parts: [[UInt8]] = [[]]
-    var index = 0
-    while index < bytes.count {
-      if bytes[index] != comma {
-        parts[parts.count - 1].append(bytes[index])
-      } else if index + 1 < bytes.count, bytes[index + 1] == comma {
-        parts[parts.count - 1].append(comma)
-        index += 1
-      } else {
-        parts.append([])
-      }
-      index += 1
-    }
-    return parts
-  }
-
-  /// `word` as one member's value in an option of QEMU's.
-  private static func escapingCommas(_ word: String) -> String {
-    replacing(comma, with: [comma, comma], in: word)
-  }
+      trap - EXIT
+    fi
+    """#.split(separator: "\n", omittingEmptySubsequences: false).map(String.init)
 
   /// One word for the shell, whatever is in it but NUL.
   static func quoted(_ word: String) -> String {
     let mark = UInt8(ascii: "'")
-    return "'" + replacing(mark, with: Array(#"'\''"#.utf8), in: word) + "'"
-  }
-
-  private static func replacing(
-    _ byte: UInt8,
-    with replacement: [UInt8],
-    in word: String
-  ) -> String {
-    String(decoding: word.utf8.flatMap { $0 == byte ? replacement : [$0] }, as: UTF8.self)
+    return "'" + QEMUOptionText.replacing(mark, with: Array(#"'\''"#.utf8), in: word) + "'"
   }
 
   private func requireNoNUL() throws(VMCheckpointError) {

@@ -2,6 +2,8 @@ import VMCheckpoint
 
 /// A snapshot's machine record and migration stream, read back and checked.
 struct QEMUStoredState {
+  /// What messages call the guest.
+  let title: String
   let record: QEMUMachineRecord
   /// A whole stream but for RAM's pages, which belong at `record.ramOffset`.
   let stream: [UInt8]
@@ -22,6 +24,7 @@ struct QEMUStoredState {
           "its RAM alone is written by --format raw; qemu-stream: or qemu: as the source has both"
       )
     }
+    title = guest.title
     record = try QEMUMachineRecord(json: recordJSON, of: guest.title)
     self.stream = stream
     let offset = record.ramOffset

@@ -72,6 +72,41 @@ import VMCheckpointProbes
       },
       "parent": null,
       "producer": "vmckpt 0.1.0",
+      "qemu": {
+        "command_line": [
+          "qemu",
+          "-m"
+        ],
+        "command_trust": "wrong-proof",
+        "disks": [
+          {
+            "device": "d0",
+            "encrypted": false,
+            "images": [
+              {
+                "bytes": 200704,
+                "device": 65024,
+                "file": "top.qcow2",
+                "format": "qcow2",
+                "inode": 7,
+                "mtime_ns": 1700000000000000001
+              },
+              {
+                "bytes": null,
+                "device": null,
+                "file": "nbd://a",
+                "format": "raw",
+                "inode": null,
+                "mtime_ns": null
+              }
+            ],
+            "node": "#block1",
+            "virtual_bytes": 1048576
+          }
+        ],
+        "machine": "pc-q35-7.2",
+        "working_directory": "/srv"
+      },
       "ram_bytes": 3221229568,
       "source": "/dev/shm/{\\"a\\": [1]}",
       "started_at": "2026-03-01T09:30:00.125Z",
@@ -121,6 +156,7 @@ import VMCheckpointProbes
           New            4.0 KiB in 1 page, stored in 300 B
           Working set    8276 pages in 1385 runs, recorded in 5.0 s (userfaultfd), from web/0
           Digest         abcd
+          Command line   not trusted: another user or host recorded it, or it was changed since
 
         Memory regions
           GPA             SIZE       BYTES  OFFSET      NAME
@@ -136,6 +172,11 @@ import VMCheckpointProbes
         Device states
           NAME  FORMAT        VERSION     SIZE  STORED  SHA-256
           cpu0  qemu-vmstate        3  4.9 KiB   900 B  ef01
+
+        Disks, not captured
+          DEVICE  FORMAT       SIZE  WRITTEN                         FILE
+          d0      qcow2   196.0 KiB  2023-11-14T22:13:20.000000001Z  top.qcow2
+          -       raw             -  -                               nbd://a
 
         """#
     )

@@ -51,12 +51,17 @@ package final class CountingGuest {
 
   /// Starts what `vmckpt restore --format qemu` has made, with console and monitors in a directory of
   /// its own.
-  package init(script: String, workingDirectory: String) throws {
+  package init(
+    script: String,
+    arguments: [String] = [],
+    workingDirectory: String,
+    environment: [String: String] = [:]
+  ) throws {
     consolePath = "\(workingDirectory)/console"
     monitorPath = "\(workingDirectory)/qmp"
     process = try ChildProcess(
-      [script],
-      environment: ["VMCKPT_WORKING_DIRECTORY": workingDirectory]
+      [script] + arguments,
+      environment: ["VMCKPT_WORKING_DIRECTORY": workingDirectory].merging(environment) { $1 }
     )
   }
 

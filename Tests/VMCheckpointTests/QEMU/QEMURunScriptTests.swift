@@ -141,6 +141,138 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// A command line that is not trusted is shown, and nothing of it is run: not by the shell that shows it
+  /// either, nor may it move the terminal's cursor over what it says.
+  @Test func whatIsNotTrustedIsOnlyShown() throws {
+    var generator = TestGenerator(seed: 23)
+    for round in 0..<soakRounds(40) {
+      let words = (0..<4).map { _ in "x" + Self.hostileText(&generator) }
+      let program = "q" + Self.hostileText(&generator)
+      let trusts: [QEMURunScript.Trust] = [
+        .none(.unusableKey(Self.hostileText(&generator))),
+        .own(keyPath: "/absent" + Self.hostileText(&generator), fingerprint: "00"),
+      ]
+      let script = try QEMURunScriptProbe.text(
+        commandLine: [program] + words.flatMap { ["-name", $0] },
+        workingDirectory: "/" + Self.hostileText(&generator),
+        trust: trusts[round % 2],
+        disks: RecordedDisks([Self.disk("/" + Self.hostileText(&generator))])
+      )
+      let place = try directory.subdirectory(UUID().uuidString)
+      try writeFile("\(place)/run.sh", script)
+      let work = try directory.subdirectory(UUID().uuidString)
+      let outcome = try run(
+        ["/usr/bin/env", "-C", work, "/bin/bash", "\(place)/run.sh"],
+        environment: ["LC_ALL": "C.UTF-8", "VMCKPT_WORKING_DIRECTORY": work]
+      )
+      #expect(outcome.ending == .exit(77), "\(outcome)\n\(script)")
+      #expect(directoryEntries(work).isEmpty, "a stranger's command ran:\n\(script)")
+      for word in words {
+        let shown = "    " + quotedName(word, maximumScalarCount: .max) + "\n"
+        #expect(outcome.standardError.contains(shown), "\(word)\n\(script)")
+      }
+      // The reason and the path of a key are this host's own.
+      let body = outcome.standardError.drop { $0 != "\n" }.unicodeScalars
+      #expect(
+        body.allSatisfy { $0 == "\n" || !($0.properties.generalCategory == .control) },
+        "\(outcome)"
+      )
+    }
+  }
+
+  /// The end of a long argument may be what matters of it.
+  @Test func aLongCommandLineIsShownWhole() throws {
+    let long = String(repeating: "x", count: 100_000) + "exec:evil"
+    let script = try QEMURunScriptProbe.text(
+      commandLine: ["qemu", "-name", long],
+      trust: .none(.noProof)
+    )
+    let path = directory.file("run.sh")
+    try writeFile(path, script)
+    let outcome = try run(["/bin/bash", path])
+    #expect(outcome.ending == .exit(77))
+    #expect(outcome.standardError.contains("    \"\(long)\"\n"))
+  }
+
+  private static func disk(_ name: String) -> RecordedDisk {
+    RecordedDisk(
+      device: "d",
+      node: "n",
+      virtualByteCount: 1 << 20,
+      images: [
+        .init(
+          name: name,
+          format: "raw",
+          identity: FileIdentity(byteCount: 1, modifiedNanoseconds: 2, inode: 3, device: 4)
+        )
+      ]
+    )
+  }
+
+  /// Names of disks go through the script to the program that looks at them, and back into QEMU's options.
+  @Test func namesOfDisksReachTheirCheckByteForByte() throws {
+    var generator = TestGenerator(seed: 24)
+    let fake = try fakeQEMU()
+    let program = directory.file("vmckpt")
+    try writeFile(
+      program,
+      "#!/bin/bash\nprintf '%s\\0' \"$@\" > \"$OUT.disks\"\ncat > \"$OUT.json\"\nexit ${CODE:-0}\n"
+    )
+    chmod(program, 0o700)
+    for round in 0..<soakRounds(20) {
+      let name = "/x" + Self.hostileText(&generator)
+      let disks = RecordedDisks([Self.disk(name)])
+      let escapedName = name.utf8.flatMap { $0 == 0x2c ? [0x2c, 0x2c] : [$0] }
+      let option = "file=\(String(decoding: escapedName, as: UTF8.self)),id=d"
+      let script = try QEMURunScriptProbe.text(
+        commandLine: [fake, "-drive", option],
+        disks: disks,
+        diskProgram: program
+      )
+      let place = try directory.subdirectory(UUID().uuidString)
+      let work = try directory.subdirectory(UUID().uuidString)
+      try writeFile("\(place)/device.state", "")
+      try writeFile("\(place)/run.sh", script)
+      func runScript(_ mode: String, code: Int32 = 0) throws -> ProcessOutcome {
+        try run(
+          ["/usr/bin/env", "-C", work, "/bin/bash", "\(place)/run.sh", "--disks", mode],
+          environment: [
+            "OUT": "\(place)/out", "LC_ALL": "C.UTF-8", "TMPDIR": place, "CODE": "\(code)",
+          ],
+          timeoutSeconds: 20
+        )
+      }
+      // Whatever is found wrong, QEMU does not start.
+      for mode in ["check", "overlay"] {
+        #expect(try runScript(mode, code: 65).ending == .exit(65), "\(script)")
+        #expect(!exists("\(place)/out"))
+        #expect(!directoryEntries(place).contains { $0.hasPrefix("vmckpt-overlays") })
+      }
+      #expect(try runScript("check").succeeded, "round \(round)\n\(script)")
+      #expect(try readFile("\(place)/out.disks").elementsEqual("__qemu-disks\0check\0".utf8))
+      #expect(try RecordedDisks(json: readFile("\(place)/out.json")) == disks)
+      let direct = try readFile("\(place)/out").split(separator: 0)
+      #expect(direct[1].elementsEqual(option.utf8), "\(script)")
+      unlink("\(place)/out")
+      #expect(try runScript("overlay").succeeded, "\(script)")
+      let overlaid = try readFile("\(place)/out").split(separator: 0)
+      #expect(
+        String(decoding: overlaid[1], as: UTF8.self)
+          .hasPrefix("file=\(place)/vmckpt-overlays."),
+        "\(script)"
+      )
+      #expect(overlaid[1].reversed().starts(with: "/disk.0,format=qcow2,id=d".utf8.reversed()))
+      unlink("\(place)/out")
+      unlink("\(place)/out.disks")
+      #expect(try runScript("as-is").succeeded, "\(script)")
+      #expect(!exists("\(place)/out.disks"))
+      try waitUntil("the overlays are removed") {
+        !directoryEntries(place).contains { $0.hasPrefix("vmckpt-overlays") }
+      }
+      #expect(directoryEntries(work).isEmpty, "a stranger's command ran:\n\(script)")
+    }
+  }
+
   @Test func aNULIsRefusedByName() throws {
     func message(_ body: () throws -> String) -> String? {
       do {

@@ -90,6 +90,7 @@ struct QEMULiveSave {
       capture.record.qemuVersion = machine.version
       capture.record.commandLine = machine.commandLine
       capture.record.workingDirectory = machine.workingDirectory
+      capture.record.disks = machine.disks?.record()
       if let key { capture.prove(with: key) }
       if capture.hasRAM {
         // Everything is here: the guest need not wait until it is stored.

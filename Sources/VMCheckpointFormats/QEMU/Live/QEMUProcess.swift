@@ -60,6 +60,20 @@ struct QEMUProcess {
 
   var workingDirectory: String? { Self.linkTarget("\(directory)/cwd") }
 
+  /// The numbers of file system and inode of each file that the process has open; `nil` when this process may not
+  /// look.
+  var openFiles: Set<[UInt64]>? {
+    guard let names = try? FileManager.default.contentsOfDirectory(atPath: "\(directory)/fd") else {
+      return nil
+    }
+    let files = names.compactMap { name -> [UInt64]? in
+      var status = stat()
+      guard stat("\(directory)/fd/\(name)", &status) == 0 else { return nil }
+      return [UInt64(status.st_dev), UInt64(status.st_ino)]
+    }
+    return files.isEmpty ? nil : Set(files)
+  }
+
   /// The file of `byteCount` bytes whose first byte the process has mapped, shared, at `address`.
   ///
   /// - Returns: `nil` when there is none, or this process may not look.

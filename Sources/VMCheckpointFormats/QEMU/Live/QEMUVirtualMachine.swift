@@ -13,6 +13,8 @@ struct QEMUVirtualMachine {
   var ram: QEMULiveRAM
   var commandLine: [String]?
   var workingDirectory: String?
+  /// The disks that the guest may write to; `nil` when unknown.
+  var disks: QEMUDiskSurvey?
   /// Whether QEMU runs as this user.
   var belongsToThisUser = false
   /// Whether memory may be sent while the guest runs. KVM reports which pages a guest writes
@@ -79,6 +81,7 @@ struct QEMUVirtualMachine {
       commandLine = arguments
       workingDirectory = process.workingDirectory
       belongsToThisUser = process.belongsToThisUser
+      disks = QEMUDiskSurvey(client, process: process)
     }
     let release = (numbers["major"] as? Int ?? 0, numbers["minor"] as? Int ?? 0)
     ram = try QEMULiveRAM(

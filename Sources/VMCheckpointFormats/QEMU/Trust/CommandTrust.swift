@@ -14,15 +14,15 @@ package enum CommandTrust: Sendable, Hashable {
     case noProof
     /// It has a proof, and this user has no key.
     case noKey
-    /// The user's key cannot be used; the error's words.
-    case unusableKey(String)
+    /// The user's key cannot be used; the error's words, where they are known.
+    case unusableKey(String?)
     /// The proof is of another key, or of something else.
     case wrongProof
   }
 }
 
 extension CommandTrust {
-  /// The name of the case in JSON, which does not change.
+  /// The name in JSON, which does not change.
   package var name: String {
     switch self {
     case .ownRecord: "own-record"
@@ -32,6 +32,17 @@ extension CommandTrust {
     case .untrusted(.unusableKey): "unusable-key"
     case .untrusted(.wrongProof): "wrong-proof"
     }
+  }
+}
+
+extension CommandTrust {
+  /// The answer with this ``name``, without an error's words.
+  package init?(name: String) {
+    let all: [Self] =
+      [.ownRecord]
+      + [.notRecorded, .noProof, .noKey, .unusableKey(nil), .wrongProof].map(Self.untrusted)
+    guard let found = all.first(where: { $0.name == name }) else { return nil }
+    self = found
   }
 }
 
@@ -46,7 +57,7 @@ extension CommandTrust.Reason: CustomStringConvertible {
     case .noKey:
       "another user or host recorded it; this user has no key here"
     case .unusableKey(let problem):
-      "this user's key cannot be used: \(problem)"
+      "this user's key cannot be used" + (problem.map { ": \($0)" } ?? "")
     case .wrongProof:
       "another user or host recorded it, or it was changed since"
     }

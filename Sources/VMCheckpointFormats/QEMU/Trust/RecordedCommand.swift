@@ -30,20 +30,47 @@ package enum RecordedCommand {
     stream: [UInt8],
     folder: UserStateFolder? = nil
   ) -> CommandTrust {
-    guard record.commandLine?.isEmpty == false else { return .untrusted(.notRecorded) }
-    guard let proof = record.commandLineProof else { return .untrusted(.noProof) }
+    judge(record, stream: stream, folder: folder).trust
+  }
+
+  /// What a script compares to see whether it runs where its command line was recorded, for the same user.
+  struct KeyMark: Hashable, Sendable {
+    /// What comes before the key in what the fingerprint is of.
+    static let prefix = "vmckpt run.sh\n"
+
+    var keyPath: String
+    /// SHA-256, in hexadecimal.
+    var fingerprint: String
+  }
+
+  /// The answer, and of an own record the mark of the key that proves it.
+  static func judge(
+    _ record: QEMUMachineRecord,
+    stream: [UInt8],
+    folder: UserStateFolder? = nil
+  ) -> (trust: CommandTrust, mark: KeyMark?) {
+    func untrusted(_ reason: CommandTrust.Reason) -> (CommandTrust, KeyMark?) {
+      (.untrusted(reason), nil)
+    }
+    guard record.commandLine?.isEmpty == false else { return untrusted(.notRecorded) }
+    guard let proof = record.commandLineProof else { return untrusted(.noProof) }
     let key: CommandKey
+    let place: UserStateFolder
     do throws(VMCheckpointError) {
-      let place = if let folder { folder } else { try UserStateFolder() }
-      guard let found = try CommandKey.load(from: place) else { return .untrusted(.noKey) }
+      place = if let folder { folder } else { try UserStateFolder() }
+      guard let found = try CommandKey.load(from: place) else { return untrusted(.noKey) }
       key = found
     } catch {
-      return .untrusted(error.code == .notFound ? .noKey : .unusableKey(error.message))
+      return untrusted(error.code == .notFound ? .noKey : .unusableKey(error.message))
     }
     guard let code = key.code(of: message(record, stream)),
       HMACSHA256.areEqual(Array(hexadecimal(code).utf8), Array(proof.utf8))
-    else { return .untrusted(.wrongProof) }
-    return .ownRecord
+    else { return untrusted(.wrongProof) }
+    let mark = KeyMark(
+      keyPath: "\(place.path)/\(CommandKey.fileName)",
+      fingerprint: hexadecimal(key.fingerprint(prefix: Array(KeyMark.prefix.utf8)))
+    )
+    return (.ownRecord, mark)
   }
 
   /// What the proof is of. Each part has its length before it, so that no two records have the same message.
@@ -58,6 +85,7 @@ package enum RecordedCommand {
     message.append(record.qemuVersion)
     message.append(list: record.commandLine ?? []) { $1.append($0) }
     message.append(record.workingDirectory)
+    message.append(record.disks)
     message.append(SHA256Hasher.hash(stream))
     return message.bytes
   }
