@@ -14,6 +14,10 @@ package struct QEMURunScript {
   private let record: QEMUMachineRecord
   private let trust: Trust
   private let diskProgram: String?
+  /// The file of each block of RAM, beside the script.
+  private let ramNames: [String]
+  /// What the script says of where it comes from.
+  private let origin: String
 
   /// Whether the command line runs without asking.
   package enum Trust: Sendable, Hashable {
@@ -32,15 +36,35 @@ package struct QEMURunScript {
     self.record = record
     self.trust = trust
     self.diskProgram = diskProgram
+    ramNames = Self.restoredRAMNames(record)
+    origin = Self.restoredOrigin
   }
+
+  /// The files that a restore writes.
+  private static func restoredRAMNames(_ record: QEMUMachineRecord) -> [String] {
+    let count = record.ramBlocks.count
+    return (0..<count).map { QEMUDirectoryRestore.ramName($0, of: count) }
+  }
+
+  private static let restoredOrigin = "'vmckpt restore --format qemu' restored"
 
   /// The script for a stored VM. Reads this user's key.
   ///
-  /// - Parameter trustsCommand: The user trusts the command line, whoever recorded it.
+  /// - Parameters:
+  ///   - trustsCommand: The user trusts the command line, whoever recorded it.
+  ///   - ramNames: The file of each block of RAM, beside the script; `nil`: those that a restore writes.
+  ///   - origin: What the script says of where it comes from; `nil`: from a restore.
   ///
   /// - Throws: ``VMCheckpointError`` when the description of disks cannot be used.
-  init(_ state: QEMUStoredState, trustsCommand: Bool) throws(VMCheckpointError) {
+  init(
+    _ state: QEMUStoredState,
+    trustsCommand: Bool,
+    ramNames: [String]? = nil,
+    origin: String? = nil
+  ) throws(VMCheckpointError) {
     record = state.record
+    self.ramNames = ramNames ?? Self.restoredRAMNames(state.record)
+    self.origin = origin ?? Self.restoredOrigin
     try record.disks?.requireSound(of: state.title)
     diskProgram = Self.ownPath
     guard !trustsCommand else {
@@ -54,9 +78,13 @@ package struct QEMURunScript {
     }
   }
 
-  /// This process's program.
+  /// This process's program, if it is `vmckpt` and not another that uses the library.
   private static var ownPath: String? {
-    try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe")
+    guard
+      let path = try? FileManager.default.destinationOfSymbolicLink(atPath: "/proc/self/exe"),
+      path.split(separator: "/").last == "vmckpt"
+    else { return nil }
+    return path
   }
 
   /// Why the command line that is there does not run without asking; `nil`: it does, or there is none.
@@ -71,7 +99,8 @@ package struct QEMURunScript {
   ///   which neither a script nor an argument can have.
   package func text() throws(VMCheckpointError) -> String {
     try requireNoNUL()
-    var lines = Self.head
+    var lines = ["#!/bin/bash", "# Runs the VM that \(origin). RAM is mapped privately and the"]
+    lines += Self.head
     var nodesNameBackends = "no"
     if let words = record.commandLine, !words.isEmpty {
       var commandLine = QEMUCommandLine(words)
@@ -92,8 +121,6 @@ package struct QEMURunScript {
   // MARK: Parts of the script
 
   private static let head = #"""
-    #!/bin/bash
-    # Runs the VM that 'vmckpt restore --format qemu' restored. RAM is mapped privately and the
     # files are only read, so that any number of clones may run from them at once. Network and
     # sockets are those of the command line. VMCKPT_WORKING_DIRECTORY is where relative paths begin,
     # if not where they did when the VM was saved.
@@ -226,7 +253,7 @@ package struct QEMURunScript {
     guard !disks.disks.isEmpty else { return command }
     var lines = [
       "if [[ $disks != as-is ]]; then",
-      "  vmckpt=\(Self.quoted(diskProgram ?? "vmckpt"))",
+      "  vmckpt=\(Self.quoted(diskProgram ?? ""))",
       "  [[ -x $vmckpt ]] || vmckpt=$(type -P vmckpt) ||",
       "    fail 69 \"no vmckpt is in PATH to look at the disks; see --disks as-is\"",
       "  recorded=\(Self.quoted(disks.json))",
@@ -283,7 +310,7 @@ package struct QEMURunScript {
     let backend = QEMUOptionText.escapingCommas(record.ramBlocks[0].backendID)
     var lines: [String] = []
     for (index, block) in record.ramBlocks.enumerated() {
-      let name = QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
+      let name = ramNames[index]
       let id = QEMUOptionText.escapingCommas(block.backendID)
       let backend = "memory-backend-file,id=\(id),size=\(block.byteCount),share=off,mem-path="
       lines.append(#"command+=(-object \#(Self.quoted(backend))"$path/\#(name)")"#)

@@ -287,6 +287,26 @@ import VMCheckpointTestSupport
     try machine.kill()
   }
 
+  /// An overlay's own tables grow with the disk.
+  @Test(arguments: QEMURelease.allCases)
+  func aDiskOfTerabytesTakesAnOverlay(qemu: QEMURelease) throws {
+    try #require(truncate(disk, 5 << 40) == 0)
+    let directory = try restored(driveArguments, qemu: qemu)
+    let machine = try start(directory, "--disks", "overlay")
+    let monitor = try machine.awaitRestored()
+    try monitor.run("cont")
+    try monitor.run(
+      "human-monitor-command",
+      ["command-line": "qemu-io d0 \"write -P 0x55 4T 4096\""]
+    )
+    try write(monitor, "d0", pattern: 0x56, to: overlay())
+    #expect(try Data(readFile(overlay())).range(of: Data(repeating: 0x55, count: 4096)) != nil)
+    try machine.kill()
+    try waitUntil("the overlay is removed") { overlayFolders.isEmpty }
+    var status = stat()
+    #expect(stat(disk, &status) == 0 && status.st_blocks * 512 < 64 << 20)
+  }
+
   /// A disk that is gone, is another file, or grew.
   @Test func everyChangeIsNamed() throws {
     let directory = try restored(driveArguments)
