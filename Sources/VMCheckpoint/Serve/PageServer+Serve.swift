@@ -25,7 +25,8 @@ extension PageServer {
     let protection = try ServeProtection(
       store,
       snapshot: uuid,
-      socketPath: request.socketPath,
+      door: "userfaultfd",
+      target: try ResolvedPath.of(request.socketPath),
       inherited: legacy?.lease,
       isSuccessor: legacy != nil,
       control: control
