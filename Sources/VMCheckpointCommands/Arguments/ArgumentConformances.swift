@@ -8,4 +8,5 @@ extension CPUVendor: ExpressibleByArgument {}
 extension HypercallVariant: ExpressibleByArgument {}
 extension OverlayFormat: ExpressibleByArgument {}
 extension OverlayTreatment: ExpressibleByArgument {}
+extension QEMULaziness: ExpressibleByArgument {}
 extension QEMUMachine: ExpressibleByArgument {}

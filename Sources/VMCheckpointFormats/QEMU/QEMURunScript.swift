@@ -78,7 +78,7 @@ package struct QEMURunScript {
   }
 
   /// What stays of the recorded arguments, and whether NUMA nodes name backends.
-  private func kept(_ arguments: [String]) -> (arguments: [String], nodesNameBackends: Bool) {
+  func kept(_ arguments: [String]) -> (arguments: [String], nodesNameBackends: Bool) {
     var kept: [String] = []
     var nodesNameBackends = false
     var index = 0
@@ -168,7 +168,7 @@ package struct QEMURunScript {
   }
 
   /// `word` as one member's value in an option of QEMU's.
-  private static func escapingCommas(_ word: String) -> String {
+  static func escapingCommas(_ word: String) -> String {
     replacing(comma, with: [comma, comma], in: word)
   }
 
