@@ -84,7 +84,7 @@ FOLDERS = {
         # Registers and their overlays, and directories of files: what several formats have.
         "HyperV": set(),
         "Directory": set(),
-        "QEMU": {"Format", "Directory", "HyperV"},
+        "QEMU": {"Format", "Directory", "HyperV", "Programs"},
         "CloudHypervisor": {"Format", "Directory", "HyperV"},
         "Firecracker": {"Format", "Directory", "HyperV"},
         # Registers come out of a QEMU guest's device state.

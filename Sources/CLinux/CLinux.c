@@ -121,6 +121,11 @@ int clinux_is_in_proc(const char *path) {
   return statfs(path, &status) == 0 && status.f_type == PROC_SUPER_MAGIC;
 }
 
+int64_t clinux_file_system_type(const char *path) {
+  struct statfs status;
+  return statfs(path, &status) == 0 ? (int64_t)status.f_type : -1;
+}
+
 static int argument_count;
 static char **argument_values;
 

@@ -1,6 +1,7 @@
 import FoundationEssentials
 package import VMCheckpoint
 import VMCheckpointCommands
+package import VMCheckpointFormats
 
 /// How results of the library are printed: a seam for tests, which see no other part of a
 /// command's rendering.
@@ -34,6 +35,10 @@ package struct RenderedResult: Hashable, Sendable {
 
   package init(_ result: ServeResult, warnings: [String] = []) {
     self.init(output: ServeOutput(result, warnings: warnings))
+  }
+
+  package init(_ result: QEMUPostcopyResult, warnings: [String] = []) {
+    self.init(output: PostcopyOutput(result, warnings: warnings))
   }
 
   package init(dropped: Lease?, leases: [Lease]) {

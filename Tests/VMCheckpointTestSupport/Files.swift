@@ -129,7 +129,7 @@ package func readFile(procFile path: String) throws -> String {
 }
 
 /// Where a symbolic link points, if it can be read.
-func readLink(_ path: String) -> String? {
+package func readLink(_ path: String) -> String? {
   let target = [UInt8](unsafeUninitializedCapacity: Int(PATH_MAX)) { buffer, count in
     count = buffer.withMemoryRebound(to: CChar.self) { characters in
       max(0, readlink(path, characters.baseAddress!, characters.count))

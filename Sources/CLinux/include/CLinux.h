@@ -68,6 +68,9 @@ int clinux_is_mount_root(const char *path);
 /* statfs of <sys/vfs.h>, which Swift's Glibc module leaves out: 1 when `path` is in /proc. */
 int clinux_is_in_proc(const char *path);
 
+/* The same: the type of the file system that `path` is in; -1 when that cannot be found out. */
+int64_t clinux_file_system_type(const char *path);
+
 /* The arguments of this process as glibc was started with them, and one of them: without /proc, which
  * Swift's CommandLine reads. */
 int clinux_argument_count(void);

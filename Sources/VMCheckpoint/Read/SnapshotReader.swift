@@ -26,8 +26,15 @@ public final class SnapshotReader: Sendable {
   private let seed: StoreSeed
   private let check: ExtentCheck
   private let cache: ChunkCache
-  /// The pages that overlays show, in ascending order of PFN.
-  private let overlays: [(pfn: UInt64, contents: PageContents)]
+  /// An overlay's bytes over RAM, from the page's first one on.
+  private struct Patch {
+    var pfn: UInt64
+    var contents: PageContents
+    var byteCount: Int
+  }
+
+  /// What overlays lay over pages, in ascending order of PFN.
+  private let overlays: [Patch]
   private let extents: Mutex<ExtentMap>
   private let chunks: StoredChunks
 
@@ -41,13 +48,36 @@ public final class SnapshotReader: Sendable {
   /// - Throws: ``VMCheckpointError``: as ``Store/open(at:for:cancellation:)``; `notFound`; `corrupt` when regions,
   ///   extents, overlays or device states are not what was saved; `outOfResources`.
   /// - Complexity: O(*n*) in the number of extents.
-  public init(
+  public convenience init(
     storePath: String,
     reference: SnapshotReference,
     overlays treatment: OverlayTreatment = .apply,
     tscFrequencyHz: UInt64? = nil,
     cpuVendor: CPUVendor? = nil,
     cache: ChunkCache? = nil
+  ) throws(VMCheckpointError) {
+    try self.init(
+      storePath: storePath,
+      reference: reference,
+      overlays: treatment,
+      tscFrequencyHz: tscFrequencyHz,
+      cpuVendor: cpuVendor,
+      cache: cache,
+      leavesToVMM: { _ in false }
+    )
+  }
+
+  /// The same, for a VMM that lays overlays over RAM itself.
+  ///
+  /// - Parameter leavesToVMM: Whether it does so with an overlay. RAM is bare there.
+  init(
+    storePath: String,
+    reference: SnapshotReference,
+    overlays treatment: OverlayTreatment,
+    tscFrequencyHz: UInt64?,
+    cpuVendor: CPUVendor?,
+    cache: ChunkCache?,
+    leavesToVMM: (Overlay) -> Bool
   ) throws(VMCheckpointError) {
     let store = try Store.open(at: storePath)
     let opened = try store.read { database in
@@ -57,6 +87,7 @@ public final class SnapshotReader: Sendable {
       let absent = try snapshot.absentPages(database, in: layout)
       try snapshot.requireDigest(layout, absent, overlays, database)
       try overlays.retarget(tscFrequencyHz: tscFrequencyHz, cpuVendor: cpuVendor)
+      overlays.leave(to: leavesToVMM)
       return (
         snapshot: snapshot, layout: layout, absent: absent, overlays: overlays,
         seed: try StoreSeed(database),
@@ -76,8 +107,14 @@ public final class SnapshotReader: Sendable {
     chunks = try StoredChunks(store, opened.seed)
     switch treatment {
     case .apply:
-      overlays = opened.overlays.active.filter { !$0.isBaked }.map {
-        (pfn: $0.overlay.pfn.rawValue, contents: $0.overlay.contents())
+      // As a restore does: where an overlay is baked, RAM has its bytes.
+      overlays = opened.overlays.active.compactMap { entry in
+        guard !entry.isLeftToVMM, !entry.isBaked || entry.isRetargeted else { return nil }
+        return Patch(
+          pfn: entry.overlay.pfn.rawValue,
+          contents: entry.overlay.contents(),
+          byteCount: entry.isBaked ? entry.overlay.determinedByteCount : Page.byteCount
+        )
       }
     case .omit:
       overlays = []
@@ -187,13 +224,14 @@ public final class SnapshotReader: Sendable {
     while let overlay = nextOverlay(from: next), overlay.pfn < endPFN {
       let offset = Int(overlay.pfn - firstPFN) * Page.byteCount
       overlay.contents.withUnsafeBytes { page in
-        UnsafeMutableRawBufferPointer(rebasing: buffer[offset...]).copyMemory(from: page)
+        UnsafeMutableRawBufferPointer(rebasing: buffer[offset...])
+          .copyMemory(from: UnsafeRawBufferPointer(rebasing: page[..<overlay.byteCount]))
       }
       next = overlay.pfn + 1
     }
   }
 
-  private func nextOverlay(from pfn: UInt64) -> (pfn: UInt64, contents: PageContents)? {
+  private func nextOverlay(from pfn: UInt64) -> Patch? {
     let index = overlays.partitioningIndex { $0.pfn >= pfn }
     return index < overlays.count ? overlays[index] : nil
   }

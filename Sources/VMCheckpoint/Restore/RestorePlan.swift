@@ -10,7 +10,7 @@ package struct RestorePlan {
   /// The pages whose content is unknown. They are restored as zeros.
   let absent: AbsentPages
   /// Writes the form that is asked for.
-  let writer: any RestorationWriter
+  package let writer: any RestorationWriter
   /// Retargeted as the request asks.
   let overlays: StoredOverlays
   /// The overlays.json that describes the restored RAM; empty unless it is asked for.
@@ -56,5 +56,37 @@ package struct RestorePlan {
         }
       }
     }
+  }
+}
+
+extension RestorePlan {
+  /// The snapshot's UUID.
+  package var uuid: String { snapshot.uuid }
+
+  /// The snapshot's name.
+  package var name: String { snapshot.name }
+
+  /// What messages call the snapshot.
+  package var title: String { snapshot.title }
+
+  /// The active overlays whose bytes RAM shows by `treatment`, beside those that it has of itself.
+  package func writtenOverlays(_ treatment: OverlayTreatment) -> [Overlay] {
+    let pfns = Set(RAMPatch.patches(for: overlays, treatment: treatment).map(\.pfn))
+    return overlays.active.map(\.overlay).filter { pfns.contains($0.pfn) }
+  }
+
+  /// The active overlays that RAM does not show by `treatment`, and which the VMM does not lay over it either.
+  package func omittedOverlays(_ treatment: OverlayTreatment) -> [Overlay] {
+    guard treatment == .omit else { return [] }
+    return overlays.active.filter { !$0.isBaked && !$0.isLeftToVMM }.map(\.overlay)
+  }
+}
+
+extension Store {
+  /// What a restore would need of a snapshot beside its pages, for who gives the pages away in another way.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`, or as the form's plan.
+  package func plan(_ request: RestoreRequest) throws(VMCheckpointError) -> RestorePlan {
+    try read { try RestorePlan(request, $0) }
   }
 }

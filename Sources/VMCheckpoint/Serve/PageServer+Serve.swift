@@ -2,6 +2,8 @@ import Glibc
 import SystemPackage
 
 extension PageServer {
+  private static let door = "userfaultfd"
+
   /// Serves a snapshot to VMs that connect to a socket and hand over a userfaultfd, as Firecracker does, until the
   /// control is cancelled: then no more VMs are taken, and those that are there get all of their pages first.
   ///
@@ -25,7 +27,8 @@ extension PageServer {
     let protection = try ServeProtection(
       store,
       snapshot: uuid,
-      socketPath: request.socketPath,
+      door: door,
+      target: try ResolvedPath.of(request.socketPath),
       inherited: legacy?.lease,
       isSuccessor: legacy != nil,
       control: control
@@ -52,7 +55,7 @@ extension PageServer {
     let workingSets = WorkingSetUse(
       store,
       snapshot: uuid,
-      door: ServeProtection.door,
+      door: door,
       recordingSeconds: request.recordingSeconds,
       isSuccessor: legacy != nil,
       control: control

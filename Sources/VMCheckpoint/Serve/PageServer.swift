@@ -25,13 +25,36 @@ public final class PageServer: Sendable {
   ///   - cacheByteCount: Room for decoded chunks.
   /// - Throws: ``VMCheckpointError`` as ``SnapshotReader/init(storePath:reference:overlays:tscFrequencyHz:cpuVendor:cache:)``.
   /// - Complexity: O(*n*) in the number of extents.
-  public init(
+  public convenience init(
     storePath: String,
     reference: SnapshotReference,
     overlays: OverlayTreatment = .apply,
     tscFrequencyHz: UInt64? = nil,
     cpuVendor: CPUVendor? = nil,
     cacheByteCount: Int = PageServer.defaultCacheByteCount
+  ) throws(VMCheckpointError) {
+    try self.init(
+      storePath: storePath,
+      reference: reference,
+      overlays: overlays,
+      tscFrequencyHz: tscFrequencyHz,
+      cpuVendor: cpuVendor,
+      cacheByteCount: cacheByteCount,
+      leavesToVMM: { _ in false }
+    )
+  }
+
+  /// The same, for a VMM that lays overlays over RAM itself.
+  ///
+  /// - Parameter leavesToVMM: Whether it does so with an overlay. RAM is bare there.
+  package init(
+    storePath: String,
+    reference: SnapshotReference,
+    overlays: OverlayTreatment,
+    tscFrequencyHz: UInt64?,
+    cpuVendor: CPUVendor?,
+    cacheByteCount: Int = PageServer.defaultCacheByteCount,
+    leavesToVMM: (Overlay) -> Bool
   ) throws(VMCheckpointError) {
     let cache = try ChunkCache(byteCapacity: cacheByteCount)
     self.cache = cache
@@ -41,7 +64,8 @@ public final class PageServer: Sendable {
       overlays: overlays,
       tscFrequencyHz: tscFrequencyHz,
       cpuVendor: cpuVendor,
-      cache: cache
+      cache: cache,
+      leavesToVMM: leavesToVMM
     )
   }
 

@@ -1,22 +1,23 @@
 /// What keeps a snapshot's chunks while its pages are served: a lease, or where the store may not be written, the
 /// chunks' lock.
-final class ServeProtection {
-  static let door = "userfaultfd"
-
+package final class ServeProtection {
   private let store: Store
   private let control: OperationControl
-  let lease: LeaseHold?
+  package let lease: LeaseHold?
   private let chunks: StoreLock?
 
   /// - Parameters:
+  ///   - door: How pages are served.
+  ///   - target: To whom, or where: of the same door and target a lease is taken up that has lost its server.
   ///   - inherited: The lease of the server before.
   ///   - isSuccessor: Whether there was one.
-  init(
+  package init(
     _ store: Store,
     snapshot uuid: String,
-    socketPath: String,
-    inherited: LeaseHold?,
-    isSuccessor: Bool,
+    door: String,
+    target: String,
+    inherited: LeaseHold? = nil,
+    isSuccessor: Bool = false,
     control: OperationControl
   ) throws(VMCheckpointError) {
     self.store = store
@@ -28,8 +29,8 @@ final class ServeProtection {
     guard store.isReadOnly else {
       lease = try store.takeLease(
         ofSnapshot: uuid,
-        door: Self.door,
-        target: try ResolvedPath.of(socketPath)
+        door: door,
+        target: target
       )
       chunks = nil
       return
@@ -50,7 +51,7 @@ final class ServeProtection {
   }
 
   /// Ends the protection.
-  func release() {
+  package func release() {
     chunks?.release()
     guard let lease else { return }
     do throws(VMCheckpointError) {

@@ -1,33 +1,47 @@
 import ArgumentParser
 import VMCheckpoint
+import VMCheckpointFormats
 
 /// `vmckpt serve`.
 struct ServeCommand: VerbCommand {
   static let configuration = CommandConfiguration(
     commandName: "serve",
     abstract: "Serve a snapshot's pages to VMs that run, when they touch them.",
-    usage: "vmckpt serve <ref> --uffd <socket> [<options>]",
+    usage: """
+      vmckpt serve <ref> --uffd <socket> [<options>]
+      vmckpt serve <ref> --qemu [--connect|--recover <socket>] [<options>]
+      """,
     discussion: """
-      A VMM connects to SOCKET and hands over a userfaultfd and where its RAM is, as Firecracker \
-      does for a memory backend of the type Uffd. Each page that the guest touches is put \
-      in place then, and all others behind it; a VM that has all of its pages needs no \
+      With '--uffd', a VMM connects to SOCKET and hands over a userfaultfd and where its RAM is, as \
+      Firecracker does for a memory backend of the type Uffd. Each page that the guest touches is \
+      put in place then, and all others behind it; a VM that has all of its pages needs no \
       server any more. Several VMs may connect, at once or one after another.
+
+      With '--qemu', vmckpt is the source of a postcopy migration into any QEMU: the guest runs \
+      at once, and its RAM follows. QEMU starts vmckpt itself, by -incoming "exec:vmckpt serve REF \
+      --qemu", or listens on a socket, for '--connect'. It needs -global \
+      migration.x-postcopy-ram=on, and RAM that is anonymous or a memory-backend-memfd. A guest \
+      that was saved while it was stopped needs -S as well. Results go to standard error.
 
       SIGINT or SIGTERM ends the server: no more VMs are taken, and those that are there get \
       all of their pages first. When the process is killed, another one goes on in its place, \
-      and the VMs only wait a moment. Of a page that is damaged in the store an access is an \
-      error (SIGBUS), never zeros.
+      and the VMs only wait a moment; a QEMU pauses its guest, and '--recover' goes on. Of a page \
+      that is damaged in the store an access is an error (SIGBUS), or pauses QEMU's guest: it \
+      never reads zeros.
 
       Which pages a VM touches in its first seconds is recorded once, as the snapshot's working \
       set. The next VMs, and those of its descendants, get these pages first. While it is \
       recorded, no page comes before it is touched.
 
       A lease in the store keeps the snapshot from being deleted meanwhile: see 'vmckpt lease'. \
-      The socket has mode 0600.
+      The socket of '--uffd' has mode 0600.
 
       EXAMPLES:
         vmckpt serve web/7 --uffd /run/vm/pages.sock
         vmckpt serve latest --uffd pages.sock --once --json
+        qemu-system-x86_64 ... -global migration.x-postcopy-ram=on \\
+          -incoming "exec:vmckpt serve web/7 --qemu"
+        vmckpt serve web/7 --qemu --recover qmp.sock
       """
   )
 
@@ -39,7 +53,31 @@ struct ServeCommand: VerbCommand {
     help: ArgumentHelp("The Unix socket on which VMs connect.", valueName: "socket"),
     completion: .file()
   )
-  var uffd: String
+  var uffd: String?
+
+  @Flag(name: .long, help: "Send the guest and its pages to a QEMU that waits for a migration.")
+  var qemu = false
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With '--qemu', the Unix socket on which QEMU listens; without it QEMU is at standard input "
+        + "and output.",
+      valueName: "socket"
+    ),
+    completion: .file()
+  )
+  var connect: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With '--qemu', go on for a server that was killed: the socket of QEMU's monitor (QMP).",
+      valueName: "socket"
+    ),
+    completion: .file()
+  )
+  var recover: String?
 
   @Option(
     name: .long,
@@ -67,7 +105,7 @@ struct ServeCommand: VerbCommand {
   )
   var cpuVendor: CPUVendor?
 
-  @Flag(name: .long, help: "Put no page in place before a VM touches it.")
+  @Flag(name: .long, help: "Give no page before a VM touches it.")
   var noPrefetch = false
 
   @Option(
@@ -81,17 +119,91 @@ struct ServeCommand: VerbCommand {
   )
   var recordWorkingSet: Double?
 
-  @Flag(name: .long, help: "End once the first VM has all of its pages, or is gone.")
+  @Flag(name: .long, help: "With '--uffd', end once the first VM has all of its pages, or is gone.")
   var once = false
 
   @OptionGroup var common: CommonOptions
 
+  var standardOutputCarriesRAM: Bool { qemu && connect == nil && recover == nil }
+
   var accomplishment: String? { "the VMs have their pages" }
 
-  func perform(in session: CommandSession) throws(VMCheckpointError) -> ServeOutput {
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> ServeReport {
+    switch (uffd, qemu) {
+    case (let socketPath?, false):
+      guard connect == nil, recover == nil else {
+        throw VMCheckpointError(.invalidArgument, "--connect and --recover go with --qemu")
+      }
+      return .userfaultfd(try serveUserfaultfd(at: socketPath, in: session))
+    case (nil, true):
+      guard connect == nil || recover == nil else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "--connect and --recover exclude each other",
+          hint: "QEMU does not listen when it waits for another server; give its monitor"
+        )
+      }
+      guard !once, recordWorkingSet == nil else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "--once and --record-working-set go with --uffd"
+        )
+      }
+      return .postcopy(try serveQEMU(in: session))
+    default:
+      throw VMCheckpointError(
+        .invalidArgument,
+        "give --uffd SOCKET, or --qemu",
+        hint: "see: vmckpt help serve"
+      )
+    }
+  }
+
+  private func serveQEMU(in session: CommandSession) throws(VMCheckpointError) -> PostcopyOutput {
+    let place: QEMUPostcopyRequest.Place
+    if let recover {
+      place = .recovery(monitorPath: recover)
+    } else if let connect {
+      place = .socket(path: connect)
+    } else {
+      place = .pipes(input: session.standardInput, output: session.standardOutput)
+    }
+    var request = QEMUPostcopyRequest(
+      reference: try SnapshotReference(reference),
+      place: place,
+      overlays: overlays,
+      tscFrequencyHz: tscFrequency,
+      cpuVendor: cpuVendor
+    )
+    request.prefetches = !noPrefetch
+    request.process = session.environment[QEMUPostcopy.processVariable].flatMap { Int32($0) }
+    request.recoveredPath = session.environment[QEMUPostcopy.recoveryVariable]
+    if !common.json {
+      let errorOutput = OutputDescriptor(descriptor: session.standardError)
+      let isRecovery = recover != nil
+      request.onRun = { ready in
+        let process = ready.process.map { " (process \($0))" } ?? ""
+        try? errorOutput.write(
+          "vmckpt: \(printable(ready.name)) \(isRecovery ? "goes on" : "runs") in QEMU\(process) "
+            + "after \(HumanReadable.wholeMilliseconds(ready.seconds)) ms; its pages follow\n"
+        )
+      }
+    }
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(session: session, common: common)
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      try QEMUPostcopy.serve(request, storePath: storePath, control: control)
+    }
+    return PostcopyOutput(result, warnings: warnings)
+  }
+
+  private func serveUserfaultfd(
+    at socketPath: String,
+    in session: CommandSession
+  ) throws(VMCheckpointError) -> ServeOutput {
     var request = ServeRequest(
       reference: try SnapshotReference(reference),
-      socketPath: uffd,
+      socketPath: socketPath,
       overlays: overlays,
       tscFrequencyHz: tscFrequency,
       cpuVendor: cpuVendor

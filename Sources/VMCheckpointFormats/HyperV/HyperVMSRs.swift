@@ -70,10 +70,15 @@ struct HyperVMSRs {
   /// KVM writes a hypercall page and a reference TSC page anew when it gets their registers. It takes the contents
   /// of the others from RAM.
   func disagreements(with restore: Restoration) -> [String] {
-    restore.writtenOverlays.filter { !places($0) }.map {
+    disagreements(written: restore.writtenOverlays, omitted: restore.omittedOverlays)
+  }
+
+  /// The same, by the overlays that RAM gets, and those that it does not get.
+  func disagreements(written: [Overlay], omitted: [Overlay]) -> [String] {
+    written.filter { !places($0) }.map {
       "RAM at PFN \($0.pfn) gets a \($0.kind) page that no register of the saved device state places there"
     }
-      + restore.omittedOverlays.filter { $0.kind.storesContents && places($0) }.map {
+      + omitted.filter { $0.kind.storesContents && places($0) }.map {
         "RAM at PFN \($0.pfn) is bare, where a register of the saved device state places a \($0.kind) page"
       }
   }

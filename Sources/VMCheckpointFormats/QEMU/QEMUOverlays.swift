@@ -80,6 +80,14 @@ struct QEMUHyperVState {
     }
   }
 
+  /// Says the same of RAM that is not written, but served.
+  func disagreements(with plan: RestorePlan, _ treatment: OverlayTreatment) -> [String] {
+    registers?.disagreements(
+      written: plan.writtenOverlays(treatment),
+      omitted: plan.omittedOverlays(treatment)
+    ) ?? []
+  }
+
   /// Whether QEMU lays `overlay` over RAM itself.
   func covers(_ overlay: Overlay) -> Bool {
     guard Self.mayCover(overlay.pfn), registers?.places(overlay) == true,

@@ -9,6 +9,18 @@ enum QEMURunState {
   private static let paused = Array("paused".utf8) + [0]
   private static let running = Array("running".utf8) + [0]
 
+  /// Whether the guest of a stream goes on by itself after it, as it did when it was saved.
+  ///
+  /// - Returns: `nil` when the stream does not say so.
+  static func runs(_ stream: [UInt8], ramOffset: Int) -> Bool? {
+    guard let sections = QEMUDeviceSections(stream, ramOffset: ramOffset),
+      let state = sections.devices(named: "globalstate").first?.fields.bytes("runstate")
+    else { return nil }
+    let name = String(decoding: state.prefix { $0 != 0 }, as: UTF8.self)
+    // QEMU's `runstate_is_live`.
+    return name.isEmpty ? nil : name == "running" || name == "suspended"
+  }
+
   /// Lets a guest run that the stream `data` has as paused.
   ///
   /// - Returns: Whether it has; otherwise `data` stays as it is.

@@ -1,6 +1,7 @@
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointFormats
 import VMCheckpointProbes
 
 /// What `serve` and `lease` print.
@@ -126,5 +127,64 @@ import VMCheckpointProbes
     #expect(dropped.text == "Dropped lease 12 on web/7\n")
     #expect(RenderedResult(dropped: nil, leases: []).text == "")
     #expect(RenderedResult(dropped: nil, leases: []).notice == "there are no leases")
+  }
+
+  private static func sent(_ times: String) -> String {
+    """
+    {"name": "web/7", "uuid": "539878c1-3593-4021-9014-3399902ce9b8", "process": 4711, "leaseID": 3,
+     "isRecovery": false, "requestCount": 1385, "requestPageCount": 7000, "zeroPageCount": 4818,
+     "workingSetPageCount": 0, "backgroundPageCount": 110000, "decodedChunkCount": 6806,
+     "durationSeconds": 12.34567, \(times)}
+    """
+  }
+
+  @Test func postcopy() throws {
+    let done: QEMUPostcopyResult = try result(
+      Self.sent(
+        #""secondsToRun": 0.0123, "secondsToSent": 1.5, "requestSecondsP50": 0.0000431, "requestSecondsP99": 0.000286"#
+      )
+    )
+    #expect(
+      RenderedResult(done, warnings: ["w"]).json == """
+        {
+          "background_pages": 110000,
+          "decoded_chunks": 6806,
+          "duration_seconds": 12.346,
+          "lease": 3,
+          "name": "web/7",
+          "process": 4711,
+          "recovered": false,
+          "request_pages": 7000,
+          "request_seconds_p50": 4.31e-05,
+          "request_seconds_p99": 0.000286,
+          "requests": 1385,
+          "seconds_to_run": 0.0123,
+          "seconds_to_sent": 1.5,
+          "uuid": "539878c1-3593-4021-9014-3399902ce9b8",
+          "warnings": [
+            "w"
+          ],
+          "working_set_pages": 0,
+          "zero_pages": 4818
+        }
+
+        """
+    )
+    #expect(
+      RenderedResult(done).text == """
+        Served web/7 for 12.3 s
+          Runs after  12 ms
+          Requests    1385, answered in 43 µs (median), 286 µs (99 of 100)
+          Sent        7000 for requests, 0 of the working set, 110000 in the background
+          Zeros       4818 pages
+          Decoded     6806 chunks
+
+        """
+    )
+    var recovery: QEMUPostcopyResult = try result(Self.sent(#""secondsToSent": null"#))
+    recovery.isRecovery = true
+    #expect(
+      RenderedResult(recovery).text.hasPrefix("Went on with web/7 for 12.3 s\n  Requests  1385\n")
+    )
   }
 }

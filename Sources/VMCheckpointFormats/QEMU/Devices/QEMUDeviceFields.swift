@@ -39,6 +39,12 @@ struct QEMUDeviceFields {
     return integer(name)
   }
 
+  /// A field as it is in the stream, of one element.
+  func bytes(_ name: String) -> ArraySlice<UInt8>? {
+    guard let place = place(name), place.elementCount == 1 else { return nil }
+    return bytes[place.offset...].prefix(place.byteCount)
+  }
+
   /// The structures of a field.
   func structures(_ name: String) -> [QEMUDeviceFields]? {
     guard let place = place(name),

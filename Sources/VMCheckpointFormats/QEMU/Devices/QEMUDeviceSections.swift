@@ -39,7 +39,7 @@ struct QEMUDeviceSections {
   init?(_ stream: [UInt8], ramOffset: Int) {
     guard let start = QEMUDeviceDescription.start(in: stream),
       let list = QEMUDeviceDescription.devices(in: stream),
-      var position = Self.devicesOffset(stream, ramOffset)
+      var position = Self.ramEnd(stream, ramOffset)?.devices
     else { return nil }
     self.stream = stream
     limit = start
@@ -189,9 +189,16 @@ struct QEMUDeviceSections {
     return sum
   }
 
-  /// Where the first device's section begins: behind the end of the RAM section, which has the pages of ROMs
-  /// and of video cards.
-  private static func devicesOffset(_ stream: [UInt8], _ ramOffset: Int) -> Int? {
+  /// The end of the RAM section, which has the pages of ROMs and of video cards.
+  struct RAMEnd {
+    /// The records of the pages.
+    var pages: Range<Int>
+    /// Where the first device's section begins.
+    var devices: Int
+  }
+
+  /// Finds the end of the RAM section behind the place where RAM belongs, and commands that are there.
+  static func ramEnd(_ stream: [UInt8], _ ramOffset: Int) -> RAMEnd? {
     var reader = Reader(stream: stream, offset: ramOffset)
     while reader.byte == Section.command {
       guard reader.skip(3), let byteCount = reader.number(2), reader.skip(Int(byteCount)) else {
@@ -199,12 +206,15 @@ struct QEMUDeviceSections {
       }
     }
     guard reader.byte == Section.end, reader.skip(5) else { return nil }
+    let start = reader.offset
     typealias Flag = QEMUStreamFormat.RAMFlag
     while let word = reader.number(8) {
       let flags = word & Flag.mask
       if flags == Flag.endOfSection {
+        let pages = start..<(reader.offset - 8)
         // The footer and its id.
-        return reader.byte == Section.footer && reader.skip(5) ? reader.offset : nil
+        guard reader.byte == Section.footer, reader.skip(5) else { return nil }
+        return RAMEnd(pages: pages, devices: reader.offset)
       }
       if flags & Flag.sameBlock == 0 {
         guard let nameByteCount = reader.number(1), reader.skip(Int(nameByteCount)) else {

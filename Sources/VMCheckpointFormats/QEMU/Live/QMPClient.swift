@@ -10,7 +10,7 @@ final class QMPClient {
   private static let maximumLineByteCount = 16 << 20
   private static let pollMilliseconds: Int32 = 20
   /// QEMU answers at once, unless its main loop is busy.
-  private static let timeoutSeconds = 30.0
+  static let timeoutSeconds = 30.0
 
   let descriptor: Int32
   private let cancellation: CancellationFlag
@@ -22,6 +22,8 @@ final class QMPClient {
   private let idPrefix = "vmckpt-\(UniqueID.make().prefix(8))-"
   /// Whether the connection is gone, so that trying again is useless.
   private(set) var isBroken = false
+  /// Whether ``run(_:_:fileDescriptor:ignoresCancellation:outOfBand:timeoutSeconds:)`` can be asked to go out of band.
+  private var isOutOfBand = false
   /// Called before a command is sent and while its reply is awaited, unless that ignores
   /// cancellation; what it throws ends the command.
   var check: (() throws(VMCheckpointError) -> Void)?
@@ -31,9 +33,14 @@ final class QMPClient {
 
   /// Connects and negotiates.
   ///
+  /// - Parameter outOfBand: Whether commands may be run that QEMU obeys while its main loop waits for something.
   /// - Throws: ``VMCheckpointError``: `notFound`, `permissionDenied`, or `unavailable` when nobody
   ///   answers, which is so as well while another client is connected.
-  init(path: String, cancellation: CancellationFlag) throws(VMCheckpointError) {
+  init(
+    path: String,
+    outOfBand: Bool = false,
+    cancellation: CancellationFlag
+  ) throws(VMCheckpointError) {
     self.cancellation = cancellation
     name = "QEMU's monitor \(quotedName(path))"
     descriptor = try Self.connect(path, name: name)
@@ -51,7 +58,9 @@ final class QMPClient {
           hint: "it serves one client at a time: give QEMU a second one with another -qmp unix:…"
         )
     }
-    try run("qmp_capabilities")
+    let offered = (greeting?["QMP"] as? [String: Any])?["capabilities"] as? [String] ?? []
+    isOutOfBand = outOfBand && offered.contains("oob")
+    try run("qmp_capabilities", isOutOfBand ? ["enable": ["oob"]] : [:])
   }
 
   /// Takes over a connection that another process has negotiated.
@@ -63,7 +72,10 @@ final class QMPClient {
 
   deinit { close(descriptor) }
 
-  private static func connect(_ path: String, name: String) throws(VMCheckpointError) -> Int32 {
+  /// Connects to a Unix socket.
+  ///
+  /// - Parameter name: What messages call it.
+  static func connect(_ path: String, name: String) throws(VMCheckpointError) -> Int32 {
     try ResolvedPath.checkLinks(of: path)
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
@@ -114,24 +126,29 @@ final class QMPClient {
   /// - Parameters:
   ///   - fileDescriptor: Handed over with the command.
   ///   - ignoresCancellation: For commands that put the VM back as it was.
+  ///   - outOfBand: Whether QEMU is to run it beside its main loop, where that was negotiated.
+  ///   - timeoutSeconds: How long to wait for the reply.
   /// - Throws: ``VMCheckpointError``: `unavailable` with QEMU's words when it refuses the command.
   @discardableResult
   func run(
     _ command: String,
     _ arguments: [String: Any] = [:],
     fileDescriptor: Int32 = -1,
-    ignoresCancellation: Bool = false
+    ignoresCancellation: Bool = false,
+    outOfBand: Bool = false,
+    timeoutSeconds: Double = QMPClient.timeoutSeconds
   ) throws(VMCheckpointError) -> Any {
     if !ignoresCancellation { try check?() }
     lastID += 1
     let id = "\(idPrefix)\(lastID)"
-    let message: [String: Any] = ["execute": command, "arguments": arguments, "id": id]
+    let verb = outOfBand && isOutOfBand ? "exec-oob" : "execute"
+    let message: [String: Any] = [verb: command, "arguments": arguments, "id": id]
     guard var data = try? JSONSerialization.data(withJSONObject: message) else {
       throw VMCheckpointError(.invalidArgument, "\(command) cannot be put into words")
     }
     data.append(10)
     try send(Array(data), fileDescriptor: fileDescriptor)
-    let deadline = MonotonicClock.nowSeconds + Self.timeoutSeconds
+    let deadline = MonotonicClock.nowSeconds + timeoutSeconds
     while MonotonicClock.nowSeconds < deadline {
       if !ignoresCancellation {
         try cancellation.check()

@@ -1,0 +1,32 @@
+import Foundation
+import Glibc
+import SystemPackage
+import VMCheckpoint
+
+/// Where sockets, reports and restored guests are for a while: a directory that nobody else may enter.
+struct PrivateDirectory {
+  let path: String
+
+  /// - Parameter holdsRAM: Whether a guest's RAM goes there, so that it is to be at this very place.
+  /// - Throws: ``VMCheckpointError`` with the code `cannotCreate`.
+  init(in parent: String, holdsRAM: Bool = false) throws(VMCheckpointError) {
+    // The path of a socket has at most 107 bytes.
+    var parent = holdsRAM || parent.utf8.count <= 60 ? parent : "/tmp"
+    // QEMU may run in another directory.
+    if !parent.hasPrefix("/") { parent = "\(FileManager.default.currentDirectoryPath)/\(parent)" }
+    var template = Array("\(parent)/vmckpt-qemu.XXXXXX".utf8CString)
+    guard mkdtemp(&template) != nil else {
+      let code = Errno(rawValue: errno)
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot make a directory in \(quotedName(parent)): \(code)",
+        hint: "set TMPDIR to another place"
+      )
+    }
+    path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+  }
+
+  func file(_ name: String) -> String { "\(path)/\(name)" }
+
+  func remove() { try? FileManager.default.removeItem(atPath: path) }
+}

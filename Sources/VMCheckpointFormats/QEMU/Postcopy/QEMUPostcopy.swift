@@ -1,0 +1,243 @@
+import CLinux
+import Glibc
+import SystemPackage
+public import VMCheckpoint
+
+/// The source of postcopy migrations: a snapshot runs in any QEMU at once, and its RAM follows.
+///
+/// What it promises, and how, is the DocC article "Serving pages".
+public enum QEMUPostcopy {
+  static let door = "postcopy"
+  /// The environment variable in which ``QEMUResume`` tells its server QEMU's process.
+  public static let processVariable = "VMCKPT_QEMU_PROCESS"
+  /// The environment variable with the file of what QEMU has said to ``QEMUResume``, whose server is to go on for another.
+  public static let recoveryVariable = "VMCKPT_QEMU_RECOVERY"
+  /// QEMU may be about to begin to listen.
+  private static let connectSeconds = 10.0
+
+  /// Serves a snapshot to one QEMU until that has all pages. A signal that cancels `control` ends it before the guest
+  /// runs; after that the guest gets its pages first.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when the snapshot is not of a QEMU guest, or QEMU's command
+  ///   line does not go with it; `unavailable` when QEMU, or its host, refuses, or is gone; `corrupt` when pages are
+  ///   damaged; `invalidData` for what QEMU cannot have sent; `locked`.
+  public static func serve(
+    _ request: QEMUPostcopyRequest,
+    storePath: String,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> QEMUPostcopyResult {
+    var hasBegun = false
+    do throws(VMCheckpointError) {
+      return try serve(request, storePath: storePath, control: control, hasBegun: &hasBegun)
+    } catch {
+      if !hasBegun, !request.isRecovery { refuse(request.place) }
+      throw error
+    }
+  }
+
+  /// Lets QEMU end: 10.0 waits for ever where a program that it has started sends nothing.
+  private static func refuse(_ place: QEMUPostcopyRequest.Place) {
+    guard case .pipes(let input, let output) = place,
+      let channel = try? QEMUPostcopyChannel(input: input, output: output)
+    else { return }
+    channel.append { $0 += [UInt8](repeating: 0, count: 8) }
+    try? channel.send()
+  }
+
+  private static func serve(
+    _ request: QEMUPostcopyRequest,
+    storePath: String,
+    control: OperationControl,
+    hasBegun: inout Bool
+  ) throws(VMCheckpointError) -> QEMUPostcopyResult {
+    let start = MonotonicClock.nowSeconds
+
+    // 1. What the snapshot is, and whether QEMU can take it in this way.
+    let store = try Store.open(at: storePath, cancellation: control.cancellation)
+    let plan = try store.plan(
+      RestoreRequest(
+        reference: request.reference,
+        output: .stream(fileDescriptor: -1),
+        format: .qemuStream,
+        overlays: request.overlays,
+        tscFrequencyHz: request.tscFrequencyHz,
+        cpuVendor: request.cpuVendor
+      )
+    )
+    guard let restore = plan.writer as? QEMUStreamRestore else {
+      throw VMCheckpointError(.invalidArgument, "\(plan.title) has no device state of QEMU")
+    }
+    let stream = try QEMUPostcopyStream(restore.state, of: plan.title)
+
+    // 2. QEMU, and what its command line shows.
+    var recovered: QEMURecoveredPages?
+    if let path = request.recoveredPath {
+      recovered = try QEMURecoveredPages(path: path, blocks: stream.blocks)
+    }
+    let (channel, target) = try connect(request, control)
+    let isRecovery = request.isRecovery
+    if !isRecovery {
+      let runs = QEMURunState.runs(restore.state.stream, ramOffset: restore.state.record.ramOffset)
+      try target.check(runs: runs, of: plan.title)
+      if runs == false, target.arguments.isEmpty {
+        control.onWarning?(
+          "\(plan.title) was saved while its guest was stopped; QEMU lets it run unless it was "
+            + "started with -S"
+        )
+      }
+    }
+
+    // 3. Something keeps the snapshot's chunks before any of them is read.
+    let protection = try ServeProtection(
+      store,
+      snapshot: plan.uuid,
+      door: door,
+      target: target.leaseTarget,
+      control: control
+    )
+    var mayNeedPages = isRecovery
+    defer {
+      // A lease that is not given back goes on to protect: QEMU may wait for another server.
+      if !mayNeedPages || target.hasEnded { protection.release() }
+    }
+    let server = try PageServer(
+      storePath: storePath,
+      reference: try SnapshotReference(plan.uuid),
+      overlays: request.overlays,
+      tscFrequencyHz: request.tscFrequencyHz,
+      cpuVendor: request.cpuVendor,
+      leavesToVMM: restore.leavesToVMM
+    )
+    if !isRecovery { warn(server, restore, plan, request.overlays, control) }
+
+    // 4. The guest, and its pages.
+    let session = try QEMUPostcopySession(
+      channel,
+      stream: stream,
+      pages: try PostcopyPages(server, blockByteCounts: stream.blocks.map(\.byteCount)),
+      workingSet: workingSet(of: plan, in: store, control),
+      prefetches: request.prefetches,
+      control: control
+    ) { seconds in
+      request.onRun?(
+        QEMUPostcopyReady(
+          name: server.reader.name,
+          process: target.process,
+          leaseID: protection.lease?.id,
+          seconds: seconds
+        )
+      )
+    }
+    hasBegun = true
+    do throws(VMCheckpointError) {
+      if isRecovery { try session.recover(recovered) } else { try session.start() }
+    } catch {
+      mayNeedPages = session.mayNeedPages
+      throw error
+    }
+    mayNeedPages = false
+    let counts = session.counts
+    return QEMUPostcopyResult(
+      name: server.reader.name,
+      uuid: plan.uuid,
+      process: target.process,
+      leaseID: protection.lease?.id,
+      isRecovery: isRecovery,
+      secondsToRun: counts.secondsToRun,
+      secondsToSent: counts.secondsToSent,
+      requestCount: counts.requestCount,
+      requestPageCount: counts.requestPageCount,
+      zeroPageCount: counts.zeroPageCount,
+      workingSetPageCount: counts.workingSetPageCount,
+      backgroundPageCount: counts.backgroundPageCount,
+      decodedChunkCount: server.counts.decodedChunkCount,
+      requestSecondsP50: counts.times.percentile(0.5).map { Double($0) / 1e9 },
+      requestSecondsP99: counts.times.percentile(0.99).map { Double($0) / 1e9 },
+      durationSeconds: MonotonicClock.nowSeconds - start
+    )
+  }
+
+  private static func warn(
+    _ server: PageServer,
+    _ restore: QEMUStreamRestore,
+    _ plan: RestorePlan,
+    _ treatment: OverlayTreatment,
+    _ control: OperationControl
+  ) {
+    for warning in restore.hyperV.disagreements(with: plan, treatment) {
+      control.onWarning?(warning)
+    }
+    guard !server.reader.absent.isEmpty else { return }
+    control.onWarning?(
+      "\(server.reader.absent.pageCount) pages of \(plan.title) are absent, because the dump that it was "
+        + "saved from left them out; they are served as zeros"
+    )
+  }
+
+  /// What a VM that starts from the snapshot touches first, in that order; nothing where that is not known.
+  private static func workingSet(
+    of plan: RestorePlan,
+    in store: Store,
+    _ control: OperationControl
+  ) -> [Range<UInt64>] {
+    do throws(VMCheckpointError) {
+      return try store.workingSet(ofSnapshot: plan.uuid)?.runs ?? []
+    } catch {
+      control.onWarning?("cannot read the working set: \(error.message)")
+      return []
+    }
+  }
+
+  // MARK: Connections
+
+  private static func connect(
+    _ request: QEMUPostcopyRequest,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) -> (QEMUPostcopyChannel, QEMUPostcopyTarget) {
+    switch request.place {
+    case .pipes(let input, let output):
+      let target = request.process.map { QEMUPostcopyTarget(process: $0) } ?? .parent()
+      return (try QEMUPostcopyChannel(input: input, output: output), target)
+    case .socket(let path):
+      let channel = QEMUPostcopyChannel(socket: try connect(path, control))
+      return (channel, QEMUPostcopyTarget(process: channel.peerProcess))
+    case .recovery(let path):
+      let monitor = try QMPClient(
+        path: path,
+        outOfBand: true,
+        cancellation: control.cancellation
+      )
+      let directory = try PrivateDirectory(in: "/tmp")
+      defer { directory.remove() }
+      let recovery = QEMUPostcopyRecovery(monitor, control)
+      return (
+        QEMUPostcopyChannel(socket: try recovery.connect(by: directory.file("recover"))),
+        QEMUPostcopyTarget(process: monitor.peerProcess)
+      )
+    }
+  }
+
+  /// Connects to a socket on which QEMU listens, or is about to.
+  private static func connect(
+    _ path: String,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) -> Int32 {
+    let deadline = MonotonicClock.nowSeconds + connectSeconds
+    while true {
+      do throws(VMCheckpointError) {
+        return try QMPClient.connect(path, name: "QEMU's socket \(quotedName(path))")
+      } catch {
+        guard [.notFound, .unavailable].contains(error.code), MonotonicClock.nowSeconds < deadline
+        else {
+          throw VMCheckpointError(
+            error.code,
+            error.message,
+            hint: "start QEMU with -incoming unix:PATH"
+          )
+        }
+      }
+      try control.cancellation.check()
+      usleep(5000)
+    }
+  }
+}

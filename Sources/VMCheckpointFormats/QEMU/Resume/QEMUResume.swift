@@ -1,0 +1,113 @@
+import CLinux
+import Foundation
+import Glibc
+import SystemPackage
+public import VMCheckpoint
+
+/// Runs a stored guest in QEMU, in the foreground.
+public enum QEMUResume {
+  /// Resumes a guest, and waits until QEMU ends. A server that is killed is replaced. When `control` is cancelled, QEMU is
+  /// asked to end.
+  ///
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when the snapshot is not of a QEMU guest, or has no command
+  ///   line; `permissionDenied` when its command line is not trusted; `unavailable` when QEMU is missing or refuses;
+  ///   as ``RecordedDisks/check(workingDirectory:forOverlays:)`` for its disks.
+  public static func run(
+    _ request: QEMUResumeRequest,
+    storePath: String,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> QEMUResumeResult {
+    let start = MonotonicClock.nowSeconds
+    let (laziness, reason) = try choose(request.laziness)
+
+    // 1. What the snapshot is, and what runs it.
+    let store = try Store.open(at: storePath, cancellation: control.cancellation)
+    let plan = try store.plan(
+      RestoreRequest(
+        reference: request.reference,
+        output: .stream(fileDescriptor: -1),
+        format: .qemuStream,
+        overlays: request.overlays,
+        tscFrequencyHz: request.tscFrequencyHz,
+        cpuVendor: request.cpuVendor
+      )
+    )
+    guard let writer = plan.writer as? QEMUStreamRestore else {
+      throw VMCheckpointError(.invalidArgument, "\(plan.title) has no device state of QEMU")
+    }
+    let state = writer.state
+    let runs = QEMURunState.runs(state.stream, ramOffset: state.record.ramOffset)
+    if laziness == .postcopy { _ = try QEMUPostcopyStream(state, of: plan.title) }
+    let scratch = try PrivateDirectory(
+      in: request.temporaryDirectory,
+      holdsRAM: laziness == .none || request.diskMode == .overlay
+    )
+    defer { scratch.remove() }
+    let line = try QEMUResumeCommandLine(state, request: request, overlayFolder: scratch.path)
+    request.onStart?(plan.name, laziness, reason)
+
+    // 2. QEMU, until it ends.
+    var run = QEMUResumeRun(
+      request,
+      storePath: storePath,
+      uuid: plan.uuid,
+      blocks: state.record.ramBlocks,
+      scratch,
+      control
+    )
+    switch laziness {
+    case .postcopy: try run.startWithPostcopy(line, isStopped: runs == false)
+    case .none, .mount: try run.startRestored(line, store: store)
+    }
+    let status = try run.wait()
+    return QEMUResumeResult(
+      name: plan.name,
+      uuid: plan.uuid,
+      laziness: laziness,
+      exitCode: status & 0x7f == 0 ? status >> 8 & 0xff : nil,
+      signal: status & 0x7f == 0 ? nil : status & 0x7f,
+      serverCount: run.serverCount,
+      serverReport: run.report,
+      durationSeconds: MonotonicClock.nowSeconds - start
+    )
+  }
+
+  /// What this machine allows, and why.
+  private static func choose(
+    _ asked: QEMULaziness?
+  ) throws(VMCheckpointError) -> (QEMULaziness, String) {
+    let isAllowed = mayUseUserfaultfd
+    switch asked {
+    case .mount:
+      throw VMCheckpointError(
+        .invalidArgument,
+        "resuming from a mounted store is not supported",
+        hint: "give --lazy postcopy, or none"
+      )
+    case .none?: return (.none, "as asked for")
+    case .postcopy:
+      guard isAllowed else {
+        throw VMCheckpointError(
+          .permissionDenied,
+          "this user may not use userfaultfd, which a postcopy migration needs",
+          hint: "as root: sysctl vm.unprivileged_userfaultfd=1; or give --lazy none"
+        )
+      }
+      return (.postcopy, "as asked for")
+    case nil:
+      return isAllowed
+        ? (.postcopy, "the guest runs at once, and its pages follow")
+        : (.none, "this user may not use userfaultfd (vm.unprivileged_userfaultfd is 0)")
+    }
+  }
+
+  /// Whether QEMU may receive a postcopy migration from this user.
+  private static var mayUseUserfaultfd: Bool {
+    if geteuid() == 0 || access("/dev/userfaultfd", R_OK | W_OK) == 0 { return true }
+    let setting = try? String(
+      contentsOfFile: "/proc/sys/vm/unprivileged_userfaultfd",
+      encoding: .utf8
+    )
+    return setting?.hasPrefix("1") == true
+  }
+}

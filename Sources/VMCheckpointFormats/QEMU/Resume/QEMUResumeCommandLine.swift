@@ -1,0 +1,109 @@
+import VMCheckpoint
+
+/// The command line that resumes a guest: the recorded one as ``QEMURestoredCommand`` changes it, or the user's own.
+struct QEMUResumeCommandLine {
+  /// Where relative paths begin.
+  let workingDirectory: String?
+  private let record: QEMUMachineRecord
+  /// QEMU and its arguments, without RAM, and without where the guest comes from.
+  private let command: [String]
+  private let nodesNameBackends: Bool
+
+  /// Checks the recorded disks, or makes overlays for them, unless the command line is the user's own.
+  ///
+  /// - Parameter overlayFolder: An empty folder for overlays, which whoever calls removes when QEMU has ended.
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when there is no command line; `permissionDenied` for a
+  ///   recorded one that is not trusted; else as
+  ///   ``QEMURestoredCommand/init(_:disks:overlayFolder:workingDirectory:)``.
+  init(
+    _ state: QEMUStoredState,
+    request: QEMUResumeRequest,
+    overlayFolder: String
+  ) throws(VMCheckpointError) {
+    record = state.record
+    let own = request.arguments
+    guard !own.contains(where: { $0.utf8.contains(0) }) else {
+      throw VMCheckpointError(.invalidArgument, "an argument for QEMU has a NUL")
+    }
+    if let program = own.first, !program.utf8.starts(with: "-".utf8) {
+      workingDirectory = request.workingDirectory
+      command = own
+      nodesNameBackends = false
+      return
+    }
+    guard let recorded = record.commandLine, !recorded.isEmpty else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(state.title) has no command line of QEMU: it was saved from a stream",
+        hint: "give QEMU's command line, as the guest was started: vmckpt resume REF -- "
+          + "qemu-system-x86_64 ARGUMENTS"
+      )
+    }
+    guard !recorded.contains(where: { $0.utf8.contains(0) }) else {
+      throw .invalidData("\(state.title): the recorded command line of QEMU has a NUL")
+    }
+    if !request.trustsCommand, case .untrusted(let reason) = state.trust {
+      throw Self.untrusted(recorded, reason, state.title)
+    }
+    let restored = try QEMURestoredCommand(
+      state,
+      disks: request.diskMode,
+      overlayFolder: overlayFolder,
+      workingDirectory: request.workingDirectory
+    )
+    workingDirectory = request.workingDirectory ?? record.workingDirectory
+    nodesNameBackends = restored.nodesNameBackends
+    command = restored.words + own
+  }
+
+  /// The error for a command line that is not to be run unseen: it is a program, and may be a stranger's.
+  static func untrusted(
+    _ recorded: [String],
+    _ reason: CommandTrust.Reason,
+    _ title: String
+  ) -> VMCheckpointError {
+    let words = recorded.map(QEMURunScript.quoted).joined(separator: " ")
+    return VMCheckpointError(
+      .permissionDenied,
+      "the recorded command line of \(title) is not trusted: \(reason). It would run: "
+        + quotedName(words).dropFirst().dropLast(),
+      hint: "if you trust it, give --trust-command; or give one of your own behind --"
+    )
+  }
+
+  /// The whole command line for a postcopy migration from a descriptor: RAM is anonymous.
+  ///
+  /// - Parameters:
+  ///   - isStopped: Whether the guest was stopped when it was saved. The migration would let it run.
+  ///   - monitorPath: Where QEMU is to listen for a monitor.
+  func postcopy(from descriptor: Int32, isStopped: Bool, monitorPath: String) -> [String] {
+    let monitor = "unix:\(QEMUOptionText.escapingCommas(monitorPath)),server=on,wait=off"
+    return command + machine { _ in "memory-backend-ram" }
+      + ["-global", "migration.x-postcopy-ram=on", "-qmp", monitor]
+      + (isStopped ? ["-S"] : []) + ["-incoming", "fd:\(descriptor)"]
+  }
+
+  /// The whole command line for a restored directory: RAM is mapped privately.
+  func restored(in directory: String) -> [String] {
+    let path = QEMUOptionText.escapingCommas(directory)
+    let state = QEMURunScript.quoted("\(directory)/\(QEMUDirectoryRestore.stateName)")
+    return command
+      + machine { index in
+        let name = QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
+        return "memory-backend-file,share=off,mem-path=\(path)/\(name)"
+      } + ["-incoming", "exec:cat -- \(state)"]
+  }
+
+  private func machine(backend: (Int) -> String) -> [String] {
+    var arguments: [String] = []
+    for (index, block) in record.ramBlocks.enumerated() {
+      let id = QEMUOptionText.escapingCommas(block.backendID)
+      arguments += ["-object", "\(backend(index)),id=\(id),size=\(block.byteCount)"]
+    }
+    var machine = "type=\(QEMUOptionText.escapingCommas(record.machine))"
+    if !nodesNameBackends {
+      machine += ",memory-backend=\(QEMUOptionText.escapingCommas(record.ramBlocks[0].backendID))"
+    }
+    return arguments + ["-machine", machine]
+  }
+}

@@ -1,0 +1,274 @@
+import CLinux
+import Foundation
+import Glibc
+import SystemPackage
+import VMCheckpoint
+
+/// A QEMU that was started, and the server that gives it its pages.
+struct QEMUResumeRun {
+  private static let servingMicroseconds: UInt32 = 20_000
+  private static let runningMicroseconds: UInt32 = 200_000
+  /// How long QEMU has to end after it was asked to.
+  private static let endSeconds = 20.0
+  /// QEMU listens once it has made its machine.
+  private static let monitorSeconds = 60.0
+  private static let connectMicroseconds: UInt32 = 2000
+
+  private let request: QEMUResumeRequest
+  private let storePath: String
+  private let uuid: String
+  private let blocks: [QEMUMachineRecord.RAMBlock]
+  private let scratch: PrivateDirectory
+  private let control: OperationControl
+  private var qemu: pid_t = 0
+  private var server: pid_t?
+  /// Connected before the guest runs: later QEMU may not answer.
+  private var monitor: QMPClient?
+  private(set) var serverCount = 0
+  /// What the last server printed.
+  private(set) var report: String?
+  /// The error of a server that ended with one.
+  private var failure: VMCheckpointError?
+
+  init(
+    _ request: QEMUResumeRequest,
+    storePath: String,
+    uuid: String,
+    blocks: [QEMUMachineRecord.RAMBlock],
+    _ scratch: PrivateDirectory,
+    _ control: OperationControl
+  ) {
+    self.request = request
+    self.storePath = storePath
+    self.uuid = uuid
+    self.blocks = blocks
+    self.scratch = scratch
+    self.control = control
+  }
+
+  // MARK: Start
+
+  /// Starts QEMU and a server at the two ends of a connection.
+  mutating func startWithPostcopy(
+    _ line: QEMUResumeCommandLine,
+    isStopped: Bool
+  ) throws(VMCheckpointError) {
+    var ends: [Int32] = [-1, -1]
+    let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
+    guard socketpair(AF_UNIX, type, 0, &ends) == 0 else {
+      let code = Errno(rawValue: errno)
+      throw VMCheckpointError(.inputOutput, "cannot make a socket: \(code)").orOutOfResources(code)
+    }
+    defer { for end in ends { close(end) } }
+    // QEMU alone inherits this end. Standard streams are below it.
+    _ = fcntl(ends[1], F_SETFD, 0)
+    try startQEMU(
+      line.postcopy(from: ends[1], isStopped: isStopped, monitorPath: scratch.file("qmp")),
+      in: line.workingDirectory
+    )
+    _ = fcntl(ends[1], F_SETFD, FD_CLOEXEC)
+    do throws(VMCheckpointError) {
+      monitor = try connectMonitor()
+      // Without one, QEMU has ended.
+      if monitor != nil { try startServer(on: ends[0], recovered: nil) }
+    } catch {
+      stop()
+      throw error
+    }
+  }
+
+  /// - Returns: `nil` when QEMU has ended.
+  private func connectMonitor() throws(VMCheckpointError) -> QMPClient? {
+    let deadline = MonotonicClock.nowSeconds + Self.monitorSeconds
+    while true {
+      do throws(VMCheckpointError) {
+        return try QMPClient(
+          path: scratch.file("qmp"),
+          outOfBand: true,
+          cancellation: control.cancellation
+        )
+      } catch {
+        // Its status stays for `wait`.
+        var information = siginfo_t()
+        waitid(P_PID, id_t(qemu), &information, WEXITED | WNOHANG | WNOWAIT)
+        if information.si_signo == SIGCHLD { return nil }
+        guard [.notFound, .unavailable].contains(error.code),
+          MonotonicClock.nowSeconds < deadline
+        else { throw error }
+      }
+      usleep(Self.connectMicroseconds)
+    }
+  }
+
+  /// Restores a directory, and starts QEMU from it.
+  mutating func startRestored(
+    _ line: QEMUResumeCommandLine,
+    store: Store
+  ) throws(VMCheckpointError) {
+    let path = scratch.file("guest")
+    _ = try store.restore(
+      RestoreRequest(
+        reference: try SnapshotReference(uuid),
+        output: .file(path: path),
+        format: .qemu,
+        overlays: request.overlays,
+        tscFrequencyHz: request.tscFrequencyHz,
+        cpuVendor: request.cpuVendor
+      ),
+      control: control
+    )
+    try startQEMU(line.restored(in: path), in: line.workingDirectory)
+  }
+
+  private mutating func startQEMU(
+    _ command: [String],
+    in directory: String?
+  ) throws(VMCheckpointError) {
+    var command = command
+    if let directory {
+      command = ["sh", "-c", #"cd -- "$1" && shift && exec "$@""#, "sh", directory] + command
+    }
+    qemu = try ChildProgram.start(
+      command,
+      package: "qemu-system-x86",
+      streams: .init(input: STDIN_FILENO, output: STDOUT_FILENO, error: STDERR_FILENO)
+    )
+  }
+
+  private mutating func startServer(
+    on descriptor: Int32,
+    recovered: String?
+  ) throws(VMCheckpointError) {
+    var command = request.ownCommand + ["serve", uuid, "--qemu", "--json", "--store", storePath]
+    command += ["--overlays", request.overlays.rawValue]
+    if let frequency = request.tscFrequencyHz { command += ["--tsc-frequency", "\(frequency)"] }
+    if let vendor = request.cpuVendor { command += ["--cpu-vendor", vendor.rawValue] }
+    let path = scratch.file("report")
+    let output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    guard output >= 0 else {
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot create \(quotedName(path)): \(Errno(rawValue: errno))"
+      )
+    }
+    defer { close(output) }
+    var environment = ["\(QEMUPostcopy.processVariable)=\(qemu)"]
+    if let recovered { environment.append("\(QEMUPostcopy.recoveryVariable)=\(recovered)") }
+    // Ctrl-C is QEMU's; the server ends after it.
+    server = try ChildProgram.start(
+      command,
+      package: "vmckpt",
+      streams: .init(input: descriptor, output: descriptor, error: output),
+      hasOwnSession: true,
+      environment: environment
+    )
+    serverCount += 1
+  }
+
+  // MARK: End
+
+  /// Waits until QEMU ends, and looks after its server.
+  ///
+  /// - Returns: What `waitpid` says of QEMU.
+  /// - Throws: ``VMCheckpointError`` when the guest never ran, because the server could not serve it.
+  mutating func wait() throws(VMCheckpointError) -> Int32 {
+    var deadline: Double?
+    while true {
+      if let status = Self.status(of: qemu) {
+        // A server that failed before has ended QEMU; otherwise it is the other way round.
+        let failure = failure
+        endServer(warns: status & 0x7f == 0 && status != 0)
+        if let failure, status != 0 { throw failure }
+        return status
+      }
+      try look()
+      if control.cancellation.isCancelled {
+        let now = MonotonicClock.nowSeconds
+        if deadline == nil {
+          deadline = now + Self.endSeconds
+          kill(qemu, SIGTERM)
+        } else if now > deadline! {
+          kill(qemu, SIGKILL)
+        }
+      }
+      usleep(
+        server != nil || deadline != nil ? Self.servingMicroseconds : Self.runningMicroseconds
+      )
+    }
+  }
+
+  /// Replaces a server that was killed.
+  private mutating func look() throws(VMCheckpointError) {
+    guard let process = server, let status = Self.status(of: process) else { return }
+    server = nil
+    if status & 0x7f != 0 {
+      guard !control.cancellation.isCancelled, let monitor else { return }
+      control.onWarning?("the server of the guest's pages was killed; another one goes on")
+      let path = scratch.file("recover-\(serverCount)")
+      do throws(VMCheckpointError) {
+        let channel = QEMUPostcopyChannel(
+          socket: try QEMUPostcopyRecovery(monitor, control).connect(by: path)
+        )
+        let recovered = try QEMURecoveredPages(from: channel, blocks: blocks, control: control)
+        try recovered.write(to: scratch.file("recovered"))
+        // The channel closes its socket when it goes away.
+        defer { withExtendedLifetime(channel) {} }
+        try startServer(on: channel.descriptor, recovered: scratch.file("recovered"))
+      } catch {
+        // What had all pages, or has ended, needs no server.
+        if error.code != .cancelled { control.onWarning?(error.message) }
+      }
+      return
+    }
+    // QEMU would keep what nobody reads.
+    monitor = nil
+    noteReport(exitCode: status >> 8 & 0xff, warns: true)
+  }
+
+  private mutating func noteReport(exitCode: Int32, warns: Bool) {
+    let text = (try? String(contentsOfFile: scratch.file("report"), encoding: .utf8)) ?? ""
+    guard exitCode != 0 else {
+      report = text
+      return
+    }
+    let object = try? JSONSerialization.jsonObject(with: Data(text.utf8)) as? [String: Any]
+    let error = object?["error"] as? [String: Any]
+    let message = error?["message"] as? String ?? "the server of the guest's pages failed"
+    failure = VMCheckpointError(
+      exitCode == 65 ? .corrupt : exitCode == 64 ? .invalidArgument : .unavailable,
+      message,
+      hint: error?["hint"] as? String
+    )
+    // QEMU ends by itself if the guest did not run yet.
+    if warns { control.onWarning?(message) }
+  }
+
+  /// Ends the server, whose QEMU is gone.
+  private mutating func endServer(warns: Bool) {
+    guard let process = server else { return }
+    let deadline = MonotonicClock.nowSeconds + Self.endSeconds
+    while MonotonicClock.nowSeconds < deadline {
+      if let status = Self.status(of: process) {
+        if status & 0x7f == 0 { noteReport(exitCode: status >> 8 & 0xff, warns: warns) }
+        server = nil
+        return
+      }
+      usleep(Self.servingMicroseconds)
+    }
+    kill(process, SIGKILL)
+    _ = waitpid(process, nil, 0)
+    server = nil
+  }
+
+  private mutating func stop() {
+    kill(qemu, SIGKILL)
+    _ = waitpid(qemu, nil, 0)
+  }
+
+  /// What `waitpid` says of a process that has ended.
+  private static func status(of process: pid_t) -> Int32? {
+    var status: Int32 = 0
+    let result = waitpid(process, &status, WNOHANG)
+    return result == process ? status : nil
+  }
+}

@@ -1,0 +1,205 @@
+import Foundation
+import Glibc
+import Testing
+import VMCheckpointTestSupport
+
+/// `vmckpt resume` of real guests.
+@Suite(.serialized, .guest) struct ResumeTests {
+  private let bench: Workbench
+
+  init() throws { bench = try Workbench() }
+
+  /// A guest that `vmckpt resume` runs. It is asked to end when the object goes away.
+  private final class Resumed {
+    let process: ChildProcess
+    let consolePath: String
+    let monitorPath: String
+
+    init(_ bench: Workbench, _ options: [String] = [], temporary: String = "/tmp") throws {
+      let place = try bench.directory.subdirectory("resumed-\(UUID().uuidString.prefix(8))")
+      consolePath = "\(place)/console"
+      monitorPath = "\(place)/qmp2"
+      process = try ChildProcess(
+        bench.tool.commandLine(["resume", "live", "--json"] + options),
+        environment: ["VMCKPT_WORKING_DIRECTORY": place, "TMPDIR": temporary]
+      )
+    }
+
+    deinit { if process.isRunning { _ = try? end() } }
+
+    func end(_ signal: Int32 = SIGTERM) throws -> ProcessOutcome {
+      process.send(signal)
+      return try process.wait()
+    }
+
+    func waitForCounts(_ count: Int) throws -> [CountingGuest.Count] {
+      try waitUntil("the guest printed \(count) numbers", timeoutSeconds: 240) {
+        guard process.isRunning else { throw TestSetupError("\(try process.wait())") }
+        return CountingGuest.counts(console: consolePath).count >= count
+      }
+      return CountingGuest.counts(console: consolePath)
+    }
+
+    /// The processes that it has started, and still run.
+    var children: [Int32] {
+      let path = "/proc/\(process.identifier)/task/\(process.identifier)/children"
+      let text = (try? readFile(procFile: path)) ?? ""
+      return text.split(separator: " ").compactMap { Int32($0) }
+    }
+
+    /// The process that gives the guest its pages, if it is none of these.
+    func server(except others: Set<Int32>) -> Int32? {
+      children.first { child in
+        let line = (try? readFile(procFile: "/proc/\(child)/cmdline")) ?? ""
+        return line.split(separator: "\0").contains("serve") && !others.contains(child)
+      }
+    }
+  }
+
+  private func saveGuest(_ qemu: QEMURelease, isStopped: Bool = false) throws
+    -> [CountingGuest.Count]
+  {
+    let guest = try CountingGuest("saved", in: bench.directory, qemu: qemu)
+    _ = try guest.waitForCounts(2)
+    if isStopped { try guest.monitor().run("stop") }
+    try bench.tool.succeed(
+      "save",
+      "qemu:\(guest.monitorPath)",
+      "--name",
+      "live",
+      "--leave-stopped"
+    )
+    let counts = guest.counts()
+    try guest.kill()
+    return counts
+  }
+
+  private var leases: Int {
+    get throws { try #require(bench.tool.json("lease", "list")["leases"] as? [Any]).count }
+  }
+
+  private func waitUntilItRuns(_ resumed: Resumed) throws {
+    let monitor = try QMPConnection(path: resumed.monitorPath)
+    try waitUntil("the guest runs", timeoutSeconds: 120) { try monitor.status() == "running" }
+  }
+
+  private func result(_ outcome: ProcessOutcome) throws -> [String: Any] {
+    let text = outcome.standardError
+    let start = try #require(text.firstIndex(of: "{"), "\(outcome)")
+    let object = try JSONSerialization.jsonObject(with: Data(text[start...].utf8))
+    return try #require(object as? [String: Any], "\(outcome)")
+  }
+
+  @Test(
+    "the guest goes on, and nothing is left when it is ended",
+    arguments: ["postcopy", "none"],
+    QEMURelease.allCases
+  )
+  func goesOn(way: String, qemu: QEMURelease) throws {
+    let before = try saveGuest(qemu)
+    let temporary = try bench.directory.subdirectory("t")
+    let resumed = try Resumed(bench, ["--lazy", way], temporary: temporary)
+    let counts = try resumed.waitForCounts(3)
+    #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
+    if way == "postcopy" {
+      let monitor = try QMPConnection(path: resumed.monitorPath)
+      try waitUntil("QEMU has all pages", timeoutSeconds: 120) {
+        (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
+      }
+    }
+    let children = resumed.children
+    #expect(!children.isEmpty)
+    let outcome = try resumed.end()
+    // QEMU ends in good order when it is asked to.
+    #expect(outcome.ending == .exit(0), "\(outcome)")
+    let result = try result(outcome)
+    #expect(result["lazy"] as? String == way)
+    #expect(result["qemu_exit_code"] as? Int == 0)
+    if way == "postcopy" {
+      #expect((result["served"] as? [String: Any])?["name"] as? String == "live")
+    }
+    for child in children { #expect(kill(child, 0) != 0, "process \(child) is left") }
+    #expect(directoryEntries(temporary).isEmpty)
+    #expect(try leases == 0)
+  }
+
+  /// The guest's only vCPU may wait for a page then, and hold the lock that QEMU's main loop needs.
+  @Test("servers that are killed are replaced", arguments: QEMURelease.allCases)
+  func killedServers(qemu: QEMURelease) throws {
+    let before = try saveGuest(qemu)
+    let resumed = try Resumed(bench, ["--lazy", "postcopy"])
+    // Killed before the guest runs, the first server would end QEMU.
+    try waitUntilItRuns(resumed)
+    var killed: Set<Int32> = []
+    var generator = TestGenerator(seed: 5)
+    for _ in 0..<soakRounds(4) {
+      var server: Int32?
+      try waitUntil("a server runs, or QEMU has all pages", timeoutSeconds: 120) {
+        guard resumed.process.isRunning else {
+          throw TestSetupError("\(try resumed.process.wait())")
+        }
+        server = resumed.server(except: killed)
+        return try server != nil || leases == 0
+      }
+      guard let server else { break }
+      usleep(UInt32(generator.int(0...200_000)))
+      kill(server, SIGKILL)
+      killed.insert(server)
+    }
+    let counts = try resumed.waitForCounts(3)
+    #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
+    try waitUntil("the lease is given back", timeoutSeconds: 120) { try leases == 0 }
+    let outcome = try resumed.end()
+    #expect(outcome.ending == .exit(0), "\(outcome)")
+    // Some may have been done before they were killed.
+    let result = try result(outcome)
+    #expect((1...(1 + killed.count)).contains(try #require(result["servers"] as? Int)), "\(result)")
+  }
+
+  @Test("QEMU's end is that of resume, and a guest that was stopped stays stopped")
+  func ending() throws {
+    let before = try saveGuest(.system, isStopped: true)
+    let resumed = try Resumed(bench)
+    let monitor = try QMPConnection(path: resumed.monitorPath)
+    try waitUntil("QEMU has all pages", timeoutSeconds: 120) {
+      (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
+    }
+    #expect(try monitor.status() == "paused")
+    #expect(CountingGuest.counts(console: resumed.consolePath).isEmpty)
+    try monitor.run("cont")
+    #expect(try resumed.waitForCounts(3).goOn(from: before))
+    let qemu = try #require(resumed.children.first)
+    kill(qemu, SIGKILL)
+    let outcome = try resumed.process.wait()
+    #expect(outcome.ending == .exit(137), "\(outcome)")
+    #expect(try result(outcome)["qemu_signal"] as? Int == 9)
+  }
+
+  @Test("a command line that nobody trusts is shown, and not run")
+  func trust() throws {
+    _ = try saveGuest(.system)
+    let marker = bench.directory.file("ran")
+    // A user without the key that proves who recorded it.
+    let outcome = try ChildProcess(
+      bench.tool.commandLine(["resume", "live"]),
+      environment: ["XDG_STATE_HOME": try bench.directory.subdirectory("nobody")]
+    ).wait()
+    #expect(outcome.ending == .exit(77), "\(outcome)")
+    #expect(outcome.standardError.contains("another user or host recorded it"), "\(outcome)")
+    #expect(outcome.standardError.contains("'-initrd'"), "\(outcome)")
+    #expect(outcome.standardError.contains("--trust-command"))
+    // One of the user's own needs no trust.
+    let own = try bench.tool.run("resume", "live", "--", "/usr/bin/touch", marker)
+    // `touch` does not know QEMU's options, and so fails.
+    #expect(own.ending != .exit(77), "\(own)")
+    let missing = try bench.tool.run("resume", "live", "--lazy", "mount", "--trust-command")
+    #expect(missing.ending == .exit(64))
+    try bench.save("flat", sampleRAM(16, seed: 1))
+    #expect(try bench.tool.run("resume", "flat", "--trust-command").ending == .exit(64))
+    let stream = try bench.write("guest.stream", FakeQEMU.stream(pageCount: 64))
+    try bench.tool.succeed("save", "qemu-stream:\(stream)", "--name", "stream")
+    let without = try bench.tool.run("resume", "stream", "--trust-command")
+    #expect(without.ending == .exit(64))
+    #expect(without.standardError.contains("has no command line of QEMU"), "\(without)")
+  }
+}
