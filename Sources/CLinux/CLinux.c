@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -204,4 +205,17 @@ int clinux_uffd_poison(int fd, uint64_t address, uint64_t byte_count, int64_t *d
 int clinux_uffd_wake(int fd, uint64_t address, uint64_t byte_count) {
   struct uffdio_range range = {address, byte_count};
   return ioctl(fd, UFFDIO_WAKE, &range);
+}
+
+int clinux_mount_fuse(const char *directory, int fd, uint32_t user, uint32_t group,
+                      int allow_other) {
+  char options[160];
+  snprintf(options, sizeof options,
+           "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s", fd, user, group,
+           allow_other ? ",allow_other" : "");
+  return mount("vmckpt", directory, "fuse.vmckpt", MS_NODEV | MS_NOSUID, options);
+}
+
+int clinux_unmount(const char *directory, int lazy) {
+  return umount2(directory, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
 }

@@ -55,7 +55,10 @@ public struct VMCheckpointTool: ParsableCommand {
           FormatsCommand.self,
         ]
       ),
-      CommandGroup(name: "Run VMs from a store", subcommands: [ServeCommand.self]),
+      CommandGroup(
+        name: "Run VMs from a store",
+        subcommands: [MountCommand.self, UnmountCommand.self, ServeCommand.self]
+      ),
       CommandGroup(
         name: "Look into a store",
         subcommands: [

@@ -41,12 +41,35 @@ public final class SnapshotReader: Sendable {
   /// - Throws: ``VMCheckpointError``: as ``Store/open(at:for:cancellation:)``; `notFound`; `corrupt` when regions,
   ///   extents, overlays or device states are not what was saved; `outOfResources`.
   /// - Complexity: O(*n*) in the number of extents.
-  public init(
+  public convenience init(
     storePath: String,
     reference: SnapshotReference,
     overlays treatment: OverlayTreatment = .apply,
     tscFrequencyHz: UInt64? = nil,
     cpuVendor: CPUVendor? = nil,
+    cache: ChunkCache? = nil
+  ) throws(VMCheckpointError) {
+    try self.init(
+      storePath: storePath,
+      reference: reference,
+      overlays: treatment,
+      tscFrequencyHz: tscFrequencyHz,
+      cpuVendor: cpuVendor,
+      leaving: { _ in false },
+      cache: cache
+    )
+  }
+
+  /// As the other one.
+  ///
+  /// - Parameter isLeft: Whether the VMM lays an overlay over RAM itself, so that RAM is bare there.
+  package init(
+    storePath: String,
+    reference: SnapshotReference,
+    overlays treatment: OverlayTreatment,
+    tscFrequencyHz: UInt64? = nil,
+    cpuVendor: CPUVendor? = nil,
+    leaving isLeft: (Overlay) -> Bool,
     cache: ChunkCache? = nil
   ) throws(VMCheckpointError) {
     let store = try Store.open(at: storePath)
@@ -76,7 +99,7 @@ public final class SnapshotReader: Sendable {
     chunks = try StoredChunks(store, opened.seed)
     switch treatment {
     case .apply:
-      overlays = opened.overlays.active.filter { !$0.isBaked }.map {
+      overlays = opened.overlays.active.filter { !$0.isBaked && !isLeft($0.overlay) }.map {
         (pfn: $0.overlay.pfn.rawValue, contents: $0.overlay.contents())
       }
     case .omit:

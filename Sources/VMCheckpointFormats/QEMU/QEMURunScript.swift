@@ -9,10 +9,28 @@ package import VMCheckpoint
 /// not equal to a quotation mark and yet ends a quoted word.
 package struct QEMURunScript {
   private let record: QEMUMachineRecord
+  /// The file of each block of RAM.
+  private let ramNames: [String]
+  /// What the script says of where it comes from.
+  private let origin: String
 
-  /// The script for the VM that `record` describes.
+  /// The script for the VM that `record` describes, beside what `vmckpt restore` has written.
   package init(_ record: QEMUMachineRecord) {
+    let blocks = record.ramBlocks
+    self.init(
+      record,
+      ramNames: blocks.indices.map { QEMUDirectoryRestore.ramName($0, of: blocks.count) },
+      origin: "'vmckpt restore --format qemu' restored"
+    )
+  }
+
+  /// - Parameters:
+  ///   - ramNames: The file of each block of RAM, beside the script.
+  ///   - origin: What the script says of where it comes from.
+  init(_ record: QEMUMachineRecord, ramNames: [String], origin: String) {
     self.record = record
+    self.ramNames = ramNames
+    self.origin = origin
   }
 
   /// Options with a value that do not belong to the restored VM.
@@ -27,7 +45,7 @@ package struct QEMURunScript {
     try requireNoNUL()
     var lines = [
       "#!/bin/bash",
-      "# Runs the VM that 'vmckpt restore --format qemu' restored. RAM is mapped privately and the",
+      "# Runs the VM that \(origin). RAM is mapped privately and the",
       "# files are only read, so that any number of clones may run from them at once. Disks, network",
       "# and sockets are those of the command line.",
       "#",
@@ -64,7 +82,7 @@ package struct QEMURunScript {
       machine += ",memory-backend=\(Self.escapingCommas(record.ramBlocks[0].backendID))"
     }
     for (index, block) in record.ramBlocks.enumerated() {
-      let name = QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
+      let name = ramNames[index]
       let id = Self.escapingCommas(block.backendID)
       let backend = "memory-backend-file,id=\(id),size=\(block.byteCount),share=off,mem-path="
       lines.append(#"command+=(-object \#(Self.quoted(backend))"$path/\#(name)")"#)

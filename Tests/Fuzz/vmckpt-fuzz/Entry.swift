@@ -27,7 +27,7 @@ private let targets: [(name: String, type: any (FuzzTarget & SendableMetatype).T
   ("kdump", KdumpTarget.self), ("vmware", VMwareTarget.self),
   ("cloud-hypervisor", CloudHypervisorTarget.self), ("firecracker", FirecrackerTarget.self),
   ("registers", RegisterTarget.self), ("overlays", OverlayTarget.self),
-  ("serve", ServeTarget.self),
+  ("serve", ServeTarget.self), ("mount", MountTarget.self),
 ]
 
 /// The target that libFuzzer's callback, a C function, runs.

@@ -8,9 +8,9 @@ public struct Lease: Sendable, Hashable, Codable {
   public var id: Int64
   /// The snapshot's name.
   public var snapshot: String
-  /// How pages are served: `userfaultfd`.
+  /// How pages are served: `userfaultfd` or `mount`.
   public var door: String
-  /// Where: the path of a socket.
+  /// Where: the path of a socket, or of a mount.
   public var target: String
   /// The program that serves, with its version.
   public var holder: String
