@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <syslog.h>
 #include <unistd.h>
 
 const int clinux_seek_data = SEEK_DATA;
@@ -218,4 +219,8 @@ int clinux_mount_fuse(const char *directory, int fd, uint32_t user, uint32_t gro
 
 int clinux_unmount(const char *directory, int lazy) {
   return umount2(directory, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+}
+
+void clinux_log_warning(const char *message) {
+  syslog(LOG_DAEMON | LOG_WARNING, "vmckpt: %s", message);
 }

@@ -224,7 +224,12 @@ public enum StoreMount {
     _ control: OperationControl
   ) throws(VMCheckpointError) -> MountResult {
     let settings = legacy.memory.settings
-    let warn: @Sendable (String) -> Void = { control.onWarning?($0) }
+    let isInForeground = request.staysInForeground
+    let warn: @Sendable (String) -> Void = { message in
+      control.onWarning?(message)
+      // Nobody reads what a daemon prints.
+      if !isInForeground { clinux_log_warning("mount \(settings.directory): \(message)") }
+    }
 
     // 1. Whatever is open keeps its snapshot.
     let catalog = try MountCatalog(store, only: settings.uuids.map { Set($0) })
@@ -239,19 +244,21 @@ public enum StoreMount {
 
     // 2. Threads that answer; those first that asked the server before.
     let stop = try ServeStop()
+    let contents = MountContents(
+      store,
+      storePath: settings.storePath,
+      forms: request.forms,
+      describe: request.describe,
+      cache: try ChunkCache(byteCapacity: cacheByteCount),
+      warn: warn
+    )
+    let view = MountView(settings, catalog, contents)
     let service = MountService(
       device: legacy.device,
       memory: legacy.memory,
       leases: leases,
-      catalog: catalog,
-      contents: MountContents(
-        store,
-        storePath: settings.storePath,
-        forms: request.forms,
-        describe: request.describe,
-        cache: try ChunkCache(byteCapacity: cacheByteCount),
-        warn: warn
-      ),
+      view: view,
+      contents: contents,
       stop: stop,
       warn: warn
     )
@@ -293,7 +300,7 @@ public enum StoreMount {
     keeper.dismiss()
     return MountResult(
       directory: settings.directory,
-      snapshotCount: service.snapshotCount,
+      snapshotCount: view.snapshotCount,
       isMounted: false,
       hasLeases: legacy.locks != nil,
       counts: service.counts,

@@ -167,7 +167,29 @@ struct MountLifeTests {
     }
   }
 
-  /// In a mount namespace of its own, where every user may open `/dev/fuse`, as is usual.
+  @Test("others use a mount only when they were let in", .enabled(if: OtherUser.isThere))
+  func allowOther() throws {
+    try bench.save("guest", sampleRAM(16, seed: 4))
+    let expected = try bench.restore("guest")
+    chmod(bench.directory.path, 0o755)
+    let closed = try MountTool(bench, name: "closed")
+    let open = try MountTool(bench, options: ["--allow-other"], name: "open")
+    func readAsOther(_ mount: MountTool) throws -> ProcessOutcome {
+      try run(OtherUser.commandLine(["/bin/cat", mount.path("guest", "ram")]))
+    }
+    #expect(try !readAsOther(closed).succeeded)
+    #expect(try readAsOther(open).standardOutput == expected)
+    #expect(try fileMode(open.path("guest", "ram")) == 0o666)
+    let written = try run(
+      OtherUser.commandLine([
+        "/bin/dd", "if=/dev/zero", "of=\(open.path("guest", "ram"))", "conv=notrunc", "count=1",
+      ])
+    )
+    #expect(!written.succeeded)
+    #expect(try readAsOther(open).standardOutput == expected)
+  }
+
+  /// In a mount namespace of its own, where every user may open `/dev/fuse`, as is usual, and this one has a name.
   @Test("another user mounts by fusermount3, and root stays out", .enabled(if: OtherUser.isThere))
   func otherUser() throws {
     try bench.save("guest", sampleRAM(64, seed: 4))
@@ -185,6 +207,9 @@ struct MountLifeTests {
       mount -t tmpfs -o mode=755,dev none \(devices)
       mknod -m 666 \(devices)/fuse c 10 229
       mount --bind \(devices)/fuse /dev/fuse
+      cp /etc/passwd \(devices)/passwd
+      echo 'vmckpt-test:x:\(OtherUser.identifier):\(OtherUser.identifier)::/:/bin/sh' >>\(devices)/passwd
+      mount --bind \(devices)/passwd /etc/passwd
       \(user) \(tool) mount \(mnt)
       \(user) cmp \(mnt)/by-name/guest/ram \(expected)
       \(user) stat -c '%U %a' \(mnt)/by-name/guest/ram
@@ -208,7 +233,7 @@ struct MountLifeTests {
     #expect(outcome.succeeded, "\(outcome)")
     #expect(
       outcome.text
-        == "Mounted 1 snapshot on \(mnt)\nUNKNOWN 600\nUnmounted \(mnt)\n",
+        == "Mounted 1 snapshot on \(mnt)\nvmckpt-test 600\nUnmounted \(mnt)\n",
       "\(outcome)"
     )
   }

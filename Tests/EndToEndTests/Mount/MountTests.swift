@@ -113,6 +113,27 @@ struct MountTests {
     #expect(try PageFile(mount.path("guest", "ram")).mismatches(ram, 0..<(count / 4096)) == [])
   }
 
+  @Test("what is written to a shared mapping is refused, and others read the right page again")
+  func sharedMapping() throws {
+    let ram = incompressibleRAM(16, seed: 8)
+    try bench.save("guest", ram)
+    let mount = try MountTool(bench)
+    let file = try PageFile(mount.path("guest", "ram"))
+    let descriptor = open(mount.path("guest", "ram"), O_RDWR | O_CLOEXEC)
+    let address = try #require(
+      mmap(nil, ram.count, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0)
+    )
+    try #require(address != MAP_FAILED)
+    close(descriptor)
+    for page in [3, 4, 9] {
+      address.storeBytes(of: ~ram[page * 4096], toByteOffset: page * 4096, as: UInt8.self)
+    }
+    // The error comes with the first call that waits for it.
+    _ = msync(address, ram.count, Int32(MS_SYNC))
+    munmap(address, ram.count)
+    try waitUntil("the pages are the store's again") { file.mismatches(ram, 0..<16) == [] }
+  }
+
   @Test("only the owner may use the files, RAM can be opened for writing, and nothing is written")
   func modes() throws {
     try bench.save("guest", sampleRAM(8))

@@ -7,8 +7,6 @@ import SystemPackage
 ///
 /// Used by one thread at a time.
 final class MountLeases {
-  static let door = "mount"
-
   private let store: Store
   private let directory: String
   /// The lock file; `nil` where the store may not be written.
@@ -38,7 +36,7 @@ final class MountLeases {
     guard let locks else { return }
     for snapshot in snapshots { try hold(snapshot) }
     try store.removeLeases(
-      door: Self.door,
+      door: Lease.mountDoor,
       target: directory,
       except: Set(held.values.map(\.id)),
       locks
@@ -52,7 +50,7 @@ final class MountLeases {
     guard let locks, held[snapshot.id] == nil else { return }
     held[snapshot.id] = try store.takeLease(
       ofSnapshot: snapshot.uuid,
-      door: Self.door,
+      door: Lease.mountDoor,
       target: directory,
       on: locks
     )

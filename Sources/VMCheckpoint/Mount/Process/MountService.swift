@@ -16,22 +16,19 @@ final class MountService: @unchecked Sendable {
   /// What one request reads at most: the kernel's own limit.
   private static let maximumPageCount = 256
   private static let readCapacity = maximumPageCount << Page.shift
-  /// For how long names may be taken for what they were: snapshots come and go.
-  private static let changingSeconds: UInt64 = 1
-  private static let lastingSeconds: UInt64 = 1 << 30
   private static let retryMilliseconds: UInt32 = 20
 
-  /// A file that is to be opened, or was closed.
+  /// What no thread that answers is to wait for.
   private enum Errand {
     case open(FUSERequest, MountedSnapshot)
     case release(FUSERequest, handle: UInt64)
+    /// Part of a file is not in the kernel's memory what it is in the store.
+    case forget(node: UInt64, offset: UInt64, byteCount: Int)
   }
 
   let device: Int32
   let counter = MountCounter()
-  private let owner: FUSEOwner
-  private let allowsOthers: Bool
-  private let catalog: MountCatalog
+  private let view: MountView
   private let contents: MountContents
   private let warn: @Sendable (String) -> Void
   private let warned = Mutex(Set<String>())
@@ -53,7 +50,7 @@ final class MountService: @unchecked Sendable {
     device: Int32,
     memory: MountMemory,
     leases: MountLeases,
-    catalog: MountCatalog,
+    view: MountView,
     contents: MountContents,
     stop: ServeStop,
     warn: @escaping @Sendable (String) -> Void
@@ -61,12 +58,10 @@ final class MountService: @unchecked Sendable {
     self.device = device
     self.memory = memory
     self.leases = leases
-    self.catalog = catalog
+    self.view = view
     self.contents = contents
     self.stop = stop
     self.warn = warn
-    owner = FUSEOwner(user: memory.settings.user, group: memory.settings.group)
-    allowsOthers = memory.settings.allowsOthers
     openSnapshots = Mutex(memory.openSnapshots)
   }
 
@@ -75,9 +70,6 @@ final class MountService: @unchecked Sendable {
     counts.decodedChunkCount = contents.decodedChunkCount
     return counts
   }
-
-  /// How many snapshots are shown.
-  var snapshotCount: Int { catalog.tree.snapshots.count }
 
   /// Starts all threads. When the mount is gone they end, and ask `stop`.
   ///
@@ -197,12 +189,15 @@ final class MountService: @unchecked Sendable {
     case .unanswered: return .none
     case .nothing, .releaseDirectory: return .bytes(0)
     case .change: return .error(EROFS)
+    case .writeBack(let offset, let byteCount):
+      add(.forget(node: request.node, offset: offset, byteCount: byteCount))
+      return .error(EROFS)
     case .unknown: return .error(ENOSYS)
     case .initialize(let major, let minor, let maximumReadahead, let flags):
       return initialize(major, minor, maximumReadahead, flags, &reply)
     case .statistics:
-      let tree = catalog.tree
-      reply.appendStatistics(blockCount: 0, fileCount: UInt64(tree.snapshots.count))
+      // Without blocks: df leaves the mount out.
+      reply.appendStatistics(blockCount: 0, fileCount: UInt64(view.snapshotCount))
     default:
       guard let node = MountNode(request.node) else { return .error(ENOENT) }
       return try answer(request, of: node, &reply, body)
@@ -242,19 +237,19 @@ final class MountService: @unchecked Sendable {
   ) throws(VMCheckpointError) -> Answer {
     switch request.operation {
     case .lookUp(let name):
-      guard let attributes = try lookUp(name, in: node) else { return .error(ENOENT) }
-      reply.appendEntry(attributes, owner)
+      guard let attributes = try view.lookUp(name, in: node) else { return .error(ENOENT) }
+      reply.appendEntry(attributes, view.owner)
     case .attributes:
-      guard let attributes = try attributes(of: node) else { return .error(ENOENT) }
-      reply.appendAttributes(attributes, owner)
+      guard let attributes = try view.attributes(of: node) else { return .error(ENOENT) }
+      reply.appendAttributes(attributes, view.owner)
     case .readLink:
-      guard let target = catalog.tree.link(node)?.target else { return .error(EINVAL) }
+      guard let target = view.target(ofLink: node) else { return .error(EINVAL) }
       reply.append(target.utf8)
     case .openDirectory:
       reply.appendOpen(handle: 0, flags: 0)
     case .readDirectory(let offset, let byteCount, let withAttributes):
-      guard let entries = try entries(of: node) else { return .error(ENOENT) }
-      append(entries, from: offset, limit: byteCount, withAttributes, to: &reply)
+      guard let entries = try view.entries(of: node) else { return .error(ENOENT) }
+      view.append(entries, from: offset, limit: byteCount, withAttributes, to: &reply)
     case .open: return try open(request, node, &reply)
     case .release(let handle):
       guard handle != 0 else { return .bytes(0) }
@@ -267,210 +262,14 @@ final class MountService: @unchecked Sendable {
     return .bytes(reply.byteCount)
   }
 
-  // MARK: Names and attributes
-
-  private func mode(_ mode: UInt32) -> UInt32 {
-    guard allowsOthers else { return mode }
-    switch mode {
-    // QEMU opens RAM for writing, and every write is refused.
-    case SnapshotFiles.fileMode: return mode | 0o066
-    case SnapshotFiles.scriptMode: return mode | 0o055
-    default: return mode | 0o055
-    }
-  }
-
-  private func folderAttributes(
-    _ node: MountNode,
-    timeSeconds: UInt64,
-    isLasting: Bool = false
-  ) -> FUSEAttributes {
-    var attributes = FUSEAttributes(
-      node: node.number,
-      mode: mode(SnapshotFiles.folderMode),
-      validSeconds: isLasting ? Self.lastingSeconds : Self.changingSeconds,
-      entryValidSeconds: isLasting ? Self.lastingSeconds : Self.changingSeconds
-    )
-    attributes.timeSeconds = timeSeconds
-    return attributes
-  }
-
-  private func attributes(_ item: MountTree.Item) -> FUSEAttributes {
-    guard let target = item.target else {
-      return folderAttributes(item.node, timeSeconds: item.timeSeconds)
-    }
-    var attributes = FUSEAttributes(
-      node: item.node.number,
-      mode: SnapshotFiles.linkMode,
-      validSeconds: Self.changingSeconds,
-      entryValidSeconds: Self.changingSeconds
-    )
-    attributes.byteCount = UInt64(target.utf8.count)
-    attributes.timeSeconds = item.timeSeconds
-    return attributes
-  }
-
-  private func attributes(
-    _ file: SnapshotFiles.File,
-    _ files: SnapshotFiles
-  ) -> FUSEAttributes {
-    let node = MountNode.file(snapshot: files.snapshot.id, file: file.number)
-    guard file.number != SnapshotFiles.deviceStatesNumber else {
-      return folderAttributes(
-        node,
-        timeSeconds: files.snapshot.completedSeconds,
-        isLasting: true
-      )
-    }
-    // Tags and relatives change.
-    let isChanging = file.number == SnapshotFiles.descriptionNumber
-    var attributes = FUSEAttributes(
-      node: node.number,
-      mode: mode(file.mode),
-      validSeconds: isChanging ? 0 : Self.lastingSeconds,
-      entryValidSeconds: Self.lastingSeconds
-    )
-    attributes.byteCount = file.byteCount
-    attributes.blockCount =
-      file.holdsRAM
-      ? min(files.storedPageCount << 3, file.byteCount >> 9) : (file.byteCount + 511) >> 9
-    attributes.timeSeconds = files.snapshot.completedSeconds
-    return attributes
-  }
-
-  /// The snapshot whose folder, or file, the node is, and its files.
-  private func files(
-    _ id: Int64
-  ) throws(VMCheckpointError) -> SnapshotFiles? {
-    guard let snapshot = catalog.tree.snapshots[id] else { return nil }
-    return try contents.files(of: snapshot)
-  }
-
-  private func lookUp(
-    _ name: String,
-    in node: MountNode
-  ) throws(VMCheckpointError) -> FUSEAttributes? {
-    let tree = catalog.tree
-    if case .file(let id, SnapshotFiles.deviceStatesNumber) = node {
-      guard let files = try files(id), let file = files.file(named: name, inDeviceStates: true)
-      else { return nil }
-      return attributes(file, files)
-    }
-    if let snapshot = tree.snapshot(node) {
-      let files = try contents.files(of: snapshot)
-      if let file = files.file(named: name, inDeviceStates: false) {
-        return attributes(file, files)
-      }
-    }
-    return tree.folder(node)?.item(named: name).map { attributes($0) }
-  }
-
-  private func attributes(of node: MountNode) throws(VMCheckpointError) -> FUSEAttributes? {
-    let tree = catalog.tree
-    switch node {
-    case .root, .byName, .byVM:
-      return folderAttributes(node, timeSeconds: tree.folder(node)?.timeSeconds ?? 0)
-    case .named:
-      if let link = tree.link(node) { return attributes(link) }
-      return tree.folder(node).map { folderAttributes(node, timeSeconds: $0.timeSeconds) }
-    case .snapshot(let id):
-      return tree.snapshots[id].map {
-        folderAttributes(node, timeSeconds: $0.completedSeconds)
-      }
-    case .file(let id, let number):
-      guard let files = try files(id) else { return nil }
-      if number == SnapshotFiles.deviceStatesNumber {
-        return folderAttributes(
-          node,
-          timeSeconds: files.snapshot.completedSeconds,
-          isLasting: true
-        )
-      }
-      return files.file(number).map { attributes($0, files) }
-    }
-  }
-
-  // MARK: Folders
-
-  private typealias Entry = (name: String, cookie: UInt64, attributes: FUSEAttributes)
-
-  /// What is in a folder, in ascending order of cookies; `nil` when it is not one, or gone.
-  private func entries(of node: MountNode) throws(VMCheckpointError) -> [Entry]? {
-    let tree = catalog.tree
-    func entry(_ file: SnapshotFiles.File, _ files: SnapshotFiles) -> Entry {
-      (file.name, MountNode.cookie(of: file.name), attributes(file, files))
-    }
-    if case .file(let id, SnapshotFiles.deviceStatesNumber) = node {
-      guard let files = try files(id) else { return nil }
-      return files.deviceStates.map { entry($0, files) }.sorted { $0.cookie < $1.cookie }
-    }
-    let folder = tree.folder(node)
-    let below = folder?.items.map { ($0.name, $0.cookie, attributes($0)) } ?? []
-    guard let snapshot = tree.snapshot(node) else { return folder == nil ? nil : below }
-    let files = try contents.files(of: snapshot)
-    let own = files.files.map { entry($0, files) }
-    let names = Set(own.map(\.name))
-    return (own + below.filter { !names.contains($0.0) }).sorted { $0.cookie < $1.cookie }
-  }
-
-  private func append(
-    _ entries: [Entry],
-    from offset: UInt64,
-    limit: Int,
-    _ withAttributes: Bool,
-    to reply: inout FUSEReply
-  ) {
-    var dots = FUSEAttributes(
-      node: MountNode.root.number,
-      mode: SnapshotFiles.folderMode,
-      validSeconds: 0,
-      entryValidSeconds: 0
-    )
-    dots.byteCount = 0
-    for (name, cookie) in [(".", UInt64(1)), ("..", 2)] where cookie > offset {
-      guard
-        reply.appendDirectoryEntry(
-          name,
-          dots,
-          cookie: cookie,
-          withAttributes: withAttributes,
-          isListed: false,
-          owner,
-          limit: limit
-        )
-      else { return }
-    }
-    for entry in entries where entry.cookie > offset {
-      guard
-        reply.appendDirectoryEntry(
-          entry.name,
-          entry.attributes,
-          cookie: entry.cookie,
-          withAttributes: withAttributes,
-          isListed: true,
-          owner,
-          limit: limit
-        )
-      else { return }
-    }
-  }
-
   // MARK: Files
-
-  private func file(
-    _ node: MountNode
-  ) throws(VMCheckpointError) -> (file: SnapshotFiles.File, files: SnapshotFiles)? {
-    guard case .file(let id, let number) = node, let files = try files(id),
-      let file = files.file(number)
-    else { return nil }
-    return (file, files)
-  }
 
   private func open(
     _ request: FUSERequest,
     _ node: MountNode,
     _ reply: inout FUSEReply
   ) throws(VMCheckpointError) -> Answer {
-    guard let (file, files) = try file(node) else { return .error(ENOENT) }
+    guard let (file, files) = try view.file(node) else { return .error(ENOENT) }
     if file.holdsRAM {
       if files.absentPageCount > 0 {
         warnOnce(
@@ -496,7 +295,7 @@ final class MountService: @unchecked Sendable {
     _ byteCount: Int,
     _ body: UnsafeMutableRawBufferPointer
   ) throws(VMCheckpointError) -> Answer {
-    guard let (file, files) = try file(node) else { return .error(EIO) }
+    guard let (file, files) = try view.file(node) else { return .error(EIO) }
     guard byteCount <= Self.readCapacity else { return .error(EINVAL) }
     let bytes: [UInt8]
     switch file.contents {
@@ -568,7 +367,7 @@ final class MountService: @unchecked Sendable {
     _ whence: UInt32,
     _ reply: inout FUSEReply
   ) throws(VMCheckpointError) -> Answer {
-    guard let (file, files) = try file(node) else { return .error(ENOENT) }
+    guard let (file, files) = try view.file(node) else { return .error(ENOENT) }
     let whence = Int32(truncatingIfNeeded: whence)
     guard whence == clinux_seek_data || whence == clinux_seek_hole else { return .error(EINVAL) }
     let forData = whence == clinux_seek_data
@@ -612,6 +411,9 @@ final class MountService: @unchecked Sendable {
       case .release(let request, let handle):
         release(handle)
         send(request.unique, .bytes(0), answer)
+      case .forget(let node, let offset, let byteCount):
+        let notice = FUSEReply.forgetNotice(node: node, offset: offset, byteCount: byteCount)
+        _ = notice.withUnsafeBytes { write(device, $0.baseAddress, $0.count) }
       }
     }
   }

@@ -55,6 +55,18 @@ package struct FUSEReply {
     return bytes
   }()
 
+  /// What lets the kernel forget a part of a file, so that it is read again (`FUSE_NOTIFY_INVAL_INODE`).
+  package static func forgetNotice(node: UInt64, offset: UInt64, byteCount: Int) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: headerByteCount + 24)
+    bytes.withUnsafeMutableBytes {
+      writeHeader(to: $0, unique: 0, error: -2, byteCount: 24)
+      $0.storeBytes(of: node, toByteOffset: 16, as: UInt64.self)
+      $0.storeBytes(of: offset, toByteOffset: 24, as: UInt64.self)
+      $0.storeBytes(of: Int64(byteCount), toByteOffset: 32, as: Int64.self)
+    }
+    return bytes
+  }
+
   /// `struct fuse_init_out`.
   package mutating func appendInitialization(
     minor: UInt32,

@@ -25,6 +25,8 @@ package struct FUSERequest: Hashable, Sendable {
     case nothing
     /// Something would be written.
     case change
+    /// What a program has written to a shared mapping is to be written back.
+    case writeBack(offset: UInt64, byteCount: Int)
     /// Anything else.
     case unknown
   }
@@ -95,9 +97,13 @@ package struct FUSERequest: Hashable, Sendable {
     case 29: return .releaseDirectory
     case 46: return body.count >= 20 ? .seek(offset: long(8), whence: word(16)) : nil
     case 20, 30, 38, 50: return .nothing  // FSYNC, FSYNCDIR, DESTROY, SYNCFS
-    // SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, WRITE, SETXATTR, REMOVEXATTR, CREATE,
-    // FALLOCATE, RENAME2, COPY_FILE_RANGE, TMPFILE
-    case 4, 6, 8, 9, 10, 11, 12, 13, 16, 21, 24, 35, 43, 45, 47, 51: return .change
+    case 16:  // WRITE
+      guard body.count >= 40 else { return nil }
+      let isFromMemory = word(20) & 1 != 0
+      return isFromMemory ? .writeBack(offset: long(8), byteCount: Int(word(16))) : .change
+    // SETATTR, SYMLINK, MKNOD, MKDIR, UNLINK, RMDIR, RENAME, LINK, SETXATTR, REMOVEXATTR, CREATE, FALLOCATE,
+    // RENAME2, COPY_FILE_RANGE, TMPFILE
+    case 4, 6, 8, 9, 10, 11, 12, 13, 21, 24, 35, 43, 45, 47, 51: return .change
     default: return .unknown
     }
   }

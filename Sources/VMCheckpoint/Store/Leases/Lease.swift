@@ -21,6 +21,9 @@ public struct Lease: Sendable, Hashable, Codable {
   /// Whether somebody holds the lease now.
   public var isHeld: Bool
 
+  /// The door of a mount.
+  static let mountDoor = "mount"
+
   /// Days for which a lease protects that nobody holds.
   public static let graceDays = 7
 }
@@ -36,7 +39,9 @@ extension Lease {
       ? VMCheckpointError(
         .locked,
         "\(name) is served by \(title), since \(begunAt)",
-        hint: "end that server first; see: vmckpt lease list"
+        hint: door == Self.mountDoor
+          ? "close its files in the mount first, which VMs that run from it have open"
+          : "end that server first; see: vmckpt lease list"
       )
       : VMCheckpointError(
         .locked,
