@@ -248,8 +248,11 @@ final class MountService: @unchecked Sendable {
     case .openDirectory:
       reply.appendOpen(handle: 0, flags: 0)
     case .readDirectory(let offset, let byteCount, let withAttributes):
-      guard let entries = try view.entries(of: node) else { return .error(ENOENT) }
-      view.append(entries, from: offset, limit: byteCount, withAttributes, to: &reply)
+      let limit = min(byteCount, Self.readCapacity)
+      guard let entries = try view.entries(of: node, after: offset, limit: limit) else {
+        return .error(ENOENT)
+      }
+      view.append(entries, from: offset, limit: limit, withAttributes, to: &reply)
     case .open: return try open(request, node, &reply)
     case .release(let handle):
       guard handle != 0 else { return .bytes(0) }

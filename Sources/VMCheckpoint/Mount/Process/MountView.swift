@@ -94,7 +94,7 @@ final class MountView: Sendable {
   private func files(
     _ id: Int64
   ) throws(VMCheckpointError) -> SnapshotFiles? {
-    guard let snapshot = catalog.tree.snapshots[id] else { return nil }
+    guard let snapshot = catalog.snapshot(id) else { return nil }
     return try contents.files(of: snapshot)
   }
 
@@ -148,23 +148,34 @@ final class MountView: Sendable {
 
   typealias Entry = (name: String, cookie: UInt64, attributes: FUSEAttributes)
 
-  /// What is in a folder, in ascending order of cookies; `nil` when it is not one, or gone.
-  func entries(of node: MountNode) throws(VMCheckpointError) -> [Entry]? {
+  /// What is in a folder behind a cookie, in ascending order; `nil` when it is not one, or gone.
+  ///
+  /// - Parameter limit: Room for the entries. There may be more than fit, but not all that are in a large folder.
+  func entries(
+    of node: MountNode,
+    after cookie: UInt64,
+    limit: Int
+  ) throws(VMCheckpointError) -> [Entry]? {
     let tree = catalog.tree
-    func entry(_ file: SnapshotFiles.File, _ files: SnapshotFiles) -> Entry {
-      (file.name, MountNode.cookie(of: file.name), attributes(file, files))
+    func entries(_ found: [SnapshotFiles.File], _ files: SnapshotFiles) -> [Entry] {
+      found.map { ($0.name, MountNode.cookie(of: $0.name), attributes($0, files)) }
+        .filter { $0.1 > cookie }.sorted { $0.1 < $1.1 }
     }
     if case .file(let id, SnapshotFiles.deviceStatesNumber) = node {
       guard let files = try files(id) else { return nil }
-      return files.deviceStates.map { entry($0, files) }.sorted { $0.cookie < $1.cookie }
+      return entries(files.deviceStates, files)
     }
     let folder = tree.folder(node)
-    let below = folder?.items.map { ($0.name, $0.cookie, attributes($0)) } ?? []
+    // An entry takes 32 bytes or more. So of these and the files together, only such fit as are the first of both;
+    // a few may have a file's name.
+    let below: [Entry] =
+      folder?.items(after: cookie).prefix(limit / 32 + 64)
+      .map { ($0.name, $0.cookie, attributes($0)) } ?? []
     guard let snapshot = tree.snapshot(node) else { return folder == nil ? nil : below }
     let files = try contents.files(of: snapshot)
-    let own = files.files.map { entry($0, files) }
-    let names = Set(own.map(\.name))
-    return (own + below.filter { !names.contains($0.0) }).sorted { $0.cookie < $1.cookie }
+    let own = entries(files.files, files)
+    let names = Set(files.files.map(\.name))
+    return (own + below.filter { !names.contains($0.0) }).sorted { $0.1 < $1.1 }
   }
 
   /// Appends the entries behind a cookie, as far as there is room.

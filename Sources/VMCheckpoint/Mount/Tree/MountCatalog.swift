@@ -52,8 +52,16 @@ final class MountCatalog: Sendable {
     }
   }
 
+  /// A snapshot by its number, without a look at the store if it was there before: for who reads pages. It may be
+  /// deleted by now, unless it has a lease.
+  func snapshot(_ id: Int64) -> MountedSnapshot? {
+    state.withLock { $0.tree.snapshots[id] } ?? tree.snapshots[id]
+  }
+
   private static func version(_ store: Store) throws(VMCheckpointError) -> Int64 {
-    try store.readOnce { try Int64.fetchOne($0, sql: "PRAGMA data_version") ?? 0 }
+    try store.readOnce {
+      try Int64.fetchOne($0.cachedStatement(sql: "PRAGMA data_version")) ?? 0
+    }
   }
 
   private static func look(

@@ -64,6 +64,13 @@ package struct MountTree: Sendable {
       timeSeconds = items.map(\.timeSeconds).max() ?? 0
     }
 
+    /// The items behind a cookie.
+    ///
+    /// - Complexity: O(log *n*).
+    package func items(after cookie: UInt64) -> ArraySlice<Item> {
+      items[items.partitioningIndex { $0.cookie > cookie }...]
+    }
+
     package func item(named name: String) -> Item? { indexes[name].map { items[$0] } }
   }
 
