@@ -40,11 +40,17 @@ struct MountLifeTests {
       let other = try PageFile(mount.path("guest", "ram.bare"))
       #expect(other.mismatches(ram, [0, 16_383]) == [])
       for reader in readers { #expect(reader.wait() == [], "round \(round)") }
-      try waitUntil("a keeper and a server run") {
-        mount.processes(areKeepers: true).count == 1
-          && mount.processes(areKeepers: false).count == 1
-          && mount.processes(areKeepers: round % 5 == 4) != (round % 5 == 4 ? keepers : victims)
+      // Until both have what the other one's death needs: who kills both at once ends the mount.
+      try waitUntil("another one runs in its place, and has the mount") {
+        let hitsKeeper = round % 5 == 4
+        let (servers, others) = (
+          mount.processes(areKeepers: false), mount.processes(areKeepers: true)
+        )
+        return servers.count == 1 && others.count == 1
+          && (hitsKeeper ? others != keepers : servers != victims)
+          && mount.hasMount(servers[0]) && mount.hasMount(others[0])
       }
+      #expect(try PageFile(mount.path("guest", "ram.bare")).page(0) != nil)
     }
     #expect(try bench.tool.run("delete", "guest").ending == .exit(75))
     file.closeFile()

@@ -71,6 +71,13 @@ package final class MountTool {
     }
   }
 
+  /// Whether a process has all that another one would need: the device, the memory, and the leases' locks.
+  package func hasMount(_ pid: Int32) -> Bool {
+    let files = directoryEntries("/proc/\(pid)/fd").compactMap { readLink("/proc/\(pid)/fd/\($0)") }
+    return files.contains("/dev/fuse") && files.contains("\(bench.storePath)-lock")
+      && files.contains { $0.hasPrefix("/memfd:vmckpt-mount") }
+  }
+
   package func waitUntilNobodyIsLeft() throws {
     try waitUntil("no process is left") {
       processes(areKeepers: true).isEmpty && processes(areKeepers: false).isEmpty

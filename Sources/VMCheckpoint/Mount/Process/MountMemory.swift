@@ -11,6 +11,7 @@ import SystemPackage
 ///          4     4  1 when nobody wants the mount any more
 ///          8     4  1 when the kernel can hand out requests again
 ///         16     4  length of the settings
+///         20     4  so many entries, from the first one on, have been used
 ///       4096   1 M  the settings, as JSON
 ///        1 M  +4 K  open files that hold RAM, 16 bytes each: the handle, or 0, and the snapshot's number
 ///
@@ -142,8 +143,13 @@ final class MountMemory {
 
   private func entry(_ index: Int) -> Int { Self.filesOffset + index * Self.entryByteCount }
 
+  private var usedCount: Int {
+    get { min(Int(memory.load(fromByteOffset: 20, as: UInt32.self)), Self.capacity) }
+    set { memory.storeBytes(of: UInt32(newValue), toByteOffset: 20, as: UInt32.self) }
+  }
+
   private func findFiles() {
-    for index in (0..<Self.capacity).reversed() {
+    for index in 0..<usedCount {
       let handle = memory.load(fromByteOffset: entry(index), as: UInt64.self)
       let snapshot = memory.load(fromByteOffset: entry(index) + 8, as: Int64.self)
       if handle != 0, snapshot != 0 {
@@ -153,6 +159,15 @@ final class MountMemory {
         free.append(index)
       }
     }
+  }
+
+  /// An entry that is not used; `nil` when there is none.
+  private func takeEntry() -> Int? {
+    if let index = free.popLast() { return index }
+    let index = usedCount
+    guard index < Self.capacity else { return nil }
+    usedCount = index + 1
+    return index
   }
 
   /// The snapshots of which files are open.
@@ -165,7 +180,7 @@ final class MountMemory {
   /// - Returns: `false` when there is no room.
   func add(_ file: OpenFile) -> Bool {
     guard places[file.handle] == nil else { return true }
-    guard let index = free.popLast() else { return false }
+    guard let index = takeEntry() else { return false }
     memory.storeBytes(of: file.snapshot, toByteOffset: entry(index) + 8, as: Int64.self)
     memory.storeBytes(of: file.handle, toByteOffset: entry(index), as: UInt64.self)
     places[file.handle] = index
