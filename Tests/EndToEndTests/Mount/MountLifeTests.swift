@@ -204,9 +204,11 @@ struct MountLifeTests {
     chmod(expected, 0o644)
     let mnt = try bench.directory.subdirectory("mnt")
     let devices = try bench.directory.subdirectory("devices")
-    for path in [
-      bench.directory.path, mnt, bench.storePath, bench.storePath + "-lock",
-    ] where exists(path) { try OtherUser.own(path) }
+    // The journal and the lock file, too.
+    for name in directoryEntries(bench.directory.path) where name.hasPrefix("store.db") {
+      try OtherUser.own(bench.directory.file(name))
+    }
+    for path in [bench.directory.path, mnt] { try OtherUser.own(path) }
     let user = OtherUser.commandLine([]).joined(separator: " ")
     let tool = bench.tool.commandLine([]).joined(separator: " ")
     let script = """
