@@ -63,6 +63,7 @@ FOLDERS = {
         "Inspect": {"System", "Store"},
         "Read": {"System", "Store"},
         "Serve": {"System", "Store", "Read"},
+        "Mount": {"System", "Store", "Inspect", "Read", "Restore", "Serve"},
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
         "Maintenance/Prune": {
             "System", "Store", "Maintenance", "Maintenance/Collect", "Maintenance/Delete",

@@ -11,10 +11,12 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/vfs.h>
+#include <syslog.h>
 #include <unistd.h>
 
 const int clinux_seek_data = SEEK_DATA;
@@ -209,4 +211,21 @@ int clinux_uffd_poison(int fd, uint64_t address, uint64_t byte_count, int64_t *d
 int clinux_uffd_wake(int fd, uint64_t address, uint64_t byte_count) {
   struct uffdio_range range = {address, byte_count};
   return ioctl(fd, UFFDIO_WAKE, &range);
+}
+
+int clinux_mount_fuse(const char *directory, int fd, uint32_t user, uint32_t group,
+                      int allow_other) {
+  char options[160];
+  snprintf(options, sizeof options,
+           "fd=%d,rootmode=40000,user_id=%u,group_id=%u,default_permissions%s", fd, user, group,
+           allow_other ? ",allow_other" : "");
+  return mount("vmckpt", directory, "fuse.vmckpt", MS_NODEV | MS_NOSUID, options);
+}
+
+int clinux_unmount(const char *directory, int lazy) {
+  return umount2(directory, UMOUNT_NOFOLLOW | (lazy ? MNT_DETACH : 0));
+}
+
+void clinux_log_warning(const char *message) {
+  syslog(LOG_DAEMON | LOG_WARNING, "vmckpt: %s", message);
 }

@@ -57,7 +57,9 @@ public struct VMCheckpointTool: ParsableCommand {
       ),
       CommandGroup(
         name: "Run VMs from a store",
-        subcommands: [ServeCommand.self, ResumeCommand.self]
+        subcommands: [
+          ResumeCommand.self, MountCommand.self, UnmountCommand.self, ServeCommand.self,
+        ]
       ),
       CommandGroup(
         name: "Look into a store",

@@ -41,6 +41,14 @@ package struct RenderedResult: Hashable, Sendable {
     self.init(output: PostcopyOutput(result, warnings: warnings))
   }
 
+  package init(_ result: MountResult, warnings: [String] = []) {
+    self.init(output: MountOutput(result, warnings: warnings))
+  }
+
+  package init(unmounted directory: String, isLazy: Bool) {
+    self.init(output: UnmountOutput(directory: directory, lazy: isLazy))
+  }
+
   package init(dropped: Lease?, leases: [Lease]) {
     self.init(output: LeaseCommandOutput(dropped: dropped, leases: leases))
   }

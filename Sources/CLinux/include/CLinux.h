@@ -103,3 +103,11 @@ int clinux_uffd_poison(int fd, uint64_t address, uint64_t byte_count, int64_t *d
 
 /* UFFDIO_WAKE: who waits for these pages looks again. */
 int clinux_uffd_wake(int fd, uint64_t address, uint64_t byte_count);
+
+/* mount(2) of a FUSE file system whose requests are read from `fd`, which is /dev/fuse; and umount2(2), which
+   lets who has files open go on with `lazy`. 0, or -1 and errno. */
+int clinux_mount_fuse(const char *directory, int fd, uint32_t user, uint32_t group, int allow_other);
+int clinux_unmount(const char *directory, int lazy);
+
+/* syslog(3), whose arguments vary: a warning in the system's log. */
+void clinux_log_warning(const char *message);

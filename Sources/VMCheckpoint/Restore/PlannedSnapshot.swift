@@ -3,7 +3,7 @@ import GRDB
 /// A stored snapshot that is to be restored, in the transaction that reads all rows.
 struct PlannedSnapshot: RestorableGuest {
   let snapshot: SnapshotRow
-  private let database: Database
+  let database: Database
   private let reader: StoreReader<Database>
   let layout: RAMLayout
   let absent: AbsentPages

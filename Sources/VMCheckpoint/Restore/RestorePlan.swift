@@ -39,7 +39,8 @@ package struct RestorePlan {
       ? "" : Self.document(overlays, of: snapshot, request.overlays, database).encodedJSON()
   }
 
-  private static func document(
+  /// The overlays.json that describes RAM with this treatment.
+  static func document(
     _ overlays: StoredOverlays,
     of snapshot: SnapshotRow,
     _ treatment: OverlayTreatment,

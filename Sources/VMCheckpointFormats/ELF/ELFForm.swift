@@ -11,8 +11,13 @@ struct ELFForm: RestorationForm {
   func keeps(_ state: DeviceState) -> Bool { state.format == ELFNotes.stateFormat }
 
   func plan(_ guest: any RestorableGuest) throws -> any RestorationWriter {
+    try restore(guest)
+  }
+
+  /// What a core of the guest is made of.
+  func restore(_ guest: any RestorableGuest) throws -> ELFRestore {
     if try guest.deviceState(format: QEMUStreamCapture.streamFormat) != nil {
-      return try plan(guest, QEMUStoredState(guest))
+      return try restore(guest, QEMUStoredState(guest))
     }
     var notes = ELFNotes.none
     if let state = try guest.deviceState(format: ELFNotes.stateFormat) {
@@ -21,10 +26,10 @@ struct ELFForm: RestorationForm {
     return ELFRestore(guest.layout, notes, warnings: [])
   }
 
-  private func plan(
+  private func restore(
     _ guest: any RestorableGuest,
     _ state: QEMUStoredState
-  ) throws -> any RestorationWriter {
+  ) throws -> ELFRestore {
     guard let sections = QEMUDeviceSections(state.stream, ramOffset: state.record.ramOffset),
       let processors = QEMUProcessor.all(in: sections)
     else {

@@ -7,10 +7,10 @@ import VMCheckpoint
 /// which there is room, are written last; a pipe needs the notes first, and so RAM is looked through before.
 /// Both get the same bytes.
 struct ELFRestore: RestorationWriter {
-  private let layout: RAMLayout
-  private let notes: ELFNotes
-  private let lacksVMCoreInfo: Bool
-  private let core: ELFCoreLayout
+  let layout: RAMLayout
+  let notes: ELFNotes
+  let lacksVMCoreInfo: Bool
+  let core: ELFCoreLayout
   /// What the user is told.
   private let warnings: [String]
 
@@ -42,7 +42,7 @@ struct ELFRestore: RestorationWriter {
     return core.byteCount
   }
 
-  private func notes(with note: ELFNote?) -> ELFNotes {
+  func notes(with note: ELFNote?) -> ELFNotes {
     var notes = notes
     if let note { notes.append(note) }
     return notes
@@ -90,7 +90,7 @@ struct ELFRestore: RestorationWriter {
 
 extension ELFCoreLayout {
   /// RAM in ascending order of GPA, and nothing else.
-  fileprivate static func ramAlone(_ layout: RAMLayout) -> RestoredForm {
+  static func ramAlone(_ layout: RAMLayout) -> RestoredForm {
     var offset: UInt64 = 0
     var pieces: [RAMPlacement.Piece] = []
     for region in layout.regions {

@@ -19,6 +19,13 @@ package enum FormatRegistry {
     FirecrackerSnapshot(),
   ]
 
+  /// What shows snapshots as files of a mount. A new one comes last: a file's place in the order is part of its node.
+  package static let mountForms: [any MountForm] = [
+    QEMUMountForm(),
+    ELFMountForm(),
+    LiMEMountForm(),
+  ]
+
   /// What is left when a source is recognised as nothing else.
   package static let flat: any MemoryFormat = FlatRAM()
 

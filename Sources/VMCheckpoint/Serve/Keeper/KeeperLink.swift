@@ -21,14 +21,17 @@ final class KeeperLink {
   private static let patienceMilliseconds: Int32 = 10_000
 
   private let command: [String]?
+  /// Whether the keeper, and what it starts, prints nothing.
+  private let isSilent: Bool
   private var socket: KeeperSocket?
   private var process: pid_t?
   private var items: [(message: KeeperMessage, descriptor: Int32)] = []
   private let warn: (String) -> Void
 
   /// - Parameter command: Starts a keeper; `nil`: there is none.
-  init(_ command: [String]?, warn: @escaping (String) -> Void) {
+  init(_ command: [String]?, isSilent: Bool = false, warn: @escaping (String) -> Void) {
     self.command = command
+    self.isSilent = isSilent
     self.warn = warn
   }
 
@@ -43,7 +46,7 @@ final class KeeperLink {
     let (own, others) = try KeeperSocket.pair()
     defer { close(others.descriptor) }
     do throws(VMCheckpointError) {
-      process = try others.start(command, isDetached: true)
+      process = try others.start(command, isDetached: true, isSilent: isSilent)
     } catch {
       close(own.descriptor)
       throw error
@@ -56,44 +59,57 @@ final class KeeperLink {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `unavailable` when it does not send it.
   func adopt(_ descriptor: Int32) throws(VMCheckpointError) -> Legacy {
-    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
-    let socket = KeeperSocket(descriptor: descriptor)
-    self.socket = socket
     var (snapshot, listener): (String?, Int32?) = (nil, nil)
     var lease: LeaseHold?
     var vms: [VM] = []
-    receiving: while true {
-      switch socket.receive() {
-      case .nothing: socket.wait(milliseconds: Self.patienceMilliseconds)
-      case .end: break receiving
-      case .message(let message, let attachment):
-        if message.kind != .ready, message.kind != .ended {
-          items.append((message, attachment ?? -1))
+    for (message, attachment) in adoptItems(descriptor) {
+      switch message.kind {
+      case .snapshot: snapshot = message.text
+      case .listener: listener = attachment
+      case .lease:
+        if let attachment {
+          lease = LeaseHold(
+            id: Int64(truncatingIfNeeded: message.number),
+            descriptor: .init(rawValue: attachment)
+          )
         }
-        switch message.kind {
-        case .snapshot: snapshot = message.text
-        case .listener: listener = attachment
-        case .lease:
-          if let attachment {
-            lease = LeaseHold(
-              id: Int64(truncatingIfNeeded: message.number),
-              descriptor: .init(rawValue: attachment)
-            )
-          }
-        case .connection:
-          if let attachment { vms.append(VM(id: message.number, connection: attachment)) }
-        case .servedPages:
-          let index = vms.firstIndex { $0.id == message.number }
-          if let index { vms[index].servedPages = attachment }
-        case .ended: vms.removeAll { $0.id == message.number }
-        case .ready, .done: break receiving
-        }
+      case .connection:
+        if let attachment { vms.append(VM(id: message.number, connection: attachment)) }
+      case .servedPages:
+        let index = vms.firstIndex { $0.id == message.number }
+        if let index { vms[index].servedPages = attachment }
+      case .ended: vms.removeAll { $0.id == message.number }
+      case .ready, .done, .device, .memory, .locks: break
       }
     }
     guard let snapshot, let listener else {
       throw VMCheckpointError(.unavailable, "the keeper of a page server has sent no socket")
     }
     return Legacy(snapshot: snapshot, listener: listener, lease: lease, vms: vms)
+  }
+
+  /// Takes all messages of the keeper that has started this process, and keeps them for the next keeper.
+  func adoptItems(_ descriptor: Int32) -> [(message: KeeperMessage, attachment: Int32?)] {
+    _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
+    let socket = KeeperSocket(descriptor: descriptor)
+    self.socket = socket
+    var found: [(KeeperMessage, Int32?)] = []
+    while true {
+      switch socket.receive() {
+      case .nothing: socket.wait(milliseconds: Self.patienceMilliseconds)
+      case .end: return found
+      case .message(let message, let attachment):
+        if message.kind == .ready || message.kind == .done { return found }
+        if message.kind != .ended { items.append((message, attachment ?? -1)) }
+        found.append((message, attachment))
+      }
+    }
+  }
+
+  /// Leaves all to the keeper, which starts a server then.
+  func leave() {
+    if let socket { close(socket.descriptor) }
+    socket = nil
   }
 
   /// Gives the keeper something that a server after this one needs.

@@ -23,6 +23,12 @@ struct KeeperMessage: Hashable {
     case ready
     /// The server ends as it should.
     case done
+    /// `/dev/fuse`, from which a mount's requests are read.
+    case device
+    /// A mount's ``MountMemory``.
+    case memory
+    /// The lock file with the locks of a mount's leases.
+    case locks
   }
 
   static let byteCount = 64

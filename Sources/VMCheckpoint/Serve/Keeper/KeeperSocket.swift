@@ -76,10 +76,12 @@ struct KeeperSocket {
   /// - Parameters:
   ///   - variable: Added to the environment.
   ///   - isDetached: Whether it is in a session of its own, so that no terminal's signals reach it.
+  ///   - isSilent: Whether nothing that it prints goes anywhere, and no pipe of this process's stays open.
   func start(
     _ command: [String],
     variable: String? = nil,
-    isDetached: Bool
+    isDetached: Bool,
+    isSilent: Bool = false
   ) throws(VMCheckpointError) -> pid_t {
     func check(_ result: Int32) throws(VMCheckpointError) {
       guard result == 0 else { throw Self.failure(result) }
@@ -91,6 +93,13 @@ struct KeeperSocket {
     try check(posix_spawn_file_actions_init(&actions))
     defer { posix_spawn_file_actions_destroy(&actions) }
     try check(posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0))
+    if isSilent {
+      for number in [STDOUT_FILENO, STDERR_FILENO] {
+        try check(
+          posix_spawn_file_actions_addopen(&actions, number, "/dev/null", O_WRONLY, 0)
+        )
+      }
+    }
     try check(posix_spawn_file_actions_adddup2(&actions, high, Self.inherited))
     var attributes = posix_spawnattr_t()
     try check(posix_spawnattr_init(&attributes))

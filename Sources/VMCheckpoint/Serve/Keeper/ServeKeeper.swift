@@ -39,7 +39,10 @@ public enum ServeKeeper {
         note(message, descriptor, &items)
       case .end:
         // A VM may have connected to a server that was killed before it had accepted the connection.
-        guard items.contains(where: { $0.message.kind == .connection || $0.hasWaitingVM })
+        guard
+          items.contains(where: {
+            [.connection, .device].contains($0.message.kind) || $0.hasWaitingVM
+          })
         else { return }
         close(socket.descriptor)
         var status: Int32 = 0

@@ -44,16 +44,19 @@ struct DeviceStateRow {
     if withData { try ValueLimit.allowingLargeValues(database, walk) } else { try walk() }
   }
 
-  /// The device states of a snapshot with their data, in the VMM's order.
+  /// The device states of a snapshot with their data, in the VMM's order; only that with `name` if it is given.
   ///
   /// - Throws: As ``forEach(of:format:withData:_:_:)`` and ``bytes()``.
   static func load(
     of snapshot: SnapshotRow,
     format: String? = nil,
+    named name: String? = nil,
     _ database: Database
   ) throws -> [DeviceState] {
     var states: [DeviceState] = []
     try forEach(of: snapshot, format: format, withData: true, database) { row in
+      // Bytes are compared: Swift calls more names equal.
+      if let name, !name.utf8.elementsEqual(row.name.utf8) { return }
       states.append(
         DeviceState(
           name: row.name,

@@ -8,9 +8,9 @@ public struct Lease: Sendable, Hashable, Codable {
   public var id: Int64
   /// The snapshot's name.
   public var snapshot: String
-  /// How pages are served: `userfaultfd`.
+  /// How pages are served: `userfaultfd` or `mount`.
   public var door: String
-  /// Where: the path of a socket.
+  /// Where: the path of a socket, or of a mount.
   public var target: String
   /// The program that serves, with its version.
   public var holder: String
@@ -20,6 +20,9 @@ public struct Lease: Sendable, Hashable, Codable {
   public var lostAt: String?
   /// Whether somebody holds the lease now.
   public var isHeld: Bool
+
+  /// The door of a mount.
+  static let mountDoor = "mount"
 
   /// Days for which a lease protects that nobody holds.
   public static let graceDays = 7
@@ -36,7 +39,9 @@ extension Lease {
       ? VMCheckpointError(
         .locked,
         "\(name) is served by \(title), since \(begunAt)",
-        hint: "end that server first; see: vmckpt lease list"
+        hint: door == Self.mountDoor
+          ? "close its files in the mount first, which VMs that run from it have open"
+          : "end that server first; see: vmckpt lease list"
       )
       : VMCheckpointError(
         .locked,

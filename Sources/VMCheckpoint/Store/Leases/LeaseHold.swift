@@ -28,43 +28,82 @@ extension Store {
     try requireWritable()
     let descriptor = try LeaseLock.open(at: location, .exclusive)
     do throws(VMCheckpointError) {
-      let id = try write { database in
-        let snapshot = try SnapshotCatalog.resolve(try SnapshotReference(uuid), in: database)
-        try StoreFormat.add(.leases, database)
-        let lost = try Int64.fetchAll(
-          database,
-          sql: "SELECT id FROM lease WHERE snapshot_id = ? AND door = ? AND target = ?",
-          arguments: [snapshot.id, door, target]
-        )
-        for id in lost where try LeaseLock.take(id, descriptor) {
-          try database.execute(sql: "UPDATE lease SET lost_at = NULL WHERE id = ?", arguments: [id])
-          return id
-        }
-        try database.execute(
-          sql: """
-            INSERT INTO lease (snapshot_id, door, target, holder, begun_at) VALUES (?, ?, ?, ?, ?)
-            """,
-          arguments: [snapshot.id, door, target, VMCheckpointVersion.producer, UTCTime.now]
-        )
-        let id = database.lastInsertedRowID
-        // Before the row is there for others.
-        guard try LeaseLock.take(id, descriptor) else {
-          throw VMCheckpointError(.locked, "lease \(id) is locked by another program")
-        }
-        return id
-      }
-      return LeaseHold(id: id, descriptor: descriptor)
+      return try takeLease(ofSnapshot: uuid, door: door, target: target, on: descriptor)
     } catch {
       try? descriptor.close()
       throw error
     }
   }
 
+  /// As ``takeLease(ofSnapshot:door:target:)``, with its lock on a lock file that is open already, and may have
+  /// the locks of other leases.
+  package func takeLease(
+    ofSnapshot uuid: String,
+    door: String,
+    target: String,
+    on descriptor: FileDescriptor
+  ) throws(VMCheckpointError) -> LeaseHold {
+    let id = try write { database in
+      let snapshot = try SnapshotCatalog.resolve(try SnapshotReference(uuid), in: database)
+      try StoreFormat.add(.leases, database)
+      let lost = try Int64.fetchAll(
+        database,
+        sql: "SELECT id FROM lease WHERE snapshot_id = ? AND door = ? AND target = ?",
+        arguments: [snapshot.id, door, target]
+      )
+      for id in lost where try LeaseLock.take(id, descriptor) {
+        try database.execute(sql: "UPDATE lease SET lost_at = NULL WHERE id = ?", arguments: [id])
+        return id
+      }
+      try database.execute(
+        sql: """
+          INSERT INTO lease (snapshot_id, door, target, holder, begun_at) VALUES (?, ?, ?, ?, ?)
+          """,
+        arguments: [snapshot.id, door, target, VMCheckpointVersion.producer, UTCTime.now]
+      )
+      let id = database.lastInsertedRowID
+      // Before the row is there for others.
+      guard try LeaseLock.take(id, descriptor) else {
+        throw VMCheckpointError(.locked, "lease \(id) is locked by another program")
+      }
+      return id
+    }
+    return LeaseHold(id: id, descriptor: descriptor)
+  }
+
   /// Gives a lease back. The row goes first, so that nobody finds it lost.
-  package func giveBack(_ lease: LeaseHold) throws(VMCheckpointError) {
-    defer { try? lease.descriptor.close() }
+  ///
+  /// - Parameter keepingLockFile: Whether the lock file stays open, and only this lease's lock goes.
+  package func giveBack(
+    _ lease: LeaseHold,
+    keepingLockFile: Bool = false
+  ) throws(VMCheckpointError) {
+    defer { if !keepingLockFile { try? lease.descriptor.close() } }
     try write { database in
       try database.execute(sql: "DELETE FROM lease WHERE id = ?", arguments: [lease.id])
+    }
+    if keepingLockFile { LeaseLock.drop(lease.id, lease.descriptor) }
+  }
+
+  /// Removes leases of a door and target that nobody else holds.
+  package func removeLeases(
+    door: String,
+    target: String,
+    except kept: Set<Int64>,
+    _ descriptor: FileDescriptor
+  ) throws(VMCheckpointError) {
+    func found(_ database: Database) throws -> [Lease] {
+      try LeaseTable(database, location).all().filter {
+        $0.door == door && $0.target == target && !kept.contains($0.id)
+      }
+    }
+    // Mostly there are none, and nothing is to be written then.
+    guard try !read(found).isEmpty else { return }
+    try write { database in
+      for lease in try found(database) where try LeaseLock.take(lease.id, descriptor) {
+        try database.execute(sql: "DELETE FROM lease WHERE id = ?", arguments: [lease.id])
+        LeaseLock.drop(lease.id, descriptor)
+      }
     }
   }
 }

@@ -57,6 +57,13 @@ enum LeaseLock {
     return true
   }
 
+  /// Drops the lock.
+  static func drop(_ id: Int64, _ descriptor: FileDescriptor) {
+    var request = request(id)
+    request.l_type = Int16(F_UNLCK)
+    while fcntl(descriptor.rawValue, clinux_f_ofd_setlk, &request) != 0, errno == EINTR {}
+  }
+
   /// Whether somebody else holds the lock. Where that cannot be found out, somebody may.
   static func isHeld(_ id: Int64, _ descriptor: FileDescriptor) -> Bool {
     guard validIDs.contains(id) else { return false }

@@ -1,0 +1,69 @@
+import SystemPackage
+
+/// The leases of a mount: one for each snapshot of which files with RAM are open.
+///
+/// All their locks are on one open lock file, which the keeper has as well, so that no kill of a server frees them.
+/// Where the store may not be written there are no leases, and the chunks' lock is held instead.
+///
+/// Used by one thread at a time.
+final class MountLeases {
+  private let store: Store
+  private let directory: String
+  /// The lock file; `nil` where the store may not be written.
+  private let locks: FileDescriptor?
+  private let chunks: StoreLock?
+  private var held: [Int64: LeaseHold] = [:]
+
+  /// - Parameter locks: The lock file, opened by ``LeaseLock``.
+  init(
+    _ store: Store,
+    directory: String,
+    locks: FileDescriptor?,
+    cancellation: CancellationFlag
+  ) throws(VMCheckpointError) {
+    self.store = store
+    self.directory = directory
+    self.locks = locks
+    chunks =
+      locks == nil
+      ? try StoreLock.acquire(.chunks, .shared, at: store.location, cancellation: cancellation)
+      : nil
+  }
+
+  /// Takes up the leases of the server before, and removes those that nobody needs: of a server that was killed
+  /// just after the last file was closed, or of another mount that was at this place.
+  func takeUp(_ snapshots: [MountedSnapshot]) throws(VMCheckpointError) {
+    guard let locks else { return }
+    for snapshot in snapshots { try hold(snapshot) }
+    try store.removeLeases(
+      door: Lease.mountDoor,
+      target: directory,
+      except: Set(held.values.map(\.id)),
+      locks
+    )
+  }
+
+  /// Takes a lease, unless there is one.
+  ///
+  /// - Throws: ``VMCheckpointError`` as ``Store/takeLease(ofSnapshot:door:target:on:)``.
+  func hold(_ snapshot: MountedSnapshot) throws(VMCheckpointError) {
+    guard let locks, held[snapshot.id] == nil else { return }
+    held[snapshot.id] = try store.takeLease(
+      ofSnapshot: snapshot.uuid,
+      door: Lease.mountDoor,
+      target: directory,
+      on: locks
+    )
+  }
+
+  /// Gives a snapshot's lease back.
+  func release(_ snapshot: Int64) throws(VMCheckpointError) {
+    guard let lease = held[snapshot] else { return }
+    try store.giveBack(lease, keepingLockFile: true)
+    held[snapshot] = nil
+  }
+
+  func releaseAll() throws(VMCheckpointError) {
+    for snapshot in held.keys.sorted() { try release(snapshot) }
+  }
+}
