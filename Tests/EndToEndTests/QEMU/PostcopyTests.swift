@@ -263,7 +263,8 @@ import VMCheckpointTestSupport
       ),
       (
         .anonymous, Self.postcopy + ["-global", "migration.x-multifd=on"],
-        "x-multifd does not go with postcopy"
+        qemu == .ten
+          ? "not yet compatible with multifd" : "x-multifd does not go with postcopy"
       ),
     ]
     for (index, (ram, options, message)) in cases.enumerated() {
