@@ -1,9 +1,15 @@
 -- Which pages changed from one snapshot to another, as ranges.
 --
+-- A page is absent when a dump left it out of one of the two: whether it changed is unknown.
+--
 -- :snapshot (snapshot = latest~1) The earlier snapshot.
 -- :other (snapshot = latest) The later one.
 -- :limit (count = 50) At most this many ranges.
 WITH
+-- Pages that a dump left out. Only a store with the feature absent-ranges has the table.
+absent (snapshot_id, first_pfn, page_count) AS NOT MATERIALIZED (
+  SELECT snapshot_id, first_pfn, page_count FROM absent_range
+),
 before (id) AS MATERIALIZED (
   SELECT id FROM snapshot WHERE name = :snapshot AND state = 'complete'
 ),
@@ -33,7 +39,14 @@ new (pfn) AS (
 ),
 page (pfn, change) AS (
   -- An extent has at most 16 pages: the one over a page begins at most 15 before it.
-  SELECT o.pfn, CASE WHEN b.chunk_id IS NULL THEN 'zeroed' ELSE 'changed' END
+  SELECT o.pfn,
+         CASE
+           WHEN b.chunk_id IS NOT NULL THEN 'changed'
+           WHEN (SELECT a.first_pfn + a.page_count > o.pfn FROM absent a
+                  WHERE a.snapshot_id = (SELECT id FROM after) AND a.first_pfn <= o.pfn
+                  ORDER BY a.first_pfn DESC LIMIT 1) THEN 'absent'
+           ELSE 'zeroed'
+         END
     FROM old o
     LEFT JOIN ram_extent b
       ON b.snapshot_id = (SELECT id FROM after)
@@ -44,7 +57,14 @@ page (pfn, change) AS (
       <> (SELECT substr(c.digests, (b.first_slot + o.pfn - b.first_pfn) * 32 + 1, 32)
             FROM chunk c WHERE c.id = b.chunk_id)
   UNION ALL
-  SELECT w.pfn, 'added' FROM new w
+  SELECT w.pfn,
+         CASE
+           WHEN (SELECT a.first_pfn + a.page_count > w.pfn FROM absent a
+                  WHERE a.snapshot_id = (SELECT id FROM before) AND a.first_pfn <= w.pfn
+                  ORDER BY a.first_pfn DESC LIMIT 1) THEN 'absent'
+           ELSE 'added'
+         END
+    FROM new w
    WHERE NOT EXISTS (
      SELECT 1 FROM ram_extent a
       WHERE a.snapshot_id = (SELECT id FROM before)

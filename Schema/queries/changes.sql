@@ -1,11 +1,16 @@
 -- What changed from one snapshot to another, in each memory region.
 --
--- Pages are added (zero before), zeroed, changed, or unchanged and not zero. The regions are those
--- of the later snapshot. 'vmckpt diff' reports overlays and device states too.
+-- Pages are added (zero before), zeroed, changed, unchanged and not zero, or absent: a dump left
+-- them out of one snapshot, and the other has them. The regions are those of the later snapshot.
+-- 'vmckpt diff' reports overlays and device states too.
 --
 -- :snapshot (snapshot = latest~1) The earlier snapshot.
 -- :other (snapshot = latest) The later one.
 WITH
+-- Pages that a dump left out. Only a store with the feature absent-ranges has the table.
+absent (snapshot_id, first_pfn, page_count) AS NOT MATERIALIZED (
+  SELECT snapshot_id, first_pfn, page_count FROM absent_range
+),
 before (id) AS MATERIALIZED (
   SELECT id FROM snapshot WHERE name = :snapshot AND state = 'complete'
 ),
@@ -29,6 +34,24 @@ both (first_pfn, end_pfn, chunk_a, shift_a, chunk_b, shift_b) AS (
    WHERE a.snapshot_id = (SELECT id FROM before)
 ),
 run (first_pfn, end_pfn, class) AS (
+  SELECT max(e.first_pfn, n.first_pfn),
+         min(e.first_pfn + e.page_count, n.first_pfn + n.page_count), 'lost'
+    FROM absent n
+    CROSS JOIN ram_extent e
+      ON e.snapshot_id = (SELECT id FROM before)
+     AND e.first_pfn BETWEEN n.first_pfn - 15 AND n.first_pfn + n.page_count - 1
+     AND e.first_pfn + e.page_count > n.first_pfn
+   WHERE n.snapshot_id = (SELECT id FROM after)
+  UNION ALL
+  SELECT max(e.first_pfn, n.first_pfn),
+         min(e.first_pfn + e.page_count, n.first_pfn + n.page_count), 'found'
+    FROM absent n
+    CROSS JOIN ram_extent e
+      ON e.snapshot_id = (SELECT id FROM after)
+     AND e.first_pfn BETWEEN n.first_pfn - 15 AND n.first_pfn + n.page_count - 1
+     AND e.first_pfn + e.page_count > n.first_pfn
+   WHERE n.snapshot_id = (SELECT id FROM before)
+  UNION ALL
   SELECT first_pfn, first_pfn + page_count, 'before'
     FROM ram_extent WHERE snapshot_id = (SELECT id FROM before)
   UNION ALL
@@ -49,20 +72,23 @@ run (first_pfn, end_pfn, class) AS (
     CROSS JOIN chunk_slot n ON n.slot < t.end_pfn - t.first_pfn
    WHERE NOT (t.chunk_a = t.chunk_b AND t.shift_a = t.shift_b)
 ),
-total (gpa, before, after, unchanged, changed) AS (
+total (gpa, before, after, unchanged, changed, lost, found) AS (
   SELECT r.gpa,
          sum((u.class = 'before') * (min(u.end_pfn, r.end_pfn) - max(u.first_pfn, r.first_pfn))),
          sum((u.class = 'after') * (min(u.end_pfn, r.end_pfn) - max(u.first_pfn, r.first_pfn))),
          sum((u.class = 'unchanged') * (min(u.end_pfn, r.end_pfn) - max(u.first_pfn, r.first_pfn))),
-         sum((u.class = 'changed') * (min(u.end_pfn, r.end_pfn) - max(u.first_pfn, r.first_pfn)))
+         sum((u.class = 'changed') * (min(u.end_pfn, r.end_pfn) - max(u.first_pfn, r.first_pfn))),
+         sum((u.class = 'lost') * (min(u.end_pfn, r.end_pfn) - max(u.first_pfn, r.first_pfn))),
+         sum((u.class = 'found') * (min(u.end_pfn, r.end_pfn) - max(u.first_pfn, r.first_pfn)))
     FROM run u
     CROSS JOIN region r ON r.first_pfn < u.end_pfn AND r.end_pfn > u.first_pfn
    GROUP BY r.gpa
 )
 SELECT r.name AS region, r.gpa, r.bytes / 4096 AS pages,
-       coalesce(t.after - t.unchanged - t.changed, 0) AS added_pages,
-       coalesce(t.before - t.unchanged - t.changed, 0) AS zeroed_pages,
+       coalesce(t.after - t.unchanged - t.changed - t.found, 0) AS added_pages,
+       coalesce(t.before - t.unchanged - t.changed - t.lost, 0) AS zeroed_pages,
        coalesce(t.changed, 0) AS changed_pages,
-       coalesce(t.unchanged, 0) AS unchanged_pages
+       coalesce(t.unchanged, 0) AS unchanged_pages,
+       coalesce(t.lost + t.found, 0) AS absent_pages
   FROM region r LEFT JOIN total t ON t.gpa = r.gpa
  ORDER BY r.gpa;

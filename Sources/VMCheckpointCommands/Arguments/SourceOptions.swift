@@ -59,7 +59,7 @@ package struct SourceOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "With 'firecracker:', the vmstate file. (default: the one beside the memory file)",
+      "With 'firecracker:', the vmstate file of the last memory file. (default: the one beside it)",
       valueName: "file"
     ),
     completion: .file()

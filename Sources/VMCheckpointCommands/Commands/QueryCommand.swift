@@ -50,8 +50,13 @@ struct QueryCommand: VerbCommand {
     let arguments = try query.arguments(values)
     let storePath = try common.storePath(environment: session.environment)
     guard !sql else {
+      let store = try Store.open(at: storePath)
       return .sql(
-        QuerySQLOutput(query, try Store.open(at: storePath).resolve(arguments, of: query))
+        QuerySQLOutput(
+          query,
+          sql: try store.sql(of: query),
+          try store.resolve(arguments, of: query)
+        )
       )
     }
     let operation = LongOperation(session: session, common: common)

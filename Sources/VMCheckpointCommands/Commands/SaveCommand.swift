@@ -33,7 +33,7 @@ package struct SaveCommand: VerbCommand {
 
       'firecracker:PATH' is a snapshot of Firecracker: a directory, or the memory file beside \
       its vmstate file. Of a diff, --base names the snapshot that it is based on. Each --diff is \
-      laid over it in turn.
+      laid over it in turn, and the vmstate is that of the last.
 
       'elf:PATH', or 'elf:-', is an ELF core, as 'virsh dump --memory-only' writes. Its regions \
       and notes come from it. From a pipe it must be named, and its loads come in order of \
@@ -59,7 +59,7 @@ package struct SaveCommand: VerbCommand {
         vmckpt save propolis:web-1764000000000.tar
         vmckpt save web.elf --vm web
         vmckpt save cloud-hypervisor:snapshots/web --vm web
-        vmckpt save firecracker:web.mem --vmstate web.vmstate --diff web-1.mem
+        vmckpt save firecracker:web.mem --diff web-1.mem --vmstate web-1.vmstate
         vmckpt save firecracker:web-2 --base web/1
         vmckpt save qemu:/run/web.qmp --vm web
         vmckpt save libvirt:web --connect qemu:///system

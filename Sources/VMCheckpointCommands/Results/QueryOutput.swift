@@ -101,11 +101,12 @@ struct QuerySQLOutput: Codable, Hashable, Sendable {
   /// What the sqlite3 shell takes: the parameters, and the SQL.
   var shell: String
 
-  init(_ query: StoreQuery, _ arguments: [QueryArgument]) {
+  /// - Parameter sql: The query's, as it runs in the store.
+  init(_ query: StoreQuery, sql: String, _ arguments: [QueryArgument]) {
     self.query = query.name
     parameters = QueryAnswerOutput.members(arguments)
-    sql = query.sql
-    shell = arguments.map { $0.shellLine + "\n" }.joined() + query.sql
+    self.sql = sql
+    shell = arguments.map { $0.shellLine + "\n" }.joined() + sql
   }
 
   var text: String { shell }

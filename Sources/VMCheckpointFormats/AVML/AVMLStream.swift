@@ -23,6 +23,15 @@ final class AVMLStream: RangeSource, @unchecked Sendable {
   private var header: RangeHeader?
   /// Where the stream of the range that is being read began.
   private var framesOffset: UInt64 = 0
+  private var isAtEnd = false
+  /// How much between ranges counts as zeros so far.
+  private var zeroByteCount: UInt64 = 0
+
+  /// A longer gap is not RAM of zeros, such as that between the RAM of two processors on arm64: of such
+  /// addresses, a snapshot could not be restored as a file.
+  private static let maximumGapByteCount: UInt64 = 1 << 40
+  /// 64 TiB, of all gaps.
+  private static let maximumZeroByteCount: UInt64 = 64 << 40
 
   /// - Throws: ``VMCheckpointError``: `unavailable` when libsnappy is missing, `outOfResources`.
   init(_ input: DumpInput, name: String) throws(VMCheckpointError) {
@@ -32,9 +41,12 @@ final class AVMLStream: RangeSource, @unchecked Sendable {
   }
 
   func nextRange() throws(VMCheckpointError) -> PhysicalRange? {
+    // The reader asks once more when the last range has ended inside a page.
+    guard !isAtEnd else { return nil }
     if let header {
       try finish(header)
-      if try input.isAtEnd() { return nil }
+      isAtEnd = try input.isAtEnd()
+      if isAtEnd { return nil }
     }
     let number = (header?.range.number ?? 0) + 1
     let offset = input.offset
@@ -76,7 +88,13 @@ final class AVMLStream: RangeSource, @unchecked Sendable {
   }
 
   func zeros(between ranges: Range<UInt64>) -> [Range<UInt64>] {
-    Self.zeros(between: ranges)
+    let zeros = Self.zeros(between: ranges)
+    let byteCount = zeros.reduce(0) { $0 + ($1.upperBound - $1.lowerBound) }
+    guard byteCount <= Self.maximumGapByteCount,
+      zeroByteCount + byteCount <= Self.maximumZeroByteCount
+    else { return [] }
+    zeroByteCount += byteCount
+    return zeros
   }
 
   /// What between two ranges counts as RAM of zeros.

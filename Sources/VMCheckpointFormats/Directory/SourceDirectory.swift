@@ -9,6 +9,14 @@ struct SourceDirectory {
 
   let path: String
 
+  init(path: String) { self.path = path }
+
+  /// The directory that a file is in.
+  init(containing file: String) {
+    let parent = FilePath(file).removingLastComponent()
+    path = parent.isEmpty ? "." : parent.string
+  }
+
   /// Whether there is a directory at `path`.
   static func exists(at path: String) -> Bool {
     var status = stat()

@@ -134,7 +134,8 @@ private struct Scan {
     _ index: Int,
     _ file: some DumpSource
   ) throws(VMCheckpointError) {
-    let name = "program header \(index), a load at GPA \(hexString(header.physicalAddress)),"
+    let title = "program header \(index), a load at GPA \(hexString(header.physicalAddress))"
+    let name = "\(title),"
     guard header.fileByteCount <= header.memoryByteCount else {
       throw .invalidData(
         "is damaged: \(name) has \(hexString(header.fileByteCount)) bytes in the file and "
@@ -150,7 +151,7 @@ private struct Scan {
       )
     }
     if header.fileByteCount > 0 {
-      try file.require(header.fileOffset, header.fileByteCount, place: "in its RAM, \(name)")
+      try file.require(header.fileOffset, header.fileByteCount, place: "in its RAM, \(title)")
     }
     let seen = virtualAddresses ?? (header.virtualAddress, false)
     virtualAddresses = (seen.first, seen.differ || header.virtualAddress != seen.first)

@@ -30,6 +30,7 @@ struct FirecrackerSource: CaptureSource {
   ) throws(VMCheckpointError) -> Outcome {
     try context.requireNoLayout("Firecracker snapshot \(quotedName(file))")
     let links = try findFiles()
+    warnOfGuess(links, context.control)
     let (opened, byteCount) = try open(links)
     let (state, layout, stateName) = try readStates(links, byteCount: byteCount)
     let baseReader = try openBase(context, state, layout)
@@ -75,6 +76,19 @@ struct FirecrackerSource: CaptureSource {
       )
     }
     return links
+  }
+
+  /// Says which vmstate is taken where it may as well be that of a memory file further down.
+  private func warnOfGuess(_ links: [FirecrackerFiles], _ control: OperationControl) {
+    guard let last = links.last, let state = last.statePath, !last.isNamedAlike,
+      links.dropLast().contains(where: {
+        $0.memoryPath != last.memoryPath && last.isState(beside: $0.memoryPath)
+      })
+    else { return }
+    control.onWarning?(
+      "Firecracker vmstate file \(quotedName(state)) is taken for the one that was written with "
+        + "\(quotedName(last.memoryPath)), the last memory file"
+    )
   }
 
   /// Opens the memory files, all of which have one size.

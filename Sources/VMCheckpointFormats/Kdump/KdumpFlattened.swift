@@ -14,6 +14,8 @@ enum KdumpFlattened {
   private static let headerByteCount = 4096
   /// 8 TiB: no file system of a dump has larger files in practice, and some cannot.
   private static let maximumFileByteCount: UInt64 = 8 << 40
+  /// Writers go on at a few places: in the bitmaps, the descriptors and the pages.
+  private static let maximumRunCount = 1 << 16
 
   /// Puts the file together from a stream, at whose beginning `input` is.
   ///
@@ -35,7 +37,8 @@ enum KdumpFlattened {
         "is flattened in type \(type), version \(version), and only 1 and 1 is read"
       )
     }
-    return try KdumpSpool.write(in: directory) { spool throws(VMCheckpointError) in
+    var written = RangeSet<UInt64>()
+    let file = try KdumpSpool.write(in: directory) { spool throws(VMCheckpointError) in
       var number = 0
       while true {
         number += 1
@@ -59,8 +62,20 @@ enum KdumpFlattened {
           }
           done += count
         }
+        written.insert(contentsOf: UInt64(offset)..<(UInt64(offset) + UInt64(byteCount)))
+        guard written.ranges.count <= maximumRunCount else {
+          throw .invalidData(
+            "is flattened into pieces in more than \(maximumRunCount) places, which are too many"
+          )
+        }
       }
     }
+    let gaps = RangeSet(0..<(file.byteCount ?? 0)).subtracting(written)
+    return DumpFile(
+      descriptor: file.descriptor,
+      byteCount: file.byteCount,
+      gaps: Array(gaps.ranges)
+    )
   }
 }
 

@@ -99,12 +99,18 @@ struct KdumpHeader: Hashable {
       let wide = sub.littleEndian(at: isWide ? 96 : 72, as: UInt64.self)
       if wide > 0 { pfnCount = wide }
     }
+    let mismatch = VMCheckpointError.invalidData(
+      "is damaged: it has \(pfnCount) page frames, and bitmaps of \(bitmapByteCount) bytes"
+    )
     guard (1...Self.maximumPFNCount).contains(pfnCount), (pfnCount - 1) / 8 < bitmapByteCount else {
-      throw .invalidData(
-        "is damaged: it has \(pfnCount) page frames, and bitmaps of \(bitmapByteCount) bytes"
-      )
+      throw mismatch
     }
     try file.require(bitmapOffset, 2 * bitmapByteCount, place: "in its bitmaps")
+    guard bitmapByteCount <= Self.maximumPFNCount / 8 else { throw mismatch }
+    let usedByteCount = (pfnCount + 7) / 8
+    for bitmap in [bitmapOffset, bitmapOffset + bitmapByteCount] {
+      try file.requireNoGap(bitmap, usedByteCount, place: "in its bitmaps")
+    }
     guard version < 2 || sub.littleEndian(at: isWide ? 12 : 8, as: UInt32.self) == 0 else {
       throw .invalidData(
         "is one part of a split dump",

@@ -27,11 +27,17 @@ struct KdumpMap {
     var absent = AbsentPages()
     // Many pieces at once: the bitmaps of a terabyte are 32 MiB each.
     let step = 64 * Self.pagesPerPiece
-    for first in stride(from: 0, to: header.pfnCount, by: Int(step)) {
+    // To the bitmaps' ends: a page behind the number of PFNs would be lost with no word.
+    let bitCount = 8 * header.bitmapByteCount
+    for first in stride(from: 0, to: bitCount, by: Int(step)) {
       try cancellation.check()
-      let count = min(step, header.pfnCount - first)
+      let count = min(step, bitCount - first)
       let existing = try Self.words(header, file, bitmap: 0, first, count)
       let inFile = try Self.words(header, file, bitmap: 1, first, count)
+      if first + count > header.pfnCount {
+        try Self.requireNoPages(existing, first, behind: header.pfnCount)
+        try Self.requireNoPages(inFile, first, behind: header.pfnCount)
+      }
       for index in existing.indices {
         let word = inFile[index]
         stored += UInt64(word.nonzeroBitCount)
@@ -83,6 +89,21 @@ struct KdumpMap {
     }
     if count % 64 != 0 { words[wordCount - 1] &= ~(UInt64.max << (count % 64)) }
     return words
+  }
+
+  private static func requireNoPages(
+    _ words: [UInt64],
+    _ firstPFN: UInt64,
+    behind pfnCount: UInt64
+  ) throws(VMCheckpointError) {
+    for (index, word) in words.enumerated() where word != 0 {
+      let pfn = firstPFN + UInt64(index) * 64
+      let last = pfn + 63 - UInt64(word.leadingZeroBitCount)
+      guard last >= pfnCount else { continue }
+      throw .invalidData(
+        "is damaged: it has \(pfnCount) page frames, and page frame \(last) in its bitmaps"
+      )
+    }
   }
 
   /// Adds the pages of a word's bits, run by run.

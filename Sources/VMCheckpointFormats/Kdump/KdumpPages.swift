@@ -65,7 +65,9 @@ struct KdumpPageDescriptor: Hashable {
         "is damaged: page descriptor \(number) has \(count) bytes of \(method.name) data for a page"
       )
     }
-    try file.require(offset, UInt64(count), place: "in the data of page descriptor \(number)")
+    let place = "in the data of page descriptor \(number)"
+    try file.require(offset, UInt64(count), place: place)
+    try file.requireNoGap(offset, UInt64(count), place: place)
     self.offset = offset
     byteCount = Int(count)
     self.method = method
@@ -84,6 +86,7 @@ struct KdumpPageDescriptor: Hashable {
     var methods: Set<Method> = []
     let place = "in its page descriptors"
     try file.require(header.descriptorOffset, count * UInt64(byteCount), place: place)
+    try file.requireNoGap(header.descriptorOffset, count * UInt64(byteCount), place: place)
     for first in stride(from: 0, to: count, by: 8192) {
       try cancellation.check()
       let here = min(8192, count - first)

@@ -187,6 +187,7 @@ struct KdumpSource: CaptureSource {
     guard place.byteCount <= UInt64(maximum) else {
       throw .invalidData("is damaged: it has \(place.byteCount) bytes of \(noun)")
     }
+    try file.requireNoGap(place.offset, place.byteCount, place: "in its \(noun)")
     return try file.read(
       at: place.offset,
       byteCount: Int(place.byteCount),

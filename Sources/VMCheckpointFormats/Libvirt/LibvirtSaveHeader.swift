@@ -95,6 +95,20 @@ struct LibvirtSaveHeader: Hashable {
     self.format = format
   }
 
+  /// Checks that the cookie begins behind the XML: an offset into the XML would make a part of it the cookie.
+  ///
+  /// - Parameters:
+  ///   - data: What follows the 92 bytes before the stream.
+  ///   - name: The image's, for messages.
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+  func checkCookie(in data: [UInt8], name: String) throws(VMCheckpointError) {
+    let cookieOffset = Int(Self.number(bytes, at: 32, swapped: isByteSwapped))
+    guard cookieOffset > 0 else { return }
+    guard let end = data.firstIndex(of: 0), end < cookieOffset else {
+      throw .invalidData("\(name): its cookie begins inside its XML, at offset \(cookieOffset)")
+    }
+  }
+
   /// The 92 bytes of an image with the same description whose stream is not compressed.
   var uncompressedBytes: [UInt8] {
     var result = bytes

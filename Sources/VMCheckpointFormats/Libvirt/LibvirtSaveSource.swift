@@ -1,3 +1,4 @@
+import Glibc
 import VMCheckpoint
 
 /// A libvirt save image, as something to save.
@@ -50,7 +51,13 @@ struct LibvirtSaveSource: CaptureSource {
   ) throws(VMCheckpointError) -> (capture: QEMUStreamCapture, description: DeviceState) {
     let bytes = try read(LibvirtSaveHeader.byteCount, reader)
     let header = try LibvirtSaveHeader(bytes, name: reader.name)
-    let data = try read(header.dataByteCount, reader)
+    let data = try read(
+      header.dataByteCount,
+      reader,
+      place: " in its description",
+      startingAt: bytes.count
+    )
+    try header.checkCookie(in: data, name: reader.name)
     let capture = try receiveStream(header.format, reader) { descriptor throws(VMCheckpointError) in
       try QEMUStreamCapture(
         .descriptor(descriptor, name: name),
@@ -69,7 +76,9 @@ struct LibvirtSaveSource: CaptureSource {
 
   private static func read(
     _ byteCount: Int,
-    _ reader: StreamReader
+    _ reader: StreamReader,
+    place: String = "",
+    startingAt start: Int = 0
   ) throws(VMCheckpointError) -> [UInt8] {
     let memory = try LargeMemory.allocate(byteCount: byteCount)
     defer { LargeMemory.free(memory) }
@@ -77,12 +86,29 @@ struct LibvirtSaveSource: CaptureSource {
     while count < byteCount {
       let got = try reader.read(into: UnsafeMutableRawBufferPointer(rebasing: memory[count...]))
       guard got > 0 else {
-        throw .invalidData("\(reader.name) ends too early, after \(count) bytes")
+        throw .invalidData("\(reader.name) ends too early\(place), after \(start + count) bytes")
       }
       count += got
     }
     return Array(memory)
   }
+
+  /// Reads on for a while, at most a few blocks of any method.
+  private static func drain(_ descriptor: Int32) {
+    var rest = 16 << 20
+    withUnsafeTemporaryAllocation(byteCount: 64 << 10, alignment: 16) { buffer in
+      while rest > 0 {
+        var waiting = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        guard poll(&waiting, 1, drainMilliseconds) > 0 else { return }
+        let count = Glibc.read(descriptor, buffer.baseAddress, buffer.count)
+        guard count > 0 else { return }
+        rest -= count
+      }
+    }
+  }
+
+  /// How long to wait for more of data that is not what it should be: it may come from a pipe that stays open.
+  private static let drainMilliseconds: Int32 = 5000
 
   /// Lets `receive` read the migration stream, to which `reader` has come.
   private static func receiveStream(
@@ -100,6 +126,8 @@ struct LibvirtSaveSource: CaptureSource {
     do throws(VMCheckpointError) {
       captured = try receive(pipe.descriptor)
     } catch {
+      // Damaged data may come out as another stream before its checksum shows that.
+      if error.code == .invalidData { drain(pipe.descriptor) }
       // Why the data ended says more than that it did.
       throw pipe.finish() ?? error
     }

@@ -29,6 +29,36 @@ extension DumpSource {
 struct DumpFile: DumpSource {
   let descriptor: FileDescriptor
   let byteCount: UInt64?
+  /// Where no piece of a flattened dump has put bytes, ascending. They read as zeros.
+  private let gaps: [Range<UInt64>]
+
+  init(descriptor: FileDescriptor, byteCount: UInt64?, gaps: [Range<UInt64>] = []) {
+    self.descriptor = descriptor
+    self.byteCount = byteCount
+    self.gaps = gaps
+  }
+
+  /// Checks that there are bytes in all of a range that is in the file.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidData`, whose message goes on after the file's name.
+  func requireNoGap(
+    _ offset: UInt64,
+    _ byteCount: UInt64,
+    place: String
+  ) throws(VMCheckpointError) {
+    // A dump's writer leaves gaps in its headers alone: pages are behind the last one.
+    guard let last = gaps.last, offset < last.upperBound, byteCount > 0 else { return }
+    var (low, high) = (0, gaps.count)
+    while low < high {
+      let middle = (low + high) / 2
+      if gaps[middle].upperBound <= offset { low = middle + 1 } else { high = middle }
+    }
+    guard gaps[low].lowerBound < offset + byteCount else { return }
+    throw .invalidData(
+      "lacks the flattened pieces \(place)",
+      hint: "copy it again, or dump again"
+    )
+  }
 
   func read(
     at offset: UInt64,

@@ -50,6 +50,8 @@ final class RangeReader: RAMReader {
     /// The range that is being read, and what of it is still to come.
     var range: PhysicalRange?
     var rest: Range<UInt64> = 0..<0
+    /// The addresses of the ranges so far; those that touch are one.
+    var taken: [Range<UInt64>] = []
     /// Where the ranges so far end.
     var endGPA: UInt64 = 0
     /// A page of which a part was read.
@@ -136,6 +138,13 @@ final class RangeReader: RAMReader {
     guard let range = try source.nextRange() else { return false }
     let addresses = range.addresses
     guard addresses.lowerBound >= position.endGPA else {
+      // What a range has twice, no order makes right.
+      if let overlap = position.taken.first(where: { $0.overlaps(addresses) }) {
+        let gpa = max(overlap.lowerBound, addresses.lowerBound)
+        throw .invalidData(
+          "is damaged: \(range.title) and one before it both hold GPA \(hexString(gpa))"
+        )
+      }
       throw .invalidData(
         "cannot be read in one pass: \(range.title) begins before GPA \(hexString(position.endGPA)), where "
           + "the one before it ends",
@@ -146,6 +155,11 @@ final class RangeReader: RAMReader {
       position.zeroPFNs = source.zeros(between: position.endGPA..<addresses.lowerBound).map {
         $0.lowerBound >> UInt64(Page.shift)..<$0.upperBound >> UInt64(Page.shift)
       }
+    }
+    if let last = position.taken.last, last.upperBound == addresses.lowerBound {
+      position.taken[position.taken.count - 1] = last.lowerBound..<addresses.upperBound
+    } else {
+      position.taken.append(addresses)
     }
     position.range = range
     position.rest = addresses

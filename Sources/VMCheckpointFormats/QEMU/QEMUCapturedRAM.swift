@@ -10,13 +10,17 @@ struct QEMUCapturedRAM {
   let placement: RAMPlacement
   /// What has it in place of files.
   let inPlace: QEMURAMInPlace?
+  /// The pages that the stream has not sent.
+  let absent: AbsentPages
 
   /// The guest with its RAM, and nothing else yet.
   ///
   /// - Throws: As ``open()``.
   func guest() throws(VMCheckpointError) -> CapturedGuest {
     guard let inPlace else {
-      return CapturedGuest(layout: layout, placement: placement, files: try open())
+      var guest = CapturedGuest(layout: layout, placement: placement, files: try open())
+      guest.absent = absent
+      return guest
     }
     var guest = CapturedGuest(layout: layout) { [layout, placement] keptPFNs in
       QEMUInPlaceReader(inPlace, layout: layout, placement: placement, keptPFNs: keptPFNs)
@@ -25,6 +29,7 @@ struct QEMUCapturedRAM {
       guard let place = placement.place(of: pfn) else { return nil }
       return try inPlace.page(at: place.fileOffset)
     }
+    guest.absent = absent
     return guest
   }
 

@@ -12,17 +12,14 @@ enum QEMUDeviceDescription {
   /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
   static func check(_ devices: [UInt8]) throws(VMCheckpointError) {
     guard let start = start(in: devices) else {
+      var search = Search()
+      guard !search.findsEnd(in: devices) else { throw goesOn }
       throw .invalidData(
         "it ends too early: the description of its devices is missing",
         hint: "the migration failed, was interrupted, or the machine has suppress-vmdesc=on"
       )
     }
-    guard !holdsAnother(devices) else {
-      throw .invalidData(
-        "it goes on after its end",
-        hint: "give one stream, not several joined"
-      )
-    }
+    guard !holdsAnother(devices) else { throw goesOn }
     let json = Data(devices[start...])
     guard let object = try? JSONSerialization.jsonObject(with: json) as? [String: Any],
       let list = object["devices"] as? [Any], !list.isEmpty
@@ -41,6 +38,45 @@ enum QEMUDeviceDescription {
         "the machine has virtio-mem, which is not supported",
         hint: "save the guest without it: its memory would not be kept as RAM"
       )
+    }
+  }
+
+  /// The error for a stream that something follows.
+  static var goesOn: VMCheckpointError {
+    .invalidData("it goes on after its end", hint: "give one stream, not several joined")
+  }
+
+  /// Looks for a whole description in bytes to which more are added.
+  struct Search {
+    /// What looks like one is read as JSON at most so often: a device's state may look so by chance.
+    private static let maximumTryCount = 16
+
+    /// How many bytes were searched for a beginning.
+    private var searchedByteCount = 6
+    /// Where one may begin whose end had not come yet.
+    private var candidates: [Range<Int>] = []
+    private var tryCount = 0
+
+    /// - Parameter devices: What the last call had, and more.
+    mutating func findsEnd(in devices: [UInt8]) -> Bool {
+      while searchedByteCount < devices.count {
+        defer { searchedByteCount += 1 }
+        guard devices[searchedByteCount] == UInt8(ascii: "{"),
+          QEMUDeviceDescription.isMarked(searchedByteCount, in: devices)
+        else { continue }
+        let byteCount = QEMUDeviceDescription.markedByteCount(searchedByteCount, in: devices)
+        guard byteCount <= QEMUStreamFormat.maximumDescriptionByteCount,
+          tryCount + candidates.count < Self.maximumTryCount
+        else { continue }
+        candidates.append(searchedByteCount..<(searchedByteCount + byteCount))
+      }
+      for range in candidates where range.upperBound <= devices.count {
+        tryCount += 1
+        let object = try? JSONSerialization.jsonObject(with: Data(devices[range]))
+        if let object = object as? [String: Any], object["devices"] is [Any] { return true }
+      }
+      candidates.removeAll { $0.upperBound <= devices.count }
+      return false
     }
   }
 
@@ -69,13 +105,13 @@ enum QEMUDeviceDescription {
   }
 
   /// Whether an end mark and a description's mark come before `start`.
-  private static func isMarked(_ start: Int, in devices: [UInt8]) -> Bool {
+  fileprivate static func isMarked(_ start: Int, in devices: [UInt8]) -> Bool {
     devices[start - 6] == QEMUStreamFormat.Section.endOfSections
       && devices[start - 5] == QEMUStreamFormat.Section.description
   }
 
   /// The length that comes before a description.
-  private static func markedByteCount(_ start: Int, in devices: [UInt8]) -> Int {
+  fileprivate static func markedByteCount(_ start: Int, in devices: [UInt8]) -> Int {
     devices[(start - 4)..<start].reduce(0) { $0 << 8 | Int($1) }
   }
 

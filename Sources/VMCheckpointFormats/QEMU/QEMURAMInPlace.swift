@@ -61,6 +61,8 @@ final class QEMURAMInPlace: QEMURAMPages, @unchecked Sendable {
     block.pageIndices.reduce(0) { places[$1] == Self.notSent ? $0 : $0 + 1 }
   }
 
+  func isSent(at offset: UInt64) -> Bool { places[Self.index(offset)] != Self.notSent }
+
   func hasBytes(at offset: UInt64) -> Bool { places[Self.index(offset)] > Self.zero }
 
   func read(into page: UnsafeMutableRawBufferPointer, at offset: UInt64) throws(VMCheckpointError) {

@@ -25,6 +25,9 @@ protocol QEMURAMPages: AnyObject {
   /// How many pages of `block` the stream has sent.
   func sentPageCount(of block: QEMURAMBlock) -> UInt64
 
+  /// Whether the stream has sent the page at `offset`, as zeros or not.
+  func isSent(at offset: UInt64) -> Bool
+
   /// Whether the page at `offset` may be something else than zeros.
   func hasBytes(at offset: UInt64) -> Bool
 

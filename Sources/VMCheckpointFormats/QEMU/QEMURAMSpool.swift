@@ -98,6 +98,11 @@ final class QEMURAMSpool: QEMURAMPages {
     block.pageIndices.reduce(0) { $0 + (sent[$1 >> 6] >> UInt64($1 & 63)) & 1 }
   }
 
+  func isSent(at offset: UInt64) -> Bool {
+    let index = Int(offset >> UInt64(Page.shift))
+    return sent[index >> 6] & (1 << UInt64(index & 63)) != 0
+  }
+
   func hasBytes(at offset: UInt64) -> Bool {
     let index = Int(offset >> UInt64(Page.shift))
     return written[index >> 6] & (1 << UInt64(index & 63)) != 0

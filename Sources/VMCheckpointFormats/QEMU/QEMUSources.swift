@@ -69,6 +69,12 @@ extension QEMUStreamCapture {
     paths: [String]? = nil
   ) throws(VMCheckpointError) -> CapturedGuest {
     let ram = try ram(context.request.layout, machineLayout: machineLayout, paths: paths)
+    if !ram.absent.isEmpty {
+      context.control.onWarning?(
+        "\(title): \(ram.absent.pageCount) pages were not sent, as with free page hints of virtio-balloon, and are "
+          + "recorded as absent"
+      )
+    }
     var guest = try ram.guest()
     guest.deviceStates = try deviceStates()
     if context.looksForOverlays, let readPage = guest.readPage {

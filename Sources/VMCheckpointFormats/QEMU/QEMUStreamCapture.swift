@@ -24,6 +24,9 @@ struct QEMUStreamCapture {
   /// Whether the stream had the guest's RAM. With `x-ignore-shared` it may not.
   let hasRAM: Bool
 
+  /// Whether the stream has sent RAM, but not all of it.
+  private let lacksPages: Bool
+
   /// Receives a stream.
   ///
   /// - Parameters:
@@ -62,6 +65,7 @@ struct QEMUStreamCapture {
     ramBlocks = indices.map { contents.blocks[$0] }
     let sentPageCounts = ramBlocks.map { contents.pages.sentPageCount(of: $0) }
     hasRAM = sentPageCounts.contains { $0 > 0 }
+    lacksPages = hasRAM && zip(ramBlocks, sentPageCounts).contains { $0.pageCount != $1 }
     for (block, sentPageCount) in zip(ramBlocks, sentPageCounts) {
       let mayBeLeftOut = contents.ignoresShared && !hasRAM
       guard mayBeLeftOut || (contents.ignoresShared ? sentPageCount == block.pageCount : hasRAM)
@@ -125,11 +129,32 @@ struct QEMUStreamCapture {
         ? RAMPlacement.Block(byteCount: block.byteCount, fileOffset: block.spoolOffset)
         : RAMPlacement.Block(byteCount: block.byteCount, fileIndex: index, fileOffset: 0)
     }
+    let placement = RAMPlacement(layout, blocks: blocks)
     return QEMUCapturedRAM(
       layout: layout,
       paths: hasRAM ? (contents.pages as? QEMURAMSpool).map { [$0.path] } ?? [] : paths!,
-      placement: RAMPlacement(layout, blocks: blocks),
-      inPlace: hasRAM ? contents.pages as? QEMURAMInPlace : nil
+      placement: placement,
+      inPlace: hasRAM ? contents.pages as? QEMURAMInPlace : nil,
+      absent: lacksPages ? try absentPages(placement) : AbsentPages()
     )
+  }
+
+  /// The pages of RAM that never came. QEMU sends each at least once, zeros as well, but for those that the guest
+  /// has called free by virtio-balloon's free page hints: what these held is unknown.
+  private func absentPages(_ placement: RAMPlacement) throws(VMCheckpointError) -> AbsentPages {
+    var absent = AbsentPages()
+    for piece in placement.pieces.sorted(by: { $0.firstPFN < $1.firstPFN }) {
+      for index in 0..<piece.pageCount {
+        let offset = piece.fileOffset + index << UInt64(Page.shift)
+        guard !contents.pages.isSent(at: offset) else { continue }
+        absent.append((piece.firstPFN + index)..<(piece.firstPFN + index + 1))
+        guard absent.runs.count <= AbsentPages.maximumRunCount else {
+          throw .invalidData(
+            "\(title) lacks pages in more than \(AbsentPages.maximumRunCount) places, which are too many"
+          )
+        }
+      }
+    }
+    return absent
   }
 }

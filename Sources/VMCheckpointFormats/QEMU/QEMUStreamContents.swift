@@ -71,7 +71,15 @@ struct QEMUStreamContents {
   }
 
   private func append(_ block: QEMURAMBlock, to data: inout [UInt8]) throws(VMCheckpointError) {
-    guard !ignoresShared || pages.sentPageCount(of: block) == block.pageCount else {
+    let sentPageCount = pages.sentPageCount(of: block)
+    guard sentPageCount == block.pageCount else {
+      guard ignoresShared else {
+        // Zeros would take their place, in a ROM as well.
+        throw .invalidData(
+          "RAM block \(quotedName(block.text)) has \(sentPageCount) of its \(block.pageCount) pages in the stream",
+          hint: "the migration failed or was interrupted; take the stream again"
+        )
+      }
       throw .invalidData(
         "RAM block \(quotedName(block.text)) was left out of the stream, because it is shared",
         hint: "migrate without x-ignore-shared"

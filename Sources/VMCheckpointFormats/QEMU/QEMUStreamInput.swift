@@ -133,10 +133,15 @@ final class QEMUStreamInput {
 
   /// Takes all that follows, up to `maximumByteCount`.
   ///
+  /// - Parameter checkBeforeMore: Gets what was read so far, when more follows.
   /// - Returns: `nil` when more follows.
-  func rest(maximumByteCount: Int) throws(VMCheckpointError) -> [UInt8]? {
+  func rest(
+    maximumByteCount: Int,
+    checkBeforeMore: ([UInt8]) throws(VMCheckpointError) -> Void
+  ) throws(VMCheckpointError) -> [UInt8]? {
     var result: [UInt8] = []
     while try !isAtEnd() {
+      try checkBeforeMore(result)
       guard result.count + (end - start) <= maximumByteCount else { return nil }
       result.append(contentsOf: buffer[start..<end])
       advance(end - start)

@@ -374,11 +374,15 @@ struct QEMUStreamParser {
 
   private func readDevices() throws(VMCheckpointError) -> [UInt8] {
     let start = input.offset
-    guard
-      let devices = try input.rest(
-        maximumByteCount: QEMUStreamFormat.maximumDeviceStateByteCount
-      )
-    else {
+    let name = input.name
+    var search = QEMUDeviceDescription.Search()
+    let rest = try input.rest(
+      maximumByteCount: QEMUStreamFormat.maximumDeviceStateByteCount
+    ) { bytes throws(VMCheckpointError) in
+      // What follows a stream's end may be without end, and would all be kept in memory.
+      if search.findsEnd(in: bytes) { throw QEMUDeviceDescription.goesOn.naming("\(name):") }
+    }
+    guard let devices = rest else {
       throw input.invalid(
         "more than \(QEMUStreamFormat.maximumDeviceStateByteCount) bytes of device state"
       )

@@ -44,6 +44,7 @@ struct VMwareSource: CaptureSource {
       throw error.naming(name)
     }
     var guest = try guest(state, statePath, name, context.control)
+    for warning in state.warnings { context.control.onWarning?("\(name): \(warning)") }
     if state.memory == nil, byteCount <= Self.maximumStateByteCount {
       let bytes: [UInt8]
       do throws(VMCheckpointError) {

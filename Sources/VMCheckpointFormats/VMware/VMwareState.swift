@@ -39,6 +39,9 @@ struct VMwareState {
   private var regions: [Int: Region] = [:]
   /// 0 or `nil`: RAM is one run.
   private var regionCount: Int?
+  /// How many bytes the group `memory` has by the list of groups, and by its tags.
+  private var statedByteCount: UInt64 = 0
+  private var byteCount: UInt64 = 0
   /// RAM in this very file.
   private(set) var memory: (fileOffset: UInt64, byteCount: UInt64)?
 
@@ -64,10 +67,35 @@ struct VMwareState {
       let start = index * Self.groupByteCount
       guard groups[start..<(start + 64)].prefix(while: { $0 != 0 }).elementsEqual("memory".utf8)
       else { continue }
-      try readMemory(file, at: groups.littleEndian(at: start + 64, as: UInt64.self))
+      let offset = groups.littleEndian(at: start + 64, as: UInt64.self)
+      guard offset >= UInt64(Self.headerByteCount + groups.count) else {
+        throw .invalidData(
+          "is damaged: its group \"memory\" is at offset \(offset), which is in its list of groups"
+        )
+      }
+      try readMemory(file, at: offset)
+      statedByteCount = groups.littleEndian(at: start + 72, as: UInt64.self)
       return
     }
     throw .invalidData("does not describe RAM: it has no group \"memory\"")
+  }
+
+  /// A guest with more RAM has a hole in it, whose end is at 4 GiB.
+  private static let maximumByteCountWithoutHole: UInt64 = 3 << 30
+
+  /// What is not as it should be, and does not show where RAM is; each goes on after the state's name.
+  var warnings: [String] {
+    var result: [String] = []
+    if statedByteCount > 0, statedByteCount != byteCount {
+      result.append(
+        "its group \"memory\" has \(statedByteCount) bytes by the list of groups, and \(byteCount) by its tags; "
+          + "it may be damaged"
+      )
+    }
+    if regionCount == nil {
+      result.append("it does not say where RAM is: RAM is taken for one run from address 0")
+    }
+    return result
   }
 
   /// Where RAM is in its file, which has `byteCount` bytes from `fileOffset` on.
@@ -75,6 +103,12 @@ struct VMwareState {
   /// - Throws: ``VMCheckpointError``, whose message goes on after the state's name.
   func loads(fileOffset: UInt64, byteCount: UInt64) throws(VMCheckpointError) -> [MemoryLoad] {
     guard let regionCount, regionCount > 0 else {
+      guard byteCount <= Self.maximumByteCountWithoutHole else {
+        throw .invalidData(
+          "does not say where RAM is, which has \(byteCount) bytes: more than 3 GiB are not one run",
+          hint: "give the state that was written with it; raw:PATH takes its regions from --region"
+        )
+      }
       return [
         MemoryLoad(
           gpa: 0,
@@ -138,7 +172,10 @@ struct VMwareState {
         return bytes
       }
       let head = try take(2)
-      guard head != [0, 0] else { return }
+      guard head != [0, 0] else {
+        byteCount = offset - position
+        return
+      }
       let name = String(decoding: try take(Int(head[1])), as: UTF8.self)
       var indices: [UInt64] = []
       for _ in 0..<(head[0] >> 6) {

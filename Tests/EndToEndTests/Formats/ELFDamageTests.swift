@@ -67,7 +67,7 @@ import VMCheckpointTestSupport
 
   private static let machines = "only cores of x86-64, i386 and little-endian arm64 are read"
   private static let load = "program header 2, a load at GPA"
-  private static let ram = "in its RAM, program header 2, a load at GPA 0x10000,"
+  private static let ram = "in its RAM, program header 2, a load at GPA 0x10000"
 
   static let files: [Case] = [
     .cut("nothing", "in its header", at: 0),
@@ -78,7 +78,7 @@ import VMCheckpointTestSupport
     .cut("cut in the notes", "in its notes", at: 64 + 3 * 56 + 355),
     .cut(
       "cut in RAM",
-      "in its RAM, program header 1, a load at GPA 0x0,",
+      "in its RAM, program header 1, a load at GPA 0x0",
       at: sample.dataOffset(of: 1) + 4096
     ),
     .cut("cut in the last page", ram, at: sample.bytes.count - 1),

@@ -281,6 +281,101 @@ import VMCheckpointTestSupport
     #expect(bench.leftovers.isEmpty)
   }
 
+  private func run(_ arguments: [String]) throws -> ProcessOutcome {
+    try bench.tool.start(arguments).wait()
+  }
+
+  /// The full snapshot and one diff over it, each with a vmstate beside it, all in one directory.
+  private func writePair(_ names: (full: String, diff: String)) throws -> (
+    path: (String) -> String, image: [UInt8], states: [[UInt8]]
+  ) {
+    let states = ["full", "diff"].map { name in
+      var state = Self.state()
+      state.bootArguments = name
+      return state.bytes
+    }
+    let directory = bench.directory.file("pair")
+    try #require(mkdir(directory, 0o700) == 0)
+    let path: (String) -> String = { "\(directory)/\($0)" }
+    let page = incompressibleRAM(1, seed: 77)
+    var image = Self.ram
+    image.replaceSubrange((7 << 12)..<(8 << 12), with: page)
+    try writeFile(path("\(names.full).mem"), Self.ram)
+    try writeMemoryFile(path("\(names.diff).mem"), byteCount: image.count, pages: [7: page])
+    try writeFile(path("\(names.full).vmstate"), states[0])
+    try writeFile(path("\(names.diff).vmstate"), states[1])
+    return (path, image, states)
+  }
+
+  /// Memory of one moment with registers of another is a guest that crashes after it was restored.
+  @Test func aChainTakesTheLastOnesVMState() throws {
+    let (path, image, states) = try writePair((full: "web", diff: "web-1"))
+    let chain = ["save", "firecracker:\(path("web.mem"))", "--diff", path("web-1.mem")]
+    expectSuccess(try run(chain + ["--name", "found"]))
+    try expectRestored("found", image, states[1])
+    expectSuccess(
+      try run(chain + ["--vmstate", path("web-1.vmstate"), "--name", "named"])
+    )
+    try expectRestored("named", image, states[1])
+    expectFailure(
+      try run(chain + ["--vmstate", path("web.vmstate"), "--name", "wrong"]),
+      64,
+      "--vmstate names \"\(path("web.vmstate"))\", and memory file \"\(path("web-1.mem"))\" has "
+        + "\"\(path("web-1.vmstate"))\" beside it; --vmstate is that of the last memory file; name "
+        + "\"\(path("web-1.vmstate"))\", or leave it out"
+    )
+    // Nothing is left that is named like the diff: by its name, the other one is the full snapshot's.
+    try #require(unlink(path("web-1.vmstate")) == 0)
+    let message =
+      "vmstate file \"\(path("web.vmstate"))\" belongs to memory file \"\(path("web.mem"))\" by its name, "
+      + "and not to \"\(path("web-1.mem"))\"; name the one that was written with "
+      + "\"\(path("web-1.mem"))\" with --vmstate"
+    expectFailure(try run(chain + ["--name", "none"]), 64, message)
+    expectFailure(
+      try run(chain + ["--vmstate", path("web.vmstate"), "--name", "none"]),
+      64,
+      message
+    )
+    #expect(try bench.tool.snapshotNames() == ["found", "named"])
+  }
+
+  /// Where names show nothing, the vmstate may belong to either memory file.
+  @Test func aVMStateThatMayBelongToAnyOfAChainIsNamed() throws {
+    let (path, image, states) = try writePair((full: "web", diff: "web-1"))
+    try #require(unlink(path("web.vmstate")) == 0)
+    try #require(rename(path("web-1.vmstate"), path("snapshot")) == 0)
+    let outcome = try run(
+      ["save", "firecracker:\(path("web.mem"))", "--diff", path("web-1.mem"), "--name", "a"]
+    )
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(
+      outcome.standardError
+        == "vmckpt: warning: Firecracker vmstate file \"\(path("snapshot"))\" is taken for the one that was "
+        + "written with \"\(path("web-1.mem"))\", the last memory file\n"
+    )
+    try expectRestored("a", image, states[1])
+  }
+
+  @Test func aDirectoryWithAVMStateTakesNoOther() throws {
+    let full = try write("full", Self.ram, Self.state().bytes)
+    let diff = try write("diff", Self.ram, Self.state().bytes)
+    expectFailure(
+      try bench.tool.run(
+        "save",
+        full,
+        "--diff",
+        diff,
+        "--vmstate",
+        "\(full)/snapshot_file",
+        "--name",
+        "a"
+      ),
+      64,
+      "--vmstate names \"\(full)/snapshot_file\", and directory \"\(diff)\" has a vmstate file of its own; "
+        + "leave --vmstate out, or give the memory file by its path"
+    )
+  }
+
   /// What is unchanged costs nothing.
   @Test func aDiffStoresItsPagesAlone() throws {
     let (files, _, _) = try writeChain()

@@ -63,6 +63,17 @@ import VMCheckpointTestSupport
     return dump
   }
 
+  private static let dumpAgain = "copy it again, or dump again"
+
+  /// The sample in two flattened pieces, with a gap between them.
+  private static func pieces(without offset: Int, byteCount: Int) -> [UInt8] {
+    let bytes = sample.bytes
+    let end = offset + byteCount
+    return KdumpBuilder.piece(Int64(end), Int64(bytes.count - end), Array(bytes[end...]))
+      + KdumpBuilder.piece(0, Int64(offset), Array(bytes[..<offset]))
+      + KdumpBuilder.piece(-1, -1, [])
+  }
+
   private static let empty = [UInt8](repeating: 0, count: 4096)
 
   static let files: [Case] = [
@@ -120,6 +131,26 @@ import VMCheckpointTestSupport
       "pages of 64 bits",
       "is damaged: it has 18446744073709551615 page frames, and bitmaps of 4096 bytes"
     ) { $0.wideCountField = .max },
+    .changed(
+      "pages behind its count",
+      "is damaged: it has 7 page frames, and page frame 7 in its bitmaps"
+    ) { $0.wideCountField = 7 },
+    .changed(
+      "pages behind the count of version 5",
+      "is damaged: it has 5 page frames, and page frame 7 in its bitmaps"
+    ) {
+      $0.version = 5
+      $0.countField = 5
+    },
+    .changed(
+      "a page in a block of the bitmaps that its count does not need",
+      "is damaged: it has 64 page frames, and page frame 32800 in its bitmaps"
+    ) {
+      $0.pfnCount = 40000
+      $0.countField = 64
+      $0.wideCountField = 64
+      $0.excluded = [32800]
+    },
     .changed("no pages", "holds no RAM: no page exists in its bitmaps") { $0.pages = [:] },
     .changed("notes of 64 bits", "is damaged: it has 18446744073709551615 bytes of notes") {
       $0.notesByteCountField = .max
@@ -219,6 +250,20 @@ import VMCheckpointTestSupport
     },
     .flattened("nothing put together", "is cut short in its header; \(again)") {
       KdumpBuilder.piece(-1, -1, [])
+    },
+    .flattened(
+      "a gap in a page's data",
+      "lacks the flattened pieces in the data of page descriptor 5; \(dumpAgain)"
+    ) { pieces(without: sample.pageOffset(5) + 3, byteCount: 8) },
+    .flattened(
+      "a gap in the descriptors",
+      "lacks the flattened pieces in its page descriptors; \(dumpAgain)"
+    ) { pieces(without: sample.descriptorOffset + 24, byteCount: 24) },
+    .flattened("a gap in a bitmap", "lacks the flattened pieces in its bitmaps; \(dumpAgain)") {
+      pieces(without: sample.bitmapOffset, byteCount: 1)
+    },
+    .flattened("a gap in the notes", "lacks the flattened pieces in its notes; \(dumpAgain)") {
+      pieces(without: 8192 + 20, byteCount: 1)
     },
     .flattened("something else put together", "does not begin like a kdump") {
       KdumpBuilder.piece(0, 8192, [UInt8](repeating: 1, count: 8192))

@@ -115,6 +115,21 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.snapshotNames() == ["a"])
   }
 
+  /// No order of such ranges is right, and none is found in a file either.
+  @Test func rangesThatOverlapAreRefusedFromAPipe() throws {
+    var capture = RangeCaptureBuilder()
+    capture.plain(0x1000, sampleRAM(4))
+    capture.plain(0x10_0000, sampleRAM(4))
+    capture.plain(0x4000, sampleRAM(2))
+    let path = try bench.write("x.lime", capture.bytes)
+    expectFailure(
+      try bench.tool.run("save", "lime:-", input: .file(path)),
+      65,
+      "LiME capture \"stdin\" is damaged: range 3 at GPA 0x4000 and one before it both hold GPA 0x4000"
+    )
+    #expect(try bench.tool.run("save", path).ending == .exit(65))
+  }
+
   /// Ranges that share a page, begin inside one, or lie in one with nothing around them.
   @Test func partsOfOnePageAreJoined() throws {
     for seed in 1...UInt64(soakRounds(12)) {

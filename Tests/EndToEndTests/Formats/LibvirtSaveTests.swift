@@ -99,6 +99,13 @@ import VMCheckpointTestSupport
     Damage(testDescription: "cookie outside", message: "its cookie is outside") {
       $0.cookieOffset = 1 << 20
     },
+    Damage(testDescription: "cookie inside the XML", message: "its cookie begins inside its XML") {
+      $0.cookieOffset = 8
+    },
+    Damage(
+      testDescription: "cut in the description",
+      message: "ends too early in its description, after"
+    ) { $0.dataByteCount = 60 << 20 },
     Damage(testDescription: "compression 7", message: "compression 7 is unknown") { $0.format = 7 },
     Damage(testDescription: "shorter description", message: "is not a migration stream") {
       $0.dataByteCount = 20
@@ -137,6 +144,10 @@ import VMCheckpointTestSupport
       let outcome = try bench.tool.run("save", path)
       #expect(outcome.ending == .exit(65), "\(name): \(outcome)")
       #expect(outcome.standardError.split(separator: "\n").count == 1)
+      if name == "flipped", format == 2 {
+        // Another stream comes out of the block before its checksum is seen.
+        #expect(outcome.standardError.contains("its bzip2 data is damaged"), "\(outcome)")
+      }
       if name == "cut", format != 4 {
         #expect(outcome.standardError.contains("ends in the middle of its"), "\(outcome)")
       }
@@ -156,6 +167,23 @@ import VMCheckpointTestSupport
     let outcome = try bench.tool.run("save", path, timeoutSeconds: 20)
     #expect(outcome.ending == .exit(65))
     #expect(outcome.standardError.contains("is not a migration stream"), "\(outcome)")
+    #expect(outcome.maximumResidentByteCount < 200 << 20)
+  }
+
+  /// What follows a stream's end was kept up to the limit of device state.
+  @Test(arguments: [UInt32(1), 5])
+  func zerosBehindAStreamAreNotKept(format: UInt32) throws {
+    var builder = LibvirtImageBuilder()
+    builder.format = format
+    let plain = bench.directory.file("plain")
+    try writeFile(plain, Self.stream())
+    #expect(truncate(plain, 300 << 20) == 0)
+    let program = format == 1 ? "gzip" : "zstd"
+    let packed = try run(["/usr/bin/env", program, "-1", "-c", plain])
+    let path = try bench.write("guest.save", builder.image(stream: packed.standardOutput))
+    let outcome = try bench.tool.run("save", path)
+    #expect(outcome.ending == .exit(65))
+    #expect(outcome.standardError.contains("it goes on after its end"), "\(outcome)")
     #expect(outcome.maximumResidentByteCount < 200 << 20)
   }
 

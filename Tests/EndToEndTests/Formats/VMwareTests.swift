@@ -80,11 +80,47 @@ import VMCheckpointTestSupport
     _ = try bench.write("web.vmem", Self.ram)
     var state = Self.state
     state.regions = []
+    state.regionsCountField = 0
     expectSuccess(
       try bench.tool.run("save", bench.write("web.vmss", state.bytes), "--name", "a")
     )
     #expect(try regions("a") == ["0+163840"])
     #expect(try bench.restore("a") == Self.ram)
+  }
+
+  /// A state whose list of groups is damaged looks as if it had no regions.
+  @Test func anAssumedPlaceOfRAMIsNamed() throws {
+    _ = try bench.write("web.vmem", Self.ram)
+    var state = Self.state
+    state.regions = []
+    state.memoryByteCountField = 5
+    let path = try bench.write("web.vmss", state.bytes)
+    let byteCount = state.bytes.count - VMwareBuilder.memoryOffset
+    let outcome = try bench.tool.run("save", path, "--name", "a")
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(
+      outcome.standardError == """
+        vmckpt: warning: VMware state "\(path)": its group "memory" has 5 bytes by the list of groups, and \
+        \(byteCount) by its tags; it may be damaged
+        vmckpt: warning: VMware state "\(path)": it does not say where RAM is: RAM is taken for one run from \
+        address 0
+
+        """
+    )
+  }
+
+  /// What is above the hole would be put into it.
+  @Test func largeRAMWithoutRegionsIsRefused() throws {
+    var state = Self.state
+    state.regions = []
+    let path = try bench.write("web.vmss", state.bytes)
+    try makeHole(bench.directory.file("web.vmem"), byteCount: 3 << 30 + 4096)
+    expectFailure(
+      try bench.tool.run("save", path, "--name", "a"),
+      65,
+      "VMware state \"\(path)\" does not say where RAM is, which has 3221229568 bytes: more than 3 GiB are not "
+        + "one run; give the state that was written with it; raw:PATH takes its regions from --region"
+    )
   }
 
   struct Case: Sendable, CustomTestStringConvertible {
@@ -140,6 +176,14 @@ import VMCheckpointTestSupport
     Case("no memory", "does not describe RAM: it has no group \"memory\"") {
       $0.memoryName = "memorx"
     },
+    Case(
+      "memory at the header",
+      "is damaged: its group \"memory\" is at offset 0, which is in its list of groups"
+    ) { $0.memoryOffsetField = 0 },
+    Case(
+      "memory at the list of groups",
+      "is damaged: its group \"memory\" is at offset 171, which is in its list of groups"
+    ) { $0.memoryOffsetField = 12 + 2 * 80 - 1 },
     Case("memory at the end of 64 bits", "is cut short in tag 0 of its group \"memory\"; \(again)")
     {
       $0.memoryOffsetField = .max

@@ -48,7 +48,7 @@ import VMCheckpointTestSupport
       let stored = a.stored(region)
       let count = region == "low" ? a.low.count : a.high.count
       let distinct = Set(stored.values).count
-      let expected: [Int] = [count, count - stored.count, distinct, stored.count - distinct]
+      let expected: [Int] = [count, count - stored.count, distinct, stored.count - distinct, 0]
       #expect(row[2...].map { Int($0) } == expected)
     }
     for (region, row) in zip(["low", "high"], try bench.answer("changes", "a", "b")) {
@@ -56,7 +56,7 @@ import VMCheckpointTestSupport
       let both = old.keys.filter { new[$0] != nil }
       let unchanged = both.filter { old[$0] == new[$0] }.count
       let expected: [Int] = [
-        new.count - both.count, old.count - both.count, both.count - unchanged, unchanged,
+        new.count - both.count, old.count - both.count, both.count - unchanged, unchanged, 0,
       ]
       #expect(row[3...].map { Int($0) } == expected)
     }

@@ -74,13 +74,13 @@ import VMCheckpointTestSupport
   @Test func regionPages() throws {
     #expect(
       try bench.answer("region-pages", "web/1") == [
-        ["low", "0", "8", "4", "3", "1"],
-        ["high", "\(0x10000 * 4096)", "8", "5", "3", "0"],
+        ["low", "0", "8", "4", "3", "1", "0"],
+        ["high", "\(0x10000 * 4096)", "8", "5", "3", "0", "0"],
       ]
     )
     // A region without a page that is not zero.
     #expect(
-      try bench.answer("region-pages")[1] == ["high", "\(0x10000 * 4096)", "4", "4", "0", "0"]
+      try bench.answer("region-pages")[1] == ["high", "\(0x10000 * 4096)", "4", "4", "0", "0", "0"]
     )
   }
 
@@ -92,8 +92,8 @@ import VMCheckpointTestSupport
   @Test func changes() throws {
     #expect(
       try bench.answer("changes", "web/1", "web/2") == [
-        ["low", "0", "8", "1", "0", "1", "3"],
-        ["high", "\(0x10000 * 4096)", "8", "0", "1", "0", "2"],
+        ["low", "0", "8", "1", "0", "1", "3", "0"],
+        ["high", "\(0x10000 * 4096)", "8", "0", "1", "0", "2", "0"],
       ]
     )
     #expect(
@@ -197,9 +197,9 @@ import VMCheckpointTestSupport
     let changes = try bench.tool.succeed("query", "changes", "web/1", "web/2")
     #expect(
       changes.text == """
-        region         gpa  pages  added_pages  zeroed_pages  changed_pages  unchanged_pages
-        low            0x0      8            1             0              1                3
-        high    0x10000000      8            0             1              0                2
+        region         gpa  pages  added_pages  zeroed_pages  changed_pages  unchanged_pages  absent_pages
+        low            0x0      8            1             0              1                3             0
+        high    0x10000000      8            0             1              0                2             0
 
         """
     )

@@ -29,6 +29,7 @@ package struct KdumpBuilder {
   package var subHeaderBlocksField: UInt32?
   package var bitmapBlocksField: UInt32?
   package var wideCountField: UInt64?
+  package var countField: UInt32?
   package var notes: [UInt8] = []
   package var notesByteCountField: UInt64?
   package var vmcoreinfo: [UInt8] = []
@@ -57,6 +58,12 @@ package struct KdumpBuilder {
   /// Where the first page's data begins.
   package var dataOffset: Int { descriptorOffset + 24 * pages.count }
 
+  /// Where the data of the page at `index` in the order of PFNs begins.
+  package func pageOffset(_ index: Int) -> Int {
+    let earlier = pages.sorted { $0.key < $1.key }.prefix(index)
+    return dataOffset + earlier.reduce(0) { $0 + $1.value.data.count }
+  }
+
   package var bytes: [UInt8] {
     var bytes = Array(signature.utf8)
     func number(_ value: some FixedWidthInteger) {
@@ -74,7 +81,7 @@ package struct KdumpBuilder {
     number(blockByteCount)
     number(subHeaderBlocksField ?? UInt32(subBlocks))
     number(bitmapBlocksField ?? UInt32(2 * bitmapBlocks))
-    number(UInt32(truncatingIfNeeded: pfnCount))
+    number(countField ?? UInt32(truncatingIfNeeded: pfnCount))
     pad(to: 4096)
     word(0)
     number(UInt32(31))

@@ -19,6 +19,8 @@ package struct VMwareBuilder {
   package var groupCountField: UInt32?
   package var memoryName = "memory"
   package var memoryOffsetField: UInt64?
+  /// How many bytes the group has by the list of groups.
+  package var memoryByteCountField: UInt64 = 0
   /// RAM in the state itself.
   package var ram: [UInt8]?
   package var isRAMCompressed = false
@@ -56,13 +58,13 @@ package struct VMwareBuilder {
   package static let memoryOffset = 12 + 2 * 80 + 4
 
   package var bytes: [UInt8] {
-    func group(_ name: String, _ offset: UInt64) -> [UInt8] {
+    func group(_ name: String, _ offset: UInt64, _ byteCount: UInt64 = 0) -> [UInt8] {
       Array(name.utf8) + [UInt8](repeating: 0, count: 64 - name.utf8.count) + Self.bytes(offset)
-        + Self.bytes(UInt64(0))
+        + Self.bytes(byteCount)
     }
     var bytes = magic + Self.bytes(UInt32(8)) + Self.bytes(groupCountField ?? 2)
     bytes += group("Checkpoint", UInt64(Self.memoryOffset - 4))
-    bytes += group(memoryName, memoryOffsetField ?? UInt64(Self.memoryOffset))
+    bytes += group(memoryName, memoryOffsetField ?? UInt64(Self.memoryOffset), memoryByteCountField)
     bytes += [0, 0, 0, 0]
     bytes += otherTags
     if !regions.isEmpty || regionsCountField != nil {

@@ -53,6 +53,73 @@ import VMCheckpointTestSupport
     return try outcome.jsonObject()
   }
 
+  private func rows(_ arguments: String...) throws -> [[String: Any]] {
+    let outcome = try bench.tool.start(["query"] + arguments + ["--json"]).wait()
+    guard outcome.succeeded else { throw TestSetupError("\(outcome)") }
+    return try outcome.jsonObject()["rows"] as? [[String: Any]] ?? []
+  }
+
+  @Test func noQueryCallsAnAbsentPageZero() throws {
+    let ram = Self.ram(1)
+    let whole = incompressibleRAM(64)
+    try saveDump("a", ram)
+    try saveDump("b", whole, absent: [])
+    try saveDump("c", ram)
+    let zeroPage = [UInt8](repeating: 0, count: 4096)
+    let zeroCount = (0..<64).count { pfn in
+      ram[(pfn * 4096)...].prefix(4096).elementsEqual(zeroPage)
+    }
+    let region = try rows("region-pages", "a")[0]
+    #expect(region["absent_pages"] as? Int == 23)
+    #expect(region["zero_pages"] as? Int == zeroCount - 23)
+
+    for (a, b) in [("a", "b"), ("b", "c")] {
+      let changes = try rows("changes", a, b)[0]
+      #expect(changes["absent_pages"] as? Int == 23)
+      let others = (changes["added_pages"] as? Int ?? 0) + (changes["zeroed_pages"] as? Int ?? 0)
+      #expect(others == zeroCount - 23)
+      let changed = try rows("changed-pages", a, b)
+      for row in changed {
+        let range = (row["first_pfn"] as? Int ?? 0)...(row["last_pfn"] as? Int ?? 0)
+        let isAbsent = row["change"] as? String == "absent"
+        #expect(range.allSatisfy { Self.absentPFNs.contains(UInt64($0)) == isAbsent }, "\(row)")
+      }
+      let absent = changed.filter { $0["change"] as? String == "absent" }
+      #expect(absent.compactMap { $0["pages"] as? Int }.reduce(0, +) == 23)
+    }
+
+    let history = try rows("page-history", "vm", "3")
+    #expect(history.map { $0["content"] as? String == "absent" } == [true, false, true])
+    #expect(history.map { $0["change"] as? String } == ["first", "changed", "changed"])
+
+    // The same in the plain shell.
+    let sql = try bench.tool.succeed("query", "region-pages", "a", "--sql").text
+    #expect(sql.contains("FROM absent_range"))
+    let shell = try run(
+      ["/usr/bin/env", "sqlite3", "-batch", "-bail", "-readonly", "-list", bench.storePath],
+      input: .file(bench.write("query.sql", sql))
+    )
+    #expect(shell.text.contains("|23\n"), "\(shell)")
+  }
+
+  /// A store that never had an absent page does not have the table.
+  @Test func queriesRunInAStoreWithoutTheTable() throws {
+    try saveDump("a", incompressibleRAM(64), absent: [])
+    try saveDump("b", incompressibleRAM(64, seed: 2), absent: [])
+    #expect(try rows("region-pages", "a")[0]["absent_pages"] as? Int == 0)
+    #expect(try rows("changes", "a", "b")[0]["changed_pages"] as? Int == 64)
+    #expect(try rows("changed-pages", "a", "b")[0]["change"] as? String == "changed")
+    #expect(try rows("page-history", "vm", "3").count == 2)
+    for name in ["region-pages", "changes", "changed-pages"] {
+      let sql = try bench.tool.succeed("query", name, "--sql").text
+      let shell = try run(
+        ["/usr/bin/env", "sqlite3", "-batch", "-bail", "-readonly", bench.storePath],
+        input: .file(bench.write("query.sql", sql))
+      )
+      #expect(shell.succeeded, "\(shell)")
+    }
+  }
+
   @Test func aRestoreWritesZerosAndSaysSo() throws {
     let ram = Self.ram(1)
     #expect(try saveDump("a", ram).absentPageCount == 23)

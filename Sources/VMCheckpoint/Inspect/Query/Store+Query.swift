@@ -14,7 +14,7 @@ extension Store {
     try readInterruptibly(control: control) { database in
       try StoreSchema.requireViews(database)
       let arguments = try query.arguments(arguments, in: database)
-      let statement = try database.makeStatement(sql: query.sql)
+      let statement = try database.makeStatement(sql: query.sql(in: database))
       statement.arguments = StatementArguments(
         Dictionary(uniqueKeysWithValues: arguments.map { ($0.name, $0.value.databaseValue) })
       )
@@ -56,6 +56,13 @@ extension Store {
     try read { try query.arguments(arguments, in: $0) }
   }
 
+  /// The SQL of `query` as it runs in this store.
+  ///
+  /// - Throws: ``VMCheckpointError``: `corrupt`, `locked`.
+  public func sql(of query: StoreQuery) throws(VMCheckpointError) -> String {
+    try read { try query.sql(in: $0) }
+  }
+
   /// The absolute path of the store's file, without symbolic links.
   package var filePath: String { location.file }
 
@@ -87,6 +94,16 @@ extension Store {
         return result!
       }
     }
+  }
+}
+
+extension StoreQuery {
+  private static let absentRanges = "SELECT snapshot_id, first_pfn, page_count FROM absent_range"
+
+  /// A store in which no page was ever absent does not have the table of them.
+  fileprivate func sql(in database: Database) throws -> String {
+    guard try !database.tableExists("absent_range") else { return sql }
+    return sql.replacing(Self.absentRanges, with: "SELECT 0, 0, 0 WHERE false")
   }
 }
 

@@ -3,7 +3,7 @@ import VMCheckpointSchema
 /// A question that can be asked of any store: documented SQL with named parameters.
 ///
 /// Its SQL reads tables and views of the store's format only, so that it runs in the plain sqlite3
-/// shell as well.
+/// shell as well, as ``Store/sql(of:)`` gives it: a table of a feature may not be there.
 public struct StoreQuery: Hashable, Sendable {
   /// What a value of a parameter is.
   public enum ParameterKind: String, Hashable, Sendable, Codable {
