@@ -21,7 +21,7 @@ package final class WorkingSetUse: Sendable {
   ///   - recordingSeconds: How long to record, in place of what there is; 0: do not; `nil`:
   ///     ``defaultSeconds`` if there is nothing to play.
   ///   - isSuccessor: Whether a VM is on its way already, so that its first touches were before.
-  init(
+  package init(
     _ store: Store,
     snapshot uuid: String,
     door: String,

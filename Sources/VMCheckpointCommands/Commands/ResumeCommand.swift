@@ -90,6 +90,17 @@ struct ResumeCommand: VerbCommand {
   )
   var cpuVendor: CPUVendor?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Record for so long which pages the guest touches, for the next start; until then no page comes before it "
+        + "is touched.",
+      valueName: "seconds"
+    ),
+    transform: WorkingSetSeconds.parse
+  )
+  var recordWorkingSet: Double?
+
   @OptionGroup var common: CommonOptions
 
   /// Standard output is QEMU's.
@@ -105,6 +116,7 @@ struct ResumeCommand: VerbCommand {
     request.arguments = qemuArguments
     request.trustsCommand = trustCommand
     request.diskMode = disks
+    request.recordingSeconds = recordWorkingSet ?? 0
     request.workingDirectory = session.environment["VMCKPT_WORKING_DIRECTORY"]
     request.overlays = overlays
     request.tscFrequencyHz = tscFrequency

@@ -1,3 +1,4 @@
+import VMCheckpoint
 package import VMCheckpointFormats
 
 /// What `serve --qemu` prints at its end.
@@ -17,6 +18,8 @@ package struct PostcopyOutput: CommandOutput, Hashable {
   var decodedChunks: UInt64
   @Nullable var requestSecondsP50: Double?
   @Nullable var requestSecondsP99: Double?
+  @Nullable var workingSetOf: String?
+  var workingSetRecorded: Bool
   var durationSeconds: Double
   var warnings: [String]
 
@@ -32,6 +35,8 @@ package struct PostcopyOutput: CommandOutput, Hashable {
     case decodedChunks = "decoded_chunks"
     case requestSecondsP50 = "request_seconds_p50"
     case requestSecondsP99 = "request_seconds_p99"
+    case workingSetOf = "working_set_of"
+    case workingSetRecorded = "working_set_recorded"
     case durationSeconds = "duration_seconds"
     case warnings
   }
@@ -53,6 +58,8 @@ package struct PostcopyOutput: CommandOutput, Hashable {
     decodedChunks = result.decodedChunkCount
     requestSecondsP50 = result.requestSecondsP50
     requestSecondsP99 = result.requestSecondsP99
+    workingSetOf = result.playedWorkingSet?.snapshot
+    workingSetRecorded = result.hasRecordedWorkingSet
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
     self.warnings = warnings
   }
@@ -70,6 +77,7 @@ package struct PostcopyOutput: CommandOutput, Hashable {
     )
     fields.add("Zeros", HumanReadable.count(zeroPages, "page"))
     fields.add("Decoded", HumanReadable.count(decodedChunks, "chunk"))
+    if workingSetRecorded { fields.add("Working set", "recorded, for the next start") }
     let ran = "\(printable(name)) for \(HumanReadable.seconds(durationSeconds))"
     return (recovered ? "Went on with \(ran)\n" : "Served \(ran)\n") + fields.text
   }

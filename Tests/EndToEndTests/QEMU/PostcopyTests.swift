@@ -114,6 +114,40 @@ import VMCheckpointTestSupport
     try guest.kill()
   }
 
+  @Test("what a guest asks for first is recorded, and sent first to the next")
+  func workingSet() throws {
+    let before = try saveGuest(.system)
+    func start(_ name: String, _ options: String...) throws -> [String: Any] {
+      let socket = bench.directory.file("\(name).incoming")
+      let guest = try CountingGuest(
+        name,
+        in: bench.directory,
+        qemu: .system,
+        devices: Self.postcopy,
+        incoming: "unix:\(socket)"
+      )
+      let server = try bench.tool.start(
+        ["serve", "live", "--qemu", "--connect", socket, "--json"] + options
+      )
+      let counts = try guest.waitForCounts(3)
+      #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
+      try waitForCompletion(guest)
+      let outcome = try server.wait()
+      try #require(outcome.succeeded, "\(outcome)")
+      try guest.kill()
+      return try outcome.jsonObject()
+    }
+    let first = try start("first", "--record-working-set", "1")
+    #expect(first["working_set_recorded"] as? Bool == true)
+    #expect(first["working_set_pages"] as? Int == 0)
+    let shown = try #require(try bench.tool.json("show", "live")["working_set"] as? [String: Any])
+    #expect(shown["door"] as? String == "postcopy")
+    let next = try start("next")
+    #expect(next["working_set_of"] as? String == "live")
+    #expect(try #require(next["working_set_pages"] as? Int) > 0)
+    #expect(next["working_set_recorded"] as? Bool == false)
+  }
+
   /// A machine with RAM on both sides of the hole below 4 GiB.
   @Test(
     "RAM is the restored one to the last byte, and a guest that was stopped stays stopped",

@@ -134,7 +134,7 @@ import VMCheckpointProbes
     {"name": "web/7", "uuid": "539878c1-3593-4021-9014-3399902ce9b8", "process": 4711, "leaseID": 3,
      "isRecovery": false, "requestCount": 1385, "requestPageCount": 7000, "zeroPageCount": 4818,
      "workingSetPageCount": 0, "backgroundPageCount": 110000, "decodedChunkCount": 6806,
-     "durationSeconds": 12.34567, \(times)}
+     "hasRecordedWorkingSet": false, "durationSeconds": 12.34567, \(times)}
     """
   }
 
@@ -164,7 +164,9 @@ import VMCheckpointProbes
           "warnings": [
             "w"
           ],
+          "working_set_of": null,
           "working_set_pages": 0,
+          "working_set_recorded": false,
           "zero_pages": 4818
         }
 

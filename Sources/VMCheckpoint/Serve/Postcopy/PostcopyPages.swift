@@ -126,6 +126,14 @@ package struct PostcopyPages {
     return places
   }
 
+  /// The guest's pages that a run is of, which lie in one region.
+  package func pfns(of run: Run) -> Range<UInt64> {
+    let page = blocks[run.block].lowerBound + run.pages.lowerBound
+    let piece = piece(holding: page)
+    let first = piece.firstPFN + (page - piece.pages.lowerBound)
+    return first..<(first + UInt64(run.pages.count))
+  }
+
   /// The next stored pages that were not sent; `nil` when there are none any more.
   package mutating func nextInBackground() -> Run? {
     while cursor < UInt64(sent.count) << 6 {
@@ -177,10 +185,7 @@ package struct PostcopyPages {
     _ run: Run,
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(VMCheckpointError) {
-    let page = blocks[run.block].lowerBound + run.pages.lowerBound
-    let piece = piece(holding: page)
-    let pfn = piece.firstPFN + (page - piece.pages.lowerBound)
-    try reader.read(from: PFN(unchecked: pfn), into: buffer)
+    try reader.read(from: PFN(unchecked: pfns(of: run).lowerBound), into: buffer)
   }
 
   // MARK: Pages of flat RAM

@@ -111,11 +111,19 @@ public enum QEMUPostcopy {
     if !isRecovery { warn(server, restore, plan, request.overlays, control) }
 
     // 4. The guest, and its pages.
+    let workingSets = WorkingSetUse(
+      store,
+      snapshot: plan.uuid,
+      door: door,
+      recordingSeconds: request.recordingSeconds,
+      isSuccessor: isRecovery,
+      control: control
+    )
     let session = try QEMUPostcopySession(
       channel,
       stream: stream,
       pages: try PostcopyPages(server, blockByteCounts: stream.blocks.map(\.byteCount)),
-      workingSet: workingSet(of: plan, in: store, control),
+      workingSets: workingSets,
       prefetches: request.prefetches,
       control: control
     ) { seconds in
@@ -136,6 +144,7 @@ public enum QEMUPostcopy {
       throw error
     }
     mayNeedPages = false
+    let hasRecorded = workingSets.finish()
     let counts = session.counts
     return QEMUPostcopyResult(
       name: server.reader.name,
@@ -150,6 +159,8 @@ public enum QEMUPostcopy {
       zeroPageCount: counts.zeroPageCount,
       workingSetPageCount: counts.workingSetPageCount,
       backgroundPageCount: counts.backgroundPageCount,
+      playedWorkingSet: workingSets.played?.summary,
+      hasRecordedWorkingSet: hasRecorded,
       decodedChunkCount: server.counts.decodedChunkCount,
       requestSecondsP50: counts.times.percentile(0.5).map { Double($0) / 1e9 },
       requestSecondsP99: counts.times.percentile(0.99).map { Double($0) / 1e9 },
@@ -172,20 +183,6 @@ public enum QEMUPostcopy {
       "\(server.reader.absent.pageCount) pages of \(plan.title) are absent, because the dump that it was "
         + "saved from left them out; they are served as zeros"
     )
-  }
-
-  /// What a VM that starts from the snapshot touches first, in that order; nothing where that is not known.
-  private static func workingSet(
-    of plan: RestorePlan,
-    in store: Store,
-    _ control: OperationControl
-  ) -> [Range<UInt64>] {
-    do throws(VMCheckpointError) {
-      return try store.workingSet(ofSnapshot: plan.uuid)?.runs ?? []
-    } catch {
-      control.onWarning?("cannot read the working set: \(error.message)")
-      return []
-    }
   }
 
   // MARK: Connections

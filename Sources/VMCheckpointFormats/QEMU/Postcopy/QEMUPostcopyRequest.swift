@@ -29,6 +29,9 @@ public struct QEMUPostcopyRequest: Sendable {
   public var cpuVendor: CPUVendor?
   /// Whether pages are sent that nobody has asked for yet. Without it QEMU never has all pages.
   public var prefetches = true
+  /// For how long the guest's requests are recorded as the snapshot's working set, in place of what there is, while
+  /// nothing is sent that it has not asked for; 0: not at all.
+  public var recordingSeconds = 0.0
   /// Called when the guest runs, or goes on.
   public var onRun: (@Sendable (QEMUPostcopyReady) -> Void)?
 
@@ -92,6 +95,10 @@ public struct QEMUPostcopyResult: Sendable, Hashable, Codable {
   public var workingSetPageCount: UInt64
   /// Stored pages that were sent in the background.
   public var backgroundPageCount: UInt64
+  /// What was sent before the guest asked for it; `nil`: there was no working set, or it was recorded.
+  public var playedWorkingSet: WorkingSet.Summary?
+  /// Whether a working set was recorded and stored.
+  public var hasRecordedWorkingSet: Bool
   /// Chunks that were decoded.
   public var decodedChunkCount: UInt64
   /// Seconds from reading a request until the kernel had its answer, for half of all; `nil` without requests.

@@ -50,6 +50,9 @@ final class QEMUPostcopySession {
   private var answering: Request?
   /// The PFNs that the guest touches first, in that order.
   private var workingSet: ArraySlice<Range<UInt64>>
+  private let workingSets: WorkingSetUse
+  /// Where the guest's requests are noted; `nil`: they are not.
+  private let recorder: WorkingSetRecorder?
   /// What the background sends next.
   private var nextRun: PostcopyPages.Run?
   private var pongs: Set<UInt32> = []
@@ -66,7 +69,7 @@ final class QEMUPostcopySession {
     _ channel: QEMUPostcopyChannel,
     stream: QEMUPostcopyStream,
     pages: PostcopyPages,
-    workingSet: [Range<UInt64>],
+    workingSets: WorkingSetUse,
     prefetches: Bool,
     control: OperationControl,
     onRun: @escaping (Double) -> Void
@@ -74,7 +77,9 @@ final class QEMUPostcopySession {
     self.channel = channel
     self.stream = stream
     self.pages = pages
-    self.workingSet = workingSet[...]
+    self.workingSets = workingSets
+    workingSet = (prefetches ? workingSets.played?.runs ?? [] : [])[...]
+    recorder = workingSets.claimRecorder()
     self.prefetches = prefetches
     self.control = control
     self.onRun = onRun
@@ -169,6 +174,7 @@ final class QEMUPostcopySession {
       }
       try channel.send()
       if channel.isIdle { noteAnswered() }
+      if recorder != nil { workingSets.storeIfOver() }
       let canGoOn = channel.isIdle && isServing && hasWork
       channel.wait(milliseconds: canGoOn ? 0 : Self.pollMilliseconds)
     }
@@ -260,7 +266,11 @@ final class QEMUPostcopySession {
   }
 
   /// Whether pages are sent that nobody has asked for. Who is to end does so once QEMU needs it no more.
-  private var pushes: Bool { prefetches || control.cancellation.isCancelled }
+  ///
+  /// While the guest's requests are noted, what was pushed would hide them.
+  private var pushes: Bool {
+    prefetches && recorder?.remainingSeconds ?? 0 == 0 || control.cancellation.isCancelled
+  }
 
   private func noteAnswered() {
     guard let request = answering else { return }
@@ -373,6 +383,7 @@ final class QEMUPostcopySession {
     stream.endPart(&part)
     channel.append { $0 += part }
     for run in runs { pages.markSent(run) }
+    if isNeeded, let recorder { for run in runs { recorder.note(pages.pfns(of: run)) } }
     counts.zeroPageCount += zeroPageCount
     return storedPageCount
   }

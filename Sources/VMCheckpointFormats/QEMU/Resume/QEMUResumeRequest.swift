@@ -23,6 +23,8 @@ public struct QEMUResumeRequest: Sendable {
   public var trustsCommand = false
   /// What becomes of the recorded disks.
   package var diskMode = DiskMode.check
+  /// As for ``QEMUPostcopyRequest``.
+  public var recordingSeconds = 0.0
   /// Where relative paths of the command line begin; `nil`: where they did when the guest was saved.
   public var workingDirectory: String?
   /// As for a restore.

@@ -143,6 +143,9 @@ struct QEMUResumeRun {
     command += ["--overlays", request.overlays.rawValue]
     if let frequency = request.tscFrequencyHz { command += ["--tsc-frequency", "\(frequency)"] }
     if let vendor = request.cpuVendor { command += ["--cpu-vendor", vendor.rawValue] }
+    if request.recordingSeconds > 0, recovered == nil {
+      command += ["--record-working-set", "\(request.recordingSeconds)"]
+    }
     let path = scratch.file("report")
     let output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
     guard output >= 0 else {
