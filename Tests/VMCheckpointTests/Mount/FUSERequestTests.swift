@@ -1,7 +1,6 @@
 import Testing
+import VMCheckpoint
 import VMCheckpointTestSupport
-
-@testable import VMCheckpoint
 
 /// What comes out of `/dev/fuse`, as bytes.
 @Suite struct FUSERequestTests {

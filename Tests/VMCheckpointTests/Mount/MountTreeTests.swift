@@ -1,7 +1,6 @@
 import Testing
+import VMCheckpoint
 import VMCheckpointTestSupport
-
-@testable import VMCheckpoint
 
 /// The paths of snapshots in a mount, and the numbers of its files.
 @Suite struct MountTreeTests {
