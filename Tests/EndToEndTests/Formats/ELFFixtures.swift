@@ -28,6 +28,7 @@ enum ELFFixtures {
     stream.header()
     stream.ramStart([("pc.ram", 160 << 8)])
     stream.ramPart(3)
+    for page in 0..<(160 << 8) where page != linuxVMCoreInfoPFN { stream.zeroPage("pc.ram", page) }
     stream.page("pc.ram", linuxVMCoreInfoPFN, try linuxVMCoreInfoPage())
     stream.ramEnd()
     stream.raw(try linuxStreamTail())

@@ -129,7 +129,11 @@ package struct QEMUHyperVGuest: Sendable {
       for index in 0..<pageCount { stream.page(ramName, index, page(index)) }
       stream.ramEnd()
       stream.ramPart(3)
-      for block in synicPages { stream.page(block.name, 0, Array(block.bytes.prefix(4096))) }
+      for block in synicPages {
+        for index in 0..<(block.bytes.count >> 12) {
+          stream.page(block.name, index, Array(block.bytes[(index << 12)...].prefix(4096)))
+        }
+      }
     }
     stream.ramEnd()
     stream.raw(try tail())

@@ -119,13 +119,21 @@ package struct QEMUStreamBuilder {
     compact: Bool = true
   ) {
     let isUniform = compact && contents.allSatisfy { $0 == contents[0] }
+    record(block, index, flag: isUniform ? 0x02 : 0x08)
+    bytes += isUniform ? [contents[0]] : contents
+  }
+
+  /// A page of zeros, by its fill byte.
+  package mutating func zeroPage(_ block: String, _ index: Int) {
+    record(block, index, flag: 0x02)
+    bytes.append(0)
+  }
+
+  private mutating func record(_ block: String, _ index: Int, flag: UInt64) {
     let isSame = block == lastBlock
-    number(
-      UInt64(index * Self.pageByteCount) | (isUniform ? 0x02 : 0x08) | (isSame ? 0x20 : 0)
-    )
+    number(UInt64(index * Self.pageByteCount) | flag | (isSame ? 0x20 : 0))
     if !isSame { string(block) }
     lastBlock = block
-    bytes += isUniform ? [contents[0]] : contents
   }
 
   /// A device's section with `state`, the end mark and the description.
