@@ -59,7 +59,7 @@ struct QEMUPostcopyRecovery {
     "a server is only taken up again that was killed before QEMU had all pages"
 
   /// What QEMU's main loop says of its migration; `nil` while it says nothing.
-  private var state: String? {
+  var state: String? {
     let reply = try? monitor.run("query-migrate", timeoutSeconds: Self.stateSeconds)
     guard let object = reply as? [String: Any] else { return nil }
     return object["status"] as? String ?? "none"

@@ -12,6 +12,7 @@ struct QEMUResumeRun {
   private static let endSeconds = 20.0
   /// QEMU listens once it has made its machine.
   private static let monitorSeconds = 60.0
+  private static let warnedRecoveryCount = 10
   private static let connectMicroseconds: UInt32 = 2000
 
   private let request: QEMUResumeRequest
@@ -20,11 +21,17 @@ struct QEMUResumeRun {
   private let blocks: [QEMUMachineRecord.RAMBlock]
   private let scratch: PrivateDirectory
   private let control: OperationControl
+  /// No lease of this guest is older.
+  private let begunAt = UTCTime.now
   private var qemu: pid_t = 0
   private var server: pid_t?
   /// Connected before the guest runs: later QEMU may not answer.
   private var monitor: QMPClient?
   private(set) var serverCount = 0
+  /// Whether a server was killed, and no other has come yet.
+  private var needsServer = false
+  private var hasLostServer = false
+  private var recoveryCount = 0
   /// What the last server printed.
   private(set) var report: String?
   /// The error of a server that ended with one.
@@ -181,6 +188,7 @@ struct QEMUResumeRun {
         // A server that failed before has ended QEMU; otherwise it is the other way round.
         let failure = failure
         endServer(warns: status & 0x7f == 0 && status != 0)
+        if hasLostServer { dropLostLease() }
         if let failure, status != 0 { throw failure }
         return status
       }
@@ -202,30 +210,60 @@ struct QEMUResumeRun {
 
   /// Replaces a server that was killed.
   private mutating func look() throws(VMCheckpointError) {
+    if needsServer { return recover() }
     guard let process = server, let status = Self.status(of: process) else { return }
     server = nil
     if status & 0x7f != 0 {
-      guard !control.cancellation.isCancelled, let monitor else { return }
+      hasLostServer = true
+      guard !control.cancellation.isCancelled, monitor != nil else { return }
       control.onWarning?("the server of the guest's pages was killed; another one goes on")
-      let path = scratch.file("recover-\(serverCount)")
-      do throws(VMCheckpointError) {
-        let channel = QEMUPostcopyChannel(
-          socket: try QEMUPostcopyRecovery(monitor, control).connect(by: path)
-        )
-        let recovered = try QEMURecoveredPages(from: channel, blocks: blocks, control: control)
-        try recovered.write(to: scratch.file("recovered"))
-        // The channel closes its socket when it goes away.
-        defer { withExtendedLifetime(channel) {} }
-        try startServer(on: channel.descriptor, recovered: scratch.file("recovered"))
-      } catch {
-        // What had all pages, or has ended, needs no server.
-        if error.code != .cancelled { control.onWarning?(error.message) }
-      }
+      needsServer = true
+      recover()
       return
     }
     // QEMU would keep what nobody reads.
     monitor = nil
     noteReport(exitCode: status >> 8 & 0xff, warns: true)
+  }
+
+  /// Starts another server for a QEMU that waits for pages. Where that fails, the next look tries again.
+  private mutating func recover() {
+    guard !control.cancellation.isCancelled, let monitor else { return needsServer = false }
+    recoveryCount += 1
+    let path = scratch.file("recover-\(recoveryCount)")
+    let recovery = QEMUPostcopyRecovery(monitor, control)
+    do throws(VMCheckpointError) {
+      let channel = QEMUPostcopyChannel(socket: try recovery.connect(by: path))
+      let recovered = try QEMURecoveredPages(from: channel, blocks: blocks, control: control)
+      try recovered.write(to: scratch.file("recovered"))
+      // The channel closes its socket when it goes away.
+      defer { withExtendedLifetime(channel) {} }
+      try startServer(on: channel.descriptor, recovered: scratch.file("recovered"))
+      needsServer = false
+    } catch {
+      let state = monitor.isBroken ? nil : recovery.state
+      if state == "completed" {
+        // The server was killed when it was done.
+        needsServer = false
+        dropLostLease()
+        return
+      }
+      // Nobody can ask a QEMU without a monitor; one that does not wait has failed.
+      if monitor.isBroken || state?.hasPrefix("postcopy-") == false { needsServer = false }
+      if recoveryCount < Self.warnedRecoveryCount { control.onWarning?(error.message) }
+    }
+  }
+
+  /// Drops the lease that a killed server has left, when QEMU needs it no more.
+  private func dropLostLease() {
+    let target = QEMUPostcopyTarget(process: qemu).leaseTarget
+    guard let store = try? Store.open(at: storePath), let leases = try? store.leases() else {
+      return
+    }
+    for lease in leases
+    where lease.door == QEMUPostcopy.door && lease.target == target && !lease.isHeld
+      && lease.begunAt >= begunAt
+    { _ = try? store.dropLease(lease.id) }
   }
 
   private mutating func noteReport(exitCode: Int32, warns: Bool) {
@@ -261,6 +299,7 @@ struct QEMUResumeRun {
     kill(process, SIGKILL)
     _ = waitpid(process, nil, 0)
     server = nil
+    hasLostServer = true
   }
 
   private mutating func stop() {
