@@ -8,6 +8,7 @@ The VM is this process: memory that it has mapped, registered with userfaultfd a
 as Firecracker does, and touched here page by page. A row for an 8 GiB guest has the same RAM with holes behind it.
 """
 
+import atexit
 import ctypes
 import json
 import mmap
@@ -35,6 +36,8 @@ SYS_USERFAULTFD = 323
 UFFDIO_API = 0xC018AA3F
 UFFDIO_REGISTER = 0xC020AA00
 FEATURE_EVENT_REMOVE = 1 << 3
+# Python's mmap has no name for it before 3.13.
+MAP_NORESERVE = 0x4000
 
 
 def ioctl(fd, request, data):
@@ -46,7 +49,7 @@ class VM:
     """Memory whose pages a server puts in place."""
 
     def __init__(self, byte_count, path):
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_NORESERVE
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | MAP_NORESERVE
         self.memory = mmap.mmap(-1, byte_count, flags=flags)
         address = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
         self.fd = libc.syscall(SYS_USERFAULTFD, os.O_CLOEXEC | os.O_NONBLOCK)
@@ -83,6 +86,12 @@ class Server:
         self.path = os.path.join(work, "pages.sock")
         arguments = ["serve", "guest", "--uffd", self.path, "--store", store, "--json", *options]
         self.process = subprocess.Popen([vmckpt, *arguments], stdout=subprocess.PIPE)
+        # When a measurement fails: a server waits for VMs for ever.
+        atexit.register(self.abandon)
+
+    def abandon(self):
+        for process in self.processes():
+            os.kill(process, signal.SIGTERM)
 
     def processes(self):
         """The pids of those that serve now, not of keepers."""
