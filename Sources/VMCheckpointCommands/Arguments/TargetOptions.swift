@@ -21,25 +21,7 @@ package struct TargetOptions: ParsableArguments {
   )
   var overlaysOut: String?
 
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The TSC's frequency where the guest will run, for the reference TSC page; k, M and G "
-        + "are powers of 1000.",
-      valueName: "hz"
-    ),
-    transform: Frequency.parse
-  )
-  var tscFrequency: UInt64?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The CPU's vendor where the guest will run, for the hypercall page.",
-      valueName: "vendor"
-    )
-  )
-  var cpuVendor: CPUVendor?
+  @OptionGroup var retarget: RetargetOptions
 
   @Option(
     name: .long,
@@ -69,7 +51,7 @@ package struct TargetOptions: ParsableArguments {
     in session: CommandSession
   ) throws(VMCheckpointError) -> RestoreTarget {
     let showsOverlays = format.form.form.showsOverlays
-    guard showsOverlays || (tscFrequency == nil && cpuVendor == nil) else {
+    guard showsOverlays || (retarget.tscFrequency == nil && retarget.cpuVendor == nil) else {
       throw VMCheckpointError(
         .invalidArgument,
         "--tsc-frequency and --cpu-vendor do not go with --format \(format)",
@@ -82,8 +64,8 @@ package struct TargetOptions: ParsableArguments {
       overlays: treatment ?? (showsOverlays ? .apply : .omit),
       overlaysOutputPath: try makeOverlaysOutputPath(),
       overwrites: force,
-      tscFrequencyHz: tscFrequency,
-      cpuVendor: cpuVendor
+      tscFrequencyHz: retarget.tscFrequency,
+      cpuVendor: retarget.cpuVendor
     )
   }
 

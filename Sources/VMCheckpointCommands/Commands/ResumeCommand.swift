@@ -70,25 +70,7 @@ struct ResumeCommand: VerbCommand {
   )
   var overlays = OverlayTreatment.apply
 
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The TSC's frequency where the guest will run, for the reference TSC page; k, M and G "
-        + "are powers of 1000.",
-      valueName: "hz"
-    ),
-    transform: Frequency.parse
-  )
-  var tscFrequency: UInt64?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The CPU's vendor where the guest will run, for the hypercall page.",
-      valueName: "vendor"
-    )
-  )
-  var cpuVendor: CPUVendor?
+  @OptionGroup var retarget: RetargetOptions
 
   @Option(
     name: .long,
@@ -119,8 +101,8 @@ struct ResumeCommand: VerbCommand {
     request.recordingSeconds = recordWorkingSet ?? 0
     request.workingDirectory = session.environment["VMCKPT_WORKING_DIRECTORY"]
     request.overlays = overlays
-    request.tscFrequencyHz = tscFrequency
-    request.cpuVendor = cpuVendor
+    request.tscFrequencyHz = retarget.tscFrequency
+    request.cpuVendor = retarget.cpuVendor
     if !common.json {
       let errorOutput = OutputDescriptor(descriptor: session.standardError)
       request.onStart = { name, laziness, reason in

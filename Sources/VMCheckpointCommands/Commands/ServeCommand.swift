@@ -85,25 +85,7 @@ struct ServeCommand: VerbCommand {
   )
   var overlays = OverlayTreatment.apply
 
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The TSC's frequency where the guest will run, for the reference TSC page; k, M and G "
-        + "are powers of 1000.",
-      valueName: "hz"
-    ),
-    transform: Frequency.parse
-  )
-  var tscFrequency: UInt64?
-
-  @Option(
-    name: .long,
-    help: ArgumentHelp(
-      "The CPU's vendor where the guest will run, for the hypercall page.",
-      valueName: "vendor"
-    )
-  )
-  var cpuVendor: CPUVendor?
+  @OptionGroup var retarget: RetargetOptions
 
   @Flag(name: .long, help: "Give no page before a VM touches it.")
   var noPrefetch = false
@@ -169,8 +151,8 @@ struct ServeCommand: VerbCommand {
       reference: try SnapshotReference(reference),
       place: place,
       overlays: overlays,
-      tscFrequencyHz: tscFrequency,
-      cpuVendor: cpuVendor
+      tscFrequencyHz: retarget.tscFrequency,
+      cpuVendor: retarget.cpuVendor
     )
     request.prefetches = !noPrefetch
     request.recordingSeconds = recordWorkingSet ?? 0
@@ -203,8 +185,8 @@ struct ServeCommand: VerbCommand {
       reference: try SnapshotReference(reference),
       socketPath: socketPath,
       overlays: overlays,
-      tscFrequencyHz: tscFrequency,
-      cpuVendor: cpuVendor
+      tscFrequencyHz: retarget.tscFrequency,
+      cpuVendor: retarget.cpuVendor
     )
     request.prefetches = !noPrefetch
     request.endsWithFirstVM = once

@@ -42,3 +42,34 @@ struct QEMUStreamRestore: RestorationWriter {
     }
   }
 }
+
+extension Store {
+  /// What a migration stream of a snapshot is made of, for who gives RAM's pages away in another way.
+  ///
+  /// - Parameters:
+  ///   - overlays: As for a restore.
+  ///   - tscFrequencyHz: As for a restore.
+  ///   - cpuVendor: As for a restore.
+  /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`; `invalidArgument` when the snapshot is of no QEMU guest.
+  func planStream(
+    _ reference: SnapshotReference,
+    overlays: OverlayTreatment,
+    tscFrequencyHz: UInt64?,
+    cpuVendor: CPUVendor?
+  ) throws(VMCheckpointError) -> (plan: RestorePlan, restore: QEMUStreamRestore) {
+    let plan = try plan(
+      RestoreRequest(
+        reference: reference,
+        output: .stream(fileDescriptor: -1),
+        format: .qemuStream,
+        overlays: overlays,
+        tscFrequencyHz: tscFrequencyHz,
+        cpuVendor: cpuVendor
+      )
+    )
+    guard let restore = plan.writer as? QEMUStreamRestore else {
+      throw VMCheckpointError(.invalidArgument, "\(plan.title) has no device state of QEMU")
+    }
+    return (plan, restore)
+  }
+}

@@ -156,6 +156,23 @@ import VMCheckpointTestSupport
     #expect((1...(1 + killed.count)).contains(try #require(result["servers"] as? Int)), "\(result)")
   }
 
+  @Test("a server that is killed while its guest ends leaves no lease")
+  func killedAtTheEnd() throws {
+    _ = try saveGuest(.system)
+    // The background waits, so that the server has work.
+    let resumed = try Resumed(bench, ["--lazy", "postcopy", "--record-working-set", "600"])
+    try waitUntilItRuns(resumed)
+    let server = try #require(resumed.server(except: []))
+    #expect(try leases == 1)
+    // Stopped, it cannot give its lease back.
+    kill(server, SIGSTOP)
+    resumed.process.send(SIGTERM)
+    kill(server, SIGKILL)
+    _ = try resumed.process.wait()
+    #expect(try leases == 0)
+    try bench.tool.succeed("delete", "live")
+  }
+
   @Test("QEMU's end is that of resume, and a guest that was stopped stays stopped")
   func ending() throws {
     let before = try saveGuest(.system, isStopped: true)

@@ -8,7 +8,7 @@ public import VMCheckpoint
 /// What it promises, and how, is the DocC article "Serving pages".
 public enum QEMUPostcopy {
   static let door = "postcopy"
-  /// The environment variable in which ``QEMUResume`` tells its server QEMU's process.
+  /// The environment variable in which a server of ``QEMUResume`` finds QEMU's process.
   public static let processVariable = "VMCKPT_QEMU_PROCESS"
   /// The environment variable with the file of what QEMU has said to ``QEMUResume``, whose server is to go on for another.
   public static let recoveryVariable = "VMCKPT_QEMU_RECOVERY"
@@ -54,19 +54,12 @@ public enum QEMUPostcopy {
 
     // 1. What the snapshot is, and whether QEMU can take it in this way.
     let store = try Store.open(at: storePath, cancellation: control.cancellation)
-    let plan = try store.plan(
-      RestoreRequest(
-        reference: request.reference,
-        output: .stream(fileDescriptor: -1),
-        format: .qemuStream,
-        overlays: request.overlays,
-        tscFrequencyHz: request.tscFrequencyHz,
-        cpuVendor: request.cpuVendor
-      )
+    let (plan, restore) = try store.planStream(
+      request.reference,
+      overlays: request.overlays,
+      tscFrequencyHz: request.tscFrequencyHz,
+      cpuVendor: request.cpuVendor
     )
-    guard let restore = plan.writer as? QEMUStreamRestore else {
-      throw VMCheckpointError(.invalidArgument, "\(plan.title) has no device state of QEMU")
-    }
     let stream = try QEMUPostcopyStream(restore.state, of: plan.title)
 
     // 2. QEMU, and what its command line shows.

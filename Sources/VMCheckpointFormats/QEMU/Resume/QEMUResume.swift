@@ -22,20 +22,13 @@ public enum QEMUResume {
 
     // 1. What the snapshot is, and what runs it.
     let store = try Store.open(at: storePath, cancellation: control.cancellation)
-    let plan = try store.plan(
-      RestoreRequest(
-        reference: request.reference,
-        output: .stream(fileDescriptor: -1),
-        format: .qemuStream,
-        overlays: request.overlays,
-        tscFrequencyHz: request.tscFrequencyHz,
-        cpuVendor: request.cpuVendor
-      )
+    let (plan, restore) = try store.planStream(
+      request.reference,
+      overlays: request.overlays,
+      tscFrequencyHz: request.tscFrequencyHz,
+      cpuVendor: request.cpuVendor
     )
-    guard let writer = plan.writer as? QEMUStreamRestore else {
-      throw VMCheckpointError(.invalidArgument, "\(plan.title) has no device state of QEMU")
-    }
-    let state = writer.state
+    let state = restore.state
     let runs = QEMURunState.runs(state.stream, ramOffset: state.record.ramOffset)
     if laziness == .postcopy { _ = try QEMUPostcopyStream(state, of: plan.title) }
     let scratch = try PrivateDirectory(

@@ -30,7 +30,6 @@ struct QEMUResumeRun {
   private(set) var serverCount = 0
   /// Whether a server was killed, and no other has come yet.
   private var needsServer = false
-  private var hasLostServer = false
   private var recoveryCount = 0
   /// What the last server printed.
   private(set) var report: String?
@@ -188,7 +187,7 @@ struct QEMUResumeRun {
         // A server that failed before has ended QEMU; otherwise it is the other way round.
         let failure = failure
         endServer(warns: status & 0x7f == 0 && status != 0)
-        if hasLostServer { dropLostLease() }
+        if serverCount > 0 { dropLostLease() }
         if let failure, status != 0 { throw failure }
         return status
       }
@@ -214,7 +213,6 @@ struct QEMUResumeRun {
     guard let process = server, let status = Self.status(of: process) else { return }
     server = nil
     if status & 0x7f != 0 {
-      hasLostServer = true
       guard !control.cancellation.isCancelled, monitor != nil else { return }
       control.onWarning?("the server of the guest's pages was killed; another one goes on")
       needsServer = true
@@ -299,7 +297,6 @@ struct QEMUResumeRun {
     kill(process, SIGKILL)
     _ = waitpid(process, nil, 0)
     server = nil
-    hasLostServer = true
   }
 
   private mutating func stop() {
