@@ -26,15 +26,8 @@ public final class SnapshotReader: Sendable {
   private let seed: StoreSeed
   private let check: ExtentCheck
   private let cache: ChunkCache
-  /// An overlay's bytes over RAM, from the page's first one on.
-  private struct Patch {
-    var pfn: UInt64
-    var contents: PageContents
-    var byteCount: Int
-  }
-
   /// What overlays lay over pages, in ascending order of PFN.
-  private let overlays: [Patch]
+  private let patches: [RAMPatch]
   private let extents: Mutex<ExtentMap>
   private let chunks: StoredChunks
 
@@ -105,20 +98,7 @@ public final class SnapshotReader: Sendable {
     check = ExtentCheck(opened.seed, snapshot: opened.snapshot.uuid)
     extents = Mutex(opened.extents)
     chunks = try StoredChunks(store, opened.seed)
-    switch treatment {
-    case .apply:
-      // As a restore does: where an overlay is baked, RAM has its bytes.
-      overlays = opened.overlays.active.compactMap { entry in
-        guard !entry.isLeftToVMM, !entry.isBaked || entry.isRetargeted else { return nil }
-        return Patch(
-          pfn: entry.overlay.pfn.rawValue,
-          contents: entry.overlay.contents(),
-          byteCount: entry.isBaked ? entry.overlay.determinedByteCount : Page.byteCount
-        )
-      }
-    case .omit:
-      overlays = []
-    }
+    patches = RAMPatch.patches(for: opened.overlays, treatment: treatment)
   }
 
   /// What a run of pages is made of.
@@ -144,9 +124,9 @@ public final class SnapshotReader: Sendable {
       return (.outside, (next ?? PFN.max.rawValue + 1) - pfn)
     }
     let regionEnd = region.endGPA >> UInt64(Page.shift)
-    let overlay = nextOverlay(from: pfn)
-    if overlay?.pfn == pfn { return (.data, 1) }
-    var end = min(regionEnd, overlay?.pfn ?? .max)
+    let patched = nextPatch(from: pfn)?.pfn.rawValue
+    if patched == pfn { return (.data, 1) }
+    var end = min(regionEnd, patched ?? .max)
     if let run = absent.run(endingAfter: pfn) {
       if run.contains(pfn) { return (.absent, min(end, run.upperBound) - pfn) }
       end = min(end, run.lowerBound)
@@ -175,13 +155,12 @@ public final class SnapshotReader: Sendable {
     if case .extent(let extent) = map.place(of: pfn) {
       return Run(isStored: true, pfns: extent.firstPFN..<extent.endPFN)
     }
-    let next = overlays.partitioningIndex { $0.pfn >= pfn }
-    if next < overlays.count, overlays[next].pfn == pfn {
-      return Run(isStored: true, pfns: pfn..<(pfn + 1))
-    }
+    let next = patches.partitioningIndex { $0.pfn.rawValue >= pfn }
+    let following = next < patches.count ? patches[next].pfn.rawValue : nil
+    if following == pfn { return Run(isStored: true, pfns: pfn..<(pfn + 1)) }
     let gap = map.gap(around: pfn)
-    let first = max(gap.lowerBound, next > 0 ? overlays[next - 1].pfn + 1 : 0)
-    let end = min(gap.upperBound, next < overlays.count ? overlays[next].pfn : .max)
+    let first = max(gap.lowerBound, next > 0 ? patches[next - 1].pfn.rawValue + 1 : 0)
+    let end = min(gap.upperBound, following ?? .max)
     return Run(isStored: false, pfns: first..<end)
   }
 
@@ -212,28 +191,27 @@ public final class SnapshotReader: Sendable {
       let rest = UnsafeMutableRawBufferPointer(rebasing: buffer[offset...])
       next = try fill(rest, from: next, end: end)
     }
-    applyOverlays(to: buffer, firstPFN: pfn.rawValue, endPFN: end)
+    applyPatches(to: buffer, firstPFN: pfn.rawValue, endPFN: end)
   }
 
-  private func applyOverlays(
+  private func applyPatches(
     to buffer: UnsafeMutableRawBufferPointer,
     firstPFN: UInt64,
     endPFN: UInt64
   ) {
     var next = firstPFN
-    while let overlay = nextOverlay(from: next), overlay.pfn < endPFN {
-      let offset = Int(overlay.pfn - firstPFN) * Page.byteCount
-      overlay.contents.withUnsafeBytes { page in
-        UnsafeMutableRawBufferPointer(rebasing: buffer[offset...])
-          .copyMemory(from: UnsafeRawBufferPointer(rebasing: page[..<overlay.byteCount]))
+    while let patch = nextPatch(from: next), patch.pfn.rawValue < endPFN {
+      let offset = Int(patch.pfn.rawValue - firstPFN) * Page.byteCount
+      patch.withBytes { bytes in
+        UnsafeMutableRawBufferPointer(rebasing: buffer[offset...]).copyMemory(from: bytes)
       }
-      next = overlay.pfn + 1
+      next = patch.pfn.rawValue + 1
     }
   }
 
-  private func nextOverlay(from pfn: UInt64) -> Patch? {
-    let index = overlays.partitioningIndex { $0.pfn >= pfn }
-    return index < overlays.count ? overlays[index] : nil
+  private func nextPatch(from pfn: UInt64) -> RAMPatch? {
+    let index = patches.partitioningIndex { $0.pfn.rawValue >= pfn }
+    return index < patches.count ? patches[index] : nil
   }
 
   /// Fills the beginning of `buffer` with the pages of one extent, or of one gap between extents.

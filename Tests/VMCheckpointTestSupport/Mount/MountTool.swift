@@ -11,11 +11,18 @@ package final class MountTool {
   private let bench: Workbench
 
   /// Whether root may mount FUSE file systems here, which some containers forbid.
+  ///
+  /// Asks the kernel and not `vmckpt`: a `vmckpt mount` that does not work must fail the tests.
   package static let canMount: Bool = {
-    guard geteuid() == 0, let bench = try? Workbench(),
-      (try? bench.save("probe", sampleRAM(2))) != nil
-    else { return false }
-    return (try? MountTool(bench)) != nil
+    guard geteuid() == 0, let place = try? TemporaryDirectory() else { return false }
+    let device = open("/dev/fuse", O_RDWR | O_CLOEXEC)
+    guard device >= 0 else { return false }
+    defer { close(device) }
+    let options = "fd=\(device),rootmode=40000,user_id=0,group_id=0"
+    guard mount("probe", place.path, "fuse", UInt(MS_NOSUID | MS_NODEV), options) == 0 else {
+      return false
+    }
+    return umount2(place.path, Int32(MNT_DETACH)) == 0
   }()
 
   /// Mounts on a directory of the bench, and waits until the mount answers.

@@ -127,6 +127,41 @@ struct SnapshotReaderTests {
     #expect(try Self.read(reader, 0, 256) + Self.read(reader, 0x1000, 256) == expected)
   }
 
+  @Test("a page whose overlay is baked is made for the host that reads it, as a restore makes it")
+  func bakedPages() throws {
+    let ram = sampleRAM(16, seed: 8)
+    let code: [UInt8] = [0x0f, 0x01, 0xc1, 0xc3]
+    var baked = ram
+    baked.replaceSubrange((3 * 4096)..<(3 * 4096 + 4), with: code)
+    let overlays = try bench.write(
+      "overlays.json",
+      """
+      {"format": 1, "guest_os_id": "0x8100060100000000",
+       "overlays": [{"kind": "hypercall", "pfn": 3, "variant": "vmcall", "underlay": "unknown"}]}
+      """
+    )
+    try bench.save("a", baked, "--overlays", overlays)
+    for vendor: CPUVendor? in [nil, .amd] {
+      let path = bench.directory.file("restored")
+      _ = try Store.open(at: bench.storePath).restore(
+        RestoreRequest(
+          reference: SnapshotReference("a"),
+          output: .file(path: path),
+          overwrites: true,
+          cpuVendor: vendor
+        )
+      )
+      let expected = Array(try Data(contentsOf: URL(filePath: path)))
+      #expect((expected == baked) == (vendor == nil))
+      let reader = try SnapshotReader(
+        storePath: bench.storePath,
+        reference: SnapshotReference("a"),
+        cpuVendor: vendor
+      )
+      #expect(try Self.read(reader, 0, 16) == expected)
+    }
+  }
+
   @Test func runsOfContentsAreWhatTheirBytesAre() throws {
     _ = try saveGuest("a", seed: 4)
     let reader = try reader("a")

@@ -100,26 +100,25 @@ package struct Retention {
     _ group: [Candidate],
     _ reasons: inout [Int64: [RetentionReason]]
   ) throws(VMCheckpointError) {
-    guard let first = group.first else { return }
     for candidate in group.prefix(policy.last) { reasons[candidate.id, default: []].append(.last) }
+    guard policy.looksAtTime else { return }
+    var dates: [Date] = []
+    for candidate in group { dates.append(try date(candidate)) }
     for period in RetentionPolicy.Period.allCases {
       guard let count = policy.counts[period], count > 0 else { continue }
       var buckets = Set<[Int]>()
-      for candidate in group {
-        let bucket = bucket(try date(candidate), period)
+      for (candidate, date) in zip(group, dates) {
+        let bucket = bucket(date, period)
         guard !buckets.contains(bucket) else { continue }
         guard buckets.count < count else { break }
         buckets.insert(bucket)
         reasons[candidate.id, default: []].append(.period(period))
       }
     }
-    if let within = policy.within {
-      var newest = try date(first)
-      for candidate in group { newest = max(newest, try date(candidate)) }
-      let oldest = calendar.date(byAdding: within.negated, to: newest) ?? .distantPast
-      for candidate in group where try date(candidate) >= oldest {
-        reasons[candidate.id, default: []].append(.within)
-      }
+    guard let within = policy.within, let newest = dates.max() else { return }
+    let oldest = calendar.date(byAdding: within.negated, to: newest) ?? .distantPast
+    for (candidate, date) in zip(group, dates) where date >= oldest {
+      reasons[candidate.id, default: []].append(.within)
     }
   }
 

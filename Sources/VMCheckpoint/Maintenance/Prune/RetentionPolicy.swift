@@ -52,10 +52,11 @@ public struct RetentionPolicy: Sendable, Hashable {
   /// A policy that keeps the newest snapshot of each VM, and no other.
   public init() {}
 
+  /// Whether a rule needs to know when snapshots were saved.
+  var looksAtTime: Bool { within != nil || counts.values.contains { $0 > 0 } }
+
   /// Whether no rule says what to keep.
-  public var isEmpty: Bool {
-    last == 0 && counts.values.allSatisfy { $0 == 0 } && within == nil && tags.isEmpty
-  }
+  public var isEmpty: Bool { last == 0 && !looksAtTime && tags.isEmpty }
 }
 
 /// A span of time in units of the calendar.

@@ -1,4 +1,4 @@
-/// What a number stands for by which the kernel knows a file or folder of a mount.
+/// A file or folder of a mount, which the kernel knows by a number.
 ///
 /// The kernel keeps these numbers for as long as it likes, and uses them to the server that comes after one that
 /// was killed. So a number means the same to every server of every mount of the store, for ever: it is made of the
