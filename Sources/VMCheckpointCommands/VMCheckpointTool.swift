@@ -52,7 +52,7 @@ public struct VMCheckpointTool: ParsableCommand {
         name: "Save and restore",
         subcommands: [
           SaveCommand.self, RestoreCommand.self, ConvertCommand.self, OverlaysCommand.self,
-          FormatsCommand.self,
+          DeviceStateCommand.self, FormatsCommand.self,
         ]
       ),
       CommandGroup(
@@ -72,7 +72,7 @@ public struct VMCheckpointTool: ParsableCommand {
         name: "Look after a store",
         subcommands: [
           TagCommand.self, DeleteCommand.self, PruneCommand.self, GcCommand.self,
-          OptimizeCommand.self, VerifyCommand.self, LeaseCommand.self,
+          OptimizeCommand.self, VerifyCommand.self, BackupCommand.self, LeaseCommand.self,
         ]
       ),
     ]

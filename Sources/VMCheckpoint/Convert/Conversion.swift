@@ -49,7 +49,7 @@ extension ConvertRequest {
   /// Checks that nothing is written over what is read: in a directory that is read, any of its files.
   private func requireInputsKept() throws(VMCheckpointError) {
     let given = input.source.readPaths + otherInputPaths
-    let inputs = given + given.flatMap { FilesOfDirectory.paths(in: $0) }
+    let inputs = given + given.flatMap { FilesOfDirectory.paths(in: $0, maximumCount: 4096) }
     var outputs = [target.overlaysOutputPath].compactMap { $0 }
     switch target.output {
     case .file(let path): outputs.append(path)

@@ -33,6 +33,18 @@ public struct CollectResult: Sendable, Codable, Hashable {
   public var fileByteCountAfter: UInt64
 }
 
+/// What `backup` made.
+public struct BackupResult: Sendable, Codable, Hashable {
+  /// The size of the copy.
+  public var fileByteCount: UInt64
+  /// The complete snapshots in it.
+  public var snapshotCount: UInt64
+  /// Whether the copy was verified before it got its name.
+  public var isVerified: Bool
+  /// Wall time, waiting for other operations included.
+  public var durationSeconds: Double
+}
+
 /// What `verify` found.
 public struct VerifyReport: Sendable, Codable, Hashable {
   /// One damaged thing.

@@ -59,11 +59,21 @@ public struct RestoreRequest: Sendable {
   /// Recheck the SHA-256 of every page on its way to the output, and the snapshot's digests before.
   public var verifiesPages: Bool
 
+  /// Where each device state is written to a file of its own name, with mode 0600; `nil`: nowhere. The directory
+  /// is made when there is none.
+  public var deviceStatesDirectory: String?
+
   /// Makes one with these values.
-  public init(reference: SnapshotReference, target: RestoreTarget, verifiesPages: Bool = false) {
+  public init(
+    reference: SnapshotReference,
+    target: RestoreTarget,
+    verifiesPages: Bool = false,
+    deviceStatesDirectory: String? = nil
+  ) {
     self.reference = reference
     self.target = target
     self.verifiesPages = verifiesPages
+    self.deviceStatesDirectory = deviceStatesDirectory
   }
 
   /// Makes one with these values.
@@ -120,6 +130,9 @@ public struct RestoreResult: Sendable, Codable, Hashable {
 
   /// Overlays that the restored RAM shows.
   public var appliedOverlayCount: Int
+
+  /// How many device states were written to files of their own.
+  public var writtenDeviceStateCount: Int
 
   /// Whether the SHA-256 of every page was rechecked.
   public var verifiedPages: Bool

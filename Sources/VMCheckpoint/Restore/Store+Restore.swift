@@ -26,6 +26,14 @@ extension Store {
             + "saved from left them out; they are restored as zeros"
         )
       }
+      var states: DeviceStateFiles?
+      if let directory = request.deviceStatesDirectory {
+        states = try DeviceStateFiles(
+          DeviceStateRow.load(of: plan.snapshot, database),
+          in: directory,
+          overwriting: request.overwrites
+        )
+      }
       let clock = StageClock<RestoreStage>()
       let patches = RAMPatch.patches(for: plan.overlays, treatment: request.overlays)
       let fileByteCount = try plan.writer.write(
@@ -46,6 +54,7 @@ extension Store {
           overlaysFile: overlaysFile
         )
       )
+      try states?.commit()
       var path: String?
       if case .file(let targetPath) = request.output { path = targetPath }
       return RestoreResult(
@@ -57,6 +66,7 @@ extension Store {
         absentPageCount: plan.absent.pageCount,
         appliedOverlayCount: request.overlays == .apply
           ? plan.overlays.active.count { !$0.isLeftToVMM } : 0,
+        writtenDeviceStateCount: states?.count ?? 0,
         verifiedPages: request.verifiesPages,
         durationSeconds: MonotonicClock.nowSeconds - start,
         stages: clock.times

@@ -144,6 +144,14 @@ extension Store {
         makeLast(begun, database, control)
       }
       mergeIndex(database, control)
+      let cautions = SaveCautions(
+        request: prepared.request,
+        parent: begun.parent,
+        layout: totals!.layout,
+        storedPageCount: totals!.tally.pageCount,
+        newPageCount: totals!.newPageCount
+      )
+      for line in cautions.lines { control.onWarning?(line) }
       return result(of: begun, prepared, totals!, clock, startSeconds: start)
     }
   }

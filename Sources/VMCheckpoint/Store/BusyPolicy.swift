@@ -3,17 +3,14 @@ import Synchronization
 
 /// Decides how long a connection waits for other processes' transactions.
 ///
-/// One wait takes up to a minute. It ends well when the lock is there, and the next wait has a minute
-/// again. When it does not end well, the operation fails. Each statement of its cleaning up then
+/// One wait takes up to ``CancellationFlag/lockWaitSeconds``, a minute if nobody says otherwise. It ends well
+/// when the lock is there, and the next wait has that time again. When it does not end well, the operation fails. Each statement of its cleaning up then
 /// waits only a second. Else a reader who holds a lock for an hour would make every step of the
-/// cleaning up wait a minute more. A cancelled operation cleans up in the same way, because its user
+/// cleaning up wait that time once more. A cancelled operation cleans up in the same way, because its user
 /// waits for the prompt. What it leaves behind, the next operation removes.
 package final class BusyPolicy: Sendable {
-  /// How long a statement waits for another process's transaction. Writers' transactions take
-  /// tens of milliseconds, but a reader in a SQLite shell may hold one for long.
-  static let timeoutSeconds = 60.0
-
-  /// The same after a wait of the operation has ended without the lock.
+  /// How long a statement waits for another process's transaction after a wait of the operation has ended
+  /// without the lock.
   static let timeoutSecondsOnceOver = 1.0
 
   private struct State {
@@ -23,19 +20,19 @@ package final class BusyPolicy: Sendable {
     var isOver = false
     /// Whether the operation was cancelled, until the next one begins.
     var wasCancelled = false
-
-    /// How long a wait that begins now may take.
-    var limitSeconds: Double {
-      isOver || wasCancelled ? BusyPolicy.timeoutSecondsOnceOver : BusyPolicy.timeoutSeconds
-    }
   }
 
+  private let timeoutSeconds: Double
   private let state = Mutex(State())
 
-  /// A policy whose next wait has the whole minute.
-  package init() {}
+  /// A policy whose next wait has the whole time.
+  ///
+  /// - Parameter timeoutSeconds: How long a statement waits for another process's transaction.
+  package init(timeoutSeconds: Double = CancellationFlag.defaultLockWaitSeconds) {
+    self.timeoutSeconds = timeoutSeconds
+  }
 
-  /// An operation begins, and has a minute whatever became of the last one.
+  /// An operation begins, and has the whole time whatever became of the last one.
   func begin() {
     state.withLock { ($0.isOver, $0.wasCancelled) = (false, false) }
   }
@@ -55,7 +52,9 @@ package final class BusyPolicy: Sendable {
     let now = MonotonicClock.nowSeconds
     let goesOn = state.withLock { state in
       if attempt == 0 {
-        state.deadlineSeconds = now + state.limitSeconds
+        let isShort = state.isOver || state.wasCancelled
+        state.deadlineSeconds =
+          now + (isShort ? min(Self.timeoutSecondsOnceOver, timeoutSeconds) : timeoutSeconds)
         // Set again below, unless the lock is there before.
         state.isOver = false
       }

@@ -22,9 +22,36 @@ final class NewStore {
 
   /// Makes the hidden file, with an empty store in it.
   ///
-  /// - Throws: ``VMCheckpointError``: `cannotCreate`, `permissionDenied` or `inputOutput`; nothing
-  ///   is left.
-  init(_ location: StoreLocation) throws(VMCheckpointError) {
+  /// - Throws: As ``init(_:fill:)``.
+  convenience init(_ location: StoreLocation) throws(VMCheckpointError) {
+    try self.init(location) { hidden throws(VMCheckpointError) in
+      let queue = try StoreConnection.connect(hidden, readOnly: false, busy: BusyPolicy())
+      defer { ConnectionKeeper.retire(queue) }
+      try translatingDatabaseErrors(storePath: location.given) {
+        try queue.writeWithoutTransaction { database in
+          // Both take effect only while the file is empty.
+          try database.execute(
+            sql: """
+              PRAGMA page_size = \(StoreFormat.databasePageByteCount);
+              PRAGMA auto_vacuum = INCREMENTAL;
+              """
+          )
+        }
+        try StoreMigration(location).makeStore(queue)
+        try queue.close()
+      }
+    }
+  }
+
+  /// Makes the hidden file, and lets `fill` make it a store that is on disk as a whole.
+  ///
+  /// - Parameter fill: Gets the place of the file, which is empty and has mode 0600.
+  /// - Throws: ``VMCheckpointError``: `cannotCreate`, `permissionDenied` or `inputOutput`, or what `fill`
+  ///   throws; nothing is left.
+  init(
+    _ location: StoreLocation,
+    fill: (StoreLocation) throws(VMCheckpointError) -> Void
+  ) throws(VMCheckpointError) {
     try location.requireTrusted()
     try Self.requireNoOldJournal(location)
     self.location = location
@@ -41,26 +68,13 @@ final class NewStore {
     } catch {
       throw Self.cannotCreate(location, error as? Errno ?? .ioError)
     }
-    let queue = try StoreConnection.connect(hidden, readOnly: false, busy: BusyPolicy())
-    defer { ConnectionKeeper.retire(queue) }
-    try translatingDatabaseErrors(storePath: location.given) {
-      try queue.writeWithoutTransaction { database in
-        // Both take effect only while the file is empty.
-        try database.execute(
-          sql: """
-            PRAGMA page_size = \(StoreFormat.databasePageByteCount);
-            PRAGMA auto_vacuum = INCREMENTAL;
-            """
-        )
-      }
-      try StoreMigration(location).makeStore(queue)
-      try queue.close()
-    }
+    try fill(hidden)
   }
 
   deinit {
     unlink(hidden.file)
     unlink(hidden.journal)
+    unlink(hidden.lock)
   }
 
   /// A journal that outlived its store would be written into the new one, and damage it.
@@ -89,22 +103,24 @@ final class NewStore {
 
   /// Gives the store its name. Does nothing when another process was quicker.
   ///
+  /// - Returns: Whether the name was free.
   /// - Parameter replacingEmptyFile: Whether an empty file is replaced. The caller has the writer's
   ///   lock, and has found one under it.
   /// - Throws: ``VMCheckpointError``; the store is not there then. But where its name could not be
   ///   made to last it stays, and is empty: another process may be about to use it.
-  func commit(replacingEmptyFile: Bool = false) throws(VMCheckpointError) {
+  @discardableResult
+  func commit(replacingEmptyFile: Bool = false) throws(VMCheckpointError) -> Bool {
     if replacingEmptyFile {
       guard rename(hidden.file, location.file) == 0 else {
         throw Self.cannotCreate(location, Errno(rawValue: errno))
       }
     } else if clinux_rename_noreplace(hidden.file, location.file) != 0 {
       let code = Errno(rawValue: errno)
-      guard code != .fileExists else { return }
+      guard code != .fileExists else { return false }
       // Not every file system can rename so; a link never replaces a file either.
       guard code == .invalidArgument || code == .noFunction, link(hidden.file, location.file) == 0
       else {
-        if errno == EEXIST { return }
+        if errno == EEXIST { return false }
         throw Self.cannotCreate(location, code)
       }
       // Two names would be refused.
@@ -116,9 +132,10 @@ final class NewStore {
       throw VMCheckpointError(
         .inputOutput,
         "cannot sync the directory of store \(quotedName(location.given)) to disk: \(error)",
-        hint: "the new store is there and empty; look at the disk, and try again"
+        hint: "the new store is there; look at the disk, and try again"
       )
     }
+    return true
   }
 
   private static func cannotCreate(_ location: StoreLocation, _ error: Errno) -> VMCheckpointError {

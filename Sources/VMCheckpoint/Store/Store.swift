@@ -37,12 +37,12 @@ public final class Store: Sendable {
 
   deinit { ConnectionKeeper.retire(queue) }
 
-  /// Opens the store at `path`; reads only when the file may not be written. Waits up to a minute while
-  /// another program has the store for itself.
+  /// Opens the store at `path`; reads only when the file may not be written. Waits while another program has
+  /// the store for itself, for as long as `cancellation` lets it.
   ///
   /// - Parameters:
   ///   - purpose: Whether a store of an older format is brought up to this program's, or refused.
-  ///   - cancellation: Ends that wait.
+  ///   - cancellation: Ends that wait, and says how long the store's operations wait for other programs.
   /// - Throws: ``VMCheckpointError``: `notFound`, `corrupt`, `unavailable`, `permissionDenied`,
   ///   `locked`, `cancelled`. It is `corrupt` for what is not a store or is one of a newer format, and
   ///   `unavailable` for one of an older format that is only to be read.
@@ -95,7 +95,7 @@ public final class Store: Sendable {
     _ connect: (StoreLocation, BusyPolicy) throws(VMCheckpointError) -> (DatabaseQueue, Bool)
   ) throws(VMCheckpointError) -> Store {
     let location = try StoreLocation(path)
-    let busy = BusyPolicy()
+    let busy = BusyPolicy(timeoutSeconds: cancellation.lockWaitSeconds)
     busy.observe(cancellation)
     defer { busy.observe(nil) }
     let (queue, isReadOnly) = try cancellation.explaining { () throws(VMCheckpointError) in

@@ -20,9 +20,10 @@ extension VMCheckpointError {
     }
     switch error.resultCode {
     case .SQLITE_BUSY, .SQLITE_LOCKED:
+      let who = LockHolder.list(LockHolder.all(ofFileAt: path)) ?? "another process"
       self.init(
         .locked,
-        "store \(store) is locked by another process",
+        "store \(store) is locked by \(who)",
         hint: "try again when it is done"
       )
     case .SQLITE_NOTADB:

@@ -57,22 +57,21 @@ package final class StoreLock: Sendable {
     withExtendedLifetime(self) {}
   }
 
-  /// How long to wait for a lock before giving up.
-  static let defaultTimeoutSeconds = 60.0
-
   /// Takes the lock, waiting for up to `timeoutSeconds`; the lock is dropped when the returned
   /// object goes away.
   ///
+  /// - Parameter timeoutSeconds: `nil` for as long as `cancellation` lets operations wait.
   /// - Throws: ``VMCheckpointError``: `locked` when time is up, `cancelled`, or what opening the
   ///   lock file gave, mostly `permissionDenied`. There is no operation without its lock.
   static func acquire(
     _ resource: Resource,
     _ mode: Mode,
     at location: StoreLocation,
-    timeoutSeconds: Double = defaultTimeoutSeconds,
+    timeoutSeconds: Double? = nil,
     cancellation: CancellationFlag
   ) throws(VMCheckpointError) -> StoreLock {
-    let deadline = MonotonicClock.nowSeconds + timeoutSeconds
+    let deadline =
+      MonotonicClock.nowSeconds + (timeoutSeconds ?? cancellation.lockWaitSeconds)
     var lock = try StoreLock(at: location, mode)
     while true {
       try cancellation.check()
@@ -83,14 +82,33 @@ package final class StoreLock: Sendable {
         continue
       }
       guard MonotonicClock.nowSeconds < deadline else {
-        throw VMCheckpointError(
-          .locked,
-          "store \(quotedName(location.given)) is in use by another save, restore, verify or gc",
-          hint: "try again when it is done"
-        )
+        throw lock.isHeld(resource, at: location, isProbe: timeoutSeconds == 0)
       }
       usleep(20_000)
     }
+  }
+
+  /// The error of a wait that has ended without the lock.
+  ///
+  /// - Parameter isProbe: Nobody reads the error, so who has the lock need not be found out.
+  private func isHeld(
+    _ resource: Resource,
+    at location: StoreLocation,
+    isProbe: Bool
+  ) -> VMCheckpointError {
+    var holders: [LockHolder] = []
+    if !isProbe, case .file(let descriptor) = holder {
+      holders = LockHolder.all(
+        of: descriptor.rawValue,
+        bytes: resource.rawValue..<(resource.rawValue + 1)
+      )
+    }
+    let who = LockHolder.list(holders) ?? "another save, restore, verify or gc"
+    return VMCheckpointError(
+      .locked,
+      "store \(quotedName(location.given)) is in use by \(who)",
+      hint: "try again when it is done"
+    )
   }
 
   /// Whether the locked file still is the one that others find beside the store.

@@ -1,11 +1,27 @@
 import Synchronization
 
-/// Asks a running operation to stop. The thread that works shares it with threads that may cancel it.
+/// Ends what a running operation does: at once when somebody asks for it, and its waits for other programs
+/// when they take too long. The thread that works shares it with threads that may cancel it.
 public final class CancellationFlag: Sendable {
+  /// How long an operation waits for another program's lock, where nobody says otherwise. Writers'
+  /// transactions take tens of milliseconds, but a reader in a SQLite shell may hold one for long.
+  public static let defaultLockWaitSeconds = 60.0
+
   private let requested = Atomic<Bool>(false)
+  private let lockWait: Atomic<UInt64>
 
   /// A flag that is not cancelled.
-  public init() {}
+  ///
+  /// - Parameter lockWaitSeconds: How long one wait for another program's lock may take; 0 for none.
+  public init(lockWaitSeconds: Double = CancellationFlag.defaultLockWaitSeconds) {
+    lockWait = Atomic(lockWaitSeconds.bitPattern)
+  }
+
+  /// How long one wait for another program's lock may take. An operation takes it when it begins.
+  public var lockWaitSeconds: Double {
+    get { Double(bitPattern: lockWait.load(ordering: .relaxed)) }
+    set { lockWait.store(newValue.bitPattern, ordering: .relaxed) }
+  }
 
   /// Whether ``cancel()`` was called.
   public var isCancelled: Bool { requested.load(ordering: .relaxed) }

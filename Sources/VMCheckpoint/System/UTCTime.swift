@@ -15,9 +15,20 @@ package enum UTCTime {
     return "\(date(parts, separator: ""))T\(clock(parts, separator: ""))Z"
   }
 
+  /// ISO 8601 in whole seconds, such as `2026-03-01T09:30:00Z`.
+  package static func text(secondsSince1970: Int) -> String {
+    let (parts, _) = broken(timespec(tv_sec: secondsSince1970, tv_nsec: 0))
+    return "\(date(parts, separator: "-"))T\(clock(parts, separator: ":"))Z"
+  }
+
   private static func current() -> (tm, Int) {
     var time = timespec()
     clock_gettime(CLOCK_REALTIME, &time)
+    return broken(time)
+  }
+
+  private static func broken(_ time: timespec) -> (tm, Int) {
+    var time = time
     var parts = tm()
     gmtime_r(&time.tv_sec, &parts)
     return (parts, time.tv_nsec / 1_000_000)

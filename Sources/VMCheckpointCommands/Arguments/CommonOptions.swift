@@ -6,6 +6,9 @@ package struct CommonOptions: ParsableArguments {
   /// The environment variable with the store's path.
   static let storeVariable = "VMCKPT_STORE"
 
+  /// A week.
+  private static let maximumWaitSeconds: UInt64 = 7 * 24 * 3600
+
   @Option(
     name: .long,
     help: ArgumentHelp(
@@ -21,8 +24,27 @@ package struct CommonOptions: ParsableArguments {
   @Flag(name: .long, help: "Show no progress bar, even on a terminal.")
   var noProgress = false
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "How long to wait for another program that uses the store. (default: 60)",
+      valueName: "seconds"
+    ),
+    transform: Self.parseWait
+  )
+  var wait: Double?
+
+  @Flag(name: .long, help: "Do not wait for another program: the same as --wait 0.")
+  var noWait = false
+
   /// Made by ArgumentParser.
   package init() {}
+
+  /// Two answers to one question are refused.
+  package mutating func validate() throws {
+    guard noWait, let wait, wait > 0 else { return }
+    throw ValidationError("--wait and --no-wait exclude each other")
+  }
 
   /// The store's path: the option, else the environment variable, else `./vmckpt.db`. An empty
   /// variable counts as none.
@@ -39,9 +61,33 @@ package struct CommonOptions: ParsableArguments {
     return "./vmckpt.db"
   }
 
+  /// How long to wait for another program's lock.
+  package var lockWaitSeconds: Double {
+    noWait ? 0 : wait ?? CancellationFlag.defaultLockWaitSeconds
+  }
+
+  /// What short operations get, which nothing cancels.
+  var waiting: CancellationFlag { CancellationFlag(lockWaitSeconds: lockWaitSeconds) }
+
   /// Opens the store, which must exist.
-  func openStore(in session: CommandSession) throws(VMCheckpointError) -> Store {
-    try Store.open(at: storePath(environment: session.environment))
+  func openStore(
+    in session: CommandSession,
+    for purpose: StorePurpose = .reading
+  ) throws(VMCheckpointError) -> Store {
+    try Store.open(
+      at: storePath(environment: session.environment),
+      for: purpose,
+      cancellation: waiting
+    )
+  }
+
+  /// Parses a number of seconds, up to a week.
+  static func parseWait(_ text: String) throws(ArgumentError) -> Double {
+    let seconds = try DecimalNumber.parse(text)
+    guard seconds <= maximumWaitSeconds else {
+      throw ArgumentError("expected 0 to \(maximumWaitSeconds)")
+    }
+    return Double(seconds)
   }
 }
 

@@ -39,7 +39,7 @@ package struct SourceOptions: ParsableArguments {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "With --qemu-machine, the guest's RAM; needed with '-'.",
+      "The guest's RAM: SOURCE must have as much. With --qemu-machine and '-' it is needed.",
       valueName: "size"
     ),
     transform: ByteSize.parse
@@ -172,14 +172,17 @@ package struct SourceOptions: ParsableArguments {
       return .contiguous
     }
     guard let qemuMachine else {
-      guard ramSize == nil else {
+      guard let ramSize else {
+        return region.isEmpty ? .contiguous : .regions(try RegionArgument.layout(region))
+      }
+      guard region.isEmpty else {
         throw VMCheckpointError(
           .invalidArgument,
-          "--ram-size goes with --qemu-machine",
-          hint: "leave it out: the source's size is the RAM's size"
+          "--ram-size and --region exclude each other",
+          hint: "the regions say how much RAM there is"
         )
       }
-      return region.isEmpty ? .contiguous : .regions(try RegionArgument.layout(region))
+      return .regions(try RegionArgument.layout([RegionArgument(gpa: 0, byteCount: ramSize)]))
     }
     guard region.isEmpty else {
       throw VMCheckpointError(

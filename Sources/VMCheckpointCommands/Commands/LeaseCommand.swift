@@ -52,11 +52,10 @@ struct LeaseCommand: VerbCommand {
   }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> LeaseCommandOutput {
-    let storePath = try common.storePath(environment: session.environment)
     guard let id else {
-      return LeaseCommandOutput(dropped: nil, leases: try Store.open(at: storePath).leases())
+      return LeaseCommandOutput(dropped: nil, leases: try common.openStore(in: session).leases())
     }
-    let store = try Store.open(at: storePath, for: .writing)
+    let store = try common.openStore(in: session, for: .writing)
     return LeaseCommandOutput(dropped: try store.dropLease(id), leases: try store.leases())
   }
 }

@@ -48,9 +48,8 @@ struct QueryCommand: VerbCommand {
     }
     let query = try StoreQuery.named(name)
     let arguments = try query.arguments(values)
-    let storePath = try common.storePath(environment: session.environment)
     guard !sql else {
-      let store = try Store.open(at: storePath)
+      let store = try common.openStore(in: session)
       return .sql(
         QuerySQLOutput(
           query,
@@ -59,6 +58,7 @@ struct QueryCommand: VerbCommand {
         )
       )
     }
+    let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(session: session, common: common)
     let (result, _) = try operation.run { (control) throws(VMCheckpointError) in
       try Store.open(at: storePath, cancellation: control.cancellation)

@@ -71,6 +71,16 @@ package struct RestoreCommand: VerbCommand {
   @Option(name: .long, help: "The format of what is written.")
   var format = FormatArgument.raw
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Also write each device state to a file of its name in this directory.",
+      valueName: "directory"
+    ),
+    completion: .directory
+  )
+  var deviceStates: String?
+
   @Flag(
     name: .long,
     help: ArgumentHelp(
@@ -123,6 +133,13 @@ package struct RestoreCommand: VerbCommand {
         hint: "leave it out: the VMM lays its overlays over RAM itself"
       )
     }
+    guard deviceStates?.isEmpty != true else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "--device-states is empty",
+        hint: "give it a directory"
+      )
+    }
     guard !trustCommand || format.form == .qemu else {
       throw VMCheckpointError(
         .invalidArgument,
@@ -135,7 +152,8 @@ package struct RestoreCommand: VerbCommand {
     return RestoreRequest(
       reference: try SnapshotReference(reference),
       target: target,
-      verifiesPages: verify
+      verifiesPages: verify,
+      deviceStatesDirectory: deviceStates
     )
   }
 }

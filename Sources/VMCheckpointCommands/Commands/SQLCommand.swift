@@ -14,8 +14,8 @@ package struct SQLCommand: HandoverCommand {
       and otherwise a query.
 
       Output is boxed on a terminal and in lines elsewhere; with --json it is as 'sqlite3 \
-      -json' prints it, which is nothing for no rows. Statements wait a minute for a locked \
-      store. ~/.sqliterc is not read, so that its settings do not change what scripts get; \
+      -json' prints it, which is nothing for no rows. Statements wait for a locked store as \
+      --wait says. ~/.sqliterc is not read, so that its settings do not change what scripts get; \
       see --init. Files that the shell makes have mode 0600.
 
       vmckpt's SQLite extension is loaded where there is one: $VMCKPT_EXTENSION, else \
@@ -71,7 +71,7 @@ package struct SQLCommand: HandoverCommand {
     arguments.append(
       common.json ? "-json" : session.isTerminal(session.standardOutput) ? "-box" : "-list"
     )
-    arguments += ["-cmd", ".timeout 60000"]
+    arguments += ["-cmd", ".timeout \(Int(common.lockWaitSeconds) * 1000)"]
     if let library = try ShellExtension.find(in: session) {
       arguments += ["-cmd", ShellExtension.loadCommand(library)]
     }

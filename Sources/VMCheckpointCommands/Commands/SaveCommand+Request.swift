@@ -22,6 +22,8 @@ extension SaveCommand {
       tags: tags,
       overlays: try sourceOptions.readOverlays(source, in: session),
       findsOverlays: sourceOptions.findsOverlays,
+      deviceStates: try deviceState.map { argument throws(VMCheckpointError) in try argument.read()
+      },
       compression: compression
     )
   }
@@ -36,7 +38,9 @@ extension SaveCommand {
   private func findBase(_ storePath: String) throws(VMCheckpointError) -> Base? {
     guard let base else { return nil }
     guard base != Self.zeroBase else { return Base(base: .zeros) }
-    let found = try Store.open(at: storePath).snapshot(SnapshotReference(base)).summary
+    let found = try Store.open(at: storePath, cancellation: common.waiting).snapshot(
+      SnapshotReference(base)
+    ).summary
     // Another save must not change what `latest` means.
     let reference = try SnapshotReference(found.uuid)
     return Base(base: .snapshot(reference), vm: found.vm, parent: reference)

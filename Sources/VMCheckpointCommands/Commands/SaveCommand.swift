@@ -61,6 +61,7 @@ package struct SaveCommand: VerbCommand {
         vmckpt save cloud-hypervisor:snapshots/web --vm web
         vmckpt save firecracker:web.mem --diff web-1.mem --vmstate web-1.vmstate
         vmckpt save firecracker:web-2 --base web/1
+        vmckpt save guest.ram --vm web --device-state vmstate=web.state,format=my-vmm
         vmckpt save qemu:/run/web.qmp --vm web
         vmckpt save libvirt:web --connect qemu:///system
         vmckpt save qemu-stream:guest.migration --vm web
@@ -104,6 +105,16 @@ package struct SaveCommand: VerbCommand {
     )
   )
   var base: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Keep a file of the VMM's own with the RAM; may be repeated.",
+      valueName: "name=file[,format=f][,version=n]"
+    ),
+    transform: DeviceStateArgument.parse
+  )
+  var deviceState: [DeviceStateArgument] = []
 
   @Option(name: .long, help: "How hard to compress pages that are new.")
   var compression = ChunkCompression.default

@@ -11,6 +11,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
   var storedPages: UInt64
   var absentPages: UInt64
   var appliedOverlayCount: Int
+  var writtenDeviceStates: Int
   var verified: Bool
   var durationSeconds: Double
   var stages: [StageOutput]
@@ -25,6 +26,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
     case storedPages = "stored_pages"
     case absentPages = "absent_pages"
     case appliedOverlayCount = "applied_overlay_count"
+    case writtenDeviceStates = "written_device_states"
     case verified
     case durationSeconds = "duration_seconds"
     case stages, warnings
@@ -45,6 +47,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
     storedPages = result.storedPageCount
     absentPages = result.absentPageCount
     appliedOverlayCount = result.appliedOverlayCount
+    writtenDeviceStates = result.writtenDeviceStateCount
     verified = result.verifiedPages
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
     stages = result.stages.map { StageOutput($0) }
@@ -60,6 +63,7 @@ package struct RestoreOutput: CommandOutput, Hashable {
     fields.add("Not zero", HumanReadable.pages(storedPages))
     if absentPages > 0 { fields.add("Absent", HumanReadable.pages(absentPages)) }
     fields.add("Overlays", "\(appliedOverlayCount) applied")
+    if writtenDeviceStates > 0 { fields.add("Device states", "\(writtenDeviceStates) written") }
     if let overlaysPath { fields.add("Described in", overlaysPath) }
     fields.add("Verified", verified ? "every page's SHA-256" : "no")
     return "Restored \(printable(name)) to \(target) in \(time)\n" + fields.text

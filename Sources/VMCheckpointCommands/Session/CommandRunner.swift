@@ -15,6 +15,9 @@ package enum CommandRunner {
       )
       return fail(ErrorReport(error), asJSON: session.wantsJSON, in: session)
     }
+    if let error = UsageMessage.clusteredOption(in: session.arguments) {
+      return fail(ErrorReport(error), asJSON: session.wantsJSON, in: session)
+    }
     do {
       var command = try VMCheckpointTool.parseAsRoot(session.arguments)
       if let verb = command as? any VerbCommand {

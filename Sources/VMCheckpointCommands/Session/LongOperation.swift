@@ -23,12 +23,12 @@ struct LongOperation {
     defer { console.finish() }
     let result: Result
     if session.handlesSignals {
-      result = try SignalWatch.during {
+      result = try SignalWatch.during(lockWaitSeconds: common.lockWaitSeconds) {
         (flag: CancellationFlag) throws(VMCheckpointError) -> Result in
         try body(control(flag, console))
       }
     } else {
-      result = try body(control(CancellationFlag(), console))
+      result = try body(control(common.waiting, console))
     }
     return (result, console.warnings)
   }

@@ -18,15 +18,18 @@ package enum SignalWatch {
 
   /// Runs `body` with a flag that the signals set, and puts their actions back afterwards.
   ///
+  /// - The flag lets an operation wait `lockWaitSeconds` for another program's lock.
   /// - A signal that the parent had set to be ignored, as `nohup` does, stays ignored.
   /// - System calls are interrupted and not restarted, so that a read from a pipe ends.
   /// - Each signal is caught once: a second one has its default action, and ends the process
   ///   at once.
   package static func during<Result>(
+    lockWaitSeconds: Double = CancellationFlag.defaultLockWaitSeconds,
     _ body: (CancellationFlag) throws(VMCheckpointError) -> Result
   ) throws(VMCheckpointError) -> Result {
     // The globals are made before a handler can run: making them takes a lock.
     let flag = cancellation
+    flag.lockWaitSeconds = lockWaitSeconds
     received.store(0, ordering: .relaxed)
 
     var previous: [(signal: Int32, action: sigaction)] = []

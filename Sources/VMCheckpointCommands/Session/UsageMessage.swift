@@ -27,6 +27,23 @@ enum UsageMessage {
     )
   }
 
+  /// The error for `-dash.ram` and its like. ArgumentParser takes it for short options, finds `-h` among them, and
+  /// prints the help with exit code 0.
+  static func clusteredOption(in arguments: [String]) -> VMCheckpointError? {
+    for argument in arguments.dropFirst().prefix(while: { $0 != "--" }) {
+      let letters = argument.dropFirst()
+      guard argument.hasPrefix("-"), !letters.hasPrefix("-"), letters.count > 1,
+        letters.contains("h")
+      else { continue }
+      return VMCheckpointError(
+        .invalidArgument,
+        "unknown option '\(argument)'",
+        hint: "give a name that begins with a dash after --, or with ./ before it"
+      )
+    }
+    return nil
+  }
+
   /// `message` on one line, as the beginning of a longer one.
   private static func sentence(_ message: String) -> String {
     let line = listed(message.split(whereSeparator: \.isNewline).map(String.init))

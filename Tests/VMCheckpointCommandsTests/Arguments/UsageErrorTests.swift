@@ -80,8 +80,8 @@ import VMCheckpointCommands
         + "the size of a stream is known only at its end"
     ),
     (
-      ["save", "x", "--ram-size", "1G"],
-      "--ram-size goes with --qemu-machine; leave it out: the source's size is the RAM's size"
+      ["save", "x", "--ram-size", "1G", "--region", "gpa=0,size=1G"],
+      "--ram-size and --region exclude each other; the regions say how much RAM there is"
     ),
     (
       ["save", "x", "--qemu-machine", "pc", "--ram-size", "1"],

@@ -8,8 +8,8 @@ import VMCheckpointProbes
     try result(
       """
       {"name": "web/1", "uuid": "5d1c", "path": \(path), "fileByteCount": 1073741824,
-       "storedPageCount": 81440, "absentPageCount": 16, "appliedOverlayCount": 1, "verifiedPages": true,
-       "durationSeconds": 0.25, "stages": []}
+       "storedPageCount": 81440, "absentPageCount": 16, "appliedOverlayCount": 1,
+       "writtenDeviceStateCount": 2, "verifiedPages": true, "durationSeconds": 0.25, "stages": []}
       """
     )
   }
@@ -30,7 +30,8 @@ import VMCheckpointProbes
           "stored_pages": 81440,
           "uuid": "5d1c",
           "verified": true,
-          "warnings": []
+          "warnings": [],
+          "written_device_states": 2
         }
 
         """
@@ -47,12 +48,13 @@ import VMCheckpointProbes
     #expect(
       rendered.text == """
         Restored web/1 to out.ram in 0.3 s
-          Size          1.0 GiB
-          Not zero      318.1 MiB
-          Absent        64.0 KiB
-          Overlays      1 applied
-          Described in  o.json
-          Verified      every page's SHA-256
+          Size           1.0 GiB
+          Not zero       318.1 MiB
+          Absent         64.0 KiB
+          Overlays       1 applied
+          Device states  2 written
+          Described in   o.json
+          Verified       every page's SHA-256
 
         """
     )

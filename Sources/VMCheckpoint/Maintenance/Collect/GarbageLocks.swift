@@ -5,7 +5,7 @@ struct GarbageLocks {
 
   init(
     at location: StoreLocation,
-    timeoutSeconds: Double = StoreLock.defaultTimeoutSeconds,
+    timeoutSeconds: Double? = nil,
     cancellation: CancellationFlag
   ) throws(VMCheckpointError) {
     writer = try StoreLock.acquire(

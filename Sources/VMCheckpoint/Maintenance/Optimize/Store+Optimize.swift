@@ -154,7 +154,7 @@ private struct OptimizeOperation {
 
   private func acquire(
     _ resource: StoreLock.Resource,
-    timeoutSeconds: Double = patienceSeconds
+    timeoutSeconds: Double? = patienceSeconds
   ) throws(VMCheckpointError) -> StoreLock {
     try StoreLock.acquire(
       resource,
@@ -186,7 +186,7 @@ private struct OptimizeOperation {
     let chunkLock: StoreLock
     do {
       // No longer than a save waits, which this keeps from writing.
-      chunkLock = try acquire(.chunks, timeoutSeconds: StoreLock.defaultTimeoutSeconds)
+      chunkLock = try acquire(.chunks, timeoutSeconds: nil)
     } catch {
       _ = try? store.withConnection(control: OperationControl()) { database in
         try ChunkRemover.remove(copied.newChunkIDs, database, control: OperationControl()) {

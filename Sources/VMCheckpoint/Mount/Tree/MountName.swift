@@ -13,8 +13,6 @@ package enum MountName {
   package static let byName = "by-name"
   package static let byVM = "by-vm"
 
-  private static let maximumByteCount = 255
-
   /// Names of files that a snapshot's folder may have.
   private static let own: Set<String> = [
     ram, bareRAM, overlays, description, deviceStates, "ram.qemu", "run.sh", "device.state",
@@ -28,8 +26,8 @@ package enum MountName {
     for (index, part) in parts(name).enumerated() {
       // Below another snapshot's folder it would be one of that one's files.
       let isTaken = index > 0 && isOwn(part)
-      let component = escaped(part) + (isTaken ? "~" : "")
-      guard component.utf8.count <= maximumByteCount else { return nil }
+      let component = PathComponent.escaped(part) + (isTaken ? "~" : "")
+      guard component.utf8.count <= PathComponent.maximumByteCount else { return nil }
       components.append(component)
     }
     return components
@@ -39,17 +37,11 @@ package enum MountName {
   static func linkComponents(ofSnapshot name: String) -> [String]? {
     var components: [String] = []
     for (index, part) in parts(name).enumerated() {
-      let component = escaped(part) + (index == 0 && part == latest ? "~" : "")
-      guard component.utf8.count <= maximumByteCount else { return nil }
+      let component = PathComponent.escaped(part) + (index == 0 && part == latest ? "~" : "")
+      guard component.utf8.count <= PathComponent.maximumByteCount else { return nil }
       components.append(component)
     }
     return components
-  }
-
-  /// Any text as one part of a path.
-  package static func component(_ text: String) -> String? {
-    let component = escaped(text)
-    return component.utf8.count <= maximumByteCount ? component : nil
   }
 
   private static func parts(_ name: String) -> [String] {
@@ -60,18 +52,5 @@ package enum MountName {
   private static func isOwn(_ part: String) -> Bool {
     own.contains(part)
       || part.hasPrefix("ram.") && part.utf8.dropFirst(4).allSatisfy { (0x30...0x39).contains($0) }
-  }
-
-  private static func escaped(_ part: String) -> String {
-    if part.isEmpty || part == "." || part == ".." { return part + "~" }
-    var bytes: [UInt8] = []
-    for byte in part.utf8 {
-      if SnapshotName.allows(byte), byte != UInt8(ascii: "/") {
-        bytes.append(byte)
-      } else {
-        bytes += Array("%\(byte < 16 ? "0" : "")\(String(byte, radix: 16, uppercase: true))".utf8)
-      }
-    }
-    return String(decoding: bytes, as: UTF8.self)
   }
 }

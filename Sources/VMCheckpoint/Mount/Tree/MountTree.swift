@@ -91,7 +91,7 @@ package struct MountTree: Sendable {
     for row in rows where (1...MountNode.maximumSnapshotID).contains(row.id) {
       guard let components = MountName.components(ofSnapshot: row.name),
         let linkComponents = MountName.linkComponents(ofSnapshot: row.name),
-        let vm = MountName.component(row.vm)
+        let vm = PathComponent.of(row.vm)
       else { continue }
       snapshots[row.id] = row
       let path = components.joined(separator: "/")

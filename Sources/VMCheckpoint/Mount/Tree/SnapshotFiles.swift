@@ -150,7 +150,7 @@ final class SnapshotFiles: Sendable {
       let (name, format) = (state.name, state.format)
       found.append(
         File(
-          name: MountName.component(name) ?? "state.\(index)",
+          name: PathComponent.of(name) ?? "state.\(index)",
           number: deviceStateNumbers.lowerBound + UInt16(index),
           mode: fileMode,
           byteCount: UInt64(state.byteCount),

@@ -74,6 +74,11 @@ struct LeaseTable {
     return try all()
   }
 
+  /// Removes all leases: for a copy of a store, which serves nobody.
+  func removeAll() throws {
+    if try isThere { try database.execute(sql: "DELETE FROM lease") }
+  }
+
   /// - Throws: ``VMCheckpointError`` with the code `locked` when one of `snapshots` has a lease.
   func requireNone(for snapshots: [SnapshotRow]) throws {
     let names = Set(snapshots.map(\.name))
