@@ -51,6 +51,8 @@ FOLDERS = {
         "Overlay": {"Model"},
         "Chunks": {"Model", "Memory"},
         "Store": {"Model", "Memory", "Overlay", "Chunks"},
+        # What a guest's kernel says of itself.
+        "Guest": {"Model", "Memory", "Chunks", "Store"},
     },
     "VMCheckpoint": {
         # What the module passes on of the core.

@@ -27,6 +27,7 @@ enum SQLFunctions {
       .ramStrings,
       .pageHistory,
       .pageOwners,
+      .guestProcess,
       .help,
     ]
   }

@@ -10,6 +10,17 @@ enum SQLValue {
   /// Memory of `vmx_malloc`, which goes to SQLite.
   case ownedBlob(UnsafeMutableRawPointer, byteCount: Int)
 
+  /// An integer, or NULL.
+  static func number(_ value: Int64?) -> SQLValue { value.map { .integer($0) } ?? .null }
+
+  /// The bits of a number without sign, such as an address; or NULL.
+  static func bits(_ value: UInt64?) -> SQLValue {
+    value.map { .integer(Int64(bitPattern: $0)) } ?? .null
+  }
+
+  /// A text, or NULL.
+  static func string(_ value: String?) -> SQLValue { value.map { .text($0) } ?? .null }
+
   static func blob(copying bytes: UnsafeRawBufferPointer) -> SQLValue { .blob(Array(bytes)) }
 
   func set(as context: OpaquePointer?) {

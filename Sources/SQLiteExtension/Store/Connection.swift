@@ -9,11 +9,14 @@ final class Connection {
   let database: OpaquePointer
   private let host: HostDatabase
   let reader: StoreReader<HostDatabase>
+  /// What was found of guests' kernels.
+  let guests: GuestCache
 
   init(_ database: OpaquePointer) {
     self.database = database
     host = HostDatabase(database)
     reader = StoreReader(host)
+    guests = GuestCache(reader)
   }
 
   /// Called when SQLite connects `vmckpt_help`.
@@ -23,6 +26,7 @@ final class Connection {
   ///
   /// Called when SQLite disconnects `vmckpt_help`, which it does first when it closes.
   func release() {
+    guests.release()
     reader.release()
     host.unhook()
   }

@@ -5,8 +5,12 @@ struct TableFunction {
   let help: FunctionHelp
   /// The declarations of the visible columns, such as `pfn INTEGER`.
   let columns: [String]
+  /// The declarations of columns that `SELECT *` leaves out. They come after all others.
+  var hiddenColumns: [String] = []
   /// The column by which rows ascend, and whose comparisons are handed to ``open``.
   var keyColumn: Int?
+  /// Whether no two rows have the same value in the key column.
+  var isKeyUnique = true
   /// How many rows a table has without any comparison: what SQLite's planner goes by.
   var typicalRowCount: Int64 = 1 << 16
   /// Whether ``vmckpt_help``, whose end is the connection's.
@@ -25,9 +29,10 @@ struct TableFunction {
     guard code == SQLITE_OK else { throw SQLError(code: code, of: connection.database) }
   }
 
-  /// What `sqlite3_declare_vtab` takes. Hidden columns follow the visible ones.
+  /// What `sqlite3_declare_vtab` takes. The arguments follow the visible columns: SQLite takes hidden columns
+  /// as arguments in their order.
   var declaration: String {
-    let hidden = help.arguments.map { "\"\($0)\" HIDDEN" }
+    let hidden = help.arguments.map { "\"\($0)\" HIDDEN" } + hiddenColumns.map { "\($0) HIDDEN" }
     return "CREATE TABLE x(\((columns + hidden).joined(separator: ", ")))"
   }
 }
@@ -46,7 +51,7 @@ struct TableQuery {
 protocol TableCursor: AnyObject {
   /// Moves to the next row; the first call to the first.
   func next() throws -> Bool
-  /// A visible column of the row.
+  /// A column of the row: a visible one, or after these one of ``TableFunction/hiddenColumns``.
   func column(_ index: Int) throws -> SQLValue
 }
 

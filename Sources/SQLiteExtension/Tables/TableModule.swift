@@ -36,8 +36,9 @@ private final class CursorState {
   var rows: (any TableCursor)?
   var isAtEnd = true
   var rowNumber: Int64 = 0
-  /// Hidden columns follow these.
+  /// The arguments follow these, and then the columns that the rows have too.
   var visibleColumnCount = 0
+  var argumentCount = 0
 }
 
 private func instance(_ table: Table?) -> TableInstance {
@@ -124,6 +125,7 @@ private func filter(
   let state = unmanagedState(cursor).takeUnretainedValue()
   let instance = instance(cursor!.pointee.pVtab)
   state.visibleColumnCount = instance.function.columns.count
+  state.argumentCount = instance.function.help.arguments.count
   state.rows = nil
   state.isAtEnd = true
   state.rowNumber = 0
@@ -162,13 +164,19 @@ private func advance(_ cursor: Cursor?) -> CInt {
 
 private func readColumn(_ cursor: Cursor?, _ context: OpaquePointer?, _ column: CInt) -> CInt {
   withState(cursor) { state in
-    guard column >= 0, Int(column) < state.visibleColumnCount, let rows = state.rows else {
-      // A hidden column has nothing to report: its value is the caller's.
+    var index = Int(column)
+    if index >= state.visibleColumnCount + state.argumentCount {
+      index -= state.argumentCount
+    } else if index >= state.visibleColumnCount {
+      // An argument has nothing to report: its value is the caller's.
+      index = -1
+    }
+    guard index >= 0, let rows = state.rows else {
       vmx_result_null(context)
       return SQLITE_OK
     }
     do {
-      try rows.column(Int(column)).set(as: context)
+      try rows.column(index).set(as: context)
       return SQLITE_OK
     } catch {
       let error = SQLError(error)

@@ -123,9 +123,11 @@ private func estimate(
   _ info: UnsafeMutablePointer<sqlite3_index_info>
 ) {
   var rowCount = function.typicalRowCount
-  if plan.has(.equal) {
+  if plan.has(.equal), function.isKeyUnique {
     rowCount = 1
     info.pointee.idxFlags |= SQLITE_INDEX_SCAN_UNIQUE
+  } else if plan.has(.equal) {
+    rowCount = max(rowCount / 64, 1)
   } else {
     let hasLower = plan.has(.greater) || plan.has(.greaterOrEqual)
     let hasUpper = plan.has(.less) || plan.has(.lessOrEqual)

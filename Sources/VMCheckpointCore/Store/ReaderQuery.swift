@@ -3,7 +3,7 @@ enum ReaderQuery: CaseIterable {
   case snapshotByID, snapshotByName, newestSnapshot, snapshotsByUUID, snapshotNames
   case region, regions
   case features, absentRanges, absentRange
-  case extent, allExtents
+  case extent, extentsOfRange, allExtents
   case chunk, chunkData
   case overlays, overlaysOfPage
   case seed, dataVersion
@@ -47,6 +47,11 @@ enum ReaderQuery: CaseIterable {
        WHERE e.snapshot_id = ?1 AND e.first_pfn BETWEEN ?2 - \(ExtentQuery.reach) AND ?2
          AND e.first_pfn + e.page_count > ?2
        ORDER BY e.first_pfn DESC LIMIT 1
+      """
+    case .extentsOfRange:
+      """
+      SELECT \(ExtentQuery.columnsWithChunk)
+       WHERE e.snapshot_id = ?1 AND e.first_pfn BETWEEN ?2 AND ?3 ORDER BY e.first_pfn
       """
     case .allExtents:
       "SELECT \(ExtentQuery.columnsWithChunk) WHERE e.snapshot_id = ?1 ORDER BY e.first_pfn"

@@ -1,0 +1,68 @@
+import VMCheckpointCore
+
+/// A column of a guest's table: its declaration, and its value in a row.
+struct GuestColumn<Row> {
+  let declaration: String
+  let value: (Row) -> SQLValue
+
+  init(_ declaration: String, _ value: @escaping (Row) -> SQLValue) {
+    self.declaration = declaration
+    self.value = value
+  }
+}
+
+extension TableFunction {
+  /// A table `name(snapshot)` of what a guest's kernel has, with the hidden column `note`, which says what
+  /// could not be read.
+  ///
+  /// - Parameters:
+  ///   - columns: Of which the first is the key if `isKeyed`; rows ascend by it.
+  ///   - note: A row's note.
+  ///   - read: All rows whose key is in the range.
+  static func guest<Row>(
+    _ name: String,
+    _ summary: String,
+    isKeyed: Bool = true,
+    typicalRowCount: Int64 = 256,
+    columns: [GuestColumn<Row>],
+    note: @escaping (Row) -> String?,
+    read: @escaping (GuestKernel, ClosedRange<Int64>) throws -> [Row]
+  ) -> TableFunction {
+    let values = columns.map(\.value) + [{ (row: Row) -> SQLValue in .string(note(row)) }]
+    return TableFunction(
+      help: FunctionHelp(name, ["snapshot"], kind: .table, returns: "rows", summary),
+      columns: columns.map(\.declaration),
+      hiddenColumns: ["note TEXT"],
+      keyColumn: isKeyed ? 0 : nil,
+      isKeyUnique: false,
+      typicalRowCount: typicalRowCount
+    ) { connection, query in
+      let snapshot = try connection.snapshot(SnapshotSelector(query.arguments[0]!))
+      do {
+        let kernel = try connection.guests.kernel(snapshot)
+        return GuestCursor(rows: try read(kernel, query.range), values: values)
+      } catch let fault as GuestFault {
+        throw SQLError.misuse("\(name): \(snapshot.title): \(fault)")
+      }
+    }
+  }
+}
+
+/// Rows that have been read.
+final class GuestCursor<Row>: TableCursor {
+  private let rows: [Row]
+  private let values: [(Row) -> SQLValue]
+  private var index = -1
+
+  init(rows: [Row], values: [(Row) -> SQLValue]) {
+    self.rows = rows
+    self.values = values
+  }
+
+  func next() -> Bool {
+    index += 1
+    return index < rows.count
+  }
+
+  func column(_ column: Int) -> SQLValue { values[column](rows[index]) }
+}

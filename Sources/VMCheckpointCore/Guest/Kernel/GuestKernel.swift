@@ -1,0 +1,138 @@
+/// A guest's Linux kernel, found in its RAM: symbols, types and address translation that agree with each other.
+///
+/// Reading members of its structures is what walks are made of (``u64(_:_:_:or:)`` and its like). Each read
+/// counts against a budget, so that a query ends whatever the guest's memory says. What is broken is noted, and
+/// ``takeNotes()`` hands the notes over.
+///
+/// A guest can lie: this is what its kernel's memory says.
+package final class GuestKernel {
+  package let ram: any GuestRAM
+  package let symbols: KernelSymbols
+  package let types: BTF
+  /// Where the type information is, and how long.
+  package let typesRange: Range<UInt64>
+  package let pageTables: PageTables
+  /// Virtual addresses of the kernel's image, each of which is its place in RAM + ``imageOffset``.
+  package let image: Range<UInt64>
+  package let imageOffset: UInt64
+  /// Where the kernel's own top page table is.
+  package let root: UInt64
+  /// Where all of RAM is mapped in one piece, if that is known.
+  let directMap: Range<UInt64>?
+  /// What per-CPU addresses of each processor lack.
+  package let perCPUOffsets: [UInt64]
+  package let release: String
+
+  /// What was found to be broken since ``begin()``.
+  package private(set) var notes: [String] = []
+  private var readCount = 0
+  private var translations: TranslationCache
+
+  /// How many reads a query may make.
+  package static let readLimit = 10_000_000
+  private static let noteLimit = 64
+
+  init(
+    ram: any GuestRAM,
+    symbols: KernelSymbols,
+    types: BTF,
+    typesRange: Range<UInt64>,
+    pageTables: PageTables,
+    image: Range<UInt64>,
+    imageOffset: UInt64,
+    root: UInt64,
+    directMap: Range<UInt64>?,
+    perCPUOffsets: [UInt64],
+    release: String
+  ) {
+    self.ram = ram
+    self.symbols = symbols
+    self.types = types
+    self.typesRange = typesRange
+    self.pageTables = pageTables
+    self.image = image
+    self.imageOffset = imageOffset
+    self.root = root
+    self.directMap = directMap
+    self.perCPUOffsets = perCPUOffsets
+    self.release = release
+    translations = TranslationCache()
+  }
+
+  /// Begins a query: nothing is noted, and its budget is whole.
+  package func begin() {
+    notes = []
+    readCount = 0
+  }
+
+  /// Notes what is wrong, and goes on.
+  package func note(_ text: @autoclosure () -> String) {
+    if notes.count < Self.noteLimit { notes.append(text()) }
+  }
+
+  /// What was noted since the last call, as one text; `nil` where nothing was.
+  package func takeNotes() -> String? {
+    guard !notes.isEmpty else { return nil }
+    defer { notes = [] }
+    return notes.joined(separator: "; ")
+  }
+
+  /// Counts a read.
+  ///
+  /// - Throws: ``VMCheckpointError`` when the query has had its budget; what ``GuestRAM/poll()`` throws.
+  @inline(__always)
+  func countRead() throws {
+    readCount &+= 1
+    if readCount & 0xffff == 0 {
+      try ram.poll()
+      guard readCount < Self.readLimit else {
+        throw VMCheckpointError(
+          .invalidData,
+          "the guest's kernel memory has no end: \(Self.readLimit) reads were not enough",
+          hint: "it is damaged, or made to keep readers busy"
+        )
+      }
+    }
+  }
+
+  // MARK: Addresses
+
+  /// The guest-physical address of a kernel's virtual address.
+  ///
+  /// - Throws: ``GuestFault`` when it has none.
+  package func translate(_ va: UInt64) throws -> UInt64 {
+    try countRead()
+    if image.contains(va) { return va &- imageOffset }
+    if let directMap, directMap.contains(va) { return va - directMap.lowerBound }
+    guard va >> 56 == 0xff else { throw GuestFault.notKernel(va) }
+    let number = va >> UInt64(Page.shift)
+    if let gpa = translations.find(number) { return gpa | va & 0xfff }
+    guard let gpa = try pageTables.translate(va, root: root, in: ram) else {
+      throw GuestFault.notMapped(va)
+    }
+    translations.insert(number, gpa & ~0xfff)
+    return gpa
+  }
+
+  /// The virtual address of a kernel's symbol.
+  package func symbol(_ name: String) throws -> UInt64 {
+    guard let address = symbols.address(of: name) else { throw GuestFault.noSymbol(name) }
+    return address
+  }
+}
+
+/// Translations of pages, each kept until another takes its place.
+struct TranslationCache {
+  private static let count = 4096
+  private var entries = [(page: UInt64, gpa: UInt64)](repeating: (.max, 0), count: Self.count)
+
+  @inline(__always)
+  func find(_ page: UInt64) -> UInt64? {
+    let entry = entries[Int(truncatingIfNeeded: page) & (Self.count - 1)]
+    return entry.page == page ? entry.gpa : nil
+  }
+
+  mutating func insert(_ page: UInt64, _ gpa: UInt64) {
+    entries[Int(truncatingIfNeeded: page) & (Self.count - 1)] = (page, gpa)
+  }
+}
