@@ -6,6 +6,7 @@ enum SQLFunctions {
       .pageData,
       .pageView,
       .ramRead,
+      .guestRead,
       .hexdump,
       .pageSHA256,
       .lz4FrameDecode,
@@ -27,7 +28,13 @@ enum SQLFunctions {
       .ramStrings,
       .pageHistory,
       .pageOwners,
+      .guestOS,
       .guestProcess,
+      .guestThread,
+      .guestSymbol,
+      .guestStruct,
+      .guestPage,
+      .guestChange,
       .help,
     ]
   }

@@ -25,7 +25,7 @@ extension TableFunction {
   }
 }
 
-private final class RAMDiffCursor: TableCursor {
+final class RAMDiffCursor: TableCursor {
   private var left: StoredPages
   private var right: StoredPages
   /// Decoded chunks of both: what one has, the other often has as well.
@@ -37,7 +37,7 @@ private final class RAMDiffCursor: TableCursor {
   private var nextAbsentPFN: UInt64 = 0
   private var isAbsent = false
   private let lastPFN: UInt64
-  private var pfn: UInt64 = 0
+  private(set) var pfn: UInt64 = 0
 
   /// 4 MiB, as for ``RAMStream``; at least 2, for the pages that are compared.
   private static let chunkCapacity = 64

@@ -7,10 +7,27 @@ final class GuestCache {
     let ram: StoredGuestRAM<HostDatabase>
     let system: GuestSystem
     fileprivate var lastUse = 0
+    private var frameTable: FrameTable?
+    private var processRoots: [Int64: UInt64]?
 
     init(_ ram: StoredGuestRAM<HostDatabase>, _ system: GuestSystem) {
       self.ram = ram
       self.system = system
+    }
+
+    /// Who owns which frame: made when it is first asked for.
+    func frames(_ kernel: GuestKernel) throws -> FrameTable {
+      if let frameTable { return frameTable }
+      let table = try FrameTable(kernel)
+      frameTable = table
+      return table
+    }
+
+    /// The top page table of a process; `nil` where there is no such process with memory.
+    func pageTableRoot(ofProcess pid: Int64, _ kernel: GuestKernel) throws -> UInt64? {
+      let roots = try processRoots ?? kernel.processRoots()
+      processRoots = roots
+      return roots[pid]
     }
   }
 
@@ -51,9 +68,15 @@ final class GuestCache {
   ///
   /// - Throws: ``SQLError`` that says what is missing.
   func kernel(_ snapshot: StoredSnapshot) throws -> GuestKernel {
-    let system = try guest(snapshot).system
-    guard let kernel = system.kernel else {
-      throw SQLError.misuse("\(snapshot.title): \(system.missing ?? "no kernel was found")")
+    try kernel(of: guest(snapshot), snapshot)
+  }
+
+  /// The guest's kernel, a query begun.
+  ///
+  /// - Throws: ``SQLError`` that says what is missing.
+  func kernel(of guest: Guest, _ snapshot: StoredSnapshot) throws -> GuestKernel {
+    guard let kernel = guest.system.kernel else {
+      throw SQLError.misuse("\(snapshot.title): \(guest.system.missing ?? "no kernel was found")")
     }
     kernel.begin()
     return kernel

@@ -33,9 +33,7 @@ extension GuestProcess {
       GuestColumn("cwd TEXT") { .string($0.workingDirectory) },
       GuestColumn("rss_pages INTEGER") { .number($0.residentPageCount) },
       GuestColumn("vsize_pages INTEGER") { .bits($0.virtualPageCount) },
-      GuestColumn("nspid TEXT") { process in
-        .string(process.namespaces.pids.map(String.init).joined(separator: ","))
-      },
+      GuestColumn("nspid TEXT") { .string($0.namespacePIDs) },
       GuestColumn("pidns INTEGER") { .bits($0.namespaces.pid) },
       GuestColumn("mntns INTEGER") { .bits($0.namespaces.mount) },
       GuestColumn("netns INTEGER") { .bits($0.namespaces.network) },

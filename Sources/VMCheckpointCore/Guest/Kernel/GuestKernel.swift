@@ -22,6 +22,8 @@ package final class GuestKernel {
   /// What per-CPU addresses of each processor lack.
   package let perCPUOffsets: [UInt64]
   package let release: String
+  /// What the kernel says to crash dumps, where it was found before the kernel was.
+  private let foundInfo: VMCoreInfo?
 
   /// What was found to be broken since ``begin()``.
   package private(set) var notes: [String] = []
@@ -43,7 +45,8 @@ package final class GuestKernel {
     root: UInt64,
     directMap: Range<UInt64>?,
     perCPUOffsets: [UInt64],
-    release: String
+    release: String,
+    info: VMCoreInfo?
   ) {
     self.ram = ram
     self.symbols = symbols
@@ -56,6 +59,7 @@ package final class GuestKernel {
     self.directMap = directMap
     self.perCPUOffsets = perCPUOffsets
     self.release = release
+    foundInfo = info
     translations = TranslationCache()
   }
 
@@ -112,6 +116,21 @@ package final class GuestKernel {
     }
     translations.insert(number, gpa & ~0xfff)
     return gpa
+  }
+
+  /// What the kernel says to crash dumps, if it can be read.
+  package func info() throws -> VMCoreInfo? {
+    if let foundInfo { return foundInfo }
+    guard let pointer = symbols.address(of: "vmcoreinfo_data") else { return nil }
+    do {
+      let gpa = try translate(u64(pointer))
+      guard gpa & 0xfff == 0, let page = try ram.page(gpa >> UInt64(Page.shift)),
+        VMCoreInfo.isBeginning(page)
+      else { return nil }
+      return VMCoreInfo(page)
+    } catch is GuestFault {
+      return nil
+    }
   }
 
   /// The virtual address of a kernel's symbol.

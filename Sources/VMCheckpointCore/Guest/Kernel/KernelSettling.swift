@@ -57,7 +57,8 @@ struct KernelSettling {
       root: root,
       directMap: try directMap(symbols, tables, root, offset, task: firstTask),
       perCPUOffsets: try perCPUOffsets(symbols, offset),
-      release: try release(symbols, offset)
+      release: try release(symbols, offset),
+      info: info
     )
   }
 

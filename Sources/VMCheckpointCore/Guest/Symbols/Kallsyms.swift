@@ -138,14 +138,31 @@ package final class Kallsyms {
       guard let (range, next) = Self.entry(names, position) else { return (0x3f, "") }
       (entry, position) = (range, next)
     }
-    return withUnsafeTemporaryAllocation(
+    guard let (type, name) = expand(entry) else { return (0x3f, "") }
+    return (type, name)
+  }
+
+  /// The symbol whose name is at `position`, and where the next one is.
+  fileprivate func symbol(at position: Int) -> (type: UInt8, name: String, next: Int)? {
+    guard let (entry, next) = Self.entry(names, position) else { return nil }
+    let (type, name) = expand(entry) ?? (0x3f, "")
+    return (type, name, next)
+  }
+
+  /// Whether the symbol's value is a number, such as a place in per-CPU memory, and not an address.
+  package func isNumber(_ number: Int) -> Bool {
+    !hasValueItself.isEmpty && hasValueItself[number]
+  }
+
+  private func expand(_ entry: Range<Int>) -> (type: UInt8, name: String)? {
+    withUnsafeTemporaryAllocation(
       of: UInt8.self,
       capacity: Self.maximumNameByteCount
     ) { scratch in
       let length = names.withUnsafeBufferPointer {
         tokens.expand($0.baseAddress! + entry.lowerBound, entry.count, into: scratch)
       }
-      guard let length, length > 0 else { return (0x3f, "") }
+      guard let length, length > 0 else { return nil }
       return (scratch[0], GuestText.escaped(scratch[1..<length]))
     }
   }
@@ -177,5 +194,24 @@ package final class Kallsyms {
     }
     byAddress = order
     return order
+  }
+}
+
+/// A kernel's symbols in the table's order.
+package struct KallsymsIterator {
+  private let kallsyms: Kallsyms
+  private var number = -1
+  private var position = 0
+
+  package init(_ kallsyms: Kallsyms) { self.kallsyms = kallsyms }
+
+  /// The next symbol: its type as `nm` has it, name, address, and whether that is a number and not a place.
+  package mutating func next() -> (type: UInt8, name: String, address: UInt64, isNumber: Bool)? {
+    number += 1
+    guard number < kallsyms.count, let (type, name, next) = kallsyms.symbol(at: position) else {
+      return nil
+    }
+    position = next
+    return (type, name, kallsyms.address(number), kallsyms.isNumber(number))
   }
 }

@@ -10,6 +10,10 @@ package struct VMCoreInfo {
   /// Virtual addresses by symbol.
   private(set) var symbols: [String: UInt64] = [:]
   private var numbers: [String: Int64] = [:]
+  /// Members' places by `type.member`.
+  private(set) var offsets: [String: Int] = [:]
+  /// How far KASLR has moved the image.
+  private(set) var kernelOffset: UInt64?
 
   /// Whether a page begins as one does.
   @inline(__always)
@@ -32,6 +36,10 @@ package struct VMCoreInfo {
         symbols[name] = UInt64(value, radix: 16)
       } else if let name = Self.argument(of: "NUMBER", in: key) {
         numbers[name] = Self.number(value)
+      } else if let name = Self.argument(of: "OFFSET", in: key) {
+        offsets[name] = Int(value)
+      } else if key == "KERNELOFFSET" {
+        kernelOffset = UInt64(value, radix: 16)
       }
     }
   }

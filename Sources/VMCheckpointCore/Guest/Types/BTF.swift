@@ -150,6 +150,11 @@ package final class BTF {
     return (hash ^ hash >> 29) &* 0xbf58_476d_1ce4_e5b9
   }
 
+  /// The SHA-256 of all of it, in hexadecimal.
+  package var sha256: String {
+    SHA256Hasher.hash(bytes).map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+  }
+
   // MARK: Types
 
   @inline(__always)

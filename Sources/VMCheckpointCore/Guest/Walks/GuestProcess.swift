@@ -38,11 +38,33 @@ extension GuestKernel {
   ///
   /// - Parameter pids: Others are left out.
   package func processes(pids: ClosedRange<Int64> = .min ... .max) throws -> [GuestProcess] {
-    try tasks(processLeaders(), pids: pids)
+    try tasks(processLeaders(), pids: pids, withMemory: true)
+  }
+
+  /// All threads, by ascending number, without what threads of a process share: memory, command line, files.
+  package func threads(pids: ClosedRange<Int64> = .min ... .max) throws -> [GuestProcess] {
+    var tasks: [UInt64] = []
+    for leader in try processLeaders() {
+      do {
+        tasks += try threads(ofProcess: leader)
+      } catch let fault as GuestFault {
+        note("threads of task \(hexString(leader)): \(fault)")
+        tasks.append(leader)
+      }
+      guard tasks.count < Self.taskLimit else {
+        note("there are more than \(Self.taskLimit) threads")
+        break
+      }
+    }
+    return try self.tasks(tasks, pids: pids, withMemory: false)
   }
 
   /// Processes of these tasks; what is noted of the list itself goes to the last one.
-  func tasks(_ tasks: [UInt64], pids: ClosedRange<Int64>) throws -> [GuestProcess] {
+  private func tasks(
+    _ tasks: [UInt64],
+    pids: ClosedRange<Int64>,
+    withMemory: Bool
+  ) throws -> [GuestProcess] {
     let listNotes = takeNotes()
     var result: [GuestProcess] = []
     for task in tasks {
@@ -51,6 +73,7 @@ extension GuestKernel {
         process.pid = try s64(task, "task_struct", "pid")
         guard pids.contains(process.pid!) else { continue }
         try fill(&process)
+        if withMemory { try fillMemory(&process) }
       } catch let fault as GuestFault {
         note("task \(hexString(task)): \(fault)")
       }
@@ -84,7 +107,10 @@ extension GuestKernel {
     process.gid = try u32(address(credentials, "cred", "gid"))
     process.egid = try u32(address(credentials, "cred", "egid"))
     process.namespaces = try namespaces(task)
+  }
 
+  private func fillMemory(_ process: inout GuestProcess) throws {
+    let task = process.task
     let root = try rootDirectory(ofTask: task)
     if root != nil {
       let fs = try u64(task, "task_struct", "fs")
