@@ -6,7 +6,6 @@ enum SQLFunctions {
       .pageData,
       .pageView,
       .ramRead,
-      .guestRead,
       .hexdump,
       .pageSHA256,
       .lz4FrameDecode,
@@ -15,6 +14,7 @@ enum SQLFunctions {
       .pfn,
       .gpa,
       .msrOverlay,
+      .guestRead,
       .help,
     ]
   }

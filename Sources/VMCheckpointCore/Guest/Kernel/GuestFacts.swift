@@ -98,9 +98,14 @@ extension GuestKernel {
   }
 
   private func bootSeconds() throws -> Int64? {
-    guard let core = symbols.address(of: "tk_core") else { return nil }
-    // From 6.13 on a type with a name; before, a lock of 4 bytes stands before the timekeeper.
-    let keeper = core &+ UInt64(types.field("tk_data", "timekeeper")?.offset ?? 8)
+    // From 6.18 on the first of several.
+    guard
+      let core = symbols.address(of: "tk_core") ?? symbols.address(of: "timekeeper_data")
+    else { return nil }
+    // From 6.13 on a type with a name; before, a lock stands before the timekeeper.
+    let lock = types.byteCount(of: "seqcount_raw_spinlock") ?? 8
+    let keeper =
+      core &+ UInt64(types.field("tk_data", "timekeeper")?.offset ?? max(8, (lock + 7) / 8 * 8))
     let real = try s64(keeper, "timekeeper", "offs_real")
     let boot = try s64(keeper, "timekeeper", "offs_boot")
     let (nanoseconds, overflows) = real.subtractingReportingOverflow(boot)

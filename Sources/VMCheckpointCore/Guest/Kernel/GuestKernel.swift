@@ -28,10 +28,13 @@ package final class GuestKernel {
   /// What was found to be broken since ``begin()``.
   package private(set) var notes: [String] = []
   private var readCount = 0
+  private var loadCount = 0
   private var translations: TranslationCache
 
   /// How many reads a query may make.
   package static let readLimit = 10_000_000
+  /// As how many reads it counts to get pages from the store.
+  private static let readsOfLoad = 256
   private static let noteLimit = 64
 
   init(
@@ -66,7 +69,7 @@ package final class GuestKernel {
   /// Begins a query: nothing is noted, and its budget is whole.
   package func begin() {
     notes = []
-    readCount = 0
+    renewBudget()
   }
 
   /// Notes what is wrong, and goes on.
@@ -81,23 +84,34 @@ package final class GuestKernel {
     return notes.joined(separator: "; ")
   }
 
+  /// Gives a query its whole budget again, where something else bounds it.
+  func renewBudget() {
+    readCount = 0
+    loadCount = ram.loadCount
+  }
+
   /// Counts a read.
   ///
   /// - Throws: ``VMCheckpointError`` when the query has had its budget; what ``GuestRAM/poll()`` throws.
   @inline(__always)
   func countRead() throws {
     readCount &+= 1
-    if readCount & 0xffff == 0 {
-      try ram.poll()
-      guard readCount < Self.readLimit else {
-        throw VMCheckpointError(
-          .invalidData,
-          "the guest's kernel memory has no end: \(Self.readLimit) reads were not enough",
-          hint: "it is damaged, or made to keep readers busy"
-        )
-      }
+    if readCount & 0xfff == 0 { try checkBudget() }
+  }
+
+  private func checkBudget() throws {
+    try ram.poll()
+    guard readCount + (ram.loadCount - loadCount) * Self.readsOfLoad < Self.readLimit else {
+      throw VMCheckpointError(
+        .invalidData,
+        "the guest's kernel memory has no end: \(Self.readLimit) reads were not enough",
+        hint: "it is damaged, or made to keep readers busy"
+      )
     }
   }
+
+  /// For RAM that changes, which snapshots do not.
+  package func forgetTranslations() { translations = TranslationCache() }
 
   // MARK: Addresses
 

@@ -7,8 +7,17 @@ package struct GuestSystem {
   /// In one sentence without a full stop, what is missing; `nil` when nothing is.
   package var missing: String?
 
+  package init(kernel: GuestKernel?, info: VMCoreInfo? = nil, missing: String? = nil) {
+    self.kernel = kernel
+    self.info = info
+    self.missing = missing
+  }
+
   /// Attempts with symbols and types that do not fit each other: a guest may hold many fakes.
   private static let attemptLimit = 16
+  /// Symbols and types of more kernels are not kept, nor more bytes of types.
+  private static let candidateLimit = 4
+  private static let typesByteLimit = 96 << 20
 
   /// Looks for a Linux kernel in a guest's RAM.
   ///
@@ -26,7 +35,10 @@ package struct GuestSystem {
     var infos: [VMCoreInfo] = []
     private var triedTokenIndexes = 0
     private var triedTypeHeaders = 0
+    private var typesByteCount = 0
     private var attemptCount = 0
+    /// Why the last attempt failed.
+    private var lastFault: GuestFault?
 
     init(_ ram: any GuestRAM) { self.ram = ram }
 
@@ -50,22 +62,24 @@ package struct GuestSystem {
     }
 
     private mutating func readNew() throws {
-      for gpa in scan.tokenIndexes[triedTokenIndexes...] {
+      for gpa in scan.tokenIndexes[triedTokenIndexes...] where kallsyms.count < candidateLimit {
         guard let tokens = try TokenTable(ram, indexAt: gpa),
           let found = try KallsymsFinder(ram).symbols(tokens)
         else { continue }
         kallsyms.append(found)
       }
       triedTokenIndexes = scan.tokenIndexes.count
-      for gpa in scan.typeHeaders[triedTypeHeaders...] where types.count < attemptLimit {
+      for gpa in scan.typeHeaders[triedTypeHeaders...] where types.count < candidateLimit {
         guard let header = try ram.bytes(gpa, count: BTF.headerByteCount),
           let count = header.withUnsafeBytes({ BTF.byteCount($0) }),
+          count <= typesByteLimit - typesByteCount,
           let bytes = try ram.bytes(gpa, count: count)
         else { continue }
         do throws(GuestFault) {
           let found = try BTF(bytes)
           guard found.structure("task_struct") != nil else { continue }
           types.append((gpa..<(gpa + UInt64(count)), found))
+          typesByteCount += count
         } catch {
           continue
         }
@@ -82,7 +96,8 @@ package struct GuestSystem {
             let settling = KernelSettling(ram, kallsyms, types, range, info)
             do {
               return try settling.kernel()
-            } catch is GuestFault {
+            } catch let fault as GuestFault {
+              lastFault = fault
               continue
             }
           }

@@ -34,7 +34,9 @@ struct KernelSettling {
     kallsyms.offset = kallsyms.addressing == .placeRelative ? offset : 0
     let architecture = try architecture(symbols)
     if symbols.address(of: "init_task") == nil {
-      try ExportedSymbols(ram, around: kallsyms.namesGPA, imageOffset: offset).add(to: symbols)
+      let exported = ExportedSymbols(ram, around: kallsyms.namesGPA, imageOffset: offset)
+      try exported.add(to: symbols)
+      if symbols.address(of: "init_task") == nil { try exported.addFirstTask(to: symbols, types) }
     }
     let firstTask = try firstTask(symbols, offset)
     try checkBanner(symbols, offset)

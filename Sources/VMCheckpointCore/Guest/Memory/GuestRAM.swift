@@ -16,6 +16,9 @@ package protocol GuestRAM: AnyObject {
     _ body: (_ pfn: UInt64, _ page: UnsafeRawPointer) throws -> Bool
   ) throws
 
+  /// How many times ``page(_:)`` has had to get pages from where they are kept.
+  var loadCount: Int { get }
+
   /// Throws when the caller's caller wants no more, as when a statement is interrupted.
   func poll() throws
 }

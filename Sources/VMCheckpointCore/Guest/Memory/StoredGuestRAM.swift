@@ -16,6 +16,8 @@ package final class StoredGuestRAM<Database: StoreDatabase>: GuestRAM {
   /// What the dump left out.
   package let absent: AbsentPages
 
+  package private(set) var loadCount = 0
+
   private let reader: StoreReader<Database>
   private let chunks: DecodedChunks<Database>
   private let cache: PageCache
@@ -115,6 +117,7 @@ package final class StoredGuestRAM<Database: StoreDatabase>: GuestRAM {
 
   /// Decodes the run's chunk, and keeps all of the run's pages.
   private func load(_ run: Run, _ pfn: UInt64) throws -> UnsafeRawPointer {
+    loadCount += 1
     let statement = try reader.statement(.chunk)
     try statement.bind(run.chunkID, at: 1)
     guard try statement.step() else {

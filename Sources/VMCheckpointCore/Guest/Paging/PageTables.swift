@@ -13,6 +13,15 @@ package struct PageTables {
     self.levelCount = levelCount
   }
 
+  /// How many low bits of an address tables translate; those above repeat the highest of them.
+  var addressBitCount: Int {
+    // arm64 has 52 bits with five levels, of which the first has 16 entries.
+    architecture == .arm64 && levelCount == 5 ? 52 : 12 + 9 * levelCount
+  }
+
+  /// How many entries the top table has.
+  var topEntryCount: Int { 1 << (addressBitCount - 12 - 9 * (levelCount - 1)) }
+
   /// Bits 12…51: where a table or page is.
   private static let x86AddressMask: UInt64 = 0x000f_ffff_ffff_f000
   /// Bits 12…47.
@@ -51,7 +60,8 @@ package struct PageTables {
   package func translate(_ va: UInt64, root: UInt64, in ram: some GuestRAM) throws -> UInt64? {
     var table = root & ~UInt64(Page.byteCount - 1)
     for level in stride(from: levelCount - 1, through: 0, by: -1) {
-      let index = va >> UInt64(12 + 9 * level) & 511
+      let mask = UInt64(level == levelCount - 1 ? topEntryCount - 1 : 511)
+      let index = va >> UInt64(12 + 9 * level) & mask
       guard let page = try ram.page(table >> UInt64(Page.shift)) else { return nil }
       let word = UInt64(
         littleEndian: page.load(fromByteOffset: Int(index) * 8, as: UInt64.self)

@@ -16,6 +16,7 @@ struct KallsymsFinder {
   private static let markerSteps = 512...32768
   /// 3 bytes for each symbol, which 6.2 and 6.3 have between markers and tokens.
   private static let maximumSequenceByteCount = 3 * Kallsyms.maximumCount + 8
+  private static let maximumNamesByteCount = 48 << 20
   /// Fewer symbols no kernel has.
   private static let minimumMarkerCount = 4
 
@@ -98,7 +99,7 @@ struct KallsymsFinder {
     // The last group has up to 256 names behind its marker.
     let longest = Self.groupCount * 130 + 16
     let reach = last + longest
-    guard UInt64(reach) <= markersGPA,
+    guard reach <= Self.maximumNamesByteCount, UInt64(reach) <= markersGPA,
       let bytes = try ram.bytes(markersGPA - UInt64(reach), count: reach)
     else { return nil }
     let counts = ((markers.count - 1) * Self.groupCount + 1)...(markers.count * Self.groupCount)

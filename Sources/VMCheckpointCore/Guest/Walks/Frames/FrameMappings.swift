@@ -70,10 +70,10 @@ struct FrameMappings {
       table.set(ordinal, .pageTable)
       table.setOwner(ordinal, owner)
     }
-    // On arm64 a process's table has no half of the kernel's.
-    let half = kernel.pageTables.architecture == .x86 && isTop ? 256 : 512
-    let indexes =
-      user != nil ? 0..<half : (kernel.pageTables.architecture == .x86 && isTop ? 256 : 0)..<512
+    // On arm64 processes and the kernel have tables of their own, on x86 a half each.
+    let count = isTop ? kernel.pageTables.topEntryCount : 512
+    let half = kernel.pageTables.architecture == .x86 && isTop ? count / 2 : 0
+    let indexes = half == 0 ? 0..<count : user != nil ? 0..<half : half..<count
     for index in indexes {
       // Reading others may move the page.
       guard let page = try kernel.ram.page(gpa >> UInt64(Page.shift)) else { return }
@@ -104,7 +104,7 @@ struct FrameMappings {
 
   private mutating func markKernel(_ gpa: UInt64, _ count: UInt64, _ va: UInt64) {
     // The address's highest bits repeat the highest one that tables translate.
-    let bits = UInt64(12 + 9 * kernel.pageTables.levelCount)
+    let bits = UInt64(kernel.pageTables.addressBitCount)
     let va = va | ~UInt64(0) << bits
     guard let kind = kind(va, bits) else { return }
     for index in 0..<count {
@@ -130,8 +130,10 @@ struct FrameMappings {
       // Behind vmalloc's terabytes are tables of the processor and mappings of the firmware.
       return kernel.directMap == nil || va >= 0xffff_fe00_0000_0000 ? nil : .vmalloc
     case .arm64:
-      // The lower half of the kernel's addresses is the direct map.
-      return va >> (bits - 1) & 1 == 0 ? nil : .vmalloc
+      // The lower half of the kernel's addresses is the direct map. Modules can call the image.
+      if va >> (bits - 1) & 1 == 0 { return nil }
+      let start = kernel.image.lowerBound
+      return va < start && start - va < 1 << 31 ? .module : .vmalloc
     }
   }
 
@@ -142,6 +144,7 @@ struct FrameMappings {
       do {
         for task in try kernel.threads(ofProcess: leader) {
           let stack = try kernel.u64(task, "task_struct", "stack")
+          guard stack != 0 else { continue }
           let pid = try kernel.s64(task, "task_struct", "pid")
           let owner = table.add(
             FrameOwner(name: try kernel.text(task, "task_struct", "comm"), pid: pid)

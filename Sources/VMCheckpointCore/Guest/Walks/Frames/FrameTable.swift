@@ -177,6 +177,8 @@ package final class FrameTable {
     for region in regions {
       var pfn = region.firstPFN
       while pfn < region.endPFN {
+        // RAM bounds this, and so the budget is for what owners take.
+        if pfn & 0x3_ffff == 0 { kernel.renewBudget() }
         // Up to the next multiple, so that a batch is in one page of the array.
         let count = min(
           Self.batchCount - Int(pfn % UInt64(Self.batchCount)),
