@@ -58,13 +58,17 @@ package struct PageTables {
   ///
   /// Reads at most ``levelCount`` entries.
   package func translate(_ va: UInt64, root: UInt64, in ram: some GuestRAM) throws -> UInt64? {
-    var table = root & ~UInt64(Page.byteCount - 1)
+    // arm64's top table of 16 entries shares its page with others.
+    var table = root & ~63
     for level in stride(from: levelCount - 1, through: 0, by: -1) {
       let mask = UInt64(level == levelCount - 1 ? topEntryCount - 1 : 511)
       let index = va >> UInt64(12 + 9 * level) & mask
       guard let page = try ram.page(table >> UInt64(Page.shift)) else { return nil }
       let word = UInt64(
-        littleEndian: page.load(fromByteOffset: Int(index) * 8, as: UInt64.self)
+        littleEndian: page.load(
+          fromByteOffset: Int(min(table & 0xfff + index * 8, UInt64(Page.byteCount - 8))),
+          as: UInt64.self
+        )
       )
       switch entry(word, level: level) {
       case .none: return nil

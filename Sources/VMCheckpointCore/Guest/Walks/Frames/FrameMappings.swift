@@ -74,10 +74,11 @@ struct FrameMappings {
     let count = isTop ? kernel.pageTables.topEntryCount : 512
     let half = kernel.pageTables.architecture == .x86 && isTop ? count / 2 : 0
     let indexes = half == 0 ? 0..<count : user != nil ? 0..<half : half..<count
+    let start = min(Int(gpa & 0xfc0), Page.byteCount - 8 * count)
     for index in indexes {
       // Reading others may move the page.
       guard let page = try kernel.ram.page(gpa >> UInt64(Page.shift)) else { return }
-      let word = UInt64(littleEndian: page.load(fromByteOffset: index * 8, as: UInt64.self))
+      let word = UInt64(littleEndian: page.load(fromByteOffset: start + index * 8, as: UInt64.self))
       guard word & 1 != 0 else { continue }
       let address = va | UInt64(index) << UInt64(12 + 9 * level)
       switch kernel.pageTables.entry(word, level: level) {
