@@ -1,4 +1,4 @@
-package import VMCheckpoint
+import VMCheckpoint
 package import VMCheckpointCore
 
 /// A guest's RAM in memory, from address 0 on.
