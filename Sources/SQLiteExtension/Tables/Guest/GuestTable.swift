@@ -16,13 +16,14 @@ extension TableFunction {
   /// could not be read.
   ///
   /// - Parameters:
-  ///   - columns: Of which the first is the key if `isKeyed`; rows ascend by it.
+  ///   - keyColumn: The column that is the key if `isKeyed`; rows ascend by it.
   ///   - note: A row's note.
   ///   - read: All rows whose key is in the range.
   static func guest<Row>(
     _ name: String,
     _ summary: String,
     isKeyed: Bool = true,
+    keyColumn: Int = 0,
     typicalRowCount: Int64 = 256,
     columns: [GuestColumn<Row>],
     note: @escaping (Row) -> String?,
@@ -33,7 +34,7 @@ extension TableFunction {
       help: FunctionHelp(name, ["snapshot"], kind: .table, returns: "rows", summary),
       columns: columns.map(\.declaration),
       hiddenColumns: ["note TEXT"],
-      keyColumn: isKeyed ? 0 : nil,
+      keyColumn: isKeyed ? keyColumn : nil,
       isKeyUnique: false,
       typicalRowCount: typicalRowCount
     ) { connection, query in

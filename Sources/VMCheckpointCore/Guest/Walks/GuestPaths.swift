@@ -91,34 +91,45 @@ extension GuestKernel {
     return "/" + names.reversed().joined(separator: "/")
   }
 
-  /// What /proc shows as the path in a `struct path`: of pipes, sockets and the like, their kind and number.
-  ///
-  /// - Parameter root: The root directory of the task that has the file.
-  package func shownPath(_ path: UInt64, root: Location?) throws -> String {
+  /// What /proc shows as the path in a `struct path` to those whose root directory is their mount namespace's: of
+  /// pipes, sockets and the like, their kind and number.
+  package func shownPath(_ path: UInt64) throws -> String {
     let location = try location(path)
     let operations = try u64(location.dentry, "dentry", "d_op")
     let function = operations == 0 ? 0 : try u64(operations, "dentry_operations", "d_dname")
-    if function != 0 {
+    if function != 0, try !isRoot(location) {
       func inodeNumber() throws -> UInt64 {
         try u64(u64(location.dentry, "dentry", "d_inode"), "inode", "i_ino")
       }
       switch symbols.name(at: function) {
       case "pipefs_dname": return "pipe:[\(try inodeNumber())]"
       case "sockfs_dname": return "socket:[\(try inodeNumber())]"
-      case "ns_dname": return "ns:[\(try inodeNumber())]"
+      case "ns_dname":
+        return "\(try nameOfNamespace(dentry: location.dentry)):[\(try inodeNumber())]"
       case "pidfs_dname": return "anon_inode:[pidfd]"
       case "anon_inodefs_dname": return "anon_inode:" + (try name(ofDentry: location.dentry))
-      case "simple_dname"
-      where try u64(location.dentry, "dentry", "d_parent") == location.dentry:
-        return "/" + (try name(ofDentry: location.dentry)) + " (deleted)"
+      case "simple_dname": return "/" + (try name(ofDentry: location.dentry)) + " (deleted)"
       default: break
       }
     }
-    return try self.path(location, root: root).path
+    return try self.path(location, root: nil).path
+  }
+
+  /// Whether it is the root of a mounted file system, which has no name of its own.
+  private func isRoot(_ location: Location) throws -> Bool {
+    guard try u64(location.dentry, "dentry", "d_parent") == location.dentry else { return false }
+    return try u64(location.mount, "mount", "mnt.mnt_root") == location.dentry
+  }
+
+  /// The kind of a namespace that is open as a file, such as `net`.
+  private func nameOfNamespace(dentry: UInt64) throws -> String {
+    let namespace = try u64(u64(dentry, "dentry", "d_inode"), "inode", "i_private")
+    let operations = try u64(namespace, "ns_common", "ops")
+    return try string(u64(operations, "proc_ns_operations", "name"), limit: 32)
   }
 
   /// What /proc shows as the path of a `struct file`.
-  package func shownPath(ofFile file: UInt64, root: Location?) throws -> String {
-    try shownPath(address(file, "file", "f_path"), root: root)
+  package func shownPath(ofFile file: UInt64) throws -> String {
+    try shownPath(address(file, "file", "f_path"))
   }
 }

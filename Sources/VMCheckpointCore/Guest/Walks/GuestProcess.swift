@@ -111,11 +111,8 @@ extension GuestKernel {
 
   private func fillMemory(_ process: inout GuestProcess) throws {
     let task = process.task
-    let root = try rootDirectory(ofTask: task)
-    if root != nil {
-      let fs = try u64(task, "task_struct", "fs")
-      process.workingDirectory = try shownPath(address(fs, "fs_struct", "pwd"), root: root)
-    }
+    let fs = try u64(task, "task_struct", "fs")
+    if fs != 0 { process.workingDirectory = try shownPath(address(fs, "fs_struct", "pwd")) }
     let mm = try u64(task, "task_struct", "mm")
     process.mm = mm
     guard mm != 0 else { return }
@@ -123,7 +120,7 @@ extension GuestKernel {
     process.virtualPageCount = try u64(mm, "mm_struct", "total_vm")
     process.commandLine = try commandLine(mm)
     let executable = try u64(mm, "mm_struct", "exe_file")
-    if executable != 0 { process.executable = try shownPath(ofFile: executable, root: root) }
+    if executable != 0 { process.executable = try shownPath(ofFile: executable) }
   }
 
   private func commandLine(_ mm: UInt64) throws -> String? {

@@ -1,0 +1,118 @@
+/// A record of a guest kernel's log.
+package struct GuestLogRecord {
+  package var sequence: UInt64?
+  /// From the guest's boot on.
+  package var nanoseconds: UInt64?
+  /// 0 (emergency) to 7 (debug).
+  package var level: UInt64?
+  /// 0 is the kernel; others came through `/dev/kmsg`.
+  package var facility: UInt64?
+  /// `nil` when newer records have taken its place.
+  package var text: String?
+  package var note: String?
+}
+
+/// The ring of log records that kernels have from 5.10 on.
+private struct LogRing {
+  /// The upper two bits of a descriptor's state are what it is in; the others are its identifier.
+  static let identifierMask: UInt64 = 1 << 62 - 1
+
+  var descriptors: UInt64
+  var infos: UInt64
+  var texts: UInt64
+  var countBits: UInt64
+  var sizeBits: UInt64
+  var descriptorByteCount: UInt64
+  var infoByteCount: UInt64
+}
+
+extension GuestKernel {
+  /// The kernel's log, the oldest record first.
+  ///
+  /// - Throws: ``GuestFault`` when this kernel has no such log.
+  package func logRecords() throws -> [GuestLogRecord] {
+    let buffer = try u64(symbol("prb"))
+    let descriptorRing = try address(buffer, "printk_ringbuffer", "desc_ring")
+    let textRing = try address(buffer, "printk_ringbuffer", "text_data_ring")
+    let ring = LogRing(
+      descriptors: try u64(descriptorRing, "prb_desc_ring", "descs"),
+      infos: try u64(descriptorRing, "prb_desc_ring", "infos"),
+      texts: try u64(textRing, "prb_data_ring", "data"),
+      countBits: try u64(descriptorRing, "prb_desc_ring", "count_bits"),
+      sizeBits: try u64(textRing, "prb_data_ring", "size_bits"),
+      descriptorByteCount: UInt64(try byteCount(of: "prb_desc")),
+      infoByteCount: UInt64(try byteCount(of: "printk_info"))
+    )
+    guard (1...24).contains(ring.countBits), (4...30).contains(ring.sizeBits) else {
+      throw GuestFault.broken("the log's sizes are impossible")
+    }
+    let tail = try u64(descriptorRing, "prb_desc_ring", "tail_id") & LogRing.identifierMask
+    let head = try u64(descriptorRing, "prb_desc_ring", "head_id") & LogRing.identifierMask
+    let count = (head &- tail) & LogRing.identifierMask
+    guard count < 1 << ring.countBits else {
+      throw GuestFault.broken("the log's ends are further apart than it is long")
+    }
+
+    var records: [GuestLogRecord] = []
+    for step in 0...count {
+      var record = GuestLogRecord()
+      do {
+        let identifier = (tail &+ step) & LogRing.identifierMask
+        guard try read(identifier, of: ring, into: &record) else { continue }
+      } catch let fault as GuestFault {
+        note("\(fault)")
+      }
+      record.note = takeNotes()
+      records.append(record)
+    }
+    return records
+  }
+
+  /// - Returns: `false` where no record is, as at the ring's head while one is made.
+  private func read(
+    _ identifier: UInt64,
+    of ring: LogRing,
+    into record: inout GuestLogRecord
+  ) throws -> Bool {
+    let slot = identifier & (1 << ring.countBits - 1)
+    let descriptor = ring.descriptors &+ slot &* ring.descriptorByteCount
+    let state = try u64(descriptor, "prb_desc", "state_var")
+    // Committed or finalized, and not the slot's next record.
+    guard state >> 62 == 1 || state >> 62 == 2, state & LogRing.identifierMask == identifier else {
+      return false
+    }
+    let info = ring.infos &+ slot &* ring.infoByteCount
+    record.sequence = try u64(info, "printk_info", "seq")
+    record.nanoseconds = try u64(info, "printk_info", "ts_nsec")
+    record.level = try u64(info, "printk_info", "level")
+    record.facility = try u64(info, "printk_info", "facility")
+    let length = try u64(info, "printk_info", "text_len")
+    let begin = try u64(descriptor, "prb_desc", "text_blk_lpos.begin")
+    let next = try u64(descriptor, "prb_desc", "text_blk_lpos.next")
+    record.text = try logText(begin..<max(begin, next), length, identifier, ring)
+    if record.text == nil { note("its text is overwritten") }
+    return true
+  }
+
+  /// The text in the data ring at these logical positions.
+  private func logText(
+    _ block: Range<UInt64>,
+    _ length: UInt64,
+    _ identifier: UInt64,
+    _ ring: LogRing
+  ) throws -> String? {
+    // Odd positions: no text (3), or no room for one (1).
+    if block.lowerBound & 1 != 0 { return block.lowerBound == 3 ? "" : nil }
+    let mask = (UInt64(1) << ring.sizeBits) - 1
+    var (start, size) = (block.lowerBound & mask, block.upperBound - block.lowerBound)
+    // A block that the ring's end would cut is at its beginning.
+    if block.lowerBound >> ring.sizeBits != (block.upperBound &- 1) >> ring.sizeBits {
+      (start, size) = (0, block.upperBound & mask)
+    }
+    guard size >= 8, size <= mask + 1, start + size <= mask + 1,
+      try u64(ring.texts &+ start) & LogRing.identifierMask == identifier
+    else { return nil }
+    let bytes = try bytes(ring.texts &+ start &+ 8, count: Int(min(length, size - 8)))
+    return GuestText.escaped(bytes, keepingLines: true)
+  }
+}
