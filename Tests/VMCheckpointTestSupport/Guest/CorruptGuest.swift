@@ -55,6 +55,13 @@ package enum CorruptGuest {
     kernel.forgetTranslations()
     reading { _ = try kernel.processes() }
     reading { _ = try kernel.threads() }
+    reading { _ = try kernel.openFiles() }
+    reading { _ = try kernel.mappings() }
+    reading { _ = try kernel.sockets() }
+    reading { _ = try kernel.networkDevices() }
+    reading { _ = try kernel.mounts() }
+    reading { _ = try kernel.modules() }
+    reading { _ = try kernel.logRecords() }
     reading { _ = try GuestSystem(kernel: kernel).facts(kernel.ram) }
     reading {
       for root in try kernel.processRoots().values {
