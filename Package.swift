@@ -172,6 +172,8 @@ let package = Package(
     .target(
       name: "VMCheckpointCommands",
       dependencies: [
+        "CSQLiteExtension",
+        "SQLiteExtension",
         "VMCheckpoint",
         "VMCheckpointFormats",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

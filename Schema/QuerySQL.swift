@@ -19,5 +19,16 @@ public enum QuerySQL {
     ("overlays", PackageResources.overlays_sql),
     ("page-history", PackageResources.page_history_sql),
     ("page-copies", PackageResources.page_copies_sql),
+    ("page-classes", PackageResources.page_classes_sql),
+    ("processes", PackageResources.processes_sql),
+    ("processes-changed", PackageResources.processes_changed_sql),
+    ("largest-processes", PackageResources.largest_processes_sql),
+    ("open-files", PackageResources.open_files_sql),
+    ("listening", PackageResources.listening_sql),
+    ("log", PackageResources.log_sql),
+    ("log-since", PackageResources.log_since_sql),
+    ("whose-page", PackageResources.whose_page_sql),
+    ("changed-owners", PackageResources.changed_owners_sql),
+    ("written-files", PackageResources.written_files_sql),
   ]
 }

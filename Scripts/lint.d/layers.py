@@ -24,7 +24,12 @@ MODULES = {
     "VMCheckpointCore": {"CCrypto", "CLZ4", "CXXHash"},
     "VMCheckpoint": {"CLinux", "VMCheckpointCore", "VMCheckpointSchema"},
     "VMCheckpointFormats": {"CDecompression", "CLinux", "VMCheckpoint"},
-    "VMCheckpointCommands": {"VMCheckpoint", "VMCheckpointFormats"},
+    "VMCheckpointCommands": {
+        "CSQLiteExtension",
+        "SQLiteExtension",
+        "VMCheckpoint",
+        "VMCheckpointFormats",
+    },
     "vmckpt": {"VMCheckpointCommands"},
     "SQLiteExtension": {"CLZ4", "CSQLiteExtension", "VMCheckpointCore"},
     "SQLiteExtensionEntry": {"CSQLiteExtension", "SQLiteExtension"},

@@ -69,6 +69,10 @@ public struct VMCheckpointTool: ParsableCommand {
         ]
       ),
       CommandGroup(
+        name: "Look into a guest",
+        subcommands: [PsCommand.self, DmesgCommand.self]
+      ),
+      CommandGroup(
         name: "Look after a store",
         subcommands: [
           TagCommand.self, DeleteCommand.self, PruneCommand.self, GcCommand.self,

@@ -18,6 +18,7 @@ struct QueryCommand: VerbCommand {
       EXAMPLES:
         vmckpt query
         vmckpt query changes web/1 web/2
+        vmckpt query processes-changed web/1 web/2
         vmckpt query page-history pfn=0x4000 vm=web
         vmckpt query overlays --sql | sqlite3 -readonly -box vmckpt.db
         vmckpt query growth --json | jq '.rows[].total_stored_bytes'
@@ -58,6 +59,7 @@ struct QueryCommand: VerbCommand {
         )
       )
     }
+    if query.needsFunctions { try SQLFunctionLibrary.add() }
     let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(session: session, common: common)
     let (result, _) = try operation.run { (control) throws(VMCheckpointError) in

@@ -8,7 +8,7 @@ extension DiffOutput {
       return "\(names) hold the same RAM, overlays and device state"
         + (absent.pageCount == 0 ? "" : "; \(pages) absent in both were not compared") + "\n"
     }
-    return "What \(printable(b)) has different from \(printable(a))\n" + countTable
+    return "What \(printable(b)) has different from \(printable(a))\n" + countTable + ownerTable
       + section("Memory regions", memoryRegions.map(Self.line))
       + section("Guest OS ID", guestOSID.map { [Self.line($0)] } ?? [])
       + section("Overlays", overlays.map(Self.line))
@@ -30,6 +30,23 @@ extension DiffOutput {
       [("PAGES", .left), ("COUNT", .right), ("SIZE", .right)],
       rows: classes.map { [$0.0, "\($0.1)", HumanReadable.pages($0.1)] }
     ).text(indentation: "  ")
+  }
+
+  private var ownerTable: String {
+    guard let owners else { return "" }
+    return "\nWhose pages\n"
+      + TextTable(
+        [
+          ("CLASS", .left), ("PID", .right), ("OWNER", .left), ("PAGES", .right),
+          ("BYTES", .right), ("FILE", .left),
+        ],
+        rows: owners.map { owner in
+          [
+            owner.pageClass ?? "not RAM", owner.pid.map { "\($0)" } ?? "", owner.name ?? "",
+            "\(owner.pageCount)", HumanReadable.bytes(owner.differentBytes), owner.file ?? "",
+          ]
+        }
+      ).text(indentation: "  ")
   }
 
   private func section(_ title: String, _ lines: [String]) -> String {

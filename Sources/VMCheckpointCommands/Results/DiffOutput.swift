@@ -48,6 +48,25 @@ package struct DiffOutput: CommandOutput, Hashable {
     }
   }
 
+  /// Whose pages changed, as far as the guest's kernel says.
+  struct Owner: Codable, Hashable, Sendable {
+    /// What the kernel uses the pages for; `null`: not RAM in the second snapshot.
+    @Nullable var pageClass: String?
+    @Nullable var pid: Int64?
+    /// A process's name, a slab cache, a file system.
+    @Nullable var name: String?
+    @Nullable var file: String?
+    var pageCount: UInt64
+    var differentBytes: UInt64
+
+    enum CodingKeys: String, CodingKey {
+      case pageClass = "class"
+      case pid, name, file
+      case pageCount = "page_count"
+      case differentBytes = "different_bytes"
+    }
+  }
+
   struct GuestOSID: Codable, Hashable, Sendable {
     @Nullable var a: String?
     @Nullable var b: String?
@@ -66,6 +85,8 @@ package struct DiffOutput: CommandOutput, Hashable {
   var memoryRegions: [Region]
   /// `null`: both have the same.
   @Nullable var guestOSID: GuestOSID?
+  /// By descending number of pages; `null`: not asked for.
+  @Nullable var owners: [Owner]?
   var warnings: [String]
 
   enum CodingKeys: String, CodingKey {
@@ -75,11 +96,13 @@ package struct DiffOutput: CommandOutput, Hashable {
     case deviceStates = "device_states"
     case memoryRegions = "memory_regions"
     case guestOSID = "guest_os_id"
-    case warnings
+    case owners, warnings
   }
 
   /// What is printed of `diff`.
-  package init(_ diff: SnapshotDiff, warnings: [String]) {
+  ///
+  /// - Parameter owners: The answer to the query `changed-owners`.
+  package init(_ diff: SnapshotDiff, owners: QueryResult? = nil, warnings: [String]) {
     a = diff.a
     b = diff.b
     identical = diff.isIdentical
@@ -102,6 +125,27 @@ package struct DiffOutput: CommandOutput, Hashable {
       )
     }
     guestOSID = diff.guestOSID.map { GuestOSID(a: $0.a, b: $0.b) }
+    self.owners = owners?.rows.map { Owner($0) }
     self.warnings = warnings
+  }
+}
+
+extension DiffOutput.Owner {
+  /// - Parameter row: Of the query `changed-owners`.
+  fileprivate init(_ row: [QueryValue]) {
+    func text(_ index: Int) -> String? {
+      if case .text(let text) = row[index] { text } else { nil }
+    }
+    func number(_ index: Int) -> Int64? {
+      if case .integer(let number) = row[index] { number } else { nil }
+    }
+    self.init(
+      pageClass: text(0),
+      pid: number(1),
+      name: text(2),
+      file: text(3),
+      pageCount: UInt64(clamping: number(4) ?? 0),
+      differentBytes: UInt64(clamping: number(5) ?? 0)
+    )
   }
 }

@@ -26,7 +26,7 @@ extension Store {
       )
       var textByteCount = 0
       let rows = try Row.fetchCursor(statement)
-      while let row = try rows.next() {
+      while let row = try query.explaining({ try rows.next() }) {
         guard result.rows.count < QueryResult.maximumRowCount else {
           result.isTruncated = true
           break
@@ -98,6 +98,16 @@ extension Store {
 }
 
 extension StoreQuery {
+  /// Runs `body`. What a function says of a guest, such as that it has no kernel that can be read, does not mean
+  /// that the store is damaged or cannot be read.
+  fileprivate func explaining<Result>(_ body: () throws -> Result) throws -> Result {
+    do {
+      return try body()
+    } catch let error as DatabaseError where needsFunctions && error.resultCode == .SQLITE_ERROR {
+      throw VMCheckpointError(.notFound, error.message ?? "the guest cannot be read")
+    }
+  }
+
   private static let absentRanges = "SELECT snapshot_id, first_pfn, page_count FROM absent_range"
 
   /// A store in which no page was ever absent does not have the table of them.

@@ -3,7 +3,8 @@ import VMCheckpointSchema
 /// A question that can be asked of any store: documented SQL with named parameters.
 ///
 /// Its SQL reads tables and views of the store's format only, so that it runs in the plain sqlite3
-/// shell as well, as ``Store/sql(of:)`` gives it: a table of a feature may not be there.
+/// shell as well, as ``Store/sql(of:)`` gives it: a table of a feature may not be there. Questions about what a
+/// guest was doing need the functions of the SQL extension beside: ``needsFunctions``.
 public struct StoreQuery: Hashable, Sendable {
   /// What a value of a parameter is.
   public enum ParameterKind: String, Hashable, Sendable, Codable {
@@ -40,6 +41,9 @@ public struct StoreQuery: Hashable, Sendable {
   public var parameters: [Parameter]
   /// The whole text, comments included, ending in a newline.
   public var sql: String
+
+  /// Whether it needs the functions of the SQL extension: see ``Store/addFunctions(_:)``.
+  public var needsFunctions: Bool { sql.contains("guest_") }
 
   /// Every query, in the order in which they are listed.
   public static let all: [StoreQuery] = QuerySQL.all.map { name, sql in
