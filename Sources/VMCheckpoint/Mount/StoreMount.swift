@@ -31,6 +31,8 @@ public enum StoreMount {
       warn: { control.onWarning?($0) }
     )
     if let descriptor = request.keeperDescriptor {
+      // This process does nothing else.
+      clinux_use_one_arena()
       let legacy = try Legacy(keeper.adoptItems(descriptor))
       guard !legacy.memory.isAbandoned else {
         keeper.dismiss()
