@@ -119,7 +119,7 @@ class Process:
             steps = self.steps()
             return steps if len(steps) >= count else None
 
-        return wait_until(f"{count} steps of the guest", reached, 600)
+        return wait_until(f"{count} steps of the guest", reached, 1800)
 
     def kill(self):
         if self.process.poll() is None:
