@@ -148,7 +148,7 @@ class Recipe:
         twin, stream = copy.copy(self), self.place("stream")
         twin.name = f"{self.name}-twin"
         self.tool.run("restore", self.name, "--format", "qemu-stream", "-o", stream)
-        self.tool.run("save", f"qemu-stream:{stream}", "--name", twin.name, "--no-parent")
+        self.tool.run("save", f"qemu-stream:{stream}", "--name", twin.name, "--vm", twin.name)
         os.remove(stream)
         return twin
 
@@ -160,7 +160,9 @@ class Recipe:
         place = self.place("saved")
         guest = Process(self.machine + ["-machine", "q35"], place)
         steps = guest.wait_for_steps(step_count)
-        self.tool.run("save", f"qemu:{place}/qmp", "--name", self.name, "--leave-stopped")
+        self.tool.run(
+            "save", f"qemu:{place}/qmp", "--name", self.name, "--vm", self.name, "--leave-stopped"
+        )
         self.last_step, self.nonce = guest.steps()[-1][1], steps[-1][2]
         guest.kill()
 
