@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
 
+#include <malloc.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
@@ -229,3 +230,5 @@ int clinux_unmount(const char *directory, int lazy) {
 void clinux_log_warning(const char *message) {
   syslog(LOG_DAEMON | LOG_WARNING, "vmckpt: %s", message);
 }
+
+void clinux_use_one_arena(void) { mallopt(M_ARENA_MAX, 1); }

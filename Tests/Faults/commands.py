@@ -153,6 +153,7 @@ COMMANDS = {
         Command("lease", "main", ("lease", "list"), check=_same_output),
         Command("verify", "main", ("verify",), check=_sound),
         Command("delete", "dirty", ("delete", "a/1"), removes="a/1"),
+        Command("prune", "dirty", ("prune", "--keep-last", "1"), removes="a/1"),
         Command("gc", "dirty", ("gc",)),
         Command("optimize", "dirty", ("optimize",)),
         Command(

@@ -109,5 +109,9 @@ int clinux_uffd_wake(int fd, uint64_t address, uint64_t byte_count);
 int clinux_mount_fuse(const char *directory, int fd, uint32_t user, uint32_t group, int allow_other);
 int clinux_unmount(const char *directory, int lazy);
 
+/* mallopt(3), which Glibc's Swift module lacks: all threads allocate from one arena. Each arena keeps what its
+   threads have freed. */
+void clinux_use_one_arena(void);
+
 /* syslog(3), whose arguments vary: a warning in the system's log. */
 void clinux_log_warning(const char *message);

@@ -13,6 +13,10 @@ public struct MountRequest: Sendable {
   public var keeperCommand: [String]?
   /// Where the keeper is that has started this process.
   public var keeperDescriptor: Int32?
+  /// For how long is recorded what the first VM touches that opens a snapshot's RAM for writing, in place of the
+  /// working set that there is; 0: not at all; `nil`: ``WorkingSetUse/defaultSeconds`` when neither the snapshot nor an
+  /// ancestor has one.
+  public var recordingSeconds: Double?
   /// Makes the file `snapshot.json` of a snapshot.
   public var describe: @Sendable (SnapshotDetail) -> [UInt8] = { _ in [] }
   /// Called in the foreground once the mount answers.

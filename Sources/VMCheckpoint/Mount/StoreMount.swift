@@ -31,6 +31,8 @@ public enum StoreMount {
       warn: { control.onWarning?($0) }
     )
     if let descriptor = request.keeperDescriptor {
+      // This process does nothing else.
+      clinux_use_one_arena()
       let legacy = try Legacy(keeper.adoptItems(descriptor))
       guard !legacy.memory.isAbandoned else {
         keeper.dismiss()
@@ -102,6 +104,9 @@ public enum StoreMount {
     try MountPoint.unmount(path, isLazy: isLazy)
     return path
   }
+
+  /// Whether this user may mount here, as far as that can be known without trying.
+  package static var mayMount: Bool { MountPoint.mayMount }
 
   /// What a server needs of the one before, or of who has mounted.
   private struct Legacy {
@@ -253,12 +258,18 @@ public enum StoreMount {
       warn: warn
     )
     let view = MountView(settings, catalog, contents)
+    let workingSets = MountWorkingSets(
+      store,
+      recordingSeconds: request.recordingSeconds,
+      warn: warn
+    )
     let service = MountService(
       device: legacy.device,
       memory: legacy.memory,
       leases: leases,
       view: view,
       contents: contents,
+      workingSets: workingSets,
       stop: stop,
       warn: warn
     )
@@ -289,9 +300,10 @@ public enum StoreMount {
     )
 
     // 3. Until the mount is gone.
-    wait(stop, keeper, settings, control)
+    wait(stop, keeper, service, settings, control)
     service.endErrands()
     for thread in threads { thread.join() }
+    workingSets.end()
     do throws(VMCheckpointError) {
       try leases.releaseAll()
     } catch {
@@ -313,6 +325,7 @@ public enum StoreMount {
   private static func wait(
     _ stop: ServeStop,
     _ keeper: KeeperLink,
+    _ service: MountService,
     _ settings: MountMemory.Settings,
     _ control: OperationControl
   ) {
@@ -327,6 +340,7 @@ public enum StoreMount {
         }
       }
       keeper.check()
+      service.storeWorkingSets()
       var requests = [
         pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
         pollfd(fd: keeper.descriptor, events: Int16(POLLIN), revents: 0),

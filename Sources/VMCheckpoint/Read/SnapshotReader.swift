@@ -73,6 +73,8 @@ public final class SnapshotReader: Sendable {
     leavesToVMM: (Overlay) -> Bool
   ) throws(VMCheckpointError) {
     let store = try Store.open(at: storePath)
+    // A mount has many readers. What SQLite keeps would not be needed again: decoded chunks are in `cache`.
+    try store.readOnce { try StoreConnection.readChunksOnly($0) }
     let opened = try store.read { database in
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let layout = try snapshot.layout(database)

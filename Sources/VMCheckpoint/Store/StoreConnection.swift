@@ -15,6 +15,11 @@ package enum StoreConnection {
   /// More than opening takes.
   private static let memoryOfConnection = 1 << 20
 
+  /// Gives a connection that reads nothing but chunks, as long as it lives, the cache for that.
+  static func readChunksOnly(_ database: Database) throws {
+    try database.execute(sql: "PRAGMA cache_size = -\(chunkReadingCacheKiB)")
+  }
+
   /// Runs `body` with a cache that suits the reading of many chunks.
   static func readingChunks<Result>(
     _ database: Database,

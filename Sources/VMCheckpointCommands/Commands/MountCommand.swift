@@ -19,6 +19,9 @@ struct MountCommand: VerbCommand {
       'vmckpt unmount'. When that process is killed, another one goes on in its place, and who \
       reads only waits a moment. A page that is damaged in the store is a read error, never zeros.
 
+      Which pages a VM touches in its first seconds is recorded once, as the snapshot's working \
+      set, when RAM is opened for writing, as QEMU does; the next VM finds these pages in memory.
+
       Every write is refused. Files have mode 0600, and RAM may be opened for writing, as QEMU \
       does. A snapshot with an open file of RAM has a lease, and is not deleted meanwhile.
 
@@ -47,6 +50,17 @@ struct MountCommand: VerbCommand {
   @Flag(name: .long, help: "Let other users, and their VMs, use the mount.")
   var allowOther = false
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Record for so long which pages the first VM of each snapshot touches, in place of its working set; 0: "
+        + "never. Without this option: 5, when there is no working set.",
+      valueName: "seconds"
+    ),
+    transform: WorkingSetSeconds.parse
+  )
+  var recordWorkingSet: Double?
+
   @OptionGroup var common: CommonOptions
 
   var accomplishment: String? { "the store is mounted" }
@@ -64,6 +78,7 @@ struct MountCommand: VerbCommand {
     )
     request.allowsOthers = allowOther
     request.staysInForeground = foreground
+    request.recordingSeconds = recordWorkingSet
     request.keeperCommand = ["/proc/self/exe", KeeperCommand.name] + session.arguments
     request.keeperDescriptor = session.environment[ServeKeeper.variable].flatMap { Int32($0) }
     request.forms = FormatRegistry.mountForms

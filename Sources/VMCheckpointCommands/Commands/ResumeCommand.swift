@@ -11,8 +11,9 @@ struct ResumeCommand: VerbCommand {
     usage: "vmckpt resume <ref> [<options>] [-- <qemu-argument> ...]",
     discussion: """
       The guest goes on at once, and its RAM follows: vmckpt is the source of a postcopy migration, \
-      as 'vmckpt serve --qemu' is. With '--lazy none', or where the host does not allow that, a \
-      temporary directory is restored first. A server of pages that is killed is replaced.
+      as 'vmckpt serve --qemu' is. With '--lazy mount', or where the host does not allow that, it \
+      runs from a mount of its own, as by 'vmckpt mount'; with '--lazy none', or where that is not \
+      allowed either, a temporary directory is restored first. A server that is killed is replaced.
 
       What runs is the command line that 'save qemu:' has recorded, with RAM and the incoming state \
       exchanged, and with the arguments behind '--' appended. A command line is a program, and may \
@@ -75,8 +76,9 @@ struct ResumeCommand: VerbCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "Record for so long which pages the guest touches, for the next start; until then no page comes before it "
-        + "is touched.",
+      "Record for so long which pages the guest touches, for the next start, in place of the snapshot's working "
+        + "set; 0: never. Until then no page comes before it is touched. Without this option: 5, when there is no "
+        + "working set.",
       valueName: "seconds"
     ),
     transform: WorkingSetSeconds.parse
@@ -98,7 +100,7 @@ struct ResumeCommand: VerbCommand {
     request.arguments = qemuArguments
     request.trustsCommand = trustCommand
     request.diskMode = disks
-    request.recordingSeconds = recordWorkingSet ?? 0
+    request.recordingSeconds = recordWorkingSet
     request.workingDirectory = session.environment["VMCKPT_WORKING_DIRECTORY"]
     request.overlays = overlays
     request.tscFrequencyHz = retarget.tscFrequency

@@ -30,8 +30,8 @@ struct ServeCommand: VerbCommand {
       never reads zeros.
 
       Which pages a VM touches in its first seconds is recorded once, as the snapshot's working \
-      set, with '--qemu' when that is asked for. The next VMs, and those of its descendants, get \
-      these pages first. While it is recorded, no page comes before it is touched.
+      set. The next VMs, and those of its descendants, get these pages first. While it is \
+      recorded, no page comes before it is touched.
 
       A lease in the store keeps the snapshot from being deleted meanwhile: see 'vmckpt lease'. \
       The socket of '--uffd' has mode 0600.
@@ -94,7 +94,7 @@ struct ServeCommand: VerbCommand {
     name: .long,
     help: ArgumentHelp(
       "Record for so long which pages the first VM touches, in place of the snapshot's working set; "
-        + "0: never. Without this option: 5 with '--uffd', when there is no working set.",
+        + "0: never. Without this option: 5, when there is no working set.",
       valueName: "seconds"
     ),
     transform: WorkingSetSeconds.parse
@@ -155,7 +155,7 @@ struct ServeCommand: VerbCommand {
       cpuVendor: retarget.cpuVendor
     )
     request.prefetches = !noPrefetch
-    request.recordingSeconds = recordWorkingSet ?? 0
+    request.recordingSeconds = recordWorkingSet
     request.process = session.environment[QEMUPostcopy.processVariable].flatMap { Int32($0) }
     request.recoveredPath = session.environment[QEMUPostcopy.recoveryVariable]
     if !common.json {

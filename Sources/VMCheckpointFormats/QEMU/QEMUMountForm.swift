@@ -1,3 +1,4 @@
+import Glibc
 import VMCheckpoint
 
 /// Shows a QEMU guest in a mount as `restore --format qemu` writes it: its device state, and a script that runs it from
@@ -5,6 +6,12 @@ import VMCheckpoint
 struct QEMUMountForm: MountForm {
   /// RAM of one block that is not what the guest saw: overlays are left to QEMU, which lays them over it.
   private static let ramName = "ram.qemu"
+
+  /// The files of a guest's blocks of RAM in its folder of a mount.
+  static func ramNames(in folder: String, blockCount: Int) -> [String] {
+    if blockCount == 1, access("\(folder)/\(ramName)", F_OK) == 0 { return [ramName] }
+    return (0..<blockCount).map { QEMUDirectoryRestore.ramName($0, of: blockCount) }
+  }
 
   func files(of guest: any RestorableGuest, showing overlays: [Overlay]) throws -> [MountFile] {
     guard try guest.deviceState(format: QEMUMachineRecord.format) != nil,

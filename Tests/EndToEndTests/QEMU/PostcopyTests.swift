@@ -88,11 +88,15 @@ import VMCheckpointTestSupport
       in: bench.directory,
       qemu: qemu,
       devices: Self.postcopy,
-      incoming: way == .pipes ? bench.shellCommand("serve", "live", "--qemu") : "unix:\(socket)"
+      incoming: way == .pipes
+        ? bench.shellCommand("serve", "live", "--qemu", "--record-working-set", "0")
+        : "unix:\(socket)"
     )
     var server: ChildProcess?
     if way == .socket {
-      server = try bench.tool.start(["serve", "live", "--qemu", "--connect", socket, "--json"])
+      server = try bench.tool.start([
+        "serve", "live", "--qemu", "--connect", socket, "--json", "--record-working-set", "0",
+      ])
     }
     let counts = try guest.waitForCounts(3)
     #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
@@ -164,7 +168,7 @@ import VMCheckpointTestSupport
       memory: memory,
       machine: machine,
       devices: Self.postcopy,
-      incoming: bench.shellCommand("serve", "live", "--qemu")
+      incoming: bench.shellCommand("serve", "live", "--qemu", "--record-working-set", "0")
     )
     let refusal = try refused.process.wait()
     #expect(!refusal.succeeded)
@@ -180,7 +184,7 @@ import VMCheckpointTestSupport
       machine: machine,
       ram: .memfd,
       devices: Self.postcopy + ["-S"],
-      incoming: bench.shellCommand("serve", "live", "--qemu")
+      incoming: bench.shellCommand("serve", "live", "--qemu", "--record-working-set", "0")
     )
     try waitForCompletion(guest)
     let monitor = try guest.monitor()
@@ -267,7 +271,15 @@ import VMCheckpointTestSupport
       devices: Self.postcopy + ["-S"],
       incoming: "unix:\(socket)"
     )
-    let outcome = try bench.tool.run("serve", "live", "--qemu", "--connect", socket)
+    let outcome = try bench.tool.run(
+      "serve",
+      "live",
+      "--qemu",
+      "--connect",
+      socket,
+      "--record-working-set",
+      "0"
+    )
     #expect(outcome.ending == .exit(65), "\(outcome)")
     #expect(outcome.standardError.contains("chunk \(chunk)"), "\(outcome)")
     let monitor = try guest.monitor()
@@ -308,7 +320,7 @@ import VMCheckpointTestSupport
         qemu: qemu,
         ram: ram,
         devices: options,
-        incoming: bench.shellCommand("serve", "live", "--qemu")
+        incoming: bench.shellCommand("serve", "live", "--qemu", "--record-working-set", "0")
       )
       try waitUntil("case \(index) is refused") {
         guest.process.standardErrorSoFar.contains(message)

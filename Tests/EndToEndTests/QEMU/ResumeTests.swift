@@ -116,11 +116,52 @@ import VMCheckpointTestSupport
     #expect(result["lazy"] as? String == way)
     #expect(result["qemu_exit_code"] as? Int == 0)
     if way == "postcopy" {
-      #expect((result["served"] as? [String: Any])?["name"] as? String == "live")
+      let served = try #require(result["served"] as? [String: Any])
+      #expect(served["name"] as? String == "live")
+      #expect(served["working_set_recorded"] as? Bool == true)
     }
     for child in children { #expect(kill(child, 0) != 0, "process \(child) is left") }
     #expect(directoryEntries(temporary).isEmpty)
     #expect(try leases == 0)
+  }
+
+  @Test(
+    "a guest runs from a mount of its own, outlives that one's server, and leaves no mount",
+    .enabled(if: MountTool.canMount, "cannot mount FUSE file systems"),
+    arguments: QEMURelease.allCases
+  )
+  func mounted(qemu: QEMURelease) throws {
+    let before = try saveGuest(qemu)
+    let temporary = try bench.directory.subdirectory("t")
+    let resumed = try Resumed(bench, ["--lazy", "mount"], temporary: temporary)
+    let counts = try resumed.waitForCounts(3)
+    #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
+    let server = try #require(try mountServers(below: temporary).first)
+    #expect(try bench.tool.run("delete", "live").ending == .exit(75))
+    kill(server, SIGKILL)
+    try waitUntil("another server runs") {
+      try mountServers(below: temporary).contains { $0 != server }
+    }
+    _ = try resumed.waitForCounts(resumed.waitForCounts(1).count + 3)
+    let outcome = try resumed.end()
+    #expect(outcome.ending == .exit(0), "\(outcome)")
+    let result = try result(outcome)
+    #expect(result["lazy"] as? String == "mount")
+    #expect(result["served"] is NSNull)
+    #expect(directoryEntries(temporary).isEmpty)
+    #expect(try leases == 0)
+    try waitUntil("no server is left") { try mountServers(below: temporary).isEmpty }
+    try bench.tool.succeed("delete", "live")
+  }
+
+  /// The processes that serve a mount, without keepers.
+  private func mountServers(below directory: String) throws -> [Int32] {
+    directoryEntries("/proc").compactMap { Int32($0) }.filter { pid in
+      guard let line = try? readFile(procFile: "/proc/\(pid)/cmdline") else { return false }
+      let arguments = line.split(separator: "\0").map(String.init)
+      return arguments.contains("mount") && !arguments.contains("__serve-keeper")
+        && arguments.contains { $0.hasPrefix("\(directory)/") }
+    }
   }
 
   /// The guest's only vCPU may wait for a page then, and hold the lock that QEMU's main loop needs.
@@ -209,8 +250,9 @@ import VMCheckpointTestSupport
     let own = try bench.tool.run("resume", "live", "--", "/usr/bin/touch", marker)
     // `touch` does not know QEMU's options, and so fails.
     #expect(own.ending != .exit(77), "\(own)")
-    let missing = try bench.tool.run("resume", "live", "--lazy", "mount", "--trust-command")
-    #expect(missing.ending == .exit(64))
+    let bare = try bench.tool.run("resume", "live", "--lazy", "mount", "--overlays", "omit")
+    #expect(bare.ending == .exit(64))
+    #expect(bare.standardError.contains("a mount shows RAM as the guest saw it"), "\(bare)")
     try bench.save("flat", sampleRAM(16, seed: 1))
     #expect(try bench.tool.run("resume", "flat", "--trust-command").ending == .exit(64))
     let stream = try bench.write("guest.stream", FakeQEMU.stream(pageCount: 64))

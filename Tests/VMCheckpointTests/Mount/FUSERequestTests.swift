@@ -32,7 +32,7 @@ import VMCheckpointTestSupport
     #expect(parse(Self.bytes(15, [UInt8](repeating: 0, count: 23))) == nil)
     #expect(
       parse(Self.bytes(15, [UInt8](repeating: 0, count: 24)))?.operation
-        == .read(offset: 0, byteCount: 0)
+        == .read(handle: 0, offset: 0, byteCount: 0)
     )
   }
 
@@ -44,6 +44,18 @@ import VMCheckpointTestSupport
     #expect(parse(bytes) == nil)
     #expect(parse(Array(bytes.prefix(39))) == nil)
     #expect(parse([]) == nil)
+  }
+
+  /// A working set is recorded of what is opened for writing, as VMs do.
+  @Test("a file that is opened for reading is not taken for a VM's")
+  func openMode() {
+    for (flags, isForWriting) in [(UInt8(0), false), (1, true), (2, true)] {
+      #expect(
+        parse(Self.bytes(14, [flags, 0x80, 0, 0, 0, 0, 0, 0]))?.operation
+          == .open(forWriting: isForWriting)
+      )
+    }
+    #expect(parse(Self.bytes(14, []))?.operation == .open(forWriting: false))
   }
 
   @Test("a request that is handed out again is the same one")

@@ -9,6 +9,12 @@ enum FUSEHelper {
   private static let socketVariable = "_FUSE_COMMFD"
   private static let inherited: Int32 = 3
 
+  /// Whether PATH has the program.
+  static var isThere: Bool {
+    let path = getenv("PATH").map { String(cString: $0) } ?? ""
+    return path.split(separator: ":").contains { access("\($0)/\(program)", X_OK) == 0 }
+  }
+
   /// Mounts on `path`, and returns the descriptor from which requests are read.
   static func mount(on path: String, allowsOthers: Bool) throws(VMCheckpointError) -> Int32 {
     var ends: [Int32] = [-1, -1]

@@ -190,8 +190,8 @@ final class MountMemory {
 
   /// Notes that a file is closed.
   ///
-  /// - Returns: Its snapshot, when none of its files is open any more.
-  func remove(_ handle: UInt64) -> Int64? {
+  /// - Returns: Its snapshot, and whether none of its files is open any more; `nil` when the file was not open.
+  func remove(_ handle: UInt64) -> (snapshot: Int64, isLast: Bool)? {
     guard let index = places.removeValue(forKey: handle) else { return nil }
     let snapshot = memory.load(fromByteOffset: entry(index) + 8, as: Int64.self)
     memory.storeBytes(of: 0, toByteOffset: entry(index), as: UInt64.self)
@@ -199,6 +199,6 @@ final class MountMemory {
     free.append(index)
     let count = (openCounts[snapshot] ?? 1) - 1
     openCounts[snapshot] = count > 0 ? count : nil
-    return count > 0 ? nil : snapshot
+    return (snapshot, count <= 0)
   }
 }

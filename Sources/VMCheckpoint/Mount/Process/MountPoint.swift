@@ -70,6 +70,12 @@ enum MountPoint {
     return descriptor
   }
 
+  /// Whether this user has what mounting needs.
+  static var mayMount: Bool {
+    guard access(device, R_OK | W_OK) == 0 else { return false }
+    return geteuid() == 0 || FUSEHelper.isThere
+  }
+
   private static func noDevice(_ code: Errno) -> VMCheckpointError {
     switch code {
     case .permissionDenied, .notPermitted:

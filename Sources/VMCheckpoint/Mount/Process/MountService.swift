@@ -19,32 +19,45 @@ final class MountService: @unchecked Sendable {
   private static let retryMilliseconds: UInt32 = 20
 
   /// What no thread that answers is to wait for.
-  private enum Errand {
-    case open(FUSERequest, MountedSnapshot)
+  enum Errand {
+    case open(FUSERequest, MountedSnapshot, OpenedRAM)
     case release(FUSERequest, handle: UInt64)
+    /// A working set was recorded.
+    case storeWorkingSet(snapshot: Int64)
     /// Part of a file is not in the kernel's memory what it is in the store.
     case forget(node: UInt64, offset: UInt64, byteCount: Int)
+  }
+
+  /// A file with RAM that is being opened.
+  struct OpenedRAM: Sendable {
+    var file: SnapshotFiles.File
+    var ram: MountedRAM
+    var isForWriting: Bool
   }
 
   let device: Int32
   let counter = MountCounter()
   private let view: MountView
-  private let contents: MountContents
+  let contents: MountContents
   private let warn: @Sendable (String) -> Void
   private let warned = Mutex(Set<String>())
-  private let stop: ServeStop
+  let stop: ServeStop
   private let liveThreadCount = Atomic<Int>(0)
+  /// Reads that are being answered.
+  let readingCount = Atomic<Int>(0)
+  let workingSets: MountWorkingSets
 
-  private let monitor = Monitor(conditionCount: 1)
-  private static var changed: Monitor.Condition { .init(0) }
+  let monitor = Monitor(conditionCount: 1)
+  static var changed: Monitor.Condition { .init(0) }
   // Only under the monitor.
-  private var errands: [Errand] = []
-  private var isEnding = false
+  var errands: [Errand] = []
+  var plays: [(player: MountPlayer, set: WorkingSet)] = []
+  var isEnding = false
   /// Snapshots with open files, as of now.
-  private let openSnapshots: Mutex<Set<Int64>>
+  let openSnapshots: Mutex<Set<Int64>>
   // Only the thread for errands uses these once it runs.
-  private let memory: MountMemory
-  private let leases: MountLeases
+  let memory: MountMemory
+  let leases: MountLeases
 
   init(
     device: Int32,
@@ -52,6 +65,7 @@ final class MountService: @unchecked Sendable {
     leases: MountLeases,
     view: MountView,
     contents: MountContents,
+    workingSets: MountWorkingSets,
     stop: ServeStop,
     warn: @escaping @Sendable (String) -> Void
   ) {
@@ -60,6 +74,7 @@ final class MountService: @unchecked Sendable {
     self.leases = leases
     self.view = view
     self.contents = contents
+    self.workingSets = workingSets
     self.stop = stop
     self.warn = warn
     openSnapshots = Mutex(memory.openSnapshots)
@@ -76,6 +91,7 @@ final class MountService: @unchecked Sendable {
   /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
   func start() throws(VMCheckpointError) -> [WorkerThreads] {
     let errands = try WorkerThreads(count: 1) { [self] in runErrands() }
+    let plays = try WorkerThreads(count: 1) { [self] in runPlays() }
     liveThreadCount.store(Self.threadCount, ordering: .releasing)
     let threads = try WorkerThreads(count: Self.threadCount) { [self] in
       answerRequests()
@@ -83,10 +99,10 @@ final class MountService: @unchecked Sendable {
         stop.request()
       }
     }
-    return [threads, errands]
+    return [threads, errands, plays]
   }
 
-  /// Lets the thread for errands end when there is nothing left for it.
+  /// Lets the threads for errands and working sets end when there is nothing left for them.
   func endErrands() {
     monitor.withLock {
       isEnding = true
@@ -124,7 +140,7 @@ final class MountService: @unchecked Sendable {
     }
   }
 
-  private enum Answer {
+  enum Answer {
     /// So many bytes stand behind the header.
     case bytes(Int)
     case error(Int32)
@@ -146,7 +162,7 @@ final class MountService: @unchecked Sendable {
 
   /// - Returns: Whether the kernel took the answer: it does not when the request was withdrawn.
   @discardableResult
-  private func send(
+  func send(
     _ unique: UInt64,
     _ answer: Answer,
     _ reply: UnsafeMutableRawBufferPointer
@@ -165,7 +181,7 @@ final class MountService: @unchecked Sendable {
     }
   }
 
-  private static func errorNumber(_ error: VMCheckpointError) -> Int32 {
+  static func errorNumber(_ error: VMCheckpointError) -> Int32 {
     switch error.code {
     case .notFound: ENOENT
     case .permissionDenied: EACCES
@@ -175,7 +191,7 @@ final class MountService: @unchecked Sendable {
     }
   }
 
-  private func warnOnce(_ message: String) {
+  func warnOnce(_ message: String) {
     let isNew = warned.withLock { $0.count < 256 && $0.insert(message).inserted }
     if isNew { warn(message) }
   }
@@ -253,12 +269,15 @@ final class MountService: @unchecked Sendable {
         return .error(ENOENT)
       }
       view.append(entries, from: offset, limit: limit, withAttributes, to: &reply)
-    case .open: return try open(request, node, &reply)
+    case .open(let forWriting): return try open(request, node, forWriting, &reply)
     case .release(let handle):
       guard handle != 0 else { return .bytes(0) }
       add(.release(request, handle: handle))
       return .none
-    case .read(let offset, let byteCount): return try read(node, offset, byteCount, body)
+    case .read(let handle, let offset, let byteCount):
+      readingCount.add(1, ordering: .relaxed)
+      defer { readingCount.subtract(1, ordering: .relaxed) }
+      return try read(node, handle, offset, byteCount, body)
     case .seek(let offset, let whence): return try seek(node, offset, whence, &reply)
     default: return .error(ENOSYS)
     }
@@ -270,17 +289,19 @@ final class MountService: @unchecked Sendable {
   private func open(
     _ request: FUSERequest,
     _ node: MountNode,
+    _ isForWriting: Bool,
     _ reply: inout FUSEReply
   ) throws(VMCheckpointError) -> Answer {
     guard let (file, files) = try view.file(node) else { return .error(ENOENT) }
-    if file.holdsRAM {
+    if case .ram(let ram) = file.contents {
       if files.absentPageCount > 0 {
         warnOnce(
           "\(files.absentPageCount) pages of snapshot \(quotedName(files.snapshot.name)) are absent, "
             + "because the dump that it was saved from left them out; they are read as zeros"
         )
       }
-      add(.open(request, files.snapshot))
+      let opened = OpenedRAM(file: file, ram: ram, isForWriting: isForWriting)
+      add(.open(request, files.snapshot, opened))
       return .none
     }
     let isChanging = file.number == SnapshotFiles.descriptionNumber
@@ -294,6 +315,7 @@ final class MountService: @unchecked Sendable {
 
   private func read(
     _ node: MountNode,
+    _ handle: UInt64,
     _ offset: UInt64,
     _ byteCount: Int,
     _ body: UnsafeMutableRawBufferPointer
@@ -303,7 +325,7 @@ final class MountService: @unchecked Sendable {
     let bytes: [UInt8]
     switch file.contents {
     case .ram(let ram):
-      return try readRAM(ram, file, files.snapshot, node, offset, byteCount, body)
+      return try readRAM(ram, file, files.snapshot, node, handle, offset, byteCount, body)
     case .bytes(let load): bytes = try contents.bytes(node, of: files.snapshot, load: load)
     case .description: bytes = try contents.description(of: files.snapshot)
     case .folder: return .error(EISDIR)
@@ -319,6 +341,7 @@ final class MountService: @unchecked Sendable {
     _ file: SnapshotFiles.File,
     _ snapshot: MountedSnapshot,
     _ node: MountNode,
+    _ handle: UInt64,
     _ offset: UInt64,
     _ byteCount: Int,
     _ body: UnsafeMutableRawBufferPointer
@@ -338,7 +361,7 @@ final class MountService: @unchecked Sendable {
             guard let head = ram.head else { return [] }
             return try contents.head(node, head, reader)
           },
-          touch: { touch($0, of: snapshot) }
+          touch: { workingSets.touch($0, by: handle) }
         )
         counter.addRead(byteCount: count, nanoseconds: Self.nanoseconds - start)
         return .bytes(count)
@@ -354,9 +377,6 @@ final class MountService: @unchecked Sendable {
       }
     }
   }
-
-  /// Pages are about to be read that the kernel has not in its memory: all first touches come by here, in order.
-  private func touch(_ pfns: Range<UInt64>, of snapshot: MountedSnapshot) {}
 
   private static var nanoseconds: UInt64 {
     var time = timespec()
@@ -387,82 +407,7 @@ final class MountService: @unchecked Sendable {
     return .bytes(reply.byteCount)
   }
 
-  private func isOpen(_ snapshot: Int64) -> Bool {
+  func isOpen(_ snapshot: Int64) -> Bool {
     openSnapshots.withLock { $0.contains(snapshot) }
-  }
-
-  // MARK: Errands
-
-  private func add(_ errand: Errand) {
-    monitor.withLock {
-      errands.append(errand)
-      monitor.wakeAll(Self.changed)
-    }
-  }
-
-  private func runErrands() {
-    guard let answer = try? LargeMemory.allocate(byteCount: Page.byteCount) else { return }
-    defer { LargeMemory.free(answer) }
-    while true {
-      let errand = monitor.withLock { () -> Errand? in
-        while errands.isEmpty, !isEnding { monitor.wait(for: Self.changed) }
-        return errands.isEmpty ? nil : errands.removeFirst()
-      }
-      switch errand {
-      case .none: return
-      case .open(let request, let snapshot): open(request, snapshot, answer)
-      case .release(let request, let handle):
-        release(handle)
-        send(request.unique, .bytes(0), answer)
-      case .forget(let node, let offset, let byteCount):
-        let notice = FUSEReply.forgetNotice(node: node, offset: offset, byteCount: byteCount)
-        _ = notice.withUnsafeBytes { write(device, $0.baseAddress, $0.count) }
-      }
-    }
-  }
-
-  private func open(
-    _ request: FUSERequest,
-    _ snapshot: MountedSnapshot,
-    _ answer: UnsafeMutableRawBufferPointer
-  ) {
-    let handle = request.lasting
-    do throws(VMCheckpointError) {
-      try leases.hold(snapshot)
-    } catch {
-      warnOnce(error.message)
-      send(request.unique, .error(Self.errorNumber(error)), answer)
-      return
-    }
-    guard memory.add(.init(handle: handle, snapshot: snapshot.id)) else {
-      releaseLease(snapshot.id, unlessOpen: true)
-      send(request.unique, .error(ENFILE), answer)
-      return
-    }
-    _ = openSnapshots.withLock { $0.insert(snapshot.id) }
-    var reply = FUSEReply(
-      UnsafeMutableRawBufferPointer(rebasing: answer[FUSEReply.headerByteCount...])
-    )
-    reply.appendOpen(
-      handle: handle,
-      flags: FUSEFlag.openKeepsCache | FUSEFlag.openWithoutFlush
-    )
-    // Who wanted to open it is gone: nobody will close it.
-    if !send(request.unique, .bytes(reply.byteCount), answer) { release(handle) }
-  }
-
-  private func release(_ handle: UInt64) {
-    guard let snapshot = memory.remove(handle) else { return }
-    releaseLease(snapshot, unlessOpen: false)
-    _ = openSnapshots.withLock { $0.remove(snapshot) }
-  }
-
-  private func releaseLease(_ snapshot: Int64, unlessOpen: Bool) {
-    if unlessOpen, memory.isOpen(snapshot) { return }
-    do throws(VMCheckpointError) {
-      try leases.release(snapshot)
-    } catch {
-      warnOnce("cannot remove a lease: \(error.message); see: vmckpt lease list")
-    }
   }
 }

@@ -67,6 +67,19 @@ package struct FUSEReply {
     return bytes
   }
 
+  /// The first bytes of what puts pages of a file into the kernel's memory, so that nobody has to ask for them
+  /// (`FUSE_NOTIFY_STORE`); the pages follow.
+  package static func storeNotice(node: UInt64, offset: UInt64, byteCount: Int) -> [UInt8] {
+    var bytes = [UInt8](repeating: 0, count: headerByteCount + 24)
+    bytes.withUnsafeMutableBytes {
+      writeHeader(to: $0, unique: 0, error: -4, byteCount: 24 + byteCount)
+      $0.storeBytes(of: node, toByteOffset: 16, as: UInt64.self)
+      $0.storeBytes(of: offset, toByteOffset: 24, as: UInt64.self)
+      $0.storeBytes(of: UInt32(byteCount), toByteOffset: 32, as: UInt32.self)
+    }
+    return bytes
+  }
+
   /// `struct fuse_init_out`.
   package mutating func appendInitialization(
     minor: UInt32,

@@ -11,8 +11,10 @@ package struct FUSERequest: Hashable, Sendable {
     case lookUp(name: String)
     case attributes
     case readLink
-    case open
-    case read(offset: UInt64, byteCount: Int)
+    /// Whether it is opened for writing, as QEMU opens RAM.
+    case open(forWriting: Bool)
+    /// The handle is that of the open file by which the bytes are wanted.
+    case read(handle: UInt64, offset: UInt64, byteCount: Int)
     case release(handle: UInt64)
     case openDirectory
     case releaseDirectory
@@ -75,12 +77,12 @@ package struct FUSERequest: Hashable, Sendable {
     case 2, 36, 42: return .unanswered  // FORGET, INTERRUPT, BATCH_FORGET
     case 3: return .attributes
     case 5: return .readLink
-    case 14: return .open
+    case 14: return .open(forWriting: body.count >= 4 && word(0) & 3 != 0)  // O_ACCMODE
     case 15, 28, 44:  // READ, READDIR, READDIRPLUS
       guard body.count >= 24 else { return nil }
       let (offset, byteCount) = (long(8), Int(word(16)))
       return code == 15
-        ? .read(offset: offset, byteCount: byteCount)
+        ? .read(handle: long(0), offset: offset, byteCount: byteCount)
         : .readDirectory(offset: offset, byteCount: byteCount, withAttributes: code == 44)
     case 17: return .statistics
     case 18: return body.count >= 8 ? .release(handle: long(0)) : nil

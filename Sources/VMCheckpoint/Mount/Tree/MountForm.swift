@@ -109,6 +109,16 @@ package struct MountedRAM: Sendable {
     return .gap(end: next)
   }
 
+  /// Where pages of the guest are in the file. What is not in it is left out.
+  func places(of pfns: Range<UInt64>) -> [(offset: UInt64, pageCount: UInt64)] {
+    pieces.compactMap { piece in
+      let found = pfns.clamped(to: piece.firstPFN..<piece.endPFN)
+      guard !found.isEmpty else { return nil }
+      let offset = piece.fileOffset + (found.lowerBound - piece.firstPFN) << UInt64(Page.shift)
+      return (offset, UInt64(found.count))
+    }
+  }
+
   /// Copies bytes of the file from `offset` on.
   ///
   /// - Parameters:

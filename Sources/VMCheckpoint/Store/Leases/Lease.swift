@@ -8,7 +8,7 @@ public struct Lease: Sendable, Hashable, Codable {
   public var id: Int64
   /// The snapshot's name.
   public var snapshot: String
-  /// How pages are served: `userfaultfd` or `mount`.
+  /// How pages are served: `userfaultfd`, `postcopy` or `mount`.
   public var door: String
   /// Where: the path of a socket, or of a mount.
   public var target: String

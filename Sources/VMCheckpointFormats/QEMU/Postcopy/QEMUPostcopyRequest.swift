@@ -30,8 +30,9 @@ public struct QEMUPostcopyRequest: Sendable {
   /// Whether pages are sent that nobody has asked for yet. Without it QEMU never has all pages.
   public var prefetches = true
   /// For how long the guest's requests are recorded as the snapshot's working set, in place of what there is, while
-  /// nothing is sent that it has not asked for; 0: not at all.
-  public var recordingSeconds = 0.0
+  /// nothing is sent that it has not asked for; 0: not at all; `nil`: 5 seconds when neither the snapshot nor an
+  /// ancestor has a working set.
+  public var recordingSeconds: Double?
   /// Called when the guest runs, or goes on.
   public var onRun: (@Sendable (QEMUPostcopyReady) -> Void)?
 

@@ -18,7 +18,6 @@ public enum QEMUResume {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> QEMUResumeResult {
     let start = MonotonicClock.nowSeconds
-    let (laziness, reason) = try choose(request.laziness)
 
     // 1. What the snapshot is, and what runs it.
     let store = try Store.open(at: storePath, cancellation: control.cancellation)
@@ -30,7 +29,7 @@ public enum QEMUResume {
     )
     let state = restore.state
     let runs = QEMURunState.runs(state.stream, ramOffset: state.record.ramOffset)
-    if laziness == .postcopy { _ = try QEMUPostcopyStream(state, of: plan.title) }
+    let (laziness, reason) = try choose(request, state, of: plan.title)
     let scratch = try PrivateDirectory(
       in: request.temporaryDirectory,
       holdsRAM: laziness == .none || request.diskMode == .overlay
@@ -50,7 +49,8 @@ public enum QEMUResume {
     )
     switch laziness {
     case .postcopy: try run.startWithPostcopy(line, isStopped: runs == false)
-    case .none, .mount: try run.startRestored(line, store: store)
+    case .mount: try run.startMounted(line, name: plan.name)
+    case .none: try run.startRestored(line, store: store)
     }
     let status = try run.wait()
     return QEMUResumeResult(
@@ -65,33 +65,53 @@ public enum QEMUResume {
     )
   }
 
-  /// What this machine allows, and why.
+  /// What the user asks for, or else what this machine and the snapshot allow, and why.
   private static func choose(
-    _ asked: QEMULaziness?
+    _ request: QEMUResumeRequest,
+    _ state: QEMUStoredState,
+    of title: String
   ) throws(VMCheckpointError) -> (QEMULaziness, String) {
-    let isAllowed = mayUseUserfaultfd
-    switch asked {
+    switch request.laziness {
     case .mount:
-      throw VMCheckpointError(
-        .invalidArgument,
-        "resuming from a mounted store is not supported",
-        hint: "give --lazy postcopy, or none"
-      )
+      guard showsRAMAsSaved(request) else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "a mount shows RAM as the guest saw it, with its overlays and for no other host",
+          hint: "leave the options for overlays out, or give --lazy postcopy or none"
+        )
+      }
+      return (.mount, "as asked for")
     case .none?: return (.none, "as asked for")
     case .postcopy:
-      guard isAllowed else {
+      guard mayUseUserfaultfd else {
         throw VMCheckpointError(
           .permissionDenied,
           "this user may not use userfaultfd, which a postcopy migration needs",
-          hint: "as root: sysctl vm.unprivileged_userfaultfd=1; or give --lazy none"
+          hint:
+            "as root: sysctl vm.unprivileged_userfaultfd=1; or give --lazy mount, or --lazy none"
         )
       }
+      _ = try QEMUPostcopyStream(state, of: title)
       return (.postcopy, "as asked for")
-    case nil:
-      return isAllowed
-        ? (.postcopy, "the guest runs at once, and its pages follow")
-        : (.none, "this user may not use userfaultfd (vm.unprivileged_userfaultfd is 0)")
+    case nil: break
     }
+    let obstacle: String
+    if !mayUseUserfaultfd {
+      obstacle = "this user may not use userfaultfd (vm.unprivileged_userfaultfd is 0)"
+    } else {
+      do throws(VMCheckpointError) {
+        _ = try QEMUPostcopyStream(state, of: title)
+        return (.postcopy, "the guest runs at once, and its pages follow")
+      } catch {
+        obstacle = error.message
+      }
+    }
+    return showsRAMAsSaved(request) && StoreMount.mayMount
+      ? (.mount, "pages come when they are touched; \(obstacle)") : (.none, obstacle)
+  }
+
+  private static func showsRAMAsSaved(_ request: QEMUResumeRequest) -> Bool {
+    request.overlays == .apply && request.tscFrequencyHz == nil && request.cpuVendor == nil
   }
 
   /// Whether QEMU may receive a postcopy migration from this user.

@@ -83,13 +83,16 @@ struct QEMUResumeCommandLine {
       + (isStopped ? ["-S"] : []) + ["-incoming", "fd:\(descriptor)"]
   }
 
-  /// The whole command line for a restored directory: RAM is mapped privately.
-  func restored(in directory: String) -> [String] {
+  /// The whole command line for a restored directory, or one that looks like it: RAM is mapped privately.
+  ///
+  /// - Parameter ramNames: The files of the blocks of RAM; `nil`: those that a restore writes.
+  func restored(in directory: String, ramNames: [String]? = nil) -> [String] {
     let path = QEMUOptionText.escapingCommas(directory)
     let state = QEMURunScript.quoted("\(directory)/\(QEMUDirectoryRestore.stateName)")
     return command
       + machine { index in
-        let name = QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
+        let name =
+          ramNames?[index] ?? QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
         return "memory-backend-file,share=off,mem-path=\(path)/\(name)"
       } + ["-incoming", "exec:cat -- \(state)"]
   }

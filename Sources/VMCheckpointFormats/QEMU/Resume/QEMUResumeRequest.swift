@@ -4,7 +4,7 @@ public import VMCheckpoint
 public enum QEMULaziness: String, Sendable, Hashable, CaseIterable, Codable {
   /// By a postcopy migration: the guest runs at once, and its pages follow.
   case postcopy
-  /// From a mounted store.
+  /// From a mount of the guest's own: pages come when they are touched.
   case mount
   /// From a directory that is restored before the guest runs.
   case none
@@ -23,8 +23,8 @@ public struct QEMUResumeRequest: Sendable {
   public var trustsCommand = false
   /// What becomes of the recorded disks.
   package var diskMode = DiskMode.check
-  /// As for ``QEMUPostcopyRequest``.
-  public var recordingSeconds = 0.0
+  /// As for ``QEMUPostcopyRequest``, and ``MountRequest``.
+  public var recordingSeconds: Double?
   /// Where relative paths of the command line begin; `nil`: where they did when the guest was saved.
   public var workingDirectory: String?
   /// As for a restore.

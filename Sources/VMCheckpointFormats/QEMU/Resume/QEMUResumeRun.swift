@@ -33,6 +33,8 @@ struct QEMUResumeRun {
   private var recoveryCount = 0
   /// What the last server printed.
   private(set) var report: String?
+  /// Where the guest's folder is mounted.
+  private var mountPath: String?
   /// The error of a server that ended with one.
   private var failure: VMCheckpointError?
 
@@ -126,6 +128,70 @@ struct QEMUResumeRun {
     try startQEMU(line.restored(in: path), in: line.workingDirectory)
   }
 
+  /// Mounts the snapshot, and starts QEMU from its folder. The mount's server outlives this process if that is killed, as
+  /// QEMU does.
+  mutating func startMounted(
+    _ line: QEMUResumeCommandLine,
+    name: String
+  ) throws(VMCheckpointError) {
+    let directory = scratch.file("mount")
+    guard mkdir(directory, 0o700) == 0, let components = MountName.components(ofSnapshot: name)
+    else {
+      throw VMCheckpointError(.cannotCreate, "cannot create directory \(quotedName(directory))")
+    }
+    try mount(on: directory)
+    mountPath = directory
+    do throws(VMCheckpointError) {
+      let folder = ([directory, MountName.byName] + components).joined(separator: "/")
+      let ramNames = QEMUMountForm.ramNames(in: folder, blockCount: blocks.count)
+      try startQEMU(line.restored(in: folder, ramNames: ramNames), in: line.workingDirectory)
+    } catch {
+      endMount()
+      throw error
+    }
+  }
+
+  /// Runs `vmckpt mount`, which ends when the mount answers.
+  private mutating func mount(on directory: String) throws(VMCheckpointError) {
+    var command = request.ownCommand + ["mount", uuid, directory, "--json", "--store", storePath]
+    if let seconds = request.recordingSeconds { command += ["--record-working-set", "\(seconds)"] }
+    let output = try openReport()
+    defer { close(output) }
+    let process = try ChildProgram.start(
+      command,
+      package: "vmckpt",
+      streams: .init(input: nil, output: nil, error: output),
+      hasOwnSession: true
+    )
+    var status: Int32 = 0
+    while waitpid(process, &status, 0) < 0, errno == EINTR {}
+    guard status != 0 else { return }
+    noteReport(exitCode: status & 0x7f == 0 ? status >> 8 & 0xff : 1, warns: false)
+    throw VMCheckpointError(
+      failure?.code ?? .unavailable,
+      failure?.message ?? "the snapshot cannot be mounted",
+      hint: "restore the guest first, with: vmckpt resume REF --lazy none"
+    )
+  }
+
+  /// Takes the guest's mount away, whose QEMU is gone, and waits until its server has given its lease back.
+  private mutating func endMount() {
+    guard let directory = mountPath else { return }
+    mountPath = nil
+    do throws(VMCheckpointError) {
+      _ = try StoreMount.unmount(directory, isLazy: true)
+    } catch {
+      control.onWarning?(error.message)
+      return
+    }
+    guard let path = try? ResolvedPath.of(directory), let store = try? Store.open(at: storePath)
+    else { return }
+    let deadline = MonotonicClock.nowSeconds + Self.endSeconds
+    while MonotonicClock.nowSeconds < deadline,
+      (try? store.leases().contains { $0.target == path }) == true
+    { usleep(Self.servingMicroseconds) }
+  }
+
   private mutating func startQEMU(
     _ command: [String],
     in directory: String?
@@ -149,17 +215,10 @@ struct QEMUResumeRun {
     command += ["--overlays", request.overlays.rawValue]
     if let frequency = request.tscFrequencyHz { command += ["--tsc-frequency", "\(frequency)"] }
     if let vendor = request.cpuVendor { command += ["--cpu-vendor", vendor.rawValue] }
-    if request.recordingSeconds > 0, recovered == nil {
-      command += ["--record-working-set", "\(request.recordingSeconds)"]
+    if let seconds = request.recordingSeconds, recovered == nil {
+      command += ["--record-working-set", "\(seconds)"]
     }
-    let path = scratch.file("report")
-    let output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
-    guard output >= 0 else {
-      throw VMCheckpointError(
-        .cannotCreate,
-        "cannot create \(quotedName(path)): \(Errno(rawValue: errno))"
-      )
-    }
+    let output = try openReport()
     defer { close(output) }
     var environment = ["\(QEMUPostcopy.processVariable)=\(qemu)"]
     if let recovered { environment.append("\(QEMUPostcopy.recoveryVariable)=\(recovered)") }
@@ -172,6 +231,18 @@ struct QEMUResumeRun {
       environment: environment
     )
     serverCount += 1
+  }
+
+  private func openReport() throws(VMCheckpointError) -> Int32 {
+    let path = scratch.file("report")
+    let output = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    guard output >= 0 else {
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot create \(quotedName(path)): \(Errno(rawValue: errno))"
+      )
+    }
+    return output
   }
 
   // MARK: End
@@ -187,6 +258,7 @@ struct QEMUResumeRun {
         // A server that failed before has ended QEMU; otherwise it is the other way round.
         let failure = failure
         endServer(warns: status & 0x7f == 0 && status != 0)
+        endMount()
         if serverCount > 0 { dropLostLease() }
         if let failure, status != 0 { throw failure }
         return status
