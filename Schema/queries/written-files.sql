@@ -8,7 +8,7 @@
 -- :snapshot (snapshot = latest~1) The earlier snapshot.
 -- :other (snapshot = latest) The later one.
 WITH
--- Pages of files in the page cache, of both snapshots: those that are stored, and those that are zero.
+-- Pages of files in the page cache, of both snapshots: those that are stored, and zero ones.
 cached (side, file, page_index, digest) AS (
   SELECT 1, g.file, g.page_index, s.digest
     FROM stored_page s CROSS JOIN guest_page(:snapshot) g ON g.pfn = s.pfn

@@ -47,7 +47,8 @@ import VMCheckpointTestSupport
   @Test("a tree has each process once, below its parent")
   func tree() throws {
     let all = try processes("two", "-e")
-    let lines = try bench.tool.run("ps", "two", "-e", "--tree").text.split(separator: "\n").dropFirst()
+    let lines = try bench.tool.run("ps", "two", "-e", "--tree").text.split(separator: "\n")
+      .dropFirst()
     var shown: [Int] = []
     for line in lines { shown.append(try #require(Int(line.split(separator: " ")[0]))) }
     #expect(shown.sorted() == all.compactMap { $0["pid"] as? Int })
@@ -74,7 +75,9 @@ import VMCheckpointTestSupport
     #expect(records.compactMap { $0["sequence"] as? Int } == Array(0..<records.count))
     let boot = try #require(outcome["boot_seconds"] as? Int)
     let first = try bench.tool.run("dmesg", "two", "-T").text.prefix { $0 != "]" }.dropFirst()
-    #expect(try Date(String(first), strategy: .iso8601) == Date(timeIntervalSince1970: Double(boot)))
+    #expect(
+      try Date(String(first), strategy: .iso8601) == Date(timeIntervalSince1970: Double(boot))
+    )
   }
 
   @Test("diff --who sums up every page that differs, once")
@@ -115,7 +118,9 @@ import VMCheckpointTestSupport
     _ = try rows("listening")
     let classes = try rows("page-classes")
     let nonzero = classes.reduce(0) { $0 + ($1[2] as? Int ?? 0) }
-    #expect(try bench.sql.integer("SELECT stored_pages FROM snapshot WHERE name = 'two'") == nonzero)
+    #expect(
+      try bench.sql.integer("SELECT stored_pages FROM snapshot WHERE name = 'two'") == nonzero
+    )
     let unexplained =
       classes.filter { ["other", "unknown"].contains($0[0] as? String) }
       .reduce(0) { $0 + ($1[2] as? Int ?? 0) }

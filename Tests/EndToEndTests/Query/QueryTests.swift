@@ -220,7 +220,7 @@ import VMCheckpointTestSupport
       )
     )
     let queries = try tool.json("query")["queries"] as? [[String: Any]] ?? []
-    #expect(queries.count == 13)
+    #expect(queries.count == 24)
     for query in queries {
       #expect(Set(query.keys) == ["name", "title", "details", "parameters", "sql"])
       for parameter in query["parameters"] as? [[String: Any]] ?? [] {
@@ -248,7 +248,7 @@ import VMCheckpointTestSupport
     try expect(
       ["chang"],
       64,
-      #"there is no query "chang"; did you mean "changed-pages" or "changes"?"#
+      #"there is no query "chang"; did you mean "changed-owners" or "changed-pages" or "changes"?"#
     )
     try expect(
       ["changes", "x=1"],
