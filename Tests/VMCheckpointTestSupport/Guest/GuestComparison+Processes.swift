@@ -76,8 +76,10 @@ extension GuestComparison {
     var trueName = GuestTruth.shown(comm)
     if isKernelThread {
       if trueName.hasPrefix("kworker/") {
+        // What it did last, or does now.
         (name, trueName) = (
-          String(name.prefix { $0 != "-" }), String(trueName.prefix { $0 != "-" })
+          String(name.prefix { $0 != "-" && $0 != "+" }),
+          String(trueName.prefix { $0 != "-" && $0 != "+" })
         )
       }
       (name, trueName) = (String(name.prefix(15)), String(trueName.prefix(15)))
