@@ -109,7 +109,8 @@ package struct GuestSystem {
     private var missing: String {
       if !kallsyms.isEmpty, !types.isEmpty {
         return
-          "the kernel's symbols and types do not fit each other, or its page tables are missing"
+          "a Linux kernel is there, but its page tables are not: they were left out, or RAM lies at "
+          + "other addresses than the snapshot's regions say"
       }
       if !kallsyms.isEmpty {
         return "the kernel has no type information (BTF), which CONFIG_DEBUG_INFO_BTF makes"
