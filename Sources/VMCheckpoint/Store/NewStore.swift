@@ -19,12 +19,14 @@ final class NewStore {
 
   private let location: StoreLocation
   private let hidden: StoreLocation
+  /// Whether it holds no snapshot.
+  private let isEmpty: Bool
 
   /// Makes the hidden file, with an empty store in it.
   ///
-  /// - Throws: As ``init(_:fill:)``.
+  /// - Throws: As ``init(_:isEmpty:fill:)``.
   convenience init(_ location: StoreLocation) throws(VMCheckpointError) {
-    try self.init(location) { hidden throws(VMCheckpointError) in
+    try self.init(location, isEmpty: true) { hidden throws(VMCheckpointError) in
       let queue = try StoreConnection.connect(hidden, readOnly: false, busy: BusyPolicy())
       defer { ConnectionKeeper.retire(queue) }
       try translatingDatabaseErrors(storePath: location.given) {
@@ -45,16 +47,20 @@ final class NewStore {
 
   /// Makes the hidden file, and lets `fill` make it a store that is on disk as a whole.
   ///
-  /// - Parameter fill: Gets the place of the file, which is empty and has mode 0600.
+  /// - Parameters:
+  ///   - isEmpty: Whether it holds no snapshot then.
+  ///   - fill: Gets the place of the file, which is empty and has mode 0600.
   /// - Throws: ``VMCheckpointError``: `cannotCreate`, `permissionDenied` or `inputOutput`, or what `fill`
   ///   throws; nothing is left.
   init(
     _ location: StoreLocation,
+    isEmpty: Bool = false,
     fill: (StoreLocation) throws(VMCheckpointError) -> Void
   ) throws(VMCheckpointError) {
     try location.requireTrusted()
     try Self.requireNoOldJournal(location)
     self.location = location
+    self.isEmpty = isEmpty
     hidden = location.forMaking()
     do {
       // Guest RAM is secret, so the file has mode 0600 from its first moment; SQLite gives its
@@ -132,7 +138,9 @@ final class NewStore {
       throw VMCheckpointError(
         .inputOutput,
         "cannot sync the directory of store \(quotedName(location.given)) to disk: \(error)",
-        hint: "the new store is there; look at the disk, and try again"
+        hint: isEmpty
+          ? "the new store is there and empty; look at the disk, and try again"
+          : "the new store is there and whole, and a power failure may undo it; look at the disk"
       )
     }
     return true
