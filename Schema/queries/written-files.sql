@@ -30,6 +30,7 @@ cached (side, file, page_index, digest) AS (
 changed (file, page_index) AS (
   SELECT file, page_index FROM cached
    GROUP BY file, page_index
-  HAVING min(side) < max(side) AND min(digest) < max(digest)
+  -- Two files may have one path, as a deleted one and its successor: those are left out.
+  HAVING count(*) = 2 AND min(side) < max(side) AND min(digest) < max(digest)
 )
 SELECT file, count(*) AS pages FROM changed GROUP BY file ORDER BY pages DESC, file;

@@ -64,11 +64,9 @@ import VMCheckpointTestSupport
     let lines = try bench.tool.run("dmesg", "two").text.split(separator: "\n")
     #expect(lines.count > 100)
     #expect(lines.first?.hasPrefix("[    0.000000] Linux version ") == true)
-    var last = 0.0
     for line in lines {
-      let time = try #require(Double(line.dropFirst().prefix(12).drop { $0 == " " }), "\(line)")
-      #expect(time >= last, "\(line)")
-      last = time
+      let time = line.dropFirst().prefix(12)
+      #expect(line.hasPrefix("[") && Double(time.drop { $0 == " " }) != nil, "\(line)")
     }
     let outcome = try bench.tool.json("dmesg", "two")
     let records = try #require(outcome["records"] as? [[String: Any]])

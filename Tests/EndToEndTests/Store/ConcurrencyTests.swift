@@ -152,7 +152,9 @@ import VMCheckpointTestSupport
     }
     expectSuccess(try bench.tool.run("tag", "b", "k=v"))
     expectSuccess(try bench.tool.run("delete", "a"))
-    expectSuccess(try child.wait())
+    // It warns that RAM has another size than its parent's.
+    let saved = try child.wait()
+    #expect(saved.succeeded, "\(saved)")
     #expect(try bench.sql.run("SELECT tags FROM snapshot_summary WHERE name = 'b'") == "k=v")
     try expectSound(
       bench,
