@@ -10,7 +10,7 @@
 WITH
 before AS MATERIALIZED (SELECT * FROM guest_process(:snapshot)),
 after AS MATERIALIZED (SELECT * FROM guest_process(:other)),
-change (change, pid, comm, rss_bytes_before, rss_bytes, command) AS (
+change (change, pid, comm, old_rss_bytes, rss_bytes, command) AS (
   SELECT 'ended', a.pid, a.comm, a.rss_pages * 4096, NULL, a.cmdline
     FROM before a
    WHERE NOT EXISTS (SELECT 1 FROM after b WHERE b.pid = a.pid AND b.start_ns = a.start_ns)
@@ -24,7 +24,7 @@ change (change, pid, comm, rss_bytes_before, rss_bytes, command) AS (
     FROM before a JOIN after b ON b.pid = a.pid AND b.start_ns = a.start_ns
    WHERE a.rss_pages <> b.rss_pages
 )
-SELECT change, pid, rss_bytes_before, rss_bytes,
+SELECT change, pid, old_rss_bytes, rss_bytes,
        coalesce(nullif(command, ''), '[' || comm || ']') AS command
   FROM change
- ORDER BY change, abs(coalesce(rss_bytes, 0) - coalesce(rss_bytes_before, 0)) DESC, pid;
+ ORDER BY change, abs(coalesce(rss_bytes, 0) - coalesce(old_rss_bytes, 0)) DESC, pid;

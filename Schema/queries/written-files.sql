@@ -1,6 +1,7 @@
 -- Of which files the pages in the guest's page cache changed between two snapshots.
 --
--- Pages are compared by file and place in the file, wherever they are in RAM.
+-- Pages are compared by file and place in the file, wherever they are in RAM. Those that were in
+-- the page cache at one moment alone, as a new file's are, do not count.
 --
 -- What the guest's kernel has in its memory: a guest can lie. The SQL needs vmckpt's functions,
 -- which vmckpt query and vmckpt sql have.

@@ -13,6 +13,10 @@ package final class BusyPolicy: Sendable {
   /// without the lock.
   static let timeoutSecondsOnceOver = 1.0
 
+  /// A statement waits so long in any case: a commit of another's takes some tens of milliseconds, and is nothing
+  /// that a user means who does not want to wait.
+  static let minimumTimeoutSeconds = 2.0
+
   private struct State {
     var cancellation: CancellationFlag?
     var deadlineSeconds = 0.0
@@ -29,7 +33,7 @@ package final class BusyPolicy: Sendable {
   ///
   /// - Parameter timeoutSeconds: How long a statement waits for another process's transaction.
   package init(timeoutSeconds: Double = CancellationFlag.defaultLockWaitSeconds) {
-    self.timeoutSeconds = timeoutSeconds
+    self.timeoutSeconds = max(timeoutSeconds, Self.minimumTimeoutSeconds)
   }
 
   /// An operation begins, and has the whole time whatever became of the last one.
@@ -54,7 +58,7 @@ package final class BusyPolicy: Sendable {
       if attempt == 0 {
         let isShort = state.isOver || state.wasCancelled
         state.deadlineSeconds =
-          now + (isShort ? min(Self.timeoutSecondsOnceOver, timeoutSeconds) : timeoutSeconds)
+          now + (isShort ? Self.timeoutSecondsOnceOver : timeoutSeconds)
         // Set again below, unless the lock is there before.
         state.isOver = false
       }

@@ -34,7 +34,10 @@ package struct CommonOptions: ParsableArguments {
   )
   var wait: Double?
 
-  @Flag(name: .long, help: "Do not wait for another program: the same as --wait 0.")
+  @Flag(
+    name: .long,
+    help: "Do not wait for another program, but for a moment while it commits: --wait 0."
+  )
   var noWait = false
 
   /// Made by ArgumentParser.

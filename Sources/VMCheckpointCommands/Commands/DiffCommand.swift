@@ -33,7 +33,7 @@ struct DiffCommand: VerbCommand {
   @Option(
     name: .long,
     help: ArgumentHelp(
-      "List at most this many ranges of each class, or 'all'. (default: 20; all with --json)",
+      "List at most this many ranges of each class, and owners, or 'all'. (default: 20; all with --json)",
       valueName: "n"
     ),
     transform: RangeLimit.parse
@@ -66,12 +66,17 @@ struct DiffCommand: VerbCommand {
         StoreQuery.named("changed-owners"),
         arguments: [
           "snapshot": diff.a, "other": diff.b,
-          "limit": "\(min(limit.maximumRangeCount, QueryResult.maximumRowCount))",
+          "limit": "\(QueryResult.maximumRowCount)",
         ],
         control: control
       )
       return (diff, owners)
     }
-    return DiffOutput(result.0, owners: result.1, warnings: warnings)
+    return DiffOutput(
+      result.0,
+      owners: result.1,
+      maximumOwnerCount: limit.maximumRangeCount,
+      warnings: warnings
+    )
   }
 }

@@ -46,7 +46,13 @@ extension DiffOutput {
             "\(owner.pageCount)", HumanReadable.bytes(owner.differentBytes), owner.file ?? "",
           ]
         }
-      ).text(indentation: "  ")
+      ).text(indentation: "  ") + moreOwners
+  }
+
+  private var moreOwners: String {
+    let missing = (ownerCount ?? 0) - (owners?.count ?? 0)
+    guard missing > 0 else { return "" }
+    return "  \(missing) more \(missing == 1 ? "owner" : "owners") (--limit all)\n"
   }
 
   private func section(_ title: String, _ lines: [String]) -> String {

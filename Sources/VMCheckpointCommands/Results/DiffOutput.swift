@@ -85,8 +85,9 @@ package struct DiffOutput: CommandOutput, Hashable {
   var memoryRegions: [Region]
   /// `null`: both have the same.
   @Nullable var guestOSID: GuestOSID?
-  /// By descending number of pages; `null`: not asked for.
+  /// By descending number of pages, at most as many as were asked for; `null`: not asked for.
   @Nullable var owners: [Owner]?
+  @Nullable var ownerCount: Int?
   var warnings: [String]
 
   enum CodingKeys: String, CodingKey {
@@ -96,13 +97,22 @@ package struct DiffOutput: CommandOutput, Hashable {
     case deviceStates = "device_states"
     case memoryRegions = "memory_regions"
     case guestOSID = "guest_os_id"
-    case owners, warnings
+    case owners
+    case ownerCount = "owner_count"
+    case warnings
   }
 
   /// What is printed of `diff`.
   ///
-  /// - Parameter owners: The answer to the query `changed-owners`.
-  package init(_ diff: SnapshotDiff, owners: QueryResult? = nil, warnings: [String]) {
+  /// - Parameters:
+  ///   - owners: The answer to the query `changed-owners`.
+  ///   - maximumOwnerCount: So many of them are listed.
+  package init(
+    _ diff: SnapshotDiff,
+    owners: QueryResult? = nil,
+    maximumOwnerCount: Int = .max,
+    warnings: [String]
+  ) {
     a = diff.a
     b = diff.b
     identical = diff.isIdentical
@@ -125,7 +135,8 @@ package struct DiffOutput: CommandOutput, Hashable {
       )
     }
     guestOSID = diff.guestOSID.map { GuestOSID(a: $0.a, b: $0.b) }
-    self.owners = owners?.rows.map { Owner($0) }
+    self.owners = owners?.rows.prefix(maximumOwnerCount).map { Owner($0) }
+    ownerCount = owners?.rows.count
     self.warnings = warnings
   }
 }

@@ -78,6 +78,9 @@ struct PsOutput: CommandOutput, Hashable {
   }
 
   var notice: String? {
+    if processes.contains(where: { $0.note?.contains("the list of processes") == true }) {
+      return "the guest's list of processes is torn, and others are missing: see --json"
+    }
     let broken = processes.count { $0.note != nil }
     guard broken > 0 else { return nil }
     return

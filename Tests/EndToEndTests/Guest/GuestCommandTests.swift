@@ -91,6 +91,8 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.json("diff", "one", "two")["owners"] is NSNull)
     let text = try bench.tool.run("diff", "one", "two", "--who", "--limit", "3").text
     #expect(text.contains("\nWhose pages\n  CLASS      PID  OWNER"), "\(text)")
+    #expect(diff["owner_count"] as? Int == owners.count)
+    #expect(text.contains("  \(owners.count - 3) more owners (--limit all)\n"), "\(text)")
   }
 
   @Test("every question about guests is answered, and by the guest's own memory")

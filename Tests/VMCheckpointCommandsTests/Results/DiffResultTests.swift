@@ -102,6 +102,7 @@ import VMCheckpointProbes
               "vp": 3
             }
           ],
+          "owner_count": null,
           "owners": null,
           "unchanged_page_count": 100,
           "warnings": [],

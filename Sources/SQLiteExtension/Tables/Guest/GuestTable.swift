@@ -41,7 +41,14 @@ extension TableFunction {
       let snapshot = try connection.snapshot(SnapshotSelector(query.arguments[0]!))
       do {
         let kernel = try connection.guests.kernel(snapshot)
-        return GuestCursor(rows: try read(kernel, query.range), values: values)
+        let rows = try read(kernel, query.range)
+        // A list that is torn at its beginning leaves no row that could bear the note.
+        let rest = kernel.takeNotes()
+        return GuestCursor(
+          rows: rows,
+          values: values,
+          lastNote: query.range == .min ... .max ? rest : nil
+        )
       } catch let fault as GuestFault {
         throw SQLError.misuse("\(name): \(snapshot.title): \(fault)")
       }
@@ -49,21 +56,27 @@ extension TableFunction {
   }
 }
 
-/// Rows that have been read.
+/// Rows that have been read, and if there is a note that belongs to none of them, one more with it alone.
 final class GuestCursor<Row>: TableCursor {
   private let rows: [Row]
   private let values: [(Row) -> SQLValue]
+  private let lastNote: String?
   private var index = -1
 
-  init(rows: [Row], values: [(Row) -> SQLValue]) {
+  /// - Parameter values: Of the columns, the note being the last.
+  init(rows: [Row], values: [(Row) -> SQLValue], lastNote: String? = nil) {
     self.rows = rows
     self.values = values
+    self.lastNote = lastNote
   }
 
   func next() -> Bool {
     index += 1
-    return index < rows.count
+    return index < rows.count + (lastNote == nil ? 0 : 1)
   }
 
-  func column(_ column: Int) -> SQLValue { values[column](rows[index]) }
+  func column(_ column: Int) -> SQLValue {
+    guard index < rows.count else { return column == values.count - 1 ? .string(lastNote) : .null }
+    return values[column](rows[index])
+  }
 }

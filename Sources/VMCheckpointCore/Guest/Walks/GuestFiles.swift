@@ -70,7 +70,11 @@ extension GuestKernel {
         files.append(file)
       }
     }
-    if let listNotes, let last = leaders.last {
+    if let listNotes {
+      guard let last = leaders.last else {
+        note(listNotes)
+        return files
+      }
       files.append(GuestFile(pid: last.pid, note: listNotes))
     }
     return files

@@ -49,7 +49,11 @@ extension GuestKernel {
         mappings.append(mapping)
       }
     }
-    if let listNotes, let last = leaders.last {
+    if let listNotes {
+      guard let last = leaders.last else {
+        note(listNotes)
+        return mappings
+      }
       mappings.append(GuestMapping(pid: last.pid, note: listNotes))
     }
     return mappings
