@@ -6,7 +6,8 @@
 -- which vmckpt query and vmckpt sql have.
 --
 -- :snapshot (snapshot = latest) The snapshot.
-SELECT CASE s.family WHEN 1 THEN 'unix' WHEN 2 THEN 'inet' WHEN 10 THEN 'inet6' ELSE s.family END
+SELECT CASE s.family WHEN 1 THEN 'unix' WHEN 2 THEN 'inet' WHEN 10 THEN 'inet6'
+                     WHEN 40 THEN 'vsock' ELSE s.family END
          AS family,
        coalesce(s.path, s.laddr) AS address, s.lport AS port, s.pid, p.comm, s.fd
   FROM guest_socket(:snapshot) s LEFT JOIN guest_process(:snapshot) p ON p.pid = s.pid
