@@ -124,7 +124,7 @@ struct PsOutput: CommandOutput, Hashable {
     return line.isEmpty ? "[\(process.command ?? "")]" : line
   }
 
-  /// Each process after its parent, with what is to stand before its command. Of parents in a circle, which only
+  /// Each process after its parent, with what its command is indented by. Of parents in a circle, which only
   /// a guest that lies has, the first is a root.
   private static func tree(_ processes: [Process]) -> [(Process, String)] {
     let pids = Set(processes.compactMap(\.pid))

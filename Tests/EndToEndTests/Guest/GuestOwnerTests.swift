@@ -53,6 +53,18 @@ import VMCheckpointTestSupport
     #expect(shares.count == 3 && shares.allSatisfy { $0 >= 98 }, "\(shares)")
   }
 
+  @Test func theOwnersBeforeAreThoseOfTheEarlierMoment() throws {
+    let counts = try shell.run(
+      """
+      SELECT count(*) > 1000, sum(c.class_before IS NOT a.class), sum(c.class IS NOT b.class),
+             sum(c.class_before <> c.class) > 100
+        FROM guest_change('m1', 'm2') c JOIN guest_page('m1') a ON a.pfn = c.pfn
+        JOIN guest_page('m2') b ON b.pfn = c.pfn;
+      """
+    )
+    #expect(counts == "1|0|0|1")
+  }
+
   @Test func whatChangedIsSaidByOwner() throws {
     // The guest's script unpacks archives into a heap of awk's and into files.
     let rows = try shell.run(

@@ -67,6 +67,22 @@ import VMCheckpointTestSupport
     #expect(directoryEntries(fileSystem.path).isEmpty)
   }
 
+  /// The advice must not be to collect the store, whose disk has room.
+  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
+  func aCopyThatDoesNotFitLeavesNothing() throws {
+    let fileSystem = try SmallFileSystem()
+    let bench = try Workbench()
+    try bench.save("large", large)
+    let target = "\(fileSystem.path)/copy.db"
+    expectFailure(
+      try bench.tool.run("backup", target),
+      74,
+      "cannot write the copy \"\(target)\" to disk: No space left on device; free some space, or "
+        + "choose another path"
+    )
+    #expect(directoryEntries(fileSystem.path).isEmpty)
+  }
+
   /// RAM that is put down for a moment, and RAM that goes to its place.
   @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
   func aConversionThatDoesNotFitLeavesNothing() throws {

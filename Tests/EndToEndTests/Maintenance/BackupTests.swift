@@ -50,6 +50,21 @@ import VMCheckpointTestSupport
     )
   }
 
+  @Test("a copy of a store that is served protects nothing: nobody is served from it")
+  func leasesStay() throws {
+    try bench.save("first", sampleRAM(50))
+    let server = try ServeTool(bench, "first", "--json")
+    try waitUntil("there is a lease") {
+      try bench.sql.integer("SELECT count(*) FROM sqlite_schema WHERE name = 'lease'") == 1
+        && bench.sql.integer("SELECT count(*) FROM lease") == 1
+    }
+    try bench.tool.succeed("backup", bench.directory.file("copy.db"))
+    #expect(try copied().json("lease", "list")["leases"] as? [[String: String]] == [])
+    try copied().succeed("delete", "first")
+    _ = try server.end()
+    #expect(try bench.tool.snapshotNames() == ["first"])
+  }
+
   @Test("a damaged store gives no copy that was called verified")
   func aDamagedStoreIsNoticed() throws {
     try bench.save("first", incompressibleRAM(50))
@@ -62,7 +77,7 @@ import VMCheckpointTestSupport
     #expect(try bench.tool.run("backup", bench.directory.file("copy.db")).succeeded)
   }
 
-  /// Each commit makes SQLite begin anew. A copy that never ends is no backup.
+  /// Each commit makes SQLite begin anew. So a copy may never end.
   @Test("copies that are made while others save are whole")
   func savesGoOn() throws {
     let ram = incompressibleRAM(6000)

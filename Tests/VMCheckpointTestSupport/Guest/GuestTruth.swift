@@ -17,7 +17,7 @@ package struct GuestTruth: Sendable {
       let parts = bytes[position..<end].split(separator: 0x20, maxSplits: 2)
         .map { String(decoding: $0, as: UTF8.self) }
       guard parts.count == 3, let length = Int(parts[1]), end + 1 + length < bytes.count else {
-        throw TestSetupError("\(path) is no truth at byte \(position)")
+        throw TestSetupError("\(path) is not a record of truth at byte \(position)")
       }
       let content = Array(bytes[(end + 1)..<(end + 1 + length)])
       switch parts[0] {

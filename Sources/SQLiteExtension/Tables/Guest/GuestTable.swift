@@ -42,7 +42,7 @@ extension TableFunction {
       do {
         let kernel = try connection.guests.kernel(snapshot)
         let rows = try read(kernel, query.range)
-        // A list that is torn at its beginning leaves no row that could bear the note.
+        // A list that is torn at its beginning leaves no row to put the note into.
         let rest = kernel.takeNotes()
         return GuestCursor(
           rows: rows,

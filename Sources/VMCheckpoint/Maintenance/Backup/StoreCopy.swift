@@ -63,6 +63,9 @@ struct StoreCopy {
             try LeaseTable(target, place).removeAll()
           } catch is HasBegunAnew {
             isWhole = false
+          } catch let error as DatabaseError where error.resultCode == .SQLITE_FULL {
+            // The store's own disk is not the full one.
+            throw cannotWrite(place, .noSpace)
           }
         }
       }
@@ -119,7 +122,8 @@ struct StoreCopy {
   private func cannotWrite(_ place: StoreLocation, _ error: Errno) -> VMCheckpointError {
     VMCheckpointError(
       .inputOutput,
-      "cannot write the copy \(quotedName(place.given)) to disk: \(error)"
+      "cannot write the copy \(quotedName(place.given)) to disk: \(error)",
+      hint: error == .noSpace ? "free some space, or choose another path" : nil
     )
   }
 }

@@ -102,7 +102,7 @@ extension GuestKernel {
     guard
       let core = symbols.address(of: "tk_core") ?? symbols.address(of: "timekeeper_data")
     else { return nil }
-    // From 6.13 on a type with a name; before, a lock stands before the timekeeper.
+    // From 6.13 on a type with a name; before, a lock comes before the timekeeper.
     let lock = types.byteCount(of: "seqcount_raw_spinlock") ?? 8
     let keeper =
       core &+ UInt64(types.field("tk_data", "timekeeper")?.offset ?? max(8, (lock + 7) / 8 * 8))

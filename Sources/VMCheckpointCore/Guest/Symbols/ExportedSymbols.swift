@@ -71,7 +71,7 @@ struct ExportedSymbols {
     }
   }
 
-  /// Where the names stand as texts of their own.
+  /// Where the names are as texts of their own.
   private func namePlaces() throws -> [(UInt64, String)] {
     let names = Self.names.map { (name: $0, bytes: Array($0.utf8) + [0]) }
     var isFirst = [Bool](repeating: false, count: 256)
