@@ -79,6 +79,11 @@ FOLDERS = {
         "Maintenance/Optimize": {"System", "Store", "Maintenance", "Maintenance/Collect"},
         "Maintenance/Verify": {"System", "Store", "Maintenance"},
         "Maintenance": {"System", "Store"},
+        # Objects by their keys: knows nothing of stores.
+        "Remote/Transport": {"System"},
+        # What the objects of a remote hold, byte for byte.
+        "Remote/Layout": {"System", "Store", "Remote/Transport"},
+        "Remote": {"System", "Store", "Read", "Save", "Remote/Transport", "Remote/Layout"},
     },
     "VMCheckpointFormats": {
         "Registry": {"*"},

@@ -1,0 +1,143 @@
+/// A place where objects are kept under keys: one prefix of an object store's bucket, or a folder.
+///
+/// All that the remote's protocol asks of it are whole PUTs, ranged GETs, LIST, HEAD and DELETE, and that what
+/// was put is listed and read from then on. Nothing relies on conditional requests: servers ignore them, or race.
+/// Every time is the server's own, in whole seconds: clocks of hosts decide nothing.
+///
+/// Calls may come from several threads at once. Each retries what may go through later, and throws
+/// ``VMCheckpointError``: `unavailable` when the server cannot be reached or fails; `permissionDenied` when it
+/// refuses the credentials; `invalidData` for an answer that no server gives; `cancelled`.
+package protocol RemoteTransport: Sendable {
+  /// For messages: such as `s3://bucket/prefix`.
+  var title: String { get }
+
+  /// Puts an object whole, in the place of one that is there.
+  ///
+  /// - Returns: What the server says of it.
+  func put(
+    _ key: RemoteKey,
+    _ body: UnsafeRawBufferPointer
+  ) throws(VMCheckpointError) -> RemoteObjectFacts
+
+  /// What the server says of an object; `nil` when there is none.
+  func head(_ key: RemoteKey) throws(VMCheckpointError) -> RemoteObjectFacts?
+
+  /// Reads an object, or a part of it, to the end of `buffer` at most.
+  ///
+  /// - Returns: `nil` when there is no such object. Where the object ends before the range does, the bytes that
+  ///   there are.
+  /// - Throws: Also `invalidData` when the server sends more than was asked for.
+  func get(
+    _ key: RemoteKey,
+    _ range: RemoteRange,
+    into buffer: UnsafeMutableRawBufferPointer
+  ) throws(VMCheckpointError) -> RemoteRead?
+
+  /// Lists the objects whose keys begin with `prefix`, in ascending order of key, a batch of at most a thousand
+  /// a call.
+  ///
+  /// - Parameters:
+  ///   - prefix: Ends with `/`, or is empty for all.
+  ///   - start: Only keys after this one.
+  ///   - body: Takes a batch; `false` ends the listing.
+  func list(
+    _ prefix: String,
+    after start: RemoteKey?,
+    _ body: ([RemoteObjectFacts]) throws(VMCheckpointError) -> Bool
+  ) throws(VMCheckpointError)
+
+  /// Deletes an object; one that is not there is no error.
+  func delete(_ key: RemoteKey) throws(VMCheckpointError)
+
+  /// The requests since the transport was made, for reports.
+  var requestCounts: RemoteRequestCounts { get }
+}
+
+/// The key of an object below the remote's prefix: parts of letters, digits and `._-`, joined by `/`. No part is
+/// `.` or `..`, so that a key is a path too.
+package struct RemoteKey: Sendable, Hashable, Comparable, CustomStringConvertible {
+  package static let maximumByteCount = 800
+
+  package let text: String
+
+  /// `nil` for what is no key.
+  package init?(_ text: String) {
+    let parts = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
+    guard text.utf8.count <= Self.maximumByteCount,
+      parts.allSatisfy({ part in
+        !part.isEmpty && !part.elementsEqual(".".utf8) && !part.elementsEqual("..".utf8)
+          && part.allSatisfy(Self.isAllowed)
+      })
+    else { return nil }
+    self.text = text
+  }
+
+  package var description: String { text }
+
+  package static func < (first: Self, second: Self) -> Bool {
+    first.text.utf8.lexicographicallyPrecedes(second.text.utf8)
+  }
+
+  private static func isAllowed(_ byte: UInt8) -> Bool {
+    switch byte {
+    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+      UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "."), UInt8(ascii: "_"),
+      UInt8(ascii: "-"):
+      true
+    default: false
+    }
+  }
+}
+
+/// Which bytes of an object.
+package enum RemoteRange: Sendable, Hashable {
+  case all
+  /// So many bytes from an offset on.
+  case bytes(offset: UInt64, count: Int)
+  /// So many bytes at the end.
+  case suffix(count: Int)
+}
+
+/// What a server says of an object.
+package struct RemoteObjectFacts: Sendable, Hashable {
+  package var key: RemoteKey
+  package var byteCount: UInt64
+  /// When the server took it whole, in seconds since 1970 by its clock.
+  package var modifiedSeconds: Int64
+  /// The server's clock when it answered; in a listing, when that was made.
+  package var serverSeconds: Int64
+
+  package init(key: RemoteKey, byteCount: UInt64, modifiedSeconds: Int64, serverSeconds: Int64) {
+    self.key = key
+    self.byteCount = byteCount
+    self.modifiedSeconds = modifiedSeconds
+    self.serverSeconds = serverSeconds
+  }
+}
+
+/// What was read of an object.
+package struct RemoteRead: Sendable, Hashable {
+  /// The bytes in the buffer.
+  package var readByteCount: Int
+  /// Of the whole object; `facts.byteCount` is its size.
+  package var facts: RemoteObjectFacts
+
+  package init(readByteCount: Int, facts: RemoteObjectFacts) {
+    self.readByteCount = readByteCount
+    self.facts = facts
+  }
+}
+
+/// How many requests of each kind were sent, retries counted.
+package struct RemoteRequestCounts: Sendable, Hashable, Codable {
+  package var puts = 0
+  package var lists = 0
+  package var gets = 0
+  package var heads = 0
+  package var deletes = 0
+  package var retries = 0
+  package var sentByteCount: UInt64 = 0
+  package var receivedByteCount: UInt64 = 0
+
+  package init() {}
+}
