@@ -67,7 +67,7 @@ public enum QEMUPostcopy {
     if let path = request.recoveredPath {
       recovered = try QEMURecoveredPages(path: path, blocks: stream.blocks)
     }
-    let (channel, target) = try connect(request, control)
+    let (channel, target) = try connect(request, plan, store, control)
     let isRecovery = request.isRecovery
     if !isRecovery {
       let runs = QEMURunState.runs(restore.state.stream, ramOffset: restore.state.record.ramOffset)
@@ -182,6 +182,8 @@ public enum QEMUPostcopy {
 
   private static func connect(
     _ request: QEMUPostcopyRequest,
+    _ plan: RestorePlan,
+    _ store: Store,
     _ control: OperationControl
   ) throws(VMCheckpointError) -> (QEMUPostcopyChannel, QEMUPostcopyTarget) {
     switch request.place {
@@ -200,10 +202,22 @@ public enum QEMUPostcopy {
       let directory = try PrivateDirectory(in: "/tmp")
       defer { directory.remove() }
       let recovery = QEMUPostcopyRecovery(monitor, control)
-      return (
-        QEMUPostcopyChannel(socket: try recovery.connect(by: directory.file("recover"))),
-        QEMUPostcopyTarget(process: monitor.peerProcess)
-      )
+      let target = QEMUPostcopyTarget(process: monitor.peerProcess)
+      do throws(VMCheckpointError) {
+        let socket = try recovery.connect(by: directory.file("recover"))
+        return (QEMUPostcopyChannel(socket: socket), target)
+      } catch {
+        // The server was killed between its last page and its own end.
+        guard recovery.state == "completed",
+          QEMUPostcopyRecovery.dropLostLeases(in: store, target: target, ofSnapshot: plan.name)
+        else { throw error }
+        throw VMCheckpointError(
+          .unavailable,
+          "\(monitor.name): the guest has all of its pages, and waits for none; the lease of its server, "
+            + "which was killed, is removed",
+          hint: "nothing is left to be done: the guest runs without a server"
+        )
+      }
     }
   }
 

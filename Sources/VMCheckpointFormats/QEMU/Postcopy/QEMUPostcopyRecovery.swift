@@ -58,6 +58,28 @@ struct QEMUPostcopyRecovery {
   private static let hint =
     "a server is only taken up again that was killed before QEMU had all pages"
 
+  /// Ends the leases that killed servers of the QEMU `target` have left, when it needs them no more.
+  ///
+  /// - Parameters:
+  ///   - name: The snapshot that it runs from; `nil` for any.
+  ///   - earliest: A lease from before is of a process that had the same number.
+  /// - Returns: Whether there was one.
+  @discardableResult
+  static func dropLostLeases(
+    in store: Store,
+    target: QEMUPostcopyTarget,
+    ofSnapshot name: String? = nil,
+    begunSince earliest: String = ""
+  ) -> Bool {
+    let lost = ((try? store.leases()) ?? []).filter {
+      $0.door == QEMUPostcopy.door && $0.target == target.leaseTarget && !$0.isHeld
+        && $0.snapshot == name ?? $0.snapshot && $0.begunAt >= earliest
+    }
+    return lost.reduce(false) { hasDropped, lease in
+      (try? store.dropLease(lease.id)) != nil || hasDropped
+    }
+  }
+
   /// What QEMU's main loop says of its migration; `nil` while it says nothing.
   var state: String? {
     let reply = try? monitor.run("query-migrate", timeoutSeconds: Self.stateSeconds)

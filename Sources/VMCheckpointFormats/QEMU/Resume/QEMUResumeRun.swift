@@ -326,14 +326,12 @@ struct QEMUResumeRun {
 
   /// Drops the lease that a killed server has left, when QEMU needs it no more.
   private func dropLostLease() {
-    let target = QEMUPostcopyTarget(process: qemu).leaseTarget
-    guard let store = try? Store.open(at: storePath), let leases = try? store.leases() else {
-      return
-    }
-    for lease in leases
-    where lease.door == QEMUPostcopy.door && lease.target == target && !lease.isHeld
-      && lease.begunAt >= begunAt
-    { _ = try? store.dropLease(lease.id) }
+    guard let store = try? Store.open(at: storePath) else { return }
+    QEMUPostcopyRecovery.dropLostLeases(
+      in: store,
+      target: QEMUPostcopyTarget(process: qemu),
+      begunSince: begunAt
+    )
   }
 
   private mutating func noteReport(exitCode: Int32, warns: Bool) {
