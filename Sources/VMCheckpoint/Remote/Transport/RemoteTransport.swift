@@ -2,11 +2,13 @@
 ///
 /// All that the remote's protocol asks of it are whole PUTs, ranged GETs, LIST, HEAD and DELETE, and that what
 /// was put is listed and read from then on. Nothing relies on conditional requests: servers ignore them, or race.
-/// Every time is the server's own, in whole seconds: clocks of hosts decide nothing.
+/// Every time is the server's own, in whole seconds: clocks of hosts decide nothing. It never goes backwards, and a
+/// time that the server shows has objects of earlier times visible already.
 ///
 /// Calls may come from several threads at once. Each retries what may go through later, and throws
-/// ``VMCheckpointError``: `unavailable` when the server cannot be reached or fails; `permissionDenied` when it
-/// refuses the credentials; `invalidData` for an answer that no server gives; `cancelled`.
+/// ``VMCheckpointError``: `unavailable` when the server cannot be reached or fails, or the bucket is missing;
+/// `permissionDenied` when it refuses the credentials; `invalidData` for an answer that no server gives; `cancelled`;
+/// of a folder also `locked`, when another process holds its lock for too long, `cannotCreate` and `inputOutput`.
 package protocol RemoteTransport: Sendable {
   /// For messages: such as `s3://bucket/prefix`.
   var title: String { get }
@@ -54,9 +56,12 @@ package protocol RemoteTransport: Sendable {
 }
 
 /// The key of an object below the remote's prefix: parts of letters, digits and `._-`, joined by `/`. No part is
-/// `.` or `..`, so that a key is a path too.
+/// `.` or `..`, or longer than a file's name may be, so that a key is a path too. A key and its beginning, as `a/b`
+/// and `a`, cannot both be put into a folder.
 package struct RemoteKey: Sendable, Hashable, Comparable, CustomStringConvertible {
   package static let maximumByteCount = 800
+  /// Of one part: a file's name cannot be longer.
+  package static let maximumPartByteCount = 255
 
   package let text: String
 
@@ -64,12 +69,18 @@ package struct RemoteKey: Sendable, Hashable, Comparable, CustomStringConvertibl
   package init?(_ text: String) {
     let parts = text.utf8.split(separator: UInt8(ascii: "/"), omittingEmptySubsequences: false)
     guard text.utf8.count <= Self.maximumByteCount,
-      parts.allSatisfy({ part in
-        !part.isEmpty && !part.elementsEqual(".".utf8) && !part.elementsEqual("..".utf8)
-          && part.allSatisfy(Self.isAllowed)
-      })
+      parts.allSatisfy(Self.isPart)
     else { return nil }
     self.text = text
+  }
+
+  /// What `/` separates.
+  package var parts: [Substring] { text.split(separator: "/") }
+
+  /// Whether a key can have this part.
+  package static func isPart(_ part: some Collection<UInt8>) -> Bool {
+    !part.isEmpty && part.count <= maximumPartByteCount && !part.elementsEqual(".".utf8)
+      && !part.elementsEqual("..".utf8) && part.allSatisfy(isAllowed)
   }
 
   package var description: String { text }
@@ -96,16 +107,42 @@ package enum RemoteRange: Sendable, Hashable {
   case bytes(offset: UInt64, count: Int)
   /// So many bytes at the end.
   case suffix(count: Int)
+
+  /// The bytes of an object of this size.
+  package func bounds(ofObjectWith byteCount: UInt64) -> Range<UInt64> {
+    switch self {
+    case .all: return 0..<byteCount
+    case .bytes(let offset, let count):
+      let start = min(offset, byteCount)
+      return start..<start + min(UInt64(max(0, count)), byteCount - start)
+    case .suffix(let count):
+      return byteCount - min(UInt64(max(0, count)), byteCount)..<byteCount
+    }
+  }
+}
+
+/// Limits of listings.
+package enum RemoteListing {
+  /// The most objects in a batch.
+  package static let maximumBatchCount = 1000
 }
 
 /// What a server says of an object.
 package struct RemoteObjectFacts: Sendable, Hashable {
   package var key: RemoteKey
   package var byteCount: UInt64
-  /// When the server took it whole, in seconds since 1970 by its clock.
+  /// When the server took it whole, in seconds since 1970 by its clock. ``neverCommitted`` when the server does not
+  /// know: a file that was copied into a folder without the record of its time.
   package var modifiedSeconds: Int64
-  /// The server's clock when it answered; in a listing, when that was made.
+  /// The server's clock when it answered; in a listing, not after the batch was made. Of a read it may be older,
+  /// and never newer, than the answer.
   package var serverSeconds: Int64
+
+  /// A time after every deadline.
+  package static let neverCommitted = Int64.max
+
+  /// Whether the server knows when it took the object. One that was not committed counts for nothing.
+  package var isCommitted: Bool { modifiedSeconds != Self.neverCommitted }
 
   package init(key: RemoteKey, byteCount: UInt64, modifiedSeconds: Int64, serverSeconds: Int64) {
     self.key = key
