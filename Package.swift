@@ -109,6 +109,9 @@ let package = Package(
     // Structures of libraries that are loaded when they are first needed.
     .target(name: "CDecompression"),
 
+    // libcurl, which is loaded when a remote first needs it.
+    .target(name: "CCurl"),
+
     // Linux facts that Swift's Glibc module leaves out.
     .target(name: "CLinux"),
 
@@ -145,6 +148,7 @@ let package = Package(
     .target(
       name: "VMCheckpoint",
       dependencies: [
+        "CCurl",
         "CLinux",
         "VMCheckpointCore",
         "VMCheckpointSchema",

@@ -22,7 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # What a module may import of the package's own. Anything else of the package is the wrong way.
 MODULES = {
     "VMCheckpointCore": {"CCrypto", "CLZ4", "CXXHash"},
-    "VMCheckpoint": {"CLinux", "VMCheckpointCore", "VMCheckpointSchema"},
+    "VMCheckpoint": {"CCurl", "CLinux", "VMCheckpointCore", "VMCheckpointSchema"},
     "VMCheckpointFormats": {"CDecompression", "CLinux", "VMCheckpoint"},
     "VMCheckpointCommands": {
         "CSQLiteExtension",

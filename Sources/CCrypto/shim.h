@@ -5,6 +5,9 @@
 #define OPENSSL_SUPPRESS_DEPRECATED
 #include <openssl/sha.h>
 
+/* MD5, which object stores check bodies by. */
+#include <openssl/md5.h>
+
 /* HMAC, and a comparison that takes the same time wherever two codes differ. */
 #include <openssl/crypto.h>
 #include <openssl/hmac.h>

@@ -35,12 +35,14 @@ package protocol RemoteTransport: Sendable {
     into buffer: UnsafeMutableRawBufferPointer
   ) throws(VMCheckpointError) -> RemoteRead?
 
-  /// Lists the objects whose keys begin with `prefix`, in ascending order of key, a batch of at most a thousand
-  /// a call.
+  /// Lists the objects whose keys begin with `prefix`, each once, a batch of at most a thousand a call.
+  ///
+  /// The keys of one folder come in ascending order of their bytes. Folders come in the server's order: by bytes,
+  /// as AWS, Ceph and `file:` have it, or part by part, as SeaweedFS does (`a/x` before `a-b`).
   ///
   /// - Parameters:
   ///   - prefix: Ends with `/`, or is empty for all.
-  ///   - start: Only keys after this one.
+  ///   - start: Only keys after this one, in that order: one that was listed, or that could be beside such a one.
   ///   - body: Takes a batch; `false` ends the listing.
   func list(
     _ prefix: String,
@@ -121,10 +123,28 @@ package enum RemoteRange: Sendable, Hashable {
   }
 }
 
-/// Limits of listings.
+/// What all listings have in common.
 package enum RemoteListing {
   /// The most objects in a batch.
   package static let maximumBatchCount = 1000
+
+  /// The parts of a prefix that ends with `/` or is empty.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `invalidArgument` for any other.
+  package static func parts(ofPrefix prefix: String) throws(VMCheckpointError) -> [Substring] {
+    if prefix.isEmpty { return [] }
+    guard prefix.hasSuffix("/"), let key = RemoteKey(String(prefix.dropLast())) else {
+      throw VMCheckpointError(.invalidArgument, "\(quotedName(prefix)) is not a prefix of keys")
+    }
+    return key.parts
+  }
+
+  /// Whether a key comes before another when keys are compared part by part.
+  package static func precedesByParts(_ first: [UInt8], _ second: [UInt8]) -> Bool {
+    // As if what separates parts were the smallest byte.
+    func rank(_ byte: UInt8) -> UInt8 { byte == UInt8(ascii: "/") ? 0 : byte }
+    return first.lexicographicallyPrecedes(second) { rank($0) < rank($1) }
+  }
 }
 
 /// What a server says of an object.

@@ -35,15 +35,6 @@ struct FolderListing {
     levels = [Level(parts: start)]
   }
 
-  /// The parts of a prefix that ends with `/` or is empty.
-  static func parts(ofPrefix prefix: String) throws(VMCheckpointError) -> [Substring] {
-    if prefix.isEmpty { return [] }
-    guard prefix.hasSuffix("/"), let key = RemoteKey(String(prefix.dropLast())) else {
-      throw VMCheckpointError(.invalidArgument, "\(quotedName(prefix)) is not a prefix of keys")
-    }
-    return key.parts
-  }
-
   /// The next key; `nil` at the end.
   mutating func next() throws(VMCheckpointError) -> RemoteKey? {
     while var level = levels.popLast() {

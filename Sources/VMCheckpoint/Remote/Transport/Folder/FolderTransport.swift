@@ -216,7 +216,7 @@ package final class FolderTransport: RemoteTransport {
     let now = try clock.withLock(writes: false) { () throws(VMCheckpointError) in try clock.tick() }
     var listing = FolderListing(
       tree: tree,
-      start: try FolderListing.parts(ofPrefix: prefix),
+      start: try RemoteListing.parts(ofPrefix: prefix),
       after: start,
       cancellation: clock.cancellation
     )
