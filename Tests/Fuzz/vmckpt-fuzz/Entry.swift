@@ -28,7 +28,7 @@ private let targets: [(name: String, type: any (FuzzTarget & SendableMetatype).T
   ("cloud-hypervisor", CloudHypervisorTarget.self), ("firecracker", FirecrackerTarget.self),
   ("registers", RegisterTarget.self), ("overlays", OverlayTarget.self),
   ("serve", ServeTarget.self), ("return-path", ReturnPathTarget.self),
-  ("mount", MountTarget.self), ("guest", GuestTarget.self),
+  ("mount", MountTarget.self), ("guest", GuestTarget.self), ("remote", RemoteTarget.self),
 ]
 
 /// The target that libFuzzer's callback, a C function, runs.
