@@ -20,6 +20,11 @@ public enum SchemaSQL {
     String(decoding: PackageResources.feature_overlay_origins_sql, as: UTF8.self)
   }
 
+  /// Creates the tables of the feature `remotes`.
+  public static var remotes: String {
+    String(decoding: PackageResources.feature_remotes_sql, as: UTF8.self)
+  }
+
   /// Creates the tables of the feature `working-sets`.
   public static var workingSets: String {
     String(decoding: PackageResources.feature_working_sets_sql, as: UTF8.self)

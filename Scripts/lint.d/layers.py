@@ -65,10 +65,11 @@ FOLDERS = {
         "System": set(),
         "Store": {"System"},
         "Save": {"System", "Store"},
-        "Restore": {"System", "Store"},
+        "Restore": {"System", "Store", "Remote"},
         "Convert": {"System", "Store", "Save", "Restore"},
         "Inspect": {"System", "Store"},
-        "Read": {"System", "Store"},
+        # Pages are read wherever they are.
+        "Read": {"System", "Store", "Remote"},
         "Serve": {"System", "Store", "Read"},
         "Mount": {"System", "Store", "Inspect", "Read", "Restore", "Serve"},
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
@@ -83,7 +84,7 @@ FOLDERS = {
         "Remote/Transport": {"System"},
         # What the objects of a remote hold, byte for byte.
         "Remote/Layout": {"System", "Store", "Remote/Transport"},
-        "Remote": {"System", "Store", "Read", "Save", "Remote/Transport", "Remote/Layout"},
+        "Remote": {"System", "Store", "Save", "Remote/Transport", "Remote/Layout"},
     },
     "VMCheckpointFormats": {
         "Registry": {"*"},

@@ -73,6 +73,10 @@ public struct VMCheckpointTool: ParsableCommand {
         subcommands: [PsCommand.self, DmesgCommand.self]
       ),
       CommandGroup(
+        name: "Share snapshots between hosts",
+        subcommands: [PushCommand.self, PullCommand.self, RemoteCommand.self]
+      ),
+      CommandGroup(
         name: "Look after a store",
         subcommands: [
           TagCommand.self, DeleteCommand.self, PruneCommand.self, GcCommand.self,

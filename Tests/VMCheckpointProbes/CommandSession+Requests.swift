@@ -60,8 +60,17 @@ extension CommandSession {
 extension VMCheckpointTool {
   /// The names of the commands, and their help on a terminal of 80 columns.
   package static var helpTexts: [(verb: String, text: String)] {
-    configuration.subcommands.map { command in
-      (command.configuration.commandName ?? "", helpMessage(for: command, columns: 80))
+    helpTexts(below: VMCheckpointTool.self, prefix: "")
+  }
+
+  private static func helpTexts(
+    below command: any ParsableCommand.Type,
+    prefix: String
+  ) -> [(verb: String, text: String)] {
+    command.configuration.subcommands.flatMap { command in
+      let name = prefix + (command.configuration.commandName ?? "")
+      return [(name, helpMessage(for: command, columns: 80))]
+        + helpTexts(below: command, prefix: "\(name)-")
     }
   }
 }

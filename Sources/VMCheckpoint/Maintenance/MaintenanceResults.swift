@@ -73,6 +73,8 @@ public struct VerifyReport: Sendable, Codable, Hashable {
   public var pageCount: UInt64
   /// Compressed bytes of the chunks that were checked.
   public var storedByteCount: UInt64
+  /// Chunks whose data is in a remote only, and was not checked.
+  public var remoteChunkCount: UInt64
 
   /// At most ``maximumProblemCount``.
   public var problems: [Problem]

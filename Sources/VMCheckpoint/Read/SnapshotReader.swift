@@ -30,6 +30,7 @@ public final class SnapshotReader: Sendable {
   private let patches: [RAMPatch]
   private let extents: Mutex<ExtentMap>
   private let chunks: StoredChunks
+  private let supply: RemoteSupply
 
   /// Opens a snapshot of the store at `storePath`.
   ///
@@ -100,6 +101,7 @@ public final class SnapshotReader: Sendable {
     check = ExtentCheck(opened.seed, snapshot: opened.snapshot.uuid)
     extents = Mutex(opened.extents)
     chunks = try StoredChunks(store, opened.seed)
+    supply = RemoteSupply(store, opened.seed)
     patches = RAMPatch.patches(for: opened.overlays, treatment: treatment)
   }
 
@@ -266,7 +268,8 @@ public final class SnapshotReader: Sendable {
     let key = ChunkCache.Key(seed: seed, chunkID: extent.chunkID)
     var problem: String?
     // What the cache holds may be of a copy of the store, which has other chunks under its numbers.
-    for _ in 0..<2 {
+    var isBrought = false
+    for _ in 0..<3 {
       do {
         problem = try cache.withChunk(key) { slot in
           try chunks.load(extent.chunkID, into: slot)
@@ -283,7 +286,10 @@ public final class SnapshotReader: Sendable {
           return nil
         }
       } catch StoredChunks.Failure.missing {
-        return false
+        // It may be in a remote only.
+        guard !isBrought, try supply.bring(extent.chunkID) else { return false }
+        isBrought = true
+        continue
       } catch StoredChunks.Failure.damaged(let damage) {
         problem = damage
       } catch let error as VMCheckpointError {

@@ -16,6 +16,7 @@ extension Store {
     case .stream(let fileDescriptor): try requireNotStore(fileDescriptor: fileDescriptor)
     }
     if let overlaysPath = request.overlaysOutputPath { try requireNotStore(overlaysPath) }
+    try bringMissingPages(of: request.reference, control: control)
     let overlaysFile = try request.target.makeOverlaysFile()
     return try withSharedChunks(control: control) { database in
       let plan = try Self.plan(request, database)

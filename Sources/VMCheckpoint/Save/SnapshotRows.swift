@@ -42,7 +42,7 @@ struct SnapshotRows {
   }
 
   /// A path with its control characters as `\u{a}`: rows are shown on terminals.
-  private static func withoutControls(_ text: String) -> String {
+  static func withoutControls(_ text: String) -> String {
     text.unicodeScalars.reduce(into: "") { result, scalar in
       if scalar.value < 0x20 || scalar.value == 0x7f {
         result += "\\u{\(String(scalar.value, radix: 16))}"

@@ -100,6 +100,7 @@ extension StoreFeature {
     case .absentRanges: SchemaSQL.absentRanges
     case .overlayOrigins: SchemaSQL.overlayOrigins
     case .leases: SchemaSQL.leases
+    case .remotes: SchemaSQL.remotes
     case .workingSets: SchemaSQL.workingSets
     default: nil
     }

@@ -22,6 +22,8 @@ package struct VerifyOutput: CommandOutput, Hashable {
   var checkedChunks: UInt64
   var checkedPages: UInt64
   var checkedStoredBytes: UInt64
+  /// Chunks whose data is in a remote only.
+  var remoteChunks: UInt64
   var problemCount: UInt64
   /// At most ``VerifyReport/maximumProblemCount``.
   var problems: [Problem]
@@ -35,6 +37,7 @@ package struct VerifyOutput: CommandOutput, Hashable {
     case checkedChunks = "checked_chunks"
     case checkedPages = "checked_pages"
     case checkedStoredBytes = "checked_stored_bytes"
+    case remoteChunks = "remote_chunks"
     case problemCount = "problem_count"
     case problems
     case damagedSnapshots = "damaged_snapshots"
@@ -49,6 +52,7 @@ package struct VerifyOutput: CommandOutput, Hashable {
     checkedChunks = report.chunkCount
     checkedPages = report.pageCount
     checkedStoredBytes = report.storedByteCount
+    remoteChunks = report.remoteChunkCount
     problemCount = report.problemCount
     problems = report.problems.map { problem in
       Problem(
@@ -73,7 +77,11 @@ package struct VerifyOutput: CommandOutput, Hashable {
       HumanReadable.count(checkedChunks, "chunk"), HumanReadable.count(checkedPages, "page"),
       HumanReadable.bytes(checkedStoredBytes),
     ].joined(separator: ", ")
-    let work = "Checked \(checked) in \(HumanReadable.seconds(durationSeconds))\n"
+    let work =
+      "Checked \(checked) in \(HumanReadable.seconds(durationSeconds))\n"
+      + (remoteChunks > 0
+        ? "Not checked: \(HumanReadable.count(remoteChunks, "chunk")) whose data is in a remote only\n"
+        : "")
     guard !sound else { return "Sound\n\(work)" }
 
     let missing = problemCount - min(problemCount, UInt64(problems.count))

@@ -26,7 +26,7 @@ package enum CommandRunner {
       if let handover = command as? any HandoverCommand {
         return hand(over: handover, in: session)
       }
-      guard !(command is VMCheckpointTool) else {
+      guard !(command is VMCheckpointTool), !(command is RemoteCommand) else {
         return fail(
           ErrorReport(UsageMessage.missingCommand),
           asJSON: session.wantsJSON,

@@ -99,6 +99,13 @@ package final class DecodedChunks<Database: StoreDatabase> {
       defer { data.reset() }
       try data.bind(chunk.id, at: 1)
       guard try data.step(), !data.isNull(0) else {
+        guard try !reader.hasRemotes() else {
+          throw VMCheckpointError(
+            .unavailable,
+            "the data of chunk \(chunk.id) is not here, and perhaps in a remote",
+            hint: "bring the snapshot's pages with: vmckpt pull"
+          )
+        }
         throw VMCheckpointError.corrupt("chunk \(chunk.id): its data is missing or too long")
       }
       let stored = try data.blob(0)

@@ -14,13 +14,17 @@ extension StoreFeature {
   /// Recordings of what VMs touch first: the tables `working_set` and `working_set_run`. Readers do without them.
   package static let workingSets = StoreFeature(name: "working-sets", isNeededByReaders: false)
 
+  /// Remotes, and chunks whose data is only there: the tables `remote`, `remote_pack`, `chunk_place`,
+  /// `remote_snapshot` and `remote_object`. Who does not know it would take such chunks for damaged ones.
+  package static let remotes = StoreFeature(name: "remotes", isNeededByReaders: true)
+
   /// The features that this program knows: those that bring a table, and overlay kinds that came after version 1.
   package static var known: Set<String> {
     Set(OverlayKind.allCases.compactMap(\.feature?.name) + withTables.map(\.name))
   }
 
   /// The features that bring tables.
-  package static let withTables = [absentRanges, overlayOrigins, leases, workingSets]
+  package static let withTables = [absentRanges, overlayOrigins, leases, workingSets, remotes]
 
   /// The tables that a store with the feature must have.
   package var tables: [String] {
@@ -29,6 +33,7 @@ extension StoreFeature {
     case .overlayOrigins: ["overlay_origin"]
     case .leases: ["lease"]
     case .workingSets: ["working_set", "working_set_run"]
+    case .remotes: ["remote", "remote_pack", "chunk_place", "remote_snapshot", "remote_object"]
     default: []
     }
   }

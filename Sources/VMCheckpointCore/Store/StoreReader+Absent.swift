@@ -52,11 +52,16 @@ extension StoreReader {
     return try statement.step() && absentRun(statement, of: snapshot).upperBound > first.rawValue
   }
 
-  private func hasAbsentRanges() throws -> Bool {
+  private func hasAbsentRanges() throws -> Bool { try has(.absentRanges) }
+
+  /// Whether the store knows remotes, and chunks may have their data there only.
+  func hasRemotes() throws -> Bool { try has(.remotes) }
+
+  private func has(_ feature: StoreFeature) throws -> Bool {
     let statement = try statement(.features)
     defer { statement.reset() }
     while try statement.step() {
-      if try statement.text(0) == StoreFeature.absentRanges.name { return true }
+      if try statement.text(0) == feature.name { return true }
     }
     return false
   }

@@ -179,7 +179,9 @@ struct ChunkRepacker {
     // What was committed meanwhile may name one of them: it stays, for the next gc.
     let named =
       isCurrent ? nil : try NamedChunks(database, among: movedChunkIDs, control.cancellation)
+    let places = try ChunkPlaces(database)
     for (index, chunkID) in movedChunkIDs.enumerated() where named?.isNamed(index) != true {
+      try places.remove(chunkID)
       try database.execute(sql: "DELETE FROM chunk_data WHERE chunk_id = ?", arguments: [chunkID])
       try database.execute(sql: "DELETE FROM chunk WHERE id = ?", arguments: [chunkID])
     }

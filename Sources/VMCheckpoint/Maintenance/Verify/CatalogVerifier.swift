@@ -65,7 +65,7 @@ enum CatalogVerifier {
   ) throws -> [(subject: String, message: String)] {
     let tables =
       ["memory_region", "ram_extent", "overlay", "device_state", "snapshot_tag"]
-      + (try StoreFormat.features(of: database).flatMap(\.tables))
+      + (try StoreFormat.features(of: database).filter { $0 != .remotes }.flatMap(\.tables))
     return try tables.compactMap { table in
       let snapshotID = try Int64.fetchOne(
         database,

@@ -49,7 +49,9 @@ extension Store {
         )
         chunkIDs = try Self.chunkIDs(namedBy: snapshots, database)
       }
-      let chunks = try ChunkVerifier(control: control).run(database, chunkIDs: chunkIDs)
+      let elsewhere = try ChunkPresence.onlyInRemotes(database).intersection(chunkIDs)
+      let chunks = try ChunkVerifier(control: control)
+        .run(database, chunkIDs: chunkIDs.filter { !elsewhere.contains($0) })
       var verifier = try SnapshotVerifier(database: database, chunkProblems: chunks.problems)
       for snapshot in snapshots {
         try control.cancellation.check()
@@ -66,6 +68,7 @@ extension Store {
       return verification.report(
         snapshotCount: UInt64(snapshots.count),
         chunks: chunks,
+        remoteChunkCount: UInt64(elsewhere.count),
         durationSeconds: MonotonicClock.nowSeconds - start
       )
     }
@@ -173,6 +176,7 @@ private struct Verification {
   func report(
     snapshotCount: UInt64,
     chunks: ChunkVerifier.Findings,
+    remoteChunkCount: UInt64,
     durationSeconds: Double
   ) -> VerifyReport {
     VerifyReport(
@@ -180,6 +184,7 @@ private struct Verification {
       chunkCount: chunks.chunkCount,
       pageCount: chunks.pageCount,
       storedByteCount: chunks.storedByteCount,
+      remoteChunkCount: remoteChunkCount,
       problems: problems,
       problemCount: problemCount,
       damagedSnapshots: damagedSnapshots,

@@ -39,6 +39,7 @@ enum ChunkRemover {
       var kept: [Int64] = []
       let deleteChunk = try HotStatement(database, "DELETE FROM chunk WHERE id = ?")
       let deleteData = try HotStatement(database, "DELETE FROM chunk_data WHERE chunk_id = ?")
+      let deletePlaces = try ChunkPlaces(database)
       var names: NamedChunks?
       var start = 0
       var batch = SpaceBoundedBatch(count: batchChunkCount)
@@ -61,6 +62,7 @@ enum ChunkRemover {
               }
               deleteData.bind(chunkIDs[index], at: 1)
               try deleteData.run()
+              try deletePlaces.remove(chunkIDs[index])
               deleteChunk.bind(chunkIDs[index], at: 1)
               try deleteChunk.run()
             }

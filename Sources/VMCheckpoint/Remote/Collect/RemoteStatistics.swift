@@ -1,0 +1,62 @@
+/// What a remote holds.
+public struct RemoteStatistics: Sendable, Hashable {
+  public var snapshotCount: Int
+  public var vmCount: Int
+  /// Of all snapshots.
+  public var ramByteCount: UInt64
+  /// Pages that are not zero, of all snapshots.
+  public var storedPageCount: UInt64
+  public var packCount: Int
+  public var packByteCount: UInt64
+  /// Packs that a snapshot needs.
+  public var neededPackCount: Int
+  public var indexRunCount: Int
+  public var manifestByteCount: UInt64
+  /// Pushes that are under way, or were killed.
+  public var sessionCount: Int
+}
+
+extension Store {
+  /// Counts what a remote holds.
+  ///
+  /// - Throws: As ``RemoteTransport``.
+  package func remoteStatistics(
+    _ remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> RemoteStatistics {
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    let entries = try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
+    var statistics = RemoteStatistics(
+      snapshotCount: entries.count,
+      vmCount: Set(entries.map(\.head.facts.vm)).count,
+      ramByteCount: 0,
+      storedPageCount: 0,
+      packCount: 0,
+      packByteCount: 0,
+      neededPackCount: 0,
+      indexRunCount: 0,
+      manifestByteCount: 0,
+      sessionCount: try link.list(RemoteNames.sessions).count
+    )
+    var needed = Set<RemoteID>()
+    for entry in entries {
+      // What a stranger wrote may add up to anything.
+      statistics.ramByteCount &+= entry.head.facts.ramBytes
+      statistics.storedPageCount &+= entry.head.facts.storedPages
+      statistics.manifestByteCount &+= entry.byteCount
+      needed.formUnion(entry.head.packs)
+    }
+    statistics.neededPackCount = needed.count
+    statistics.indexRunCount = try link.list(RemoteNames.indexRuns).count
+    try transport.list(RemoteNames.packs, after: nil) { (batch) throws(VMCheckpointError) in
+      try control.cancellation.check()
+      for facts in batch where RemoteNames.packID(facts.key) != nil {
+        statistics.packCount += 1
+        statistics.packByteCount &+= facts.byteCount
+      }
+      return true
+    }
+    return statistics
+  }
+}

@@ -1,0 +1,81 @@
+extension Store {
+  /// Deletes what no snapshot of the remote needs. Others may push meanwhile.
+  ///
+  /// - Parameters:
+  ///   - dryRun: Nothing is deleted.
+  ///   - waits: Whether it waits for the pushes that are under way.
+  /// - Throws: ``VMCheckpointError``: `corrupt` when a manifest cannot be read; and as ``RemoteTransport``.
+  package func collectRemoteGarbage(
+    _ remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    dryRun: Bool,
+    waits: Bool,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> RemoteCollectResult {
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    return try RemoteCollector(link, control: control).run(dryRun: dryRun, waits: waits)
+  }
+
+  /// Checks that a remote has what its snapshots need.
+  ///
+  /// - Parameter readingPercent: Of the packs whose data is read.
+  /// - Throws: As ``RemoteTransport``; damage is a finding.
+  package func checkRemote(
+    _ remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    readingPercent: Double,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> RemoteCheckResult {
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    do {
+      return try RemoteChecker(link, control: control).run(readingPercent: readingPercent)
+    } catch {
+      throw VMCheckpointError(translating: error, storePath: path)
+    }
+  }
+
+  /// Lets the snapshots of a remote count again that was copied or restored.
+  ///
+  /// - Returns: How many count again, and what is wrong with the others.
+  /// - Throws: As ``RemoteTransport``.
+  package func adoptRemote(
+    _ remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> (adoptedCount: Int, problems: [String]) {
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    return try RemoteAdoption(link, control: control).run()
+  }
+
+  /// Deletes snapshots of a remote: their manifests. A collection frees what only they needed.
+  ///
+  /// - Parameter references: Names, or beginnings of UUIDs.
+  /// - Returns: The names.
+  /// - Throws: ``VMCheckpointError``: `notFound`, and nothing is deleted then; as ``RemoteTransport``.
+  package func deleteRemoteSnapshots(
+    _ references: [String],
+    of remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> [String] {
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    let all = try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
+    var doomed: [RemoteCatalog.Entry] = []
+    for reference in references {
+      doomed.append(try RemoteCatalog.resolve(reference, among: all, title: transport.title))
+    }
+    for entry in doomed {
+      // All generations: an older one must not come back.
+      let folder = "\(RemoteNames.folder(ofManifest: entry.key))/"
+      for facts in try link.list(folder) { try transport.delete(facts.key) }
+    }
+    if !isReadOnly {
+      let uuids = doomed.map(\.head.facts.uuid)
+      try write { database in
+        let table = RemoteSnapshotTable(database, remoteID: remote.id)
+        for uuid in uuids { try table.remove(uuid: uuid) }
+      }
+    }
+    return doomed.map(\.head.facts.name)
+  }
+}

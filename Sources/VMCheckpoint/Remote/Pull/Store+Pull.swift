@@ -1,0 +1,234 @@
+import GRDB
+
+/// What a fetch or a pull did.
+public struct PullResult: Sendable, Hashable {
+  /// The snapshot's name in this store.
+  public var name: String
+  public var uuid: String
+  public var vm: String
+  /// The remote's name in this store.
+  public var remote: String
+  /// Whether the store had the snapshot, with all data that was asked for.
+  public var wasThere: Bool
+  /// Chunks whose data came.
+  public var chunkCount: UInt64
+  /// Pages in them.
+  public var pageCount: UInt64
+  /// Of all that came.
+  public var receivedByteCount: UInt64
+  /// Chunks of the snapshot whose data is not here.
+  public var missingChunkCount: UInt64
+  /// Requests that read.
+  public var getRequestCount: Int
+  public var durationSeconds: Double
+}
+
+extension Store {
+  /// The snapshots of a remote.
+  ///
+  /// - Throws: As ``RemoteTransport``. Manifests that cannot be read are warned about.
+  package func remoteSnapshots(
+    _ remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> [RemoteCatalog.Entry] {
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    return try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
+  }
+
+  /// Makes rows of this store of a remote's snapshots, and brings their pages where that is asked for.
+  ///
+  /// Waits for another save or gc of the same store to end.
+  ///
+  /// - Parameters:
+  ///   - references: Names, beginnings of UUIDs, or `latest`; none: all.
+  ///   - name: How the snapshot is called here; `nil`: as there.
+  ///   - withData: Whether all pages are brought (a pull); else facts alone (a fetch).
+  /// - Throws: ``VMCheckpointError``: `notFound`; `cannotCreate` when another snapshot has the name here; `corrupt` when
+  ///   the remote's data is damaged; and as ``RemoteTransport``. What came is kept.
+  package func pull(
+    _ references: [String],
+    as name: String? = nil,
+    from remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    withData: Bool,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> [PullResult] {
+    try requireWritable()
+    try location.requireNotPlanted()
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    let all = try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
+    var wanted: [RemoteCatalog.Entry] = references.isEmpty ? all : []
+    for reference in references {
+      wanted.append(try RemoteCatalog.resolve(reference, among: all, title: transport.title))
+    }
+    guard name == nil || wanted.count == 1 else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "one name cannot be that of \(wanted.count) snapshots"
+      )
+    }
+    let writerLock = try StoreLock.acquire(
+      .writer,
+      .exclusive,
+      at: location,
+      cancellation: control.cancellation
+    )
+    let chunkLock = try StoreLock.acquire(
+      .chunks,
+      .shared,
+      at: location,
+      cancellation: control.cancellation
+    )
+    defer {
+      chunkLock.release()
+      writerLock.release()
+    }
+    var results: [PullResult] = []
+    for entry in wanted {
+      results.append(
+        try pull(entry, as: name, remote, link, withData: withData, control: control)
+      )
+    }
+    return results
+  }
+
+  private func pull(
+    _ entry: RemoteCatalog.Entry,
+    as name: String?,
+    _ remote: RemoteRow,
+    _ link: RemoteLink,
+    withData: Bool,
+    control: OperationControl
+  ) throws(VMCheckpointError) -> PullResult {
+    let start = MonotonicClock.nowSeconds
+    let facts = entry.head.facts
+    let before = link.transport.requestCounts
+    return try withConnection(control: control) { database in
+      do {
+        try UnfinishedSnapshots.remove(database, control.cancellation)
+        var snapshot = try Self.snapshot(uuid: facts.uuid, database)
+        let hadRows = snapshot != nil
+        if snapshot == nil {
+          snapshot = try fetch(entry, as: name, remote, link, database, control)
+        }
+        guard let snapshot else {
+          throw VMCheckpointError(.locked, "the snapshot's row was removed while it was fetched")
+        }
+        let missing = try Self.missingChunks(of: snapshot, database, control.cancellation)
+        var totals = MissingChunks.Totals()
+        if withData {
+          totals = try MissingChunks(database, link, remoteID: remote.id)
+            .bring(missing, control: control)
+        }
+        let after = link.transport.requestCounts
+        return PullResult(
+          name: snapshot.name,
+          uuid: snapshot.uuid,
+          vm: snapshot.vm,
+          remote: remote.name,
+          wasThere: hadRows && (!withData || missing.isEmpty),
+          chunkCount: totals.chunkCount,
+          pageCount: totals.pageCount,
+          receivedByteCount: after.receivedByteCount - before.receivedByteCount,
+          missingChunkCount: withData ? 0 : UInt64(missing.count),
+          getRequestCount: after.gets + after.heads - before.gets - before.heads,
+          durationSeconds: MonotonicClock.nowSeconds - start
+        )
+      } catch {
+        ignoreCancellation(database)
+        if database.isInsideTransaction { try? database.rollback() }
+        _ = try? UnfinishedSnapshots.remove(database, CancellationFlag())
+        throw error
+      }
+    }
+  }
+
+  private func fetch(
+    _ entry: RemoteCatalog.Entry,
+    as name: String?,
+    _ remote: RemoteRow,
+    _ link: RemoteLink,
+    _ database: Database,
+    _ control: OperationControl
+  ) throws -> SnapshotRow? {
+    let facts = entry.head.facts
+    let name = name ?? facts.name
+    try SnapshotName.check(name)
+    try facts.check()
+    let isUsed = try Bool.fetchOne(
+      database,
+      sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)",
+      arguments: [name]
+    )
+    guard isUsed != true else {
+      throw VMCheckpointError(
+        .cannotCreate,
+        "there is another snapshot \(quotedName(name)) here already",
+        hint: "give the remote's another name with --name"
+      )
+    }
+    guard let manifest = try ManifestHeads.whole(entry.key, link) else {
+      throw VMCheckpointError(
+        .notFound,
+        "\(link.transport.title) has lost \(quotedName(facts.name))"
+      )
+    }
+    let condemned = try CondemnedLists(database, link, remoteID: remote.id).load()
+    let operation = FetchOperation(
+      database,
+      link,
+      remoteID: remote.id,
+      manifest,
+      name: name,
+      condemned: condemned,
+      control: control
+    )
+    let (id, _) = try operation.run()
+    try database.inTransaction(.immediate) {
+      try RemoteSnapshotTable(database, remoteID: remote.id).insert(
+        uuid: facts.uuid,
+        vm: facts.vm,
+        manifest: entry.key,
+        packs: manifest.head.packs
+      )
+      return .commit
+    }
+    try IndexMerge.mergeRunsOfLikeSize(database, control.cancellation)
+    return try SnapshotCatalog.fetch(id: id, in: database)
+  }
+
+  private static func snapshot(uuid: String, _ database: Database) throws -> SnapshotRow? {
+    try SnapshotRow.fetchOne(
+      database,
+      sql:
+        "SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.uuid = ? AND s.state = 'complete'",
+      arguments: [uuid]
+    )
+  }
+
+  /// The chunks that a snapshot's pages are in, and that have no data here.
+  static func missingChunks(
+    of snapshot: SnapshotRow,
+    _ database: Database,
+    _ cancellation: CancellationFlag
+  ) throws -> [Int64] {
+    guard try RemoteTable(database).isThere else { return [] }
+    let select = try HotStatement(
+      database,
+      """
+      SELECT DISTINCT e.chunk_id FROM ram_extent e
+       WHERE e.snapshot_id = ?
+         AND NOT EXISTS (SELECT 1 FROM chunk_data d WHERE d.chunk_id = e.chunk_id)
+      """
+    )
+    defer { select.reset() }
+    select.bind(snapshot.id, at: 1)
+    var missing: [Int64] = []
+    while try select.step() {
+      missing.append(select.int64(0))
+      if missing.count % 4096 == 0 { try cancellation.check() }
+    }
+    return missing
+  }
+}

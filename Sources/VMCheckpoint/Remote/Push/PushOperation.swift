@@ -1,0 +1,402 @@
+import Foundation
+import GRDB
+
+/// One push: a snapshot of the store becomes one of a remote.
+///
+/// The data's way: which chunks the snapshot has → which of them, or of their pages, the remote has → packs of the rest
+/// → an index run of these packs → the manifest, which makes all of it count. No transaction of the store is open while
+/// the network is waited for; the chunks' lock is held.
+///
+/// What was sent is noted in the store pack by pack, so that a push after one that was killed finds it.
+struct PushOperation {
+  /// Pages looked for at a time: some 24 MiB.
+  private static let roundPageCount = 256 << 10
+  /// Snapshots of the same VM whose packs are looked through first.
+  private static let relativeCount = 4
+  /// A chunk is packed anew when the remote has at least one in so many of its pages.
+  private static let repackingShare = 4
+
+  /// No chunk of the store has it.
+  private static let targetNumber = ChunkNumbers.firstProvisional
+
+  private let database: Database
+  private let link: RemoteLink
+  private let remoteID: Int64
+  private let snapshot: SnapshotRow
+  private let control: OperationControl
+  private let packs: PackTable
+  private let upload: PackUpload
+
+  private var session: RemoteSession
+  private var condemned = Set<RemoteID>()
+  private var places = PagePlaces()
+  private var known = KnownPacks()
+  private var indexRun = IndexRunObject()
+
+  private let reader: ChunkReader
+  private let decoder: LZ4FrameDecoder
+  private let check: PageCheck
+  private let fingerprinter: PageFingerprinter
+  private let compressor: ChunkCompressor
+  private let source: ChunkBuffer
+  private let target: ChunkBuffer
+  /// The pages of the store that are in `target`, by slot.
+  private var targetPages: [PageLocation] = []
+  private var open: PackUpload.Item?
+  private var progress: ProgressReporter
+
+  /// What it did.
+  struct Totals {
+    var sentPackCount = 0
+    var sentByteCount: UInt64 = 0
+    var sentPageCount: UInt64 = 0
+    /// Distinct pages of the snapshot that the remote had.
+    var reusedPageCount: UInt64 = 0
+    var manifestByteCount = 0
+  }
+  private(set) var totals = Totals()
+
+  init(
+    _ database: Database,
+    _ link: RemoteLink,
+    remoteID: Int64,
+    _ snapshot: SnapshotRow,
+    control: OperationControl
+  ) throws {
+    self.database = database
+    self.link = link
+    self.remoteID = remoteID
+    self.snapshot = snapshot
+    self.control = control
+    packs = PackTable(database, remoteID: remoteID)
+    upload = PackUpload(link)
+    reader = try ChunkReader(database)
+    decoder = try LZ4FrameDecoder()
+    check = try PageCheck(database, verifyingDigests: false)
+    fingerprinter = try StoreSeed(database).fingerprinter
+    compressor = try ChunkCompressor(ChunkCompression.default.effort)
+    source = try ChunkBuffer()
+    target = try ChunkBuffer()
+    // Rule 1 of ``RemoteSession``: it is there before the lists are read.
+    target.begin(chunkID: Self.targetNumber)
+    session = try RemoteSession(link)
+    progress = ProgressReporter(control, phase: "pushing", totalByteCount: nil)
+  }
+
+  /// - Returns: The key of the manifest; `nil` when the remote has the snapshot.
+  mutating func run() throws -> RemoteKey? {
+    defer { session.end() }
+    condemned = try CondemnedLists(database, link, remoteID: remoteID).load()
+    let earlier = try earlierManifest()
+    if earlier.isThere { return nil }
+
+    let layout = try snapshot.layout(database)
+    let absent = try snapshot.absentPages(database, in: layout)
+    let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
+    try snapshot.requireDigest(layout, absent, overlays, database)
+    let used = try UsedChunks(of: snapshot, overlays, database, control.cancellation)
+    let deviceStates = try store(used)
+    let facts = try PushedFacts(database, snapshot, layout: layout, overlays: overlays)
+      .facts(deviceStates: deviceStates, places: places)
+    if !indexRun.isEmpty {
+      try link.put(RemoteNames.indexRun(RemoteID()), indexRun.encode())
+    }
+
+    let body = try body(absent)
+    try session.renewIfNeeded()
+    let manifest = try Manifest.encode(
+      facts,
+      packs: places.packs,
+      deadlineSeconds: session.deadlineSeconds,
+      body: body
+    )
+    let key = RemoteNames.manifest(
+      vm: snapshot.vm,
+      name: snapshot.name,
+      generation: earlier.nextGeneration,
+      RemoteID()
+    )
+    totals.manifestByteCount = manifest.count
+    try control.cancellation.check()
+    try session.commit(key, manifest)
+    try database.inTransaction(.immediate) {
+      try RemoteSnapshotTable(database, remoteID: remoteID).insert(
+        uuid: snapshot.uuid,
+        vm: snapshot.vm,
+        manifest: key,
+        packs: places.packs
+      )
+      return .commit
+    }
+    return key
+  }
+
+  /// Whether the remote has a snapshot of this name, and which generation a new manifest of it would be.
+  private func earlierManifest() throws -> (isThere: Bool, nextGeneration: UInt32) {
+    let folder = RemoteNames.manifests(vm: snapshot.vm, name: snapshot.name)
+    var next: UInt32 = 1
+    for facts in try link.list(folder) {
+      guard let generation = RemoteNames.generation(ofManifest: facts.key) else { continue }
+      next = max(next, generation &+ 1)
+      guard let head = try ManifestHeads.read(facts, link) else { continue }
+      guard head.facts.uuid == snapshot.uuid else {
+        throw VMCheckpointError(
+          .cannotCreate,
+          "\(link.transport.title) has another snapshot \(quotedName(snapshot.name)) of the VM "
+            + quotedName(snapshot.vm),
+          hint: "delete that one with: vmckpt remote delete, or save under another name"
+        )
+      }
+      return (true, next)
+    }
+    return (false, next)
+  }
+
+  // MARK: Pages
+
+  /// Gives every chunk and every device state a place, and sends what the remote does not have.
+  private mutating func store(_ used: UsedChunks) throws -> [[ManifestFacts.Place]] {
+    let total = UInt64(used.ids.count * ChunkFormat.byteCapacity)
+    progress = ProgressReporter(control, phase: "pushing", totalByteCount: total)
+    let threadCount = min(control.threadCount, 4)
+    let items = (0..<(threadCount + 1)).map { _ in PackUpload.Item() }
+    let upload = upload
+    return try WorkerPool<PackUpload.Item>.run(
+      threadCount: threadCount,
+      items: items,
+      makeWorker: { () throws(VMCheckpointError) in
+        { (item) throws(VMCheckpointError) in try upload.send(item) }
+      },
+      produce: { pool in
+        try storeChunks(used, pool)
+        let states = try storeDeviceStates(pool)
+        try submitOpen(pool)
+        try pool.drain()
+        try noteSent()
+        return states
+      }
+    )
+  }
+
+  private mutating func storeChunks(
+    _ used: UsedChunks,
+    _ pool: WorkerPool<PackUpload.Item>
+  ) throws {
+    var (next, isFirstRound) = (0, true)
+    var round: [Int] = []
+    while next < used.ids.count {
+      round.removeAll(keepingCapacity: true)
+      var pageCount = 0
+      while next < used.ids.count, pageCount < Self.roundPageCount {
+        try control.cancellation.check()
+        let count = used.slots[next].nonzeroBitCount
+        if let place = try packs.place(ofChunk: used.ids[next]), !condemned.contains(place.pack) {
+          places.set(chunk: used.ids[next], in: place.pack, entry: place.entry)
+          totals.reusedPageCount += UInt64(count)
+        } else {
+          round.append(next)
+          pageCount += count
+        }
+        next += 1
+      }
+      guard !round.isEmpty else { break }
+      if isFirstRound { try addRelatives() }
+      isFirstRound = false
+      let found = try find(round, used)
+      for (index, chunk) in round.enumerated() {
+        try store(used.ids[chunk], used.slots[chunk], found: found[index], pool)
+        if index % 16 == 0 {
+          try control.cancellation.check()
+          progress.report(
+            completedByteCount: UInt64((next - round.count + index) * ChunkFormat.byteCapacity)
+          )
+        }
+      }
+    }
+    try writeTarget(pool)
+  }
+
+  /// The footers of the packs that the VM's other snapshots need.
+  private mutating func addRelatives() throws {
+    let table = RemoteSnapshotTable(database, remoteID: remoteID)
+    for relative in try table.newest(ofVM: snapshot.vm, count: Self.relativeCount) {
+      for pack in relative.packs where !known.isFull && !condemned.contains(pack) {
+        try add(pack)
+      }
+    }
+  }
+
+  private mutating func add(_ pack: RemoteID) throws {
+    guard !known.has(pack) else { return }
+    if let stored = try packs.footer(of: pack),
+      let footer = try? PackFooter(stored.footer[...], of: pack, packByteCount: stored.byteCount)
+    {
+      known.add(footer)
+      return
+    }
+    do {
+      let (footer, bytes, byteCount) = try link.footer(of: pack)
+      known.add(footer)
+      try database.inTransaction(.immediate) {
+        _ = try packs.insert(pack, byteCount: byteCount, footer: bytes)
+        return .commit
+      }
+    } catch let error as VMCheckpointError where error.code == .notFound {
+      // It was deleted: nothing of it is used.
+    }
+  }
+
+  /// Looks for the pages of the round's chunks.
+  ///
+  /// - Returns: For each chunk the slots that were found.
+  private mutating func find(_ round: [Int], _ used: UsedChunks) throws -> [UInt16] {
+    var wanted: [PageDigest: PageLocation] = [:]
+    let digests = try DigestReader(database)
+    var indexOf: [Int64: Int] = [:]
+    for (index, chunk) in round.enumerated() {
+      let chunkID = used.ids[chunk]
+      indexOf[chunkID] = index
+      let all = try digests.all(chunkID)
+      for (slot, digest) in all.enumerated() where used.slots[chunk] & 1 << UInt16(slot) != 0 {
+        wanted[digest] = PageLocation(chunkID: chunkID, slot: slot)
+      }
+    }
+    var found = [UInt16](repeating: 0, count: round.count)
+    var places = places
+    func note(_ location: PageLocation, _ page: KnownPacks.Found) {
+      guard let index = indexOf[location.chunkID] else { return }
+      places.set(location, in: page.pack, entry: page.entry, slot: page.slot)
+      found[index] |= 1 << UInt16(location.slot)
+    }
+    let asked = known.find(from: 0, &wanted, note)
+    if !wanted.isEmpty, !known.isFull {
+      for pack in try IndexRuns(database, link, remoteID: remoteID).packs(holding: wanted)
+      where !condemned.contains(pack) && !known.isFull {
+        try add(pack)
+      }
+      _ = known.find(from: asked, &wanted, note)
+    }
+    self.places = places
+    return found
+  }
+
+  /// Sends a chunk as it is, or the pages of it that the remote does not have.
+  private mutating func store(
+    _ chunkID: Int64,
+    _ slots: UInt16,
+    found: UInt16,
+    _ pool: WorkerPool<PackUpload.Item>
+  ) throws {
+    totals.reusedPageCount += UInt64(found.nonzeroBitCount)
+    guard found != slots else { return }
+    let problem =
+      try reader.load(chunkID, into: source) ?? source.decompress(with: decoder, check: check)
+    if let problem {
+      throw VMCheckpointError(
+        .corrupt,
+        "\(snapshot.title) is damaged: chunk \(chunkID): \(problem)",
+        hint: "see what is hurt with: vmckpt verify"
+      )
+    }
+    guard slots >> source.pageCount == 0 else {
+      throw VMCheckpointError.corrupt("\(snapshot.title) names slots that chunk \(chunkID) lacks")
+    }
+    if found.nonzeroBitCount * Self.repackingShare < slots.nonzeroBitCount {
+      let item = try room(for: source.storedByteCount, pool)
+      let entry = item.builder.add(source)
+      item.chunks.append((chunkID, entry))
+      places.set(chunk: chunkID, in: item.builder.id, entry: entry)
+      totals.sentPageCount += UInt64(source.pageCount)
+      return
+    }
+    for slot in 0..<source.pageCount where slots & ~found & 1 << UInt16(slot) != 0 {
+      _ = target.append(source.page(slot).baseAddress!, digest: source.digest(slot))
+      targetPages.append(PageLocation(chunkID: chunkID, slot: slot))
+      if target.isFull { try writeTarget(pool) }
+    }
+  }
+
+  /// Sends the pages that were gathered in `target`.
+  private mutating func writeTarget(_ pool: WorkerPool<PackUpload.Item>) throws {
+    guard target.pageCount > 0 else { return }
+    target.compress(with: compressor, fingerprinter)
+    let item = try room(for: target.storedByteCount, pool)
+    let entry = item.builder.add(target)
+    for (slot, page) in targetPages.enumerated() {
+      places.set(page, in: item.builder.id, entry: entry, slot: slot)
+    }
+    totals.sentPageCount += UInt64(target.pageCount)
+    targetPages.removeAll(keepingCapacity: true)
+    target.begin(chunkID: Self.targetNumber)
+  }
+
+  /// The parts of the device states, each with its place.
+  private mutating func storeDeviceStates(
+    _ pool: WorkerPool<PackUpload.Item>
+  ) throws -> [[ManifestFacts.Place]] {
+    try StoredDeviceParts(database, snapshot).map { part throws in
+      let item = try room(for: part.count, pool)
+      let digest = SHA256Hasher.hash(part)
+      let entry = part.withUnsafeBytes { bytes in
+        digest.withUnsafeBytes {
+          item.builder.add(.devicePart, pageCount: 0, stored: bytes, digests: $0)
+        }
+      }
+      return .init(pack: places.number(of: item.builder.id), entry: UInt32(entry), slot: 0)
+    }
+  }
+
+  /// A pack with room for an entry; sends the one before.
+  private mutating func room(
+    for storedByteCount: Int,
+    _ pool: WorkerPool<PackUpload.Item>
+  ) throws -> PackUpload.Item {
+    if let open, !open.builder.isFull(for: storedByteCount) { return open }
+    try submitOpen(pool)
+    let item = try pool.takeFree()
+    item.begin()
+    open = item
+    return item
+  }
+
+  private mutating func submitOpen(_ pool: WorkerPool<PackUpload.Item>) throws {
+    guard let item = open, !item.builder.isEmpty else { return }
+    open = nil
+    pool.submit(item)
+    try noteSent()
+    try session.renewIfNeeded()
+  }
+
+  /// Notes in the store which packs the server has.
+  private mutating func noteSent() throws {
+    for sent in upload.takeSent() {
+      try database.inTransaction(.immediate) {
+        let id = try packs.insert(sent.id, byteCount: sent.byteCount, footer: sent.footer[...])
+        try packs.insert(sent.places, inPack: id)
+        return .commit
+      }
+      totals.sentPackCount += 1
+      totals.sentByteCount += sent.byteCount
+      indexRun.add(try PackFooter(sent.footer[...], of: sent.id, packByteCount: sent.byteCount))
+    }
+  }
+
+  // MARK: Manifest
+
+  private func body(_ absent: AbsentPages) throws -> [UInt8] {
+    var writer = ManifestBodyWriter()
+    var extents = try ExtentReader(database, snapshotID: snapshot.id)
+    defer { extents.reset() }
+    while let extent = try extents.next() {
+      for index in 0..<Int(extent.pageCount) {
+        writer.add(
+          pfn: extent.firstPFN + UInt64(index),
+          at: try places.place(of: extent.location(at: index))
+        )
+      }
+    }
+    let table = WorkingSetTable(database)
+    let workingSet = try table.hasOwn(snapshot) ? table.workingSet(for: snapshot) : nil
+    return writer.finish(absent: absent.runs, workingSet: workingSet?.runs ?? [])
+  }
+}

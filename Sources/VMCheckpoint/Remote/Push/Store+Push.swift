@@ -1,0 +1,80 @@
+import GRDB
+
+/// What a push did.
+public struct PushResult: Sendable, Hashable {
+  /// The snapshot's name.
+  public var name: String
+  public var uuid: String
+  public var vm: String
+  /// The remote's name in this store.
+  public var remote: String
+  /// Whether the remote had the snapshot before.
+  public var wasThere: Bool
+  /// Packs that were sent.
+  public var packCount: Int
+  /// Of all objects that were sent.
+  public var sentByteCount: UInt64
+  /// Pages in the packs that were sent.
+  public var sentPageCount: UInt64
+  /// Distinct pages of the snapshot that the remote had before.
+  public var reusedPageCount: UInt64
+  /// Requests that put or list.
+  public var putRequestCount: Int
+  /// Requests that read.
+  public var getRequestCount: Int
+  public var durationSeconds: Double
+}
+
+extension Store {
+  /// Pushes a snapshot to a remote: what the remote does not have is sent, and then the snapshot is there for all who use
+  /// it, or not at all.
+  ///
+  /// The chunks' lock is held shared: saves go on, and gc waits. A push that ended early has sent packs that the next one
+  /// does not send again.
+  ///
+  /// - Throws: ``VMCheckpointError``: `notFound`; `cannotCreate` when the remote has another snapshot of that name;
+  ///   `unavailable` when the push took longer than the remote's lease; `corrupt`; and as ``RemoteTransport``.
+  package func push(
+    _ reference: SnapshotReference,
+    to remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> PushResult {
+    let start = MonotonicClock.nowSeconds
+    try requireWritable()
+    let before = transport.requestCounts
+    let link = try RemoteLink(transport, uuid: remote.uuid)
+    return try withSharedChunks(control: control) { database in
+      do {
+        let snapshot = try SnapshotCatalog.resolve(reference, in: database)
+        var operation = try PushOperation(
+          database,
+          link,
+          remoteID: remote.id,
+          snapshot,
+          control: control
+        )
+        let manifest = try operation.run()
+        let after = transport.requestCounts
+        let totals = operation.totals
+        return PushResult(
+          name: snapshot.name,
+          uuid: snapshot.uuid,
+          vm: snapshot.vm,
+          remote: remote.name,
+          wasThere: manifest == nil,
+          packCount: totals.sentPackCount,
+          sentByteCount: after.sentByteCount - before.sentByteCount,
+          sentPageCount: totals.sentPageCount,
+          reusedPageCount: totals.reusedPageCount,
+          putRequestCount: after.puts + after.lists - before.puts - before.lists,
+          getRequestCount: after.gets + after.heads - before.gets - before.heads,
+          durationSeconds: MonotonicClock.nowSeconds - start
+        )
+      } catch {
+        if database.isInsideTransaction { try? database.rollback() }
+        throw error
+      }
+    }
+  }
+}

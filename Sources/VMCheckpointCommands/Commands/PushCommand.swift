@@ -1,0 +1,67 @@
+import ArgumentParser
+import VMCheckpoint
+
+/// `vmckpt push`.
+struct PushCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "push",
+    abstract: "Copy snapshots to a remote, where other hosts find them.",
+    usage: "vmckpt push <ref>... [--to <remote>] [<options>]",
+    discussion: """
+      Only pages that the remote does not have are sent, whoever pushed them. A snapshot is there \
+      for others when all of it is; a push that was interrupted goes on where it was. Saves go on \
+      meanwhile; gc of this store waits.
+
+      EXAMPLES:
+        vmckpt push web/before-upgrade
+        vmckpt push latest --to nas --limit-rate 20M
+      """
+  )
+
+  @Argument(help: ArgumentHelp("The snapshots.", valueName: "ref"))
+  var references: [String]
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "Which of the store's remotes. (default: the only one, else origin)",
+      valueName: "remote"
+    )
+  )
+  var to: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("Requests at a time, 1 to 4. (default: one a core)", valueName: "count")
+  )
+  var threads: Int?
+
+  @OptionGroup var arguments: RemoteArguments
+  @OptionGroup var common: CommonOptions
+
+  var accomplishment: String? { "the push is done" }
+
+  func validate() throws {
+    if let threads, !(1...4).contains(threads) { throw ValidationError("expected 1 to 4 threads") }
+  }
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> PushOutput {
+    let references = try SnapshotReference.list(references)
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(session: session, common: common, threadCount: threads)
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      let store = try Store.open(
+        at: storePath,
+        for: .writing,
+        cancellation: control.cancellation
+      )
+      let (remote, transport) = try store.open(remote: to, arguments.access, control: control)
+      var results: [PushResult] = []
+      for reference in references {
+        results.append(try store.push(reference, to: remote, transport, control: control))
+      }
+      return results
+    }
+    return PushOutput(result, warnings: warnings)
+  }
+}

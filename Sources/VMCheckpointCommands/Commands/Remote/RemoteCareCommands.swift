@@ -1,0 +1,188 @@
+import ArgumentParser
+import VMCheckpoint
+
+/// `vmckpt remote check`.
+struct RemoteCheckCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "check",
+    abstract: "Check that a remote has what its snapshots need.",
+    usage: "vmckpt remote check [--read-data <percent>] [<options>]",
+    discussion: """
+      Reads every manifest and the list of what each pack holds. With '--read-data' it also reads \
+      so many of the packs, chosen at random, and checks their SHA-256s. It changes nothing. The \
+      exit code is 65 when something is wrong.
+
+      EXAMPLES:
+        vmckpt remote check
+        vmckpt remote check --read-data 5
+      """
+  )
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp("How many of the packs to read, in percent.", valueName: "percent")
+  )
+  var readData: Double = 0
+
+  @OptionGroup var choice: RemoteChoice
+  @OptionGroup var arguments: RemoteArguments
+  @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard (0...100).contains(readData) else {
+      throw ValidationError("expected a number from 0 to 100")
+    }
+  }
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteCheckOutput {
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(session: session, common: common)
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      let store = try Store.open(at: storePath, cancellation: control.cancellation)
+      let (remote, transport) = try store.open(
+        remote: choice.remote,
+        arguments.access,
+        control: control
+      )
+      return (
+        remote,
+        try store.checkRemote(remote, transport, readingPercent: readData, control: control)
+      )
+    }
+    return RemoteCheckOutput(result.0, result.1, warnings: warnings)
+  }
+}
+
+/// `vmckpt remote delete`.
+struct RemoteDeleteCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "delete",
+    abstract: "Delete snapshots of a remote.",
+    usage: "vmckpt remote delete <ref>... [<options>]",
+    discussion: """
+      All of the named snapshots are deleted, or, when one does not exist, none. 'vmckpt remote \
+      gc' frees what only they needed. Snapshots in stores stay.
+      """
+  )
+
+  @Argument(help: ArgumentHelp("The snapshots, by name or UUID.", valueName: "ref"))
+  var references: [String]
+
+  @OptionGroup var choice: RemoteChoice
+  @OptionGroup var arguments: RemoteArguments
+  @OptionGroup var common: CommonOptions
+
+  var accomplishment: String? { "the deletion is done" }
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteDeleteOutput {
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(session: session, common: common)
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      let store = try Store.open(at: storePath, cancellation: control.cancellation)
+      let (remote, transport) = try store.open(
+        remote: choice.remote,
+        arguments.access,
+        control: control
+      )
+      return (
+        remote,
+        try store.deleteRemoteSnapshots(references, of: remote, transport, control: control)
+      )
+    }
+    return RemoteDeleteOutput(remote: result.0.name, deleted: result.1, warnings: warnings)
+  }
+}
+
+/// `vmckpt remote gc`.
+struct RemoteGcCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "gc",
+    abstract: "Free what no snapshot of a remote needs, while others push.",
+    usage: "vmckpt remote gc [--dry-run] [--leave-waiting] [<options>]",
+    discussion: """
+      What no snapshot needs is condemned first. Pushes that began before may still use it, and \
+      collections wait for them. Of pushes that were killed that is as long as the remote's lease. \
+      With '--leave-waiting' nothing is waited for; a later collection deletes the rest.
+
+      Any number of hosts may collect at once. A remote that was copied or restored is refused: \
+      see 'vmckpt remote adopt'.
+      """
+  )
+
+  @Flag(name: .long, help: "Say what would be freed, and change nothing.")
+  var dryRun = false
+
+  @Flag(name: .long, help: "Do not wait for pushes; leave what they may use for later.")
+  var leaveWaiting = false
+
+  @OptionGroup var choice: RemoteChoice
+  @OptionGroup var arguments: RemoteArguments
+  @OptionGroup var common: CommonOptions
+
+  var accomplishment: String? { "the collection is done" }
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteGcOutput {
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(session: session, common: common)
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      let store = try Store.open(at: storePath, cancellation: control.cancellation)
+      let (remote, transport) = try store.open(
+        remote: choice.remote,
+        arguments.access,
+        control: control
+      )
+      return (
+        remote,
+        try store.collectRemoteGarbage(
+          remote,
+          transport,
+          dryRun: dryRun,
+          waits: !leaveWaiting,
+          control: control
+        )
+      )
+    }
+    return RemoteGcOutput(result.0, result.1, warnings: warnings)
+  }
+}
+
+/// `vmckpt remote adopt`.
+struct RemoteAdoptCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "adopt",
+    abstract: "Let the snapshots of a remote count again that was copied or restored.",
+    usage: "vmckpt remote adopt [<options>]",
+    discussion: """
+      The objects of a copied bucket have new times, by which its snapshots came too late to \
+      count. Each whose packs are there is put once more. Nobody may push to the remote before \
+      that is done.
+      """
+  )
+
+  @OptionGroup var choice: RemoteChoice
+  @OptionGroup var arguments: RemoteArguments
+  @OptionGroup var common: CommonOptions
+
+  var accomplishment: String? { "the remote's snapshots count again" }
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteAdoptOutput {
+    let storePath = try common.storePath(environment: session.environment)
+    let operation = LongOperation(session: session, common: common)
+    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+      let store = try Store.open(at: storePath, cancellation: control.cancellation)
+      let (remote, transport) = try store.open(
+        remote: choice.remote,
+        arguments.access,
+        control: control
+      )
+      let (adoptedCount, problems) = try store.adoptRemote(remote, transport, control: control)
+      return (remote.name, adoptedCount, problems)
+    }
+    return RemoteAdoptOutput(
+      remote: result.0,
+      adopted: result.1,
+      problems: result.2,
+      warnings: warnings
+    )
+  }
+}

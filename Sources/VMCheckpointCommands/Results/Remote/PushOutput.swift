@@ -1,0 +1,71 @@
+package import VMCheckpoint
+
+/// What `push` prints.
+package struct PushOutput: CommandOutput, Hashable {
+  /// One snapshot.
+  package struct Snapshot: Codable, Hashable, Sendable {
+    var name: String
+    var uuid: String
+    var vm: String
+    var remote: String
+    var wasThere: Bool
+    var packs: Int
+    var sentBytes: UInt64
+    var sentPages: UInt64
+    var reusedPages: UInt64
+    var putRequests: Int
+    var getRequests: Int
+    var durationSeconds: Double
+
+    enum CodingKeys: String, CodingKey {
+      case name, uuid, vm, remote
+      case wasThere = "was_there"
+      case packs
+      case sentBytes = "sent_bytes"
+      case sentPages = "sent_pages"
+      case reusedPages = "reused_pages"
+      case putRequests = "put_requests"
+      case getRequests = "get_requests"
+      case durationSeconds = "duration_seconds"
+    }
+  }
+
+  var snapshots: [Snapshot]
+  var warnings: [String]
+
+  /// What is printed of `results`.
+  package init(_ results: [PushResult], warnings: [String]) {
+    self.warnings = warnings
+    snapshots = results.map { result in
+      Snapshot(
+        name: result.name,
+        uuid: result.uuid,
+        vm: result.vm,
+        remote: result.remote,
+        wasThere: result.wasThere,
+        packs: result.packCount,
+        sentBytes: result.sentByteCount,
+        sentPages: result.sentPageCount,
+        reusedPages: result.reusedPageCount,
+        putRequests: result.putRequestCount,
+        getRequests: result.getRequestCount,
+        durationSeconds: HumanReadable.milliseconds(result.durationSeconds)
+      )
+    }
+  }
+
+  package var text: String {
+    snapshots.map { snapshot in
+      let title = "\(printable(snapshot.name)) to \(printable(snapshot.remote))"
+      guard !snapshot.wasThere else { return "Not pushed \(title): it is there already\n" }
+      var fields = FieldList()
+      fields.add(
+        "Sent",
+        "\(HumanReadable.bytes(snapshot.sentBytes)) in \(snapshot.packs) packs, "
+          + "\(HumanReadable.pages(snapshot.sentPages)) of pages"
+      )
+      fields.add("Was there", "\(HumanReadable.pages(snapshot.reusedPages)) of pages")
+      return "Pushed \(title) in \(HumanReadable.seconds(snapshot.durationSeconds))\n" + fields.text
+    }.joined()
+  }
+}

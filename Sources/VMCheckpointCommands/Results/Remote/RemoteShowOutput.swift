@@ -1,0 +1,78 @@
+package import VMCheckpoint
+
+/// What `remote show` prints.
+package struct RemoteShowOutput: CommandOutput, Hashable {
+  /// A snapshot of a remote.
+  package struct Snapshot: Codable, Hashable, Sendable {
+    var name: String
+    var vm: String
+    @Nullable var parent: String?
+    var uuid: String
+    var completedAt: String
+    var ramBytes: UInt64
+    var storedPages: UInt64
+    var packs: Int
+    var deviceStates: Int
+    var overlays: Int
+    var tags: [String: String]
+    var digest: String
+
+    enum CodingKeys: String, CodingKey {
+      case name, vm, parent, uuid
+      case completedAt = "completed_at"
+      case ramBytes = "ram_bytes"
+      case storedPages = "stored_pages"
+      case packs
+      case deviceStates = "device_states"
+      case overlays, tags, digest
+    }
+  }
+
+  var remote: String
+  var snapshots: [Snapshot]
+  var warnings: [String]
+
+  /// What is printed of the snapshots of `remote`.
+  package init(_ remote: RemoteRow, _ entries: [RemoteCatalog.Entry], warnings: [String]) {
+    self.remote = remote.name
+    self.warnings = warnings
+    snapshots = entries.map { entry in
+      let facts = entry.head.facts
+      return Snapshot(
+        name: facts.name,
+        vm: facts.vm,
+        parent: facts.parent?.name,
+        uuid: facts.uuid,
+        completedAt: facts.completedAt,
+        ramBytes: facts.ramBytes,
+        storedPages: facts.storedPages,
+        packs: entry.head.packs.count,
+        deviceStates: facts.deviceStates.count,
+        overlays: facts.overlays.count,
+        tags: facts.tags,
+        digest: facts.digest
+      )
+    }
+  }
+
+  package var notice: String? {
+    snapshots.isEmpty ? "no snapshots in the remote \(quotedName(remote))" : nil
+  }
+
+  package var text: String {
+    guard !snapshots.isEmpty else { return "" }
+    return TextTable(
+      [
+        ("NAME", .left), ("VM", .left), ("PARENT", .left), ("COMPLETED", .left), ("RAM", .right),
+        ("NONZERO", .right), ("PACKS", .right),
+      ],
+      rows: snapshots.map { snapshot in
+        [
+          snapshot.name, snapshot.vm, snapshot.parent ?? "", snapshot.completedAt,
+          HumanReadable.bytes(snapshot.ramBytes), HumanReadable.pages(snapshot.storedPages),
+          "\(snapshot.packs)",
+        ]
+      }
+    ).text()
+  }
+}

@@ -1,0 +1,143 @@
+import Foundation
+import Glibc
+import Testing
+import VMCheckpointTestSupport
+
+/// Remotes that are damaged, hostile, copied, or not what a store says.
+@Suite struct RemoteDamageTests {
+  private let bench: RemoteBench
+
+  init() throws { bench = try RemoteBench() }
+
+  /// A remote with one snapshot; returns the host.
+  private func pushed(_ ram: [UInt8] = incompressibleRAM(300)) throws -> VMCkptTool {
+    let host = try bench.host("one")
+    try bench.save("first", ram, on: host)
+    try host.succeed("push", "first")
+    return host
+  }
+
+  private func flip(_ path: String, at offset: Int) throws {
+    var bytes = try readFile(path)
+    bytes[offset < 0 ? bytes.count + offset : offset] ^= 0x40
+    let file = try #require(fopen(path, "r+"))
+    defer { fclose(file) }
+    #expect(fwrite(bytes, 1, bytes.count, file) == bytes.count)
+  }
+
+  @Test("a page that is not what was pushed is never stored", arguments: [100, 500_000])
+  func damagedPack(offset: Int) throws {
+    let host = try pushed()
+    try flip(bench.packs[0], at: offset)
+    let other = try bench.host("two")
+    let outcome = try other.run("pull", "first")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(try other.verify().succeeded)
+    let check = try host.run("remote", "check", "--read-data", "100")
+    #expect(check.ending == .exit(65) && check.standardOutputText.contains("SHA-256"), "\(check)")
+    #expect(try host.run("remote", "check").succeeded, "footers are whole")
+  }
+
+  @Test(
+    "damaged lists and manifests are errors, not crashes, and no snapshot is made of them",
+    arguments: ["packs", "snapshots", "remote.json"]
+  )
+  func damagedObjects(name: String) throws {
+    _ = try pushed()
+    let object = bench.objects(name)[0]
+    let whole = try readFile(object)
+    let other = try bench.host("two")
+    var generator = TestGenerator(seed: 3)
+    for round in 0..<soakRounds(24) {
+      var bytes = whole
+      switch round % 3 {
+      case 0: bytes.removeLast(generator.int(1...min(bytes.count, 4000)))
+      case 1: bytes[generator.int(max(0, bytes.count - 600)...(bytes.count - 1))] ^= 1 << 3
+      default: bytes[generator.int(0...min(200, bytes.count - 1))] ^= 1 << 6
+      }
+      unlink(object)
+      try writeFile(object, bytes)
+      let outcome = try other.run("pull", "first")
+      #expect(outcome.endedOrderly, "\(outcome)")
+      if outcome.succeeded { continue }
+      // Of a pack the list may be whole, and a chunk not: then the facts are here, and no page.
+      #expect(try name == "packs" || other.snapshotNames().isEmpty, "round \(round)")
+    }
+    #expect(try other.verify().succeeded)
+  }
+
+  @Test("a pack that is gone is named, and what a store has stays readable")
+  func lostPack() throws {
+    let host = try pushed()
+    let other = try bench.host("two")
+    try other.succeed("remote", "fetch", "first")
+    for pack in bench.packs { unlink(pack) }
+    let outcome = try other.run("pull", "first")
+    #expect(outcome.ending == .exit(66), "\(outcome)")
+    #expect(outcome.standardError.contains("gone"), "\(outcome)")
+    let check = try host.run("remote", "check")
+    #expect(check.ending == .exit(65), "\(check)")
+    #expect(try host.restored("first", in: bench.directory) == incompressibleRAM(300))
+  }
+
+  @Test("a collection of a copied remote deletes nothing, and adopt makes it count again")
+  func copiedRemote() throws {
+    let host = try pushed()
+    try host.succeed("remote", "gc")
+    let copy = bench.directory.file("copy")
+    let copied = try run(["/bin/cp", "-r", bench.folder, copy])
+    try #require(copied.succeeded)
+    let removed = try run(["/bin/rm", "-r", "\(copy)/~vmckpt"])
+    try #require(removed.succeeded)
+    try host.succeed("remote", "add", "file://\(copy)", "--name", "copy")
+    #expect(
+      (try host.json("remote", "show", "--remote", "copy")["snapshots"] as? [Any])?.isEmpty == true
+    )
+    let refused = try host.run("remote", "gc", "--remote", "copy")
+    #expect(refused.ending == .exit(69), "\(refused)")
+    #expect(refused.standardError.contains("remote adopt"), "\(refused)")
+    let packs = try run(["/usr/bin/find", "\(copy)/packs", "-type", "f"])
+    #expect(packs.standardOutputText.split(separator: "\n").count == bench.packs.count)
+    #expect(try host.json("remote", "adopt", "--remote", "copy")["adopted"] as? Int == 1)
+    try host.succeed("remote", "gc", "--remote", "copy")
+    let other = try VMCkptTool(storePath: bench.directory.file("two.db"))
+    try other.succeed("remote", "add", "file://\(copy)")
+    try other.succeed("pull", "first")
+    #expect(try other.restored("first", in: bench.directory) == incompressibleRAM(300))
+  }
+
+  @Test("a store that another user made gets nothing from this one before the remote is confirmed")
+  func strangersStore() throws {
+    let host = try pushed()
+    let home = bench.directory.file("stranger")
+    func stranger(_ arguments: String...) throws -> ProcessOutcome {
+      try run(host.commandLine(arguments), environment: ["XDG_STATE_HOME": home])
+    }
+    try #require(mkdir(home, 0o700) == 0)
+    let refused = try stranger("remote", "show")
+    #expect(refused.ending == .exit(77), "\(refused)")
+    #expect(refused.standardError.contains("--confirm-remote"), "\(refused)")
+    #expect(try stranger("remote", "show", "--confirm-remote").succeeded)
+    #expect(try stranger("remote", "show").succeeded)
+  }
+
+  @Test("two snapshots of one name are not mixed up, in the remote or here")
+  func sameNames() throws {
+    let host = try pushed()
+    let other = try bench.host("two")
+    try bench.save("first", sampleRAM(50, seed: 8), on: other)
+    let push = try other.run("push", "first")
+    #expect(push.ending == .exit(73), "\(push)")
+    let pull = try other.run("pull", "first")
+    #expect(pull.ending == .exit(73) && pull.standardError.contains("--name"), "\(pull)")
+    try other.succeed("pull", "first", "--name", "theirs")
+    #expect(try other.restored("theirs", in: bench.directory) == incompressibleRAM(300))
+    #expect(try other.restored("first", in: bench.directory) == sampleRAM(50, seed: 8))
+    #expect(try host.run("remote", "forget", "origin").succeeded)
+    let fetched = try bench.host("three")
+    try fetched.succeed("remote", "fetch")
+    let refused = try fetched.run("remote", "forget", "origin")
+    #expect(refused.ending == .exit(75), "\(refused)")
+    #expect(try fetched.run("remote", "forget", "origin", "--force").succeeded)
+  }
+}
