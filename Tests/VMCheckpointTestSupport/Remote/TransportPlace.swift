@@ -40,7 +40,8 @@ package enum TransportPlace: String, CaseIterable, Sendable, CustomTestStringCon
     }
   }
 
-  private var server: (endpoint: String, credentials: String, bucket: String)? {
+  /// How a real server is reached; `nil` for others, and for one that is missing.
+  package var server: (endpoint: String, credentials: String, bucket: String)? {
     for word in (environmentValue("VMCKPT_OBJECT_STORES") ?? "").split(separator: " ") {
       guard word.hasPrefix("\(rawValue)=") else { continue }
       let parts = word.dropFirst(rawValue.count + 1).split(separator: ",").map(String.init)

@@ -6,10 +6,13 @@ public struct RemoteCheckResult: Sendable, Hashable {
   public var packCount: Int
   /// Packs whose data was read.
   public var readPackCount: Int
+  /// Of these packs.
   public var readByteCount: UInt64
   /// What is wrong, a line each; at most 100 of them.
   public var problems: [String]
+  /// How many there were in all.
   public var problemCount: Int
+  /// Wall time.
   public var durationSeconds: Double
 
   /// Whether nothing is wrong.

@@ -10,6 +10,7 @@ public struct RemoteCollectResult: Sendable, Hashable {
   public var voidManifestCount: Int
   /// Packs that no snapshot needs, and that were deleted.
   public var deletedPackCount: Int
+  /// Of these packs.
   public var deletedByteCount: UInt64
   /// Packs that were condemned, and that a push needed before they were deleted.
   public var rescuedPackCount: Int
@@ -17,6 +18,7 @@ public struct RemoteCollectResult: Sendable, Hashable {
   public var waitingPackCount: Int
   /// Index runs that named no pack any more; they are deleted.
   public var deletedRunCount: Int
+  /// Wall time.
   public var durationSeconds: Double
 }
 

@@ -6,6 +6,7 @@ public struct RemoteProbeResult: Sendable, Hashable {
   public struct Finding: Sendable, Hashable {
     /// What was tried.
     public var what: String
+    /// Whether it is so.
     public var isRight: Bool
     /// What was seen, where it is not right.
     public var seen: String?
@@ -15,6 +16,7 @@ public struct RemoteProbeResult: Sendable, Hashable {
   public var findings: [Finding]
   /// The server's clock less that of this host, in seconds. It decides nothing.
   public var clockSkewSeconds: Int64
+  /// Wall time.
   public var durationSeconds: Double
 
   /// Whether a remote can be kept there.

@@ -1,16 +1,22 @@
 /// What a remote holds.
 public struct RemoteStatistics: Sendable, Hashable {
+  /// Snapshots that count.
   public var snapshotCount: Int
+  /// VMs that they are of.
   public var vmCount: Int
   /// Of all snapshots.
   public var ramByteCount: UInt64
   /// Pages that are not zero, of all snapshots.
   public var storedPageCount: UInt64
+  /// Packs that are there.
   public var packCount: Int
+  /// Of all packs.
   public var packByteCount: UInt64
   /// Packs that a snapshot needs.
   public var neededPackCount: Int
+  /// Runs of the page index.
   public var indexRunCount: Int
+  /// Of all manifests that count.
   public var manifestByteCount: UInt64
   /// Pushes that are under way, or were killed.
   public var sessionCount: Int

@@ -4,7 +4,9 @@ import GRDB
 public struct PullResult: Sendable, Hashable {
   /// The snapshot's name in this store.
   public var name: String
+  /// The same in every store.
   public var uuid: String
+  /// The VM that it is of.
   public var vm: String
   /// The remote's name in this store.
   public var remote: String
@@ -20,6 +22,7 @@ public struct PullResult: Sendable, Hashable {
   public var missingChunkCount: UInt64
   /// Requests that read.
   public var getRequestCount: Int
+  /// Wall time.
   public var durationSeconds: Double
 }
 

@@ -4,7 +4,9 @@ import GRDB
 public struct PushResult: Sendable, Hashable {
   /// The snapshot's name.
   public var name: String
+  /// The same in every store.
   public var uuid: String
+  /// The VM that it is of.
   public var vm: String
   /// The remote's name in this store.
   public var remote: String
@@ -22,6 +24,7 @@ public struct PushResult: Sendable, Hashable {
   public var putRequestCount: Int
   /// Requests that read.
   public var getRequestCount: Int
+  /// Wall time.
   public var durationSeconds: Double
 }
 
