@@ -37,6 +37,10 @@ int clinux_punch_hole(int fd, uint64_t offset, uint64_t byte_count) {
                    (off_t)byte_count);
 }
 
+int clinux_reserve(int fd, uint64_t byte_count) {
+  return fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)byte_count);
+}
+
 int clinux_available_processor_count(void) {
   cpu_set_t set;
   CPU_ZERO(&set);

@@ -34,6 +34,10 @@ int clinux_memory_file(const char *name);
 /* fallocate(2) with FALLOC_FL_PUNCH_HOLE: bytes of a file become a hole. 0, or -1 and errno. */
 int clinux_punch_hole(int fd, uint64_t offset, uint64_t byte_count);
 
+/* fallocate(2) with FALLOC_FL_KEEP_SIZE: the file system keeps so many bytes for a file, whose size does not
+   change. 0, or -1 and errno. */
+int clinux_reserve(int fd, uint64_t byte_count);
+
 /* The number of processors in this process's affinity mask, as containers set it; 0 if unknown. */
 int clinux_available_processor_count(void);
 

@@ -65,7 +65,7 @@ extension Store {
     removing keys: [String] = []
   ) throws(VMCheckpointError) -> SnapshotSummary {
     for (key, value) in tags { try SnapshotTag.check(key: key, value: value) }
-    return try write { database in
+    return try writeOnFullDisk { database in
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       for key in keys {
         try database.execute(

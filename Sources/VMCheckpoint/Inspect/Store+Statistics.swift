@@ -42,6 +42,7 @@ extension Store {
         pageIndexRunCount: count("runs"),
         fileByteCount: count("file_bytes"),
         freeByteCount: count("free_bytes"),
+        reserveByteCount: StoreReserve(location).byteCount,
         unfinishedSnapshotCount: count("unfinished")
       )
     }

@@ -36,6 +36,8 @@ public struct StoreStatistics: Sendable, Codable, Hashable {
   public var fileByteCount: UInt64
   /// Space in the file that nothing uses; `gc` returns it.
   public var freeByteCount: UInt64
+  /// What the file system keeps for the store, so that `delete`, `prune` and `gc` work on a full disk.
+  public var reserveByteCount: UInt64
   /// Snapshots that a save in progress, or one that died, has begun.
   public var unfinishedSnapshotCount: UInt64
 }

@@ -152,6 +152,7 @@ extension Store {
         newPageCount: totals!.newPageCount
       )
       for line in cautions.lines { control.onWarning?(line) }
+      StoreReserve(location).fill()
       return result(of: begun, prepared, totals!, clock, startSeconds: start)
     }
   }

@@ -120,6 +120,23 @@ public final class Store: Sendable {
     return try translatingDatabaseErrors(storePath: path) { try queue.unsafeRead(body) }
   }
 
+  /// As ``write(_:)``, for a few rows that somebody who frees space may need to write on a full disk: it may use
+  /// what the store has kept for that.
+  func writeOnFullDisk<Result>(
+    _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    let reserve = StoreReserve(location)
+    var result: Swift.Result<Result, VMCheckpointError>?
+    reserve.lending {
+      do throws(VMCheckpointError) {
+        result = .success(try write(body))
+      } catch {
+        result = .failure(error)
+      }
+    }
+    return try result!.get()
+  }
+
   /// Runs `body` in a write transaction that is rolled back when it throws.
   package func write<Result>(
     _ body: (Database) throws -> Result
@@ -146,6 +163,19 @@ public final class Store: Sendable {
           return try withExtendedLifetime(control.cancellation) { try body(database) }
         }
       }
+    }
+  }
+
+  /// As ``withConnection(control:_:)``, for work that frees space: on a full disk it may use what the store has kept
+  /// for that (``StoreReserve``), and keeps it anew at the end.
+  func freeingSpace<Result>(
+    control: OperationControl,
+    _ body: (Database) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
+    let reserve = StoreReserve(location)
+    defer { reserve.fill() }
+    return try withConnection(control: control) { database in
+      try reserve.lending { try body(database) }
     }
   }
 

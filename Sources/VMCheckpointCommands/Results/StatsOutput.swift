@@ -20,6 +20,7 @@ package struct StatsOutput: CommandOutput, Hashable {
   var pageIndexRuns: UInt64
   var fileBytes: UInt64
   var freeBytes: UInt64
+  var reserveBytes: UInt64
 
   enum CodingKeys: String, CodingKey {
     case path
@@ -40,6 +41,7 @@ package struct StatsOutput: CommandOutput, Hashable {
     case pageIndexRuns = "page_index_runs"
     case fileBytes = "file_bytes"
     case freeBytes = "free_bytes"
+    case reserveBytes = "reserve_bytes"
   }
 
   /// What is printed of `statistics`.
@@ -62,6 +64,7 @@ package struct StatsOutput: CommandOutput, Hashable {
     pageIndexRuns = statistics.pageIndexRunCount
     fileBytes = statistics.fileByteCount
     freeBytes = statistics.freeByteCount
+    reserveBytes = statistics.reserveByteCount
   }
 
   package var text: String {
@@ -92,6 +95,7 @@ package struct StatsOutput: CommandOutput, Hashable {
     )
     fields.add("File", bytes(fileBytes, than: ramBytes, "than the RAM"))
     fields.add("Free in file", HumanReadable.bytes(freeBytes))
+    fields.add("Reserve", HumanReadable.bytes(reserveBytes))
     return "\(printable(path))\n" + fields.text
   }
 }

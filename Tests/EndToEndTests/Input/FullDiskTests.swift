@@ -27,29 +27,6 @@ import VMCheckpointTestSupport
     try expectSound(bench, [("small", small)], "after the disk was full")
   }
 
-  /// Whoever deletes because the disk is full must not be told that the disk is full.
-  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
-  func snapshotsCanBeDeletedAndCollectedOnAFullDisk() throws {
-    let fileSystem = try SmallFileSystem()
-    let bench = try Workbench(in: fileSystem.path)
-    let source = try TemporaryDirectory()
-    try writeFile(source.file("victim.ram"), incompressibleRAM(700, seed: 5))
-    try bench.tool.succeed("save", source.file("victim.ram"), "--name", "victim")
-    try bench.save("small", small)
-    let before = try fileSize(bench.storePath).byteCount
-    let ballast = "\(fileSystem.path)/ballast"
-    try fileSystem.fill(ballast)
-    // The journal of the rows' own few pages must fit.
-    truncate(ballast, off_t(try fileSize(ballast).byteCount - 262_144))
-    for arguments in [["delete", "victim"], ["gc"]] {
-      let outcome = try bench.tool.start(arguments).wait()
-      #expect(outcome.succeeded, "\(outcome)")
-    }
-    #expect(try fileSize(bench.storePath).byteCount < before / 2)
-    unlink(ballast)
-    try expectSound(bench, [("small", small)], "after gc on a full disk")
-  }
-
   @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
   func aRestoreThatDoesNotFitIsRefusedBeforeItBegins() throws {
     let fileSystem = try SmallFileSystem()
@@ -175,33 +152,5 @@ import VMCheckpointTestSupport
   private func limited(_ command: [String], ignoringSignal: Bool = true) -> [String] {
     let script = (ignoringSignal ? "trap '' XFSZ; " : "") + "ulimit -f 4096; exec \"$@\""
     return ["/bin/sh", "-c", script, "sh"] + command
-  }
-}
-
-/// A tmpfs of 4 MiB, unmounted when the object goes away.
-final class SmallFileSystem {
-  static let canMount: Bool = (try? SmallFileSystem()) != nil
-
-  private let directory: TemporaryDirectory
-  var path: String { directory.path }
-
-  init() throws {
-    directory = try TemporaryDirectory()
-    let outcome = try run([
-      "/usr/bin/env", "mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", directory.path,
-    ])
-    guard outcome.succeeded else { throw TestSetupError("cannot mount: \(outcome)") }
-  }
-
-  deinit {
-    _ = try? run(["/usr/bin/env", "umount", "-l", directory.path])
-  }
-
-  /// Leaves no space for even one page.
-  func fill(_ path: String) throws {
-    let descriptor = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0o600)
-    defer { close(descriptor) }
-    let block = [UInt8](repeating: 1, count: 4096)
-    while write(descriptor, block, block.count) > 0 {}
   }
 }

@@ -14,7 +14,8 @@ import VMCheckpointProbes
        "nonzeroByteCount": 1073741824, "distinctPageByteCount": 536870912,
        "storedByteCount": \(stored), "chunkCount": 8192, "deviceStateByteCount": 0,
        "pageIndexEntryCount": 131072, "pageIndexRunCount": 1, "fileByteCount": 314572800,
-       "freeByteCount": 1048576, "unfinishedSnapshotCount": \(unfinished)}
+       "freeByteCount": 1048576, "reserveByteCount": 16777216,
+       "unfinishedSnapshotCount": \(unfinished)}
       """
     )
   }
@@ -36,6 +37,7 @@ import VMCheckpointProbes
           "page_index_runs": 1,
           "path": "s.db",
           "ram_bytes": 3221225472,
+          "reserve_bytes": 16777216,
           "snapshots": 3,
           "stored_bytes": 268435456,
           "unfinished_snapshots": 0,
@@ -64,6 +66,7 @@ import VMCheckpointProbes
           Page index     131072 entries in 1 run
           File           300.0 MiB (10.2x smaller than the RAM)
           Free in file   1.0 MiB
+          Reserve        16.0 MiB
 
         """
     )

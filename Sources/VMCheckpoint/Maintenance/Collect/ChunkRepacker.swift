@@ -34,15 +34,22 @@ struct ChunkRepacker {
   private let compressor: ChunkCompressor
   private var nextChunkID: Int64
   private var newEntries: [IndexEntry] = []
-  private var newStoredByteCount: UInt64 = 0
-  private var oldStoredByteCount: UInt64 = 0
+  private var totals = Totals()
 
-  private(set) var repackedChunkIDs: [Int64] = []
+  /// What was done, without what was rolled back.
+  private struct Totals {
+    var newStoredByteCount: UInt64 = 0
+    var oldStoredByteCount: UInt64 = 0
+    var repackedChunkIDs: [Int64] = []
+  }
+
+  var repackedChunkIDs: [Int64] { totals.repackedChunkIDs }
   /// Chunks that a damaged extent names.
   private var unmovable = Set<Int64>()
 
   var freedStoredByteCount: UInt64 {
-    oldStoredByteCount > newStoredByteCount ? oldStoredByteCount - newStoredByteCount : 0
+    totals.oldStoredByteCount > totals.newStoredByteCount
+      ? totals.oldStoredByteCount - totals.newStoredByteCount : 0
   }
 
   /// - Parameter requireLocks: Throws when the locks that the caller has taken do not keep others out any
@@ -129,17 +136,28 @@ struct ChunkRepacker {
     version: Int64
   ) throws {
     var rest = pass
+    var batch = SpaceBoundedBatch(count: Self.groupCount)
     while !rest.isEmpty {
       try control.cancellation.check()
-      let group = rest.prefix(Self.groupCount)
-      rest = rest.dropFirst(Self.groupCount)
-      try ChunkRemover.withoutForeignKeys(database) {
-        try database.inTransaction(.immediate) {
-          try requireLocks()
-          try repackGroup(group, uses, isCurrent: NamedChunks.version(database) == version)
-          return .commit
+      var taken = 0
+      try batch.run { count in
+        let group = rest.prefix(count)
+        taken = group.count
+        let totals = totals
+        do {
+          try ChunkRemover.withoutForeignKeys(database) {
+            try database.inTransaction(.immediate) {
+              try requireLocks()
+              try repackGroup(group, uses, isCurrent: NamedChunks.version(database) == version)
+              return .commit
+            }
+          }
+        } catch {
+          self.totals = totals
+          throw error
         }
       }
+      rest = rest.dropFirst(taken)
     }
   }
 
@@ -163,7 +181,7 @@ struct ChunkRepacker {
       // An extent that was written for other pages must not get a checksum for these.
       guard try areRight(uses[chunkID] ?? []) else { continue }
       movedChunkIDs.append(chunkID)
-      oldStoredByteCount += UInt64(source.storedByteCount)
+      totals.oldStoredByteCount += UInt64(source.storedByteCount)
       for slot in 0..<source.pageCount where liveSlots & (1 << slot) != 0 {
         moved[PageLocation(chunkID: chunkID, slot: slot)] = MovedPage(
           location: try append(slot),
@@ -187,7 +205,7 @@ struct ChunkRepacker {
     }
     newEntries.sort()
     try PageIndex.append(newEntries, to: database)
-    repackedChunkIDs.append(contentsOf: movedChunkIDs)
+    totals.repackedChunkIDs.append(contentsOf: movedChunkIDs)
   }
 
   /// Whether all extents that name the chunk in `source` were written for the pages that they name.
@@ -210,7 +228,7 @@ struct ChunkRepacker {
   private mutating func writeTarget() throws {
     target.compress(with: compressor, fingerprinter)
     try chunkWriter.insert(target)
-    newStoredByteCount += UInt64(target.storedByteCount)
+    totals.newStoredByteCount += UInt64(target.storedByteCount)
     nextChunkID += 1
     target.begin(chunkID: nextChunkID)
   }

@@ -65,16 +65,39 @@ struct GarbageCollector {
     hasDeletedChunks = hasDeletedChunks || !dead.isEmpty
   }
 
+  /// Does what needs new space in the file before it frees any: ``repack()`` and ``compactIndex()``; and then
+  /// ``returnSpace()``. A full disk may have no room for the first two, and not before the third; then they are left to the
+  /// next collection, with a warning.
+  mutating func tidyUp() throws {
+    for isLast in [false, true] {
+      do {
+        try repack()
+        try compactIndex()
+        return try returnSpace()
+      } catch let error as DatabaseError where error.resultCode == .SQLITE_FULL {
+        try PageIndex.removeUnfinishedRuns(database, control.cancellation)
+        try returnSpace()
+        if isLast {
+          control.onWarning?(
+            "the disk is too full to pack the rest more tightly; free some space and run vmckpt gc once more"
+          )
+        }
+      }
+    }
+  }
+
   /// Packs the live pages of chunks that are mostly dead into new chunks.
   mutating func repack() throws {
     guard !result.dryRun else { return }
     try requireLocks()
     let usage = try ChunkUsage(database, cancellation: control.cancellation)
     var repacker = try ChunkRepacker(database, control: control, requireLocks: requireLocks)
+    defer {
+      result.repackedChunkCount += UInt64(repacker.repackedChunkIDs.count)
+      result.repackedStoredByteCount += repacker.freedStoredByteCount
+      hasDeletedChunks = hasDeletedChunks || !repacker.repackedChunkIDs.isEmpty
+    }
     try repacker.repack(usage.mostlyDead)
-    result.repackedChunkCount = UInt64(repacker.repackedChunkIDs.count)
-    result.repackedStoredByteCount = repacker.freedStoredByteCount
-    hasDeletedChunks = hasDeletedChunks || !repacker.repackedChunkIDs.isEmpty
   }
 
   /// Drops the page index's entries for chunks that are gone, which deletes leave behind as well.

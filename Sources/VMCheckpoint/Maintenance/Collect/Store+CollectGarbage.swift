@@ -4,7 +4,8 @@ extension Store {
   /// Removes unfinished snapshots, frees the chunks that no snapshot names, packs chunks anew that
   /// are mostly dead, and returns the space to the file system.
   ///
-  /// Waits for saves, restores and verifies to end.
+  /// Waits for saves, restores and verifies to end. On a full disk it uses the space that the store has kept for it;
+  /// what needs more is left out, with a warning.
   ///
   /// - Parameter dryRun: Change nothing and report what would be freed; waits for nobody.
   /// - Throws: ``VMCheckpointError``. What was freed until then stays freed.
@@ -23,7 +24,7 @@ extension Store {
     try requireWritable()
     let locks = try GarbageLocks(at: location, cancellation: control.cancellation)
     defer { locks.release() }
-    return try withConnection(control: control) { database in
+    return try freeingSpace(control: control) { database in
       for lease in try LeaseTable(database, location).refresh() where !lease.isHeld {
         control.onWarning?(
           "the server of \(lease.title) is gone; the lease keeps snapshot "
@@ -44,9 +45,7 @@ extension Store {
     var collector = GarbageCollector(database, control: control) { try locks.requireInPlace() }
     try collector.removeUnfinishedSnapshots()
     try collector.freeDeadChunks()
-    try collector.repack()
-    try collector.compactIndex()
-    try collector.returnSpace()
+    try collector.tidyUp()
     return try collector.finish()
   }
 }

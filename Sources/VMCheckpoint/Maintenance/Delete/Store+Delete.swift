@@ -39,7 +39,7 @@ extension Store {
     collect: (Database) throws -> CollectResult?
   ) throws(VMCheckpointError) -> (removed: [SnapshotRow], collected: CollectResult?) {
     try requireWritable()
-    return try withConnection(control: control) { database in
+    return try freeingSpace(control: control) { database in
       _ = try LeaseTable(database, location).refresh()
       let snapshots = try hide(database, select)
       guard !snapshots.isEmpty else { return ([], nil) }

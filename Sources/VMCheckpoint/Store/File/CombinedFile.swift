@@ -20,6 +20,8 @@ struct CombinedFile {
   private var heldOffset: Int64 = 0
   private var heldByteCount = 0
   private var failedReadCount = 0
+  /// SQLite's, for as long as the file is open.
+  private var path: UnsafePointer<CChar>?
 
   /// What comes before the base's file, which needs the alignment of a pointer.
   static let byteCount = (MemoryLayout<CombinedFile>.size + 15) & ~15
@@ -39,10 +41,10 @@ struct CombinedFile {
   }
 
   /// Takes `file` into use, whose base is open.
-  static func begin(_ file: UnsafeMutablePointer<sqlite3_file>) {
+  static func begin(_ file: UnsafeMutablePointer<sqlite3_file>, path: UnsafePointer<CChar>?) {
     UnsafeMutableRawPointer(file).initializeMemory(
       as: CombinedFile.self,
-      to: CombinedFile(file: sqlite3_file(pMethods: methods), held: nil)
+      to: CombinedFile(file: sqlite3_file(pMethods: methods), held: nil, path: path)
     )
   }
 
@@ -79,14 +81,10 @@ struct CombinedFile {
       let code = flush(file)
       guard code == SQLITE_OK else { return code }
     }
-    guard byteCount <= capacity else {
-      let base = base(of: file)
-      return base.pointee.pMethods.pointee.xWrite(base, bytes, Int32(byteCount), offset)
-    }
+    guard byteCount <= capacity else { return writeToBase(file, bytes, byteCount, offset) }
     // Without memory to hold anything in, nothing is held.
     guard let held = state.pointee.held ?? malloc(capacity) else {
-      let base = base(of: file)
-      return base.pointee.pMethods.pointee.xWrite(base, bytes, Int32(byteCount), offset)
+      return writeToBase(file, bytes, byteCount, offset)
     }
     state.pointee.held = held
     if state.pointee.heldByteCount == 0 { state.pointee.heldOffset = offset }
@@ -101,9 +99,18 @@ struct CombinedFile {
     let byteCount = state.pointee.heldByteCount
     guard byteCount > 0, let held = state.pointee.held else { return SQLITE_OK }
     state.pointee.heldByteCount = 0
-    let base = base(of: file)
-    return base.pointee.pMethods.pointee
-      .xWrite(base, held, Int32(byteCount), state.pointee.heldOffset)
+    return writeToBase(file, held, byteCount, state.pointee.heldOffset)
+  }
+
+  private static func writeToBase(
+    _ file: Handle,
+    _ bytes: UnsafeRawPointer,
+    _ byteCount: Int,
+    _ offset: Int64
+  ) -> Int32 {
+    BaseFile.write(base(of: file), bytes, Int32(byteCount), offset) {
+      state(file).pointee.path.map { String(cString: $0) }
+    }
   }
 
   /// Calls the base's method when all is written.

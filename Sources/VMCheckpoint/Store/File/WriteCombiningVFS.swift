@@ -43,7 +43,7 @@ package enum WriteCombiningVFS {
     vfs.initialize(to: base.pointee)
     vfs.pointee.pNext = nil
     vfs.pointee.zName = UnsafePointer(strdup(vfsName))
-    vfs.pointee.szOsFile += Int32(CombinedFile.byteCount)
+    vfs.pointee.szOsFile += Int32(max(CombinedFile.byteCount, JournalFile.byteCount))
     vfs.pointee.xOpen = { _, name, file, flags, outFlags in
       WriteCombiningVFS.open(name, file, flags, outFlags)
     }
@@ -69,17 +69,11 @@ package enum WriteCombiningVFS {
     _ outFlags: UnsafeMutablePointer<Int32>?
   ) -> Int32 {
     guard let file, let baseOpen else { return SQLITE_CANTOPEN }
-    // Journals and temporary files are the base's own, in the same memory.
     guard flags & SQLITE_OPEN_MAIN_DB != 0 else {
-      let isJournal = flags & (SQLITE_OPEN_MAIN_JOURNAL | SQLITE_OPEN_WAL) != 0
-      let path = isJournal ? name.map { String(cString: $0) } : nil
-      // Before as well: as root, SQLite gives a journal that it opens to the store's owner.
-      if let path, isPlanted(path) { return SQLITE_PERM }
-      let code = baseOpen(baseVFS, name, file, flags, outFlags)
-      guard code == SQLITE_OK, let path, isPlanted(path) else { return code }
-      if file.pointee.pMethods != nil { _ = file.pointee.pMethods.pointee.xClose(file) }
-      file.pointee.pMethods = nil
-      return SQLITE_PERM
+      guard flags & SQLITE_OPEN_MAIN_JOURNAL != 0 else {
+        return openOther(name, file, flags, outFlags)
+      }
+      return openJournal(name, file, flags, outFlags)
     }
     file.pointee.pMethods = nil
     let base = CombinedFile.base(of: file)
@@ -90,7 +84,48 @@ package enum WriteCombiningVFS {
       if base.pointee.pMethods != nil { _ = base.pointee.pMethods.pointee.xClose(base) }
       return code
     }
-    CombinedFile.begin(file)
+    CombinedFile.begin(file, path: name)
+    return SQLITE_OK
+  }
+
+  /// Temporary files and logs, which are the base's own, in the same memory.
+  private static func openOther(
+    _ name: UnsafePointer<CChar>?,
+    _ file: UnsafeMutablePointer<sqlite3_file>,
+    _ flags: Int32,
+    _ outFlags: UnsafeMutablePointer<Int32>?
+  ) -> Int32 {
+    guard let baseOpen else { return SQLITE_CANTOPEN }
+    let path = flags & SQLITE_OPEN_WAL != 0 ? name.map { String(cString: $0) } : nil
+    if let path, isPlanted(path) { return SQLITE_PERM }
+    let code = baseOpen(baseVFS, name, file, flags, outFlags)
+    guard code == SQLITE_OK, let path, isPlanted(path) else { return code }
+    if file.pointee.pMethods != nil { _ = file.pointee.pMethods.pointee.xClose(file) }
+    file.pointee.pMethods = nil
+    return SQLITE_PERM
+  }
+
+  private static func openJournal(
+    _ name: UnsafePointer<CChar>?,
+    _ file: UnsafeMutablePointer<sqlite3_file>,
+    _ flags: Int32,
+    _ outFlags: UnsafeMutablePointer<Int32>?
+  ) -> Int32 {
+    guard let baseOpen else { return SQLITE_CANTOPEN }
+    let path = name.map { String(cString: $0) }
+    file.pointee.pMethods = nil
+    // Before as well: as root, SQLite gives a journal that it opens to the store's owner.
+    if let path, isPlanted(path) { return SQLITE_PERM }
+    let base = JournalFile.base(of: file)
+    base.pointee.pMethods = nil
+    let code = baseOpen(baseVFS, name, base, flags, outFlags)
+    let isDistrusted = code == SQLITE_OK && path.map(isPlanted) == true
+    guard code == SQLITE_OK, !isDistrusted, base.pointee.pMethods != nil else {
+      // SQLite closes a file whose methods are set, even after an error.
+      if base.pointee.pMethods != nil { _ = base.pointee.pMethods.pointee.xClose(base) }
+      return isDistrusted ? SQLITE_PERM : code
+    }
+    JournalFile.begin(file, path: name)
     return SQLITE_OK
   }
 

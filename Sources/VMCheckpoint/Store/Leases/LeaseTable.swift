@@ -100,7 +100,7 @@ extension Store {
   /// - Throws: ``VMCheckpointError``: `notFound`; `locked` when somebody holds it.
   public func dropLease(_ id: Int64) throws(VMCheckpointError) -> Lease {
     try requireWritable()
-    return try write { database in
+    return try writeOnFullDisk { database in
       guard let lease = try LeaseTable(database, location).all().first(where: { $0.id == id })
       else {
         throw VMCheckpointError(

@@ -36,18 +36,34 @@ enum SnapshotRemover {
     _ cancellation: CancellationFlag
   ) throws {
     var rest = ids[...]
+    var batch = SpaceBoundedBatch(count: extentBatchCount)
     while !rest.isEmpty {
       try cancellation.check()
-      try database.inTransaction(.immediate) {
-        rest = rest.dropFirst(try removeBatch(rest.prefix(snapshotBatchCount), database))
-        return .commit
+      for id in rest.prefix(snapshotBatchCount) {
+        try LargeDeviceStates.erase(of: id, database, cancellation)
+      }
+      try batch.run { extentCount in
+        var doneCount = 0
+        try database.inTransaction(.immediate) {
+          doneCount = try removeBatch(
+            rest.prefix(snapshotBatchCount),
+            extentCount: extentCount,
+            database
+          )
+          return .commit
+        }
+        rest = rest.dropFirst(doneCount)
       }
     }
   }
 
   /// - Returns: How many of the snapshots are gone; the next may have lost some of its extents.
-  private static func removeBatch(_ ids: ArraySlice<Int64>, _ database: Database) throws -> Int {
-    var extentRoom = extentBatchCount
+  private static func removeBatch(
+    _ ids: ArraySlice<Int64>,
+    extentCount: Int,
+    _ database: Database
+  ) throws -> Int {
+    var extentRoom = extentCount
     for (index, id) in ids.enumerated() {
       try database.execute(
         sql: """
@@ -61,6 +77,12 @@ enum SnapshotRemover {
       extentRoom -= database.changesCount
       // Perhaps there are more.
       guard extentRoom > 0 else { return index }
+      // A row that takes others with it is deleted under a second journal, in a temporary file, which would hold them
+      // too. So the largest go first.
+      try database.execute(
+        sql: "DELETE FROM device_state WHERE snapshot_id = ?",
+        arguments: [id]
+      )
       try database.execute(
         sql: "DELETE FROM snapshot WHERE id = ? AND state = 'writing'",
         arguments: [id]
