@@ -126,6 +126,7 @@ let package = Package(
         .embedInCode("feature_leases.sql"),
         .embedInCode("feature_overlay_origins.sql"),
         .embedInCode("feature_remotes.sql"),
+        .embedInCode("feature_verifications.sql"),
         .embedInCode("feature_working_sets.sql"),
         .embedInCode("queries"),
       ],

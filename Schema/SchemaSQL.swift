@@ -25,6 +25,11 @@ public enum SchemaSQL {
     String(decoding: PackageResources.feature_remotes_sql, as: UTF8.self)
   }
 
+  /// Creates the table of the feature `verifications`.
+  public static var verifications: String {
+    String(decoding: PackageResources.feature_verifications_sql, as: UTF8.self)
+  }
+
   /// Creates the tables of the feature `working-sets`.
   public static var workingSets: String {
     String(decoding: PackageResources.feature_working_sets_sql, as: UTF8.self)

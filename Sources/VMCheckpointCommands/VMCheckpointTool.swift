@@ -65,7 +65,7 @@ public struct VMCheckpointTool: ParsableCommand {
         name: "Look into a store",
         subcommands: [
           ListCommand.self, ShowCommand.self, DiffCommand.self, StatsCommand.self,
-          MapCommand.self, QueryCommand.self, SQLCommand.self,
+          StatusCommand.self, MapCommand.self, QueryCommand.self, SQLCommand.self,
         ]
       ),
       CommandGroup(

@@ -63,6 +63,12 @@ def _sound(command: Command, tool: Tool, folder: Path, result: Result, clean: Re
     return [] if text.startswith(b"Sound") else ["wrong: not sound, with exit 0"]
 
 
+def _names_vms(command: Command, tool: Tool, folder: Path, result: Result, clean: Result):
+    # Ages and free space are others each time.
+    missing = [line for line in (b"\na ", b"\nb ") if line not in result.out]
+    return ["wrong: a VM is missing, with exit 0"] if missing else []
+
+
 COMMANDS = {
     command.name: command
     for command in (
@@ -147,11 +153,13 @@ COMMANDS = {
         Command("diff", "main", ("diff", "a/1", "a/2"), check=_same_output),
         Command("tag", "main", ("tag", "a/1", "colour=blue"), check=_tagged),
         Command("stats", "main", ("stats",), check=_same_output),
+        Command("status", "main", ("status",), check=_names_vms),
         Command("map", "main", ("map", "a/1", "a/2"), check=_same_output),
         Command("map-file", "main", ("map", "a/1", "-o", "out.svg"), writes=("out.svg",)),
         Command("query", "main", ("query", "vms"), check=_same_output),
         Command("lease", "main", ("lease", "list"), check=_same_output),
         Command("verify", "main", ("verify",), check=_sound),
+        Command("verify-part", "main", ("verify", "--part", "next/2"), check=_sound),
         Command("delete", "dirty", ("delete", "a/1"), removes="a/1"),
         Command("prune", "dirty", ("prune", "--keep-last", "1"), removes="a/1"),
         Command("gc", "dirty", ("gc",)),

@@ -65,6 +65,8 @@ public struct VerifyReport: Sendable, Codable, Hashable {
     public var pages: [PageRange]
   }
 
+  /// The part of the store that was checked.
+  public var part: StorePart
   /// Snapshots that were checked.
   public var snapshotCount: UInt64
   /// Chunks that were decoded.

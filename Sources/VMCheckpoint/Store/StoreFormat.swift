@@ -101,6 +101,7 @@ extension StoreFeature {
     case .overlayOrigins: SchemaSQL.overlayOrigins
     case .leases: SchemaSQL.leases
     case .remotes: SchemaSQL.remotes
+    case .verifications: SchemaSQL.verifications
     case .workingSets: SchemaSQL.workingSets
     default: nil
     }

@@ -21,6 +21,24 @@ package enum UTCTime {
     return "\(date(parts, separator: "-"))T\(clock(parts, separator: ":"))Z"
   }
 
+  /// The reverse of ``now``, as text with milliseconds; `nil` for what is not such a time.
+  package static func secondsSince1970(_ text: String) -> String? {
+    let bytes = Array(text.utf8)
+    guard bytes.count == 24 else { return nil }
+    func number(_ range: Range<Int>) -> Int32? {
+      Int32(String(decoding: bytes[range], as: UTF8.self))
+    }
+    guard let year = number(0..<4), let month = number(5..<7), let day = number(8..<10),
+      let hour = number(11..<13), let minute = number(14..<16), let second = number(17..<19),
+      let millisecond = number(20..<23)
+    else { return nil }
+    var parts = tm()
+    parts.tm_year = year - 1900
+    parts.tm_mon = month - 1
+    (parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec) = (day, hour, minute, second)
+    return "\(timegm(&parts)).\(padded(Int(millisecond), 3))"
+  }
+
   private static func current() -> (tm, Int) {
     var time = timespec()
     clock_gettime(CLOCK_REALTIME, &time)

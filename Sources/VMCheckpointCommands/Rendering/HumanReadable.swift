@@ -48,6 +48,15 @@ package enum HumanReadable {
     return "\(whole / 60) min \(twoDigits(whole % 60)) s"
   }
 
+  /// How old something is: `40 s`, `12 min`, `5 h`, `9 d`.
+  package static func age(_ seconds: Double) -> String {
+    for (unit, length) in [("d", 86400.0), ("h", 3600.0), ("min", 60.0)] where seconds >= 2 * length
+    {
+      return Int(exactly: (seconds / length).rounded(.towardZero)).map { "\($0) \(unit)" } ?? "-"
+    }
+    return "\(Int(seconds < 0 ? 0 : seconds)) s"
+  }
+
   /// A duration without the digits below a millisecond, which are noise.
   package static func milliseconds(_ seconds: Double) -> Double {
     (seconds * 1000).rounded() / 1000

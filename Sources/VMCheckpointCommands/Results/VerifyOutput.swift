@@ -16,8 +16,19 @@ package struct VerifyOutput: CommandOutput, Hashable {
 
   /// More snapshots than this are named in text without their PFNs.
   private static let maximumShownVictimCount = 10
+  /// More ranges of PFNs than this are counted in text; JSON has all.
+  private static let maximumShownRangeCount = 8
+  /// More names of snapshots than this are counted in text.
+  private static let maximumShownNameCount = 20
+  /// A longer message is cut in text: SQLite's may name many pages.
+  private static let maximumShownMessageLength = 200
+
+  /// What SQLite calls the database when its pages are not of one moment.
+  private static let signsOfTornFile = ["malformed", "Tree ", "Freelist", "Page ", "btree"]
 
   var sound: Bool
+  /// `null`: the whole store, or the snapshots that were named.
+  @Nullable var part: String?
   var checkedSnapshots: UInt64
   var checkedChunks: UInt64
   var checkedPages: UInt64
@@ -30,9 +41,12 @@ package struct VerifyOutput: CommandOutput, Hashable {
   var damagedSnapshots: [String]
   var durationSeconds: Double
   var warnings: [String]
+  /// What probably happened, and what to do.
+  @Nullable var hint: String?
 
   enum CodingKeys: String, CodingKey {
     case sound
+    case part
     case checkedSnapshots = "checked_snapshots"
     case checkedChunks = "checked_chunks"
     case checkedPages = "checked_pages"
@@ -43,11 +57,13 @@ package struct VerifyOutput: CommandOutput, Hashable {
     case damagedSnapshots = "damaged_snapshots"
     case durationSeconds = "duration_seconds"
     case warnings
+    case hint
   }
 
   /// What is printed of `report`.
   package init(_ report: VerifyReport, warnings: [String]) {
     sound = report.isSound
+    part = report.part.isWhole ? nil : "\(report.part.number)/\(report.part.count)"
     checkedSnapshots = report.snapshotCount
     checkedChunks = report.chunkCount
     checkedPages = report.pageCount
@@ -67,6 +83,15 @@ package struct VerifyOutput: CommandOutput, Hashable {
     damagedSnapshots = report.damagedSnapshots
     durationSeconds = HumanReadable.milliseconds(report.durationSeconds)
     self.warnings = warnings
+    let isTorn = report.problems.contains { problem in
+      problem.subject == "database"
+        && Self.signsOfTornFile.contains { problem.message.contains($0) }
+    }
+    hint =
+      isTorn
+      ? "the file's parts do not fit together, as in a copy that was made while somebody wrote to the store; "
+        + "if it is one, copy the store with: vmckpt backup"
+      : nil
   }
 
   package var exitCode: Int32 { sound ? SysExit.ok : SysExit.dataError }
@@ -77,8 +102,9 @@ package struct VerifyOutput: CommandOutput, Hashable {
       HumanReadable.count(checkedChunks, "chunk"), HumanReadable.count(checkedPages, "page"),
       HumanReadable.bytes(checkedStoredBytes),
     ].joined(separator: ", ")
+    let ofPart = part.map { " of part \($0)" } ?? ""
     let work =
-      "Checked \(checked) in \(HumanReadable.seconds(durationSeconds))\n"
+      "Checked \(checked)\(ofPart) in \(HumanReadable.seconds(durationSeconds))\n"
       + (remoteChunks > 0
         ? "Not checked: \(HumanReadable.count(remoteChunks, "chunk")) whose data is in a remote only\n"
         : "")
@@ -86,23 +112,32 @@ package struct VerifyOutput: CommandOutput, Hashable {
 
     let missing = problemCount - min(problemCount, UInt64(problems.count))
     return "DAMAGED: \(HumanReadable.count(problemCount, "problem"))\n"
+      + (hint.map { $0.prefix(1).uppercased() + $0.dropFirst() + "\n" } ?? "")
       + problems.map(Self.lines).joined()
       + (missing > 0 ? "  \(missing) more\n" : "")
       + "Damaged snapshots: \(Self.list(damagedSnapshots))\n" + work
   }
 
   private static func lines(_ problem: Problem) -> String {
-    var text = "  \(printable(problem.subject)): \(printable(problem.message))\n"
+    let message = printable(problem.message)
+    let isLong = message.count > maximumShownMessageLength
+    var text = "  \(printable(problem.subject)): \(message.prefix(maximumShownMessageLength))"
+    text += isLong ? "… (--json has all)\n" : "\n"
     guard !problem.snapshots.isEmpty else { return text }
     text += "    snapshots: \(list(problem.snapshots))\n"
     for victim in problem.damage.prefix(maximumShownVictimCount) {
-      let pages = victim.pages.map(\.text).joined(separator: ", ")
-      text += "    PFNs in \(printable(victim.snapshot)): \(pages)\n"
+      let ranges = victim.pages.prefix(maximumShownRangeCount).map(\.text).joined(separator: ", ")
+      let hidden = victim.pages.count - min(victim.pages.count, maximumShownRangeCount)
+      let more =
+        hidden > 0 ? ", and \(HumanReadable.count(hidden, "more range")) (--json has all)" : ""
+      text += "    PFNs in \(printable(victim.snapshot)): \(ranges)\(more)\n"
     }
     return text
   }
 
   private static func list(_ names: [String]) -> String {
-    names.isEmpty ? "none" : names.map { printable($0) }.joined(separator: ", ")
+    let shown = names.prefix(maximumShownNameCount).map { printable($0) }.joined(separator: ", ")
+    let hidden = names.count - min(names.count, maximumShownNameCount)
+    return names.isEmpty ? "none" : shown + (hidden > 0 ? ", and \(hidden) more" : "")
   }
 }

@@ -11,6 +11,9 @@ extension StoreFeature {
   /// Leases of page servers: the table `lease`. Who does not know it would delete what running VMs need.
   package static let leases = StoreFeature(name: "leases", isNeededByReaders: false)
 
+  /// Notes of what was verified: the table `verification`. Readers do without it.
+  package static let verifications = StoreFeature(name: "verifications", isNeededByReaders: false)
+
   /// Recordings of what VMs touch first: the tables `working_set` and `working_set_run`. Readers do without them.
   package static let workingSets = StoreFeature(name: "working-sets", isNeededByReaders: false)
 
@@ -24,7 +27,9 @@ extension StoreFeature {
   }
 
   /// The features that bring tables.
-  package static let withTables = [absentRanges, overlayOrigins, leases, workingSets, remotes]
+  package static let withTables = [
+    absentRanges, overlayOrigins, leases, remotes, verifications, workingSets,
+  ]
 
   /// The tables that a store with the feature must have.
   package var tables: [String] {
@@ -32,6 +37,7 @@ extension StoreFeature {
     case .absentRanges: ["absent_range"]
     case .overlayOrigins: ["overlay_origin"]
     case .leases: ["lease"]
+    case .verifications: ["verification"]
     case .workingSets: ["working_set", "working_set_run"]
     case .remotes: ["remote", "remote_pack", "chunk_place", "remote_snapshot", "remote_object"]
     default: []

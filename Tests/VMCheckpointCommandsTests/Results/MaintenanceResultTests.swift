@@ -146,7 +146,7 @@ import VMCheckpointProbes
   @Test func verifyThatFindsNothing() throws {
     let report: VerifyReport = try result(
       """
-      {"snapshotCount": 2, "chunkCount": 1, "pageCount": 40, "storedByteCount": 5000,
+      {"part": {"number": 1, "count": 1}, "snapshotCount": 2, "chunkCount": 1, "pageCount": 40, "storedByteCount": 5000,
        "problems": [], "problemCount": 0, "damagedSnapshots": [], "durationSeconds": 0.5}
       """
     )
@@ -161,7 +161,7 @@ import VMCheckpointProbes
   @Test func verifyThatFindsDamage() throws {
     let report: VerifyReport = try result(
       """
-      {"snapshotCount": 2, "chunkCount": 3, "pageCount": 40, "storedByteCount": 5000,
+      {"part": {"number": 2, "count": 30}, "snapshotCount": 2, "chunkCount": 3, "pageCount": 40, "storedByteCount": 5000,
        "problems": [
          {"subject": "chunk 17", "message": "bad checksum\\nx", "victims": [
            {"snapshot": "a",
@@ -184,7 +184,7 @@ import VMCheckpointProbes
           page index: not sorted
           3 more
         Damaged snapshots: a, b
-        Checked 2 snapshots, 3 chunks, 40 pages, 4.9 KiB in 0.5 s
+        Checked 2 snapshots, 3 chunks, 40 pages, 4.9 KiB of part 2/30 in 0.5 s
 
         """#
     )
@@ -200,6 +200,8 @@ import VMCheckpointProbes
             "b"
           ],
           "duration_seconds": 0.5,
+          "hint": null,
+          "part": "2/30",
           "problem_count": 5,
           "problems": [
             {

@@ -6,6 +6,11 @@ extension Store {
   /// page's SHA-256, every snapshot's extents, overlays, device state and digest. With `references`,
   /// only these snapshots and their chunks.
   ///
+  /// With a part, only its chunks and snapshots; and of SQLite's check what concerns tables other than that
+  /// of the chunks' data.
+  ///
+  /// The store notes what was found and when, if it can be written (``status()``).
+  ///
   /// Restores and verifies may run at the same time; saves may too, and a snapshot that is deleted
   /// in the meantime is left out.
   ///
@@ -13,10 +18,14 @@ extension Store {
   /// - Throws: ``VMCheckpointError`` when the store cannot be examined at all, or when cancelled.
   public func verify(
     _ references: [SnapshotReference] = [],
+    part: StorePart = .whole,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> VerifyReport {
     do {
-      return try verifyAll(references, control)
+      let beganAt = UTCTime.now
+      let (report, scopes) = try verifyAll(references, part, control)
+      note(report, scopes, beganAt: beganAt, control)
+      return report
     } catch {
       // A user who runs verify needs no hint to run it.
       let hint = error.hint?.contains("vmckpt verify") == true ? "restore a backup" : error.hint
@@ -24,24 +33,61 @@ extension Store {
     }
   }
 
+  /// The part of `count` equal ones whose verification is longest ago, as the store has noted it.
+  ///
+  /// - Throws: ``VMCheckpointError``; `invalidArgument` when there cannot be so many.
+  public func nextPart(of count: Int) throws(VMCheckpointError) -> StorePart {
+    _ = try StorePart(1, of: count)
+    let number = try read { try VerificationTable($0).nextPart(of: count) }
+    return try StorePart(number, of: count)
+  }
+
+  /// A store that is damaged as a database is not written.
+  private func note(
+    _ report: VerifyReport,
+    _ scopes: [(VerificationTable.Scope, problemCount: UInt64)],
+    beganAt: String,
+    _ control: OperationControl
+  ) {
+    guard !isReadOnly, !report.problems.contains(where: { $0.subject == "database" }) else {
+      return
+    }
+    do throws(VMCheckpointError) {
+      try writeOnFullDisk { database in
+        let table = VerificationTable(database)
+        for (scope, problemCount) in scopes {
+          if case .snapshot(let id) = scope {
+            guard try SnapshotCatalog.fetch(id: id, in: database) != nil else { continue }
+          }
+          try table.note(scope, problemCount: problemCount, beganAt: beganAt)
+        }
+      }
+    } catch {
+      control.onWarning?("the store cannot note what was verified: \(error.message)")
+    }
+  }
+
   private func verifyAll(
     _ references: [SnapshotReference],
+    _ part: StorePart,
     _ control: OperationControl
-  ) throws(VMCheckpointError) -> VerifyReport {
+  ) throws(VMCheckpointError) -> (
+    VerifyReport, [(VerificationTable.Scope, problemCount: UInt64)]
+  ) {
     let start = MonotonicClock.nowSeconds
     return try withSharedChunks(control: control) { database in
       var verification = Verification()
       let snapshots: [SnapshotRow]
       let chunkIDs: [Int64]
       if references.isEmpty {
-        for problem in try DatabaseVerifier.problems(database) {
+        for problem in try DatabaseVerifier.problems(database, withChunkData: part.isWhole) {
           verification.add(subject: "database", problem)
         }
         for problem in try CatalogVerifier.problems(database) {
           verification.add(subject: problem.subject, problem.message)
         }
-        snapshots = try Self.allSnapshots(database, &verification)
-        chunkIDs = try Self.allChunkIDs(database)
+        snapshots = try Self.allSnapshots(database, &verification).filter { part.contains($0.id) }
+        chunkIDs = try Self.allChunkIDs(database, in: part)
       } else {
         snapshots = Array(
           try references.map { try SnapshotCatalog.resolve($0, in: database) }
@@ -65,23 +111,32 @@ extension Store {
       for (chunkID, problem) in chunks.rowProblems.sorted(by: { $0.key < $1.key }) {
         verification.add(subject: "chunk \(chunkID)", problem)
       }
-      return verification.report(
+      let report = verification.report(
+        of: part,
         snapshotCount: UInt64(snapshots.count),
         chunks: chunks,
         remoteChunkCount: UInt64(elsewhere.count),
         durationSeconds: MonotonicClock.nowSeconds - start
       )
+      guard !references.isEmpty else { return (report, [(.store(part), report.problemCount)]) }
+      let damaged = Set(report.damagedSnapshots)
+      return (report, snapshots.map { (.snapshot($0.id), damaged.contains($0.name) ? 1 : 0) })
     }
   }
 
   /// The chunks that there are and those that extents name, ascending. Of a table that is damaged,
   /// those before the damage.
-  private static func allChunkIDs(_ database: Database) throws -> [Int64] {
+  private static func allChunkIDs(
+    _ database: Database,
+    in part: StorePart
+  ) throws -> [Int64] {
     var ids = Set<Int64>()
     for sql in ["SELECT id FROM chunk", "SELECT DISTINCT chunk_id FROM ram_extent"] {
       do {
         let select = try HotStatement(database, sql)
-        while try select.step() { ids.insert(select.int64(0)) }
+        while try select.step() {
+          if part.contains(select.int64(0)) { ids.insert(select.int64(0)) }
+        }
         select.reset()
       } catch let error as DatabaseError where error.resultCode.isDamage {}
     }
@@ -174,12 +229,14 @@ private struct Verification {
   }
 
   func report(
+    of part: StorePart,
     snapshotCount: UInt64,
     chunks: ChunkVerifier.Findings,
     remoteChunkCount: UInt64,
     durationSeconds: Double
   ) -> VerifyReport {
     VerifyReport(
+      part: part,
       snapshotCount: snapshotCount,
       chunkCount: chunks.chunkCount,
       pageCount: chunks.pageCount,
