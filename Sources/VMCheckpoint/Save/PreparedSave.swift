@@ -35,7 +35,11 @@ struct PreparedSave {
   /// - Throws: ``VMCheckpointError`` that names what is wrong.
   private init(_ request: SaveRequest, _ captured: CapturedGuest) throws(VMCheckpointError) {
     self.request = request
-    names = request.input.source.names
+    var names = request.input.source.names
+    if let vmName = captured.vmName, !vmName.isEmpty {
+      (names.vm, names.snapshot) = (vmName, vmName)
+    }
+    self.names = names
     name = request.name
     vm =
       request.vm

@@ -23,6 +23,9 @@ package final class OutputFile: Sendable {
     var isNew = false
   }
 
+  /// `HUGETLBFS_MAGIC`.
+  private static let hugePageFileSystem: Int64 = 0x9584_58f6
+
   /// Creates the temporary file.
   ///
   /// - Parameter shownPath: What messages call the file, if not by its path.
@@ -73,7 +76,11 @@ package final class OutputFile: Sendable {
         .cannotCreate,
         "cannot make \(quotedName(path)) \(byteCount) bytes large: \(code)",
         hint: code == .fileTooLarge
-          ? "the file system, or a limit (ulimit -f), does not allow files that large" : nil
+          ? "the file system, or a limit (ulimit -f), does not allow files that large"
+          : clinux_file_system_type(FilePath(targetPath).removingLastComponent().string)
+            == Self.hugePageFileSystem
+            ? "huge pages (hugetlbfs) cannot be written to as a file; give a path elsewhere, such as in /dev/shm"
+            : nil
       )
     }
   }
@@ -212,7 +219,10 @@ package final class OutputFile: Sendable {
     let denied = [.permissionDenied, .notPermitted, .readOnlyFileSystem].contains(error)
     return VMCheckpointError(
       denied ? .permissionDenied : .cannotCreate,
-      "cannot create \(quotedName(path)): \(error)"
+      "cannot create \(quotedName(path)): \(error)",
+      hint: error == .noSuchFileOrDirectory
+        ? "make its folder first, or give another path"
+        : error == .notDirectory ? "a part of the path is a file; give another path" : nil
     ).orOutOfResources(error)
   }
 }

@@ -23,11 +23,11 @@ package struct SourceArgument: Hashable, Sendable {
     _ text: String,
     fileExists: (String) -> Bool = { access($0, F_OK) == 0 }
   ) throws(VMCheckpointError) {
-    path = text
-    if let scheme = Self.scheme(of: text) {
+    path = Self.withoutFileScheme(text)
+    if path == text, let scheme = Self.scheme(of: text) {
       if FormatRegistry.format(named: scheme) != nil {
         formatName = scheme
-        path = String(text.dropFirst(scheme.utf8.count + 1))
+        path = Self.withoutFileScheme(String(text.dropFirst(scheme.utf8.count + 1)))
       } else if !fileExists(text) {
         let known = FormatRegistry.all.map { "\($0.name):" }.joined(separator: ", ")
         throw VMCheckpointError(
@@ -73,6 +73,12 @@ package struct SourceArgument: Hashable, Sendable {
   func format() throws(VMCheckpointError) -> any MemoryFormat {
     if let formatName { return FormatRegistry.format(named: formatName)! }
     return isStandardInput ? FormatRegistry.flat : try FormatRegistry.recognize(path: path)
+  }
+
+  /// The path of a URL such as `file:///srv/web`, as other tools call for; other text as it is.
+  private static func withoutFileScheme(_ text: String) -> String {
+    let scheme = "file://"
+    return text.hasPrefix(scheme + "/") ? String(text.dropFirst(scheme.utf8.count)) : text
   }
 
   /// The letters, digits and dashes before the first colon, if there are only such.

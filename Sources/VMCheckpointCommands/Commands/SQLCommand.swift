@@ -85,7 +85,10 @@ package struct SQLCommand: HandoverCommand {
     // Absolute, so that it is neither an option nor one of SQLite's special names.
     arguments.append(store.filePath)
     if let query { arguments.append(query.utf8.first == UInt8(ascii: "-") ? "\n" + query : query) }
-    return ProgramInvocation(path: path, arguments: arguments)
+    var program = ProgramInvocation(path: path, arguments: arguments)
+    // In the shell on a terminal, errors are for whoever types.
+    program.reportsErrorsAsJSON = common.json && arguments.contains("-batch")
+    return program
   }
 
   /// The REF and the query that the arguments are.

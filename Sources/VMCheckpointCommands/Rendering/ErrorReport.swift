@@ -36,6 +36,20 @@ package struct ErrorReport: Sendable {
     )
   }
 
+  /// What another program has reported, as this command's error.
+  static func json(message: String, exitCode: Int32) -> String {
+    JSONText.line(
+      Document(
+        error: Body(
+          code: VMCheckpointError.Code.invalidArgument.description,
+          exitCode: exitCode,
+          message: message,
+          hint: nil
+        )
+      )
+    )
+  }
+
   /// An object with one member, so that it cannot be taken for a result.
   private struct Document: Encodable {
     var error: Body

@@ -105,9 +105,13 @@ package enum CommandRunner {
       )
       return fail(ErrorReport(usageError), asJSON: session.wantsJSON, in: session)
     }
+    let text = VMCheckpointTool.fullMessage(for: error)
     do {
+      let isVersion = text == VMCheckpointTool.configuration.version
       try OutputDescriptor(descriptor: session.standardOutput)
-        .write(VMCheckpointTool.fullMessage(for: error) + "\n")
+        .write(
+          session.wantsJSON && isVersion ? JSONText.document(VersionOutput()) : text + "\n"
+        )
       return .exit(0)
     } catch {
       return failDelivery(error, after: nil, asJSON: false, in: session)

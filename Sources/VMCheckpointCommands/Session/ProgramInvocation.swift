@@ -6,6 +6,8 @@ package struct ProgramInvocation: Hashable, Sendable {
   package var path: String
   /// The first is the program's name.
   package var arguments: [String]
+  /// Whether what it writes on standard error becomes a JSON error, when it fails.
+  package var reportsErrorsAsJSON = false
 
   /// Executes the program in place of this process: signals and the exit code are its own from then
   /// on. Ends the process when that is not possible.
@@ -23,6 +25,7 @@ package struct ProgramInvocation: Hashable, Sendable {
       )
       Glibc.exit(SysExit.unavailable)
     }
+    if reportsErrorsAsJSON, let status = runWithJSONErrors() { status.endProcess() }
     let argv = arguments.map { strdup($0) } + [nil]
     execv(path, argv)
     let reason = systemErrorText(errno)

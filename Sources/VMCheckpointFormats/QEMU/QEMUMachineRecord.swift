@@ -46,6 +46,23 @@ package struct QEMUMachineRecord: Codable, Hashable {
     }
   }
 
+  /// What a block's memory backend must be given so that its block has the recorded name; begins with a comma if it is
+  /// not empty.
+  ///
+  /// Machine types up to 4.0 call the block of some backends after its whole path, and that of others not; for
+  /// newer ones nothing need be said. A name of another form, as distributions have them, does not show how old
+  /// the type is.
+  func backendNaming(_ block: RAMBlock) -> String {
+    let version = machine.split(separator: "-").last.map { $0.split(separator: ".") } ?? []
+    if version.count == 2, let major = Int(version[0]), let minor = Int(version[1]),
+      (major, minor) > (4, 0)
+    {
+      return ""
+    }
+    let hasPath = block.name.utf8.contains(UInt8(ascii: "/"))
+    return ",x-use-canonical-path-for-ramblock-id=\(hasPath ? "on" : "off")"
+  }
+
   private enum CodingKeys: String, CodingKey {
     case machine
     case ramBlocks = "ram_blocks"

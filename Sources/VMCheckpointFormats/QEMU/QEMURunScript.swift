@@ -312,7 +312,9 @@ package struct QEMURunScript {
     for (index, block) in record.ramBlocks.enumerated() {
       let name = ramNames[index]
       let id = QEMUOptionText.escapingCommas(block.backendID)
-      let backend = "memory-backend-file,id=\(id),size=\(block.byteCount),share=off,mem-path="
+      let backend =
+        "memory-backend-file,id=\(id),size=\(block.byteCount),share=off"
+        + "\(record.backendNaming(block)),mem-path="
       lines.append(#"command+=(-object \#(Self.quoted(backend))"$path/\#(name)")"#)
     }
     lines += [

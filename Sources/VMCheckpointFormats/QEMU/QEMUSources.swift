@@ -30,7 +30,8 @@ struct QEMULiveCaptureSource: CaptureSource {
   var path: String? { nil }
 
   var names: CaptureNames {
-    let name = CaptureNames.lastComponent(of: source.socketPath)
+    // Where QEMU was given a name (-name), that counts.
+    let name = CaptureNames.tellingComponent(of: source.socketPath)
     return CaptureNames(snapshot: name, vm: name, description: "qemu:\(source.socketPath)")
   }
 
@@ -53,6 +54,7 @@ struct QEMULiveCaptureSource: CaptureSource {
         paths: ram.paths
       )
       guest.checkBeforeCompletion = check
+      guest.vmName = capture.vmName
       return try use(guest)
     }
     context.note(pausedSeconds: pausedSeconds)

@@ -15,6 +15,8 @@ struct QEMUStreamCapture {
   private(set) var streamState: DeviceState
   /// More facts may be added before ``deviceStates()``.
   var record: QEMUMachineRecord
+  /// What QEMU calls the VM, if that is known.
+  var vmName: String?
 
   /// Lets the restored guest run although it was stopped for its capture.
   ///

@@ -4,7 +4,8 @@ import VMCheckpoint
 
 /// Where a QEMU migration stream comes from.
 public enum QEMUStreamSource: Sendable, Hashable {
-  /// A file that holds one, such as `migrate "exec:cat > FILE"` wrote.
+  /// A file that holds one, such as `migrate "exec:cat > FILE"` wrote; or `unix:PATH`, a socket that is made and waits
+  /// for QEMU's `migrate "unix:PATH"`.
   case file(path: String)
 
   /// A pipe or socket that is read to its end. The descriptor stays the caller's.
@@ -30,7 +31,7 @@ public enum QEMUStreamSource: Sendable, Hashable {
 extension QEMUStreamSource {
   /// The file, if it is one.
   var path: String? {
-    guard case .file(let path) = self else { return nil }
+    guard case .file(let path) = self, !path.hasPrefix(MigrationListener.prefix) else { return nil }
     return path
   }
 
@@ -54,6 +55,13 @@ extension QEMUStreamSource {
   ) throws(VMCheckpointError) -> Result {
     switch self {
     case .descriptor(let descriptor, _): return try body(descriptor)
+    case .file(let path) where path.hasPrefix(MigrationListener.prefix):
+      let listener = try MigrationListener(
+        path: String(path.dropFirst(MigrationListener.prefix.count))
+      )
+      let connection = try listener.accept(cancellation)
+      defer { close(connection) }
+      return try body(connection)
     case .file(let path):
       var opened = try ResolvedPath.open(source: path)
       // A pipe by name waits for its writer; a signal ends the wait.

@@ -126,6 +126,8 @@ package struct CapturedGuest {
   /// Throws when the snapshot must not be completed.
   package typealias Check = () throws(VMCheckpointError) -> Void
 
+  /// What the VMM calls the VM, if it does; the source's names count otherwise.
+  package var vmName: String?
   /// Where RAM lies; `nil` when that is known only at a stream's end.
   package var layout: RAMLayout?
   /// In the VMM's order, before those of the request.

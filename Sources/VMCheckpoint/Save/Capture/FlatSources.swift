@@ -7,7 +7,7 @@ struct FlatFileSource: CaptureSource {
   var path: String? { file }
 
   var names: CaptureNames {
-    let name = CaptureNames.lastComponent(of: file)
+    let name = CaptureNames.tellingComponent(of: file)
     return CaptureNames(snapshot: name, vm: name, description: "raw:\(file)")
   }
 
@@ -95,6 +95,30 @@ package struct StreamInspector: Hashable, Sendable {
 }
 
 extension CaptureNames {
+  /// Names, without what follows a dot, that VMMs and people give the RAM or the monitor of every VM.
+  private static let commonStems: Set<String> = [
+    "mem", "memfile", "mem_file", "memory", "memory-ranges", "monitor", "qmp", "qmp-sock",
+    "qmp-socket", "ram",
+    "vmem", "vmstate",
+  ]
+  /// Folders that are not a VM's.
+  private static let commonFolders: Set<String> = [
+    "/", "/dev/shm", "/home", "/mnt", "/root", "/run", "/srv", "/tmp", "/var/run", "/var/tmp",
+  ]
+
+  /// What a snapshot from the file at `path` is called: after the file, or after its folder where files of all VMs
+  /// have the same name. Two VMs that are called the same would be taken for parent and child.
+  package static func tellingComponent(of path: String) -> String {
+    let last = lastComponent(of: path)
+    let stem = last.prefix { $0 != "." }.lowercased()
+    guard commonStems.contains(stem), let resolved = try? ResolvedPath.of(path) else { return last }
+    let folder = FilePath(resolved).removingLastComponent()
+    guard !commonFolders.contains(folder.string), let name = folder.lastComponent?.string else {
+      return last
+    }
+    return name
+  }
+
   /// What a snapshot from the file at `path` is called.
   package static func lastComponent(of path: String) -> String {
     FilePath(path).lastComponent?.string ?? "ram"

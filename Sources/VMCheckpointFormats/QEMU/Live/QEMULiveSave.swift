@@ -61,6 +61,7 @@ struct QEMULiveSave {
     try control.cancellation.check()
     try check(machine)
     for warning in machine.ram.warnings { control.onWarning?(warning) }
+    for warning in machine.commandLineWarnings { control.onWarning?(warning) }
     let key = machine.commandLine == nil ? nil : commandKey(machine)
     let wanted = wantedCapabilities(machine)
     let undo = QEMUUndo(
@@ -87,6 +88,7 @@ struct QEMULiveSave {
       if stopsFirst, !capture.resume() {
         control.onWarning?("the restored guest will be stopped until QMP's cont")
       }
+      capture.vmName = machine.name
       capture.record.qemuVersion = machine.version
       capture.record.commandLine = machine.commandLine
       capture.record.workingDirectory = machine.workingDirectory

@@ -10,7 +10,10 @@ struct QEMUMonitor: MemoryFormat {
   func input(_ source: SourceReference) -> RAMInput {
     // A socket may be called "-": the format reads no streams.
     var path = "-"
-    if case .path(let given) = source.place { path = given }
+    if case .path(let given) = source.place {
+      // As -qmp has it, without its options.
+      path = given.hasPrefix("unix:") ? String(given.dropFirst(5).prefix { $0 != "," }) : given
+    }
     return .qemuLive(
       QEMULiveSource(
         socketPath: path,

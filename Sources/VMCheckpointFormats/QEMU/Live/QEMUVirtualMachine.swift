@@ -6,6 +6,8 @@ import VMCheckpoint
 struct QEMUVirtualMachine {
   /// Such as `7.2.22 (Debian 1:7.2+dfsg-7)`.
   var version: String
+  /// What QEMU was told to call the VM (`-name`).
+  var name: String?
   /// The machine's type with its version, such as `pc-q35-7.2`, if QEMU reports it.
   var type: String?
   /// The run state, such as `running`.
@@ -50,6 +52,7 @@ struct QEMUVirtualMachine {
           : "wait until it runs or is paused"
       )
     }
+    name = (try? client.object("query-name"))?["name"] as? String
     let suffix = "-machine"
     let typeName =
       (try? client.run("qom-get", ["path": "/machine", "property": "type"])) as? String
@@ -89,5 +92,27 @@ struct QEMUVirtualMachine {
       process: capabilities["x-ignore-shared"] == nil ? nil : process,
       mayReadMemfd: release < Self.firstReleaseThatSendsMemfds
     )
+  }
+
+  /// What of the command line `run.sh` cannot do again, a line each.
+  var commandLineWarnings: [String] {
+    guard let words = commandLine, !words.isEmpty else { return [] }
+    let line = QEMUCommandLine(words)
+    var warnings: [String] = []
+    if let item = line.inheritedDescriptor {
+      warnings.append(
+        "the recorded command line cannot be run again as it is: "
+          + "\(quotedName(item.words.joined(separator: " "))) names a descriptor that QEMU was started with, as by "
+          + "libvirt; restore it with --format libvirt-save, or give run.sh a command line of your own"
+      )
+    }
+    if workingDirectory == "/", let item = line.relativePathOfDaemon {
+      warnings.append(
+        "QEMU runs with -daemonize, and does not tell where "
+          + "\(quotedName(item.words.joined(separator: " "))) begins: run.sh will look in /, unless "
+          + "VMCKPT_WORKING_DIRECTORY says where"
+      )
+    }
+    return warnings
   }
 }

@@ -76,6 +76,13 @@ final class QMPClient {
   ///
   /// - Parameter name: What messages call it.
   static func connect(_ path: String, name: String) throws(VMCheckpointError) -> Int32 {
+    guard !path.hasPrefix("tcp:"), !path.hasPrefix("telnet:") else {
+      throw VMCheckpointError(
+        .invalidArgument,
+        "\(name) is not a Unix socket, and others are not used: anybody on this machine could have made them",
+        hint: "give QEMU a second one, with -qmp unix:PATH,server=on,wait=off, and save qemu:PATH"
+      )
+    }
     try ResolvedPath.checkLinks(of: path)
     var address = sockaddr_un()
     address.sun_family = sa_family_t(AF_UNIX)
@@ -108,8 +115,12 @@ final class QMPClient {
       case .permissionDenied, .notPermitted:
         throw VMCheckpointError(.permissionDenied, "no permission for \(name)")
       default:
-        throw VMCheckpointError(.unavailable, "cannot connect to \(name): \(error)")
-          .orOutOfResources(error)
+        throw VMCheckpointError(
+          .unavailable,
+          "cannot connect to \(name): \(error)",
+          hint: error == .connectionRefused
+            ? "the QEMU that made the socket has ended; start it again" : nil
+        ).orOutOfResources(error)
       }
     }
     return descriptor
@@ -159,7 +170,14 @@ final class QMPClient {
       guard reply["id"] as? String == id else { continue }
       if let result = reply["return"] { return result }
       let error = (reply["error"] as? [String: Any])?["desc"] as? String ?? "no reason given"
-      throw VMCheckpointError(.unavailable, "QEMU refuses \(command): \(Self.oneLine(error))")
+      throw VMCheckpointError(
+        .unavailable,
+        "QEMU refuses \(command): \(Self.oneLine(error))",
+        // QEMU's words for what a device or a mounted share keeps from being migrated.
+        hint: error.contains("non-migratable") || error.contains("igration is disabled")
+          ? "nothing can save the VM's devices while it has that: take it out first, inside the guest or with device_del"
+          : nil
+      )
     }
     throw VMCheckpointError(.unavailable, "\(name) gave no answer to \(command)")
   }

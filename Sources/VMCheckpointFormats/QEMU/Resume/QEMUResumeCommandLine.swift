@@ -101,7 +101,10 @@ struct QEMUResumeCommandLine {
     var arguments: [String] = []
     for (index, block) in record.ramBlocks.enumerated() {
       let id = QEMUOptionText.escapingCommas(block.backendID)
-      arguments += ["-object", "\(backend(index)),id=\(id),size=\(block.byteCount)"]
+      arguments += [
+        "-object",
+        "\(backend(index)),id=\(id),size=\(block.byteCount)\(record.backendNaming(block))",
+      ]
     }
     var machine = "type=\(QEMUOptionText.escapingCommas(record.machine))"
     if !nodesNameBackends {
