@@ -11,6 +11,8 @@ final class Connection {
   let reader: StoreReader<HostDatabase>
   /// What was found of guests' kernels.
   let guests: GuestCache
+  /// In how many snapshots pages were found to be.
+  let sharing = SharingCache()
 
   init(_ database: OpaquePointer) {
     self.database = database
@@ -27,6 +29,7 @@ final class Connection {
   /// Called when SQLite disconnects `vmckpt_help`, which it does first when it closes.
   func release() {
     guests.release()
+    sharing.release()
     reader.release()
     host.unhook()
   }

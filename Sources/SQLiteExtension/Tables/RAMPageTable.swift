@@ -96,7 +96,7 @@ private final class RAMPageCursor: TableCursor {
   /// In how many snapshots the content of the row's page is. Only who asks pays for it.
   private func snapshotCount(_ chunk: ChunkRow, _ slot: Int) throws -> Int64 {
     if sharing?.range.contains(pfn) != true {
-      sharing = try SharingCounts(
+      sharing = try connection.sharing.counts(
         connection,
         snapshot,
         layout,
@@ -104,6 +104,44 @@ private final class RAMPageCursor: TableCursor {
       )
     }
     return sharing!.count(chunkID: chunk.id, slot: slot)
+  }
+}
+
+/// The counts that were asked for last. In a join each page may be a question of its own.
+final class SharingCache {
+  private var counts: SharingCounts?
+  private var snapshot = ""
+  private var version: Int64 = 0
+
+  func release() { counts = nil }
+
+  /// Counts of pages, of which those in `range` are some.
+  ///
+  /// One question is answered with no more than it asks for. The next one about the same snapshot shows that there
+  /// will be many, and so is answered with all that memory allows.
+  func counts(
+    _ connection: Connection,
+    _ snapshot: StoredSnapshot,
+    _ layout: RAMLayout,
+    range: ClosedRange<UInt64>
+  ) throws -> SharingCounts {
+    let version = try connection.reader.dataVersion()
+    var range = range
+    if counts != nil, self.snapshot == snapshot.uuid, self.version == version {
+      if let counts, counts.range.contains(range.lowerBound),
+        counts.range.upperBound >= range.upperBound
+      {
+        return counts
+      }
+      let size = SharingCounts.maximumPageCount
+      let first = range.lowerBound / size * size
+      range = first...(first + size - 1)
+    }
+    let counts = try SharingCounts(connection, snapshot, layout, range: range)
+    self.counts = counts
+    self.snapshot = snapshot.uuid
+    self.version = version
+    return counts
   }
 }
 

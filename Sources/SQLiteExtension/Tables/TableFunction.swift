@@ -30,11 +30,20 @@ struct TableFunction {
   }
 
   /// What `sqlite3_declare_vtab` takes. The arguments follow the visible columns: SQLite takes hidden columns
-  /// as arguments in their order.
+  /// as arguments in their order. So one more column takes what is an argument too many, before
+  /// ``hiddenColumns`` would.
   var declaration: String {
-    let hidden = help.arguments.map { "\"\($0)\" HIDDEN" } + hiddenColumns.map { "\($0) HIDDEN" }
+    let hidden =
+      help.arguments.map { "\"\($0)\" HIDDEN" }
+      + (surplusColumnCount > 0 ? ["\"surplus argument\" HIDDEN"] : [])
+      + hiddenColumns.map { "\($0) HIDDEN" }
     return "CREATE TABLE x(\((columns + hidden).joined(separator: ", ")))"
   }
+}
+
+extension TableFunction {
+  /// How many columns are there for arguments that are too many.
+  var surplusColumnCount: Int { hiddenColumns.isEmpty ? 0 : 1 }
 }
 
 /// What a query asks of a table.

@@ -125,7 +125,8 @@ private func filter(
   let state = unmanagedState(cursor).takeUnretainedValue()
   let instance = instance(cursor!.pointee.pVtab)
   state.visibleColumnCount = instance.function.columns.count
-  state.argumentCount = instance.function.help.arguments.count
+  state.argumentCount =
+    instance.function.help.arguments.count + instance.function.surplusColumnCount
   state.rows = nil
   state.isAtEnd = true
   state.rowNumber = 0

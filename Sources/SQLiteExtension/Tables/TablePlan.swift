@@ -79,6 +79,10 @@ func planTable(
       } else {
         argumentTerms[argument] = argumentTerms[argument] ?? term
       }
+    } else if argument == argumentTerms.count, function.surplusColumnCount > 0 {
+      vmx_free(table!.pointee.zErrMsg)
+      table!.pointee.zErrMsg = vmx_copy_string("too many arguments: \(function.help.signature)")
+      return SQLITE_ERROR
     } else if column == function.keyColumn, constraint.usable != 0 {
       comparisonTerms[comparison.rawValue] = comparisonTerms[comparison.rawValue] ?? term
     }

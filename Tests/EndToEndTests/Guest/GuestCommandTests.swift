@@ -132,6 +132,69 @@ import VMCheckpointTestSupport
   }
 }
 
+/// Made-up guests that a real kernel would not be.
+@Suite struct HostileGuestTests {
+  @Test("a circle of parents is shown once, as a tree")
+  func circle() throws {
+    let bench = try Workbench()
+    for (name, parents) in [
+      ("circle", [0, 0, 3, 2]), ("self", [0, 1, 2, 3]), ("all", [0, 3, 1, 2]),
+    ] {
+      try bench.save(name, SyntheticGuest(parents: parents).ram)
+      let lines = try bench.tool.succeed("ps", name, "-e", "--tree").text.split(separator: "\n")
+      let pids = lines.dropFirst().compactMap { Int($0.split(separator: " ")[0]) }
+      #expect(pids.sorted() == [1, 2, 3], "\(lines)")
+    }
+    // In the circle 2 is shown first, and 3 is below it.
+    let lines = try bench.tool.succeed("ps", "circle", "-e", "--tree").text.split(separator: "\n")
+    #expect(lines[2].hasSuffix("  [kthreadd]") && lines[3].hasSuffix("    [worker]"), "\(lines)")
+  }
+
+  @Test("an argument too many is an error and not a condition")
+  func surplusArguments() throws {
+    let bench = try Workbench()
+    try bench.save("one", SyntheticGuest().ram)
+    let shell = ExtensionShell(bench.storePath)
+    for call in [
+      "guest_process('one', 'x')", "guest_process('one', NULL)", "guest_page('one', 'x')",
+      "guest_process('one', 'x', 'y')", "guest_os('one', 1)",
+    ] {
+      let message = try shell.failure("SELECT count(*) FROM \(call);")
+      #expect(message.contains("too many arguments"), "\(call): \(message)")
+    }
+    #expect(try shell.run("SELECT count(*) FROM guest_process('one') WHERE note = 'x';") == "0")
+    #expect(try shell.run("SELECT count(*) FROM guest_process('one') WHERE note IS NULL;") == "3")
+    #expect(
+      try shell.run("SELECT search FROM guest_os WHERE snapshot = 'one' AND note IS NULL;")
+        == "whole RAM"
+    )
+  }
+
+  @Test("a snapshot that cannot be read can be left out of a question about all")
+  func unreadableAmongOthers() throws {
+    let bench = try Workbench()
+    try bench.save("a", SyntheticGuest().ram)
+    try bench.save("b", sampleRAM(64))
+    try bench.save("c", SyntheticGuest(.after).ram)
+    let shell = ExtensionShell(bench.storePath)
+    let all = "FROM snapshot s CROSS JOIN guest_process(s.id) p"
+    #expect(
+      try shell.failure("SELECT count(*) \(all);").contains("no 64-bit Linux kernel was found")
+    )
+    let readable = """
+      FROM snapshot s CROSS JOIN guest_os(s.id) os CROSS JOIN guest_process(s.id) p
+       WHERE os.missing IS NULL
+      """
+    #expect(
+      try shell.run("SELECT s.name, count(*) \(readable) GROUP BY s.id;") == "a|3\nc|3"
+    )
+    #expect(
+      try shell.run("SELECT s.name FROM snapshot s, guest_os(s.id) WHERE missing IS NOT NULL;")
+        == "b"
+    )
+  }
+}
+
 /// The same of snapshots that are not of a guest that can be read.
 @Suite struct UnreadableGuestTests {
   @Test("RAM without a kernel is said to be so, in one line")

@@ -7,8 +7,11 @@ package final class FlatGuestRAM: GuestRAM {
   package var bytes: [UInt8]
   /// Pages that are absent.
   package var absentPFNs: Set<UInt64> = []
+  package var absentPageCount: UInt64 { UInt64(absentPFNs.count) }
   /// Pages that were asked for.
   package private(set) var readPFNs: Set<UInt64> = []
+  /// How often RAM was gone through.
+  package private(set) var visitCount = 0
   private let scratch = UnsafeMutableRawPointer.allocate(byteCount: 2 * 4096, alignment: 64)
   private var turn = 0
 
@@ -39,6 +42,7 @@ package final class FlatGuestRAM: GuestRAM {
     from pfn: UInt64,
     _ body: (UInt64, UnsafeRawPointer) throws -> Bool
   ) throws {
+    visitCount += 1
     let page = UnsafeMutableRawPointer.allocate(byteCount: 4096, alignment: 64)
     defer { page.deallocate() }
     for number in pfn..<max(pfn, UInt64(bytes.count / 4096)) where !absentPFNs.contains(number) {
@@ -49,6 +53,20 @@ package final class FlatGuestRAM: GuestRAM {
       if isZero { continue }
       guard try body(number, page) else { return }
     }
+  }
+
+  package func places(
+    of digests: Set<PageDigest>,
+    limit: Int
+  ) throws -> [(pfn: UInt64, digest: PageDigest)] {
+    var places: [(pfn: UInt64, digest: PageDigest)] = []
+    for pfn in 0..<UInt64(bytes.count / 4096) where !absentPFNs.contains(pfn) {
+      let digest = bytes.withUnsafeBytes {
+        PageDigest(of: UnsafeRawBufferPointer(rebasing: $0[(Int(pfn) * 4096)...].prefix(4096)))
+      }
+      if digests.contains(digest), places.count < limit { places.append((pfn, digest)) }
+    }
+    return places
   }
 
   package let loadCount = 0

@@ -98,7 +98,8 @@ package struct GuestTruth: Sendable {
     return Int64(text.drop { $0 != "[" }.dropFirst().prefix { $0 != "]" })
   }
 
-  /// Text as the tables show it: what is not UTF-8, and control characters, as `\x1b`.
+  /// Text as the tables show it: what is not UTF-8, and control characters, as `\x1b`, and as
+  /// two a backslash that would read as part of that.
   package static func shown(_ bytes: [UInt8], keepingLines: Bool = false) -> String {
     var text = ""
     var index = 0
@@ -118,6 +119,7 @@ package struct GuestTruth: Sendable {
       let isLine = keepingLines && (value == 0x0a || value == 0x09)
       if let piece, let value, isLine || (value >= 0x20 && !(0x7f..<0xa0).contains(value)) {
         text.unicodeScalars.append(contentsOf: piece.unicodeScalars)
+        if value == 0x5c, isAmbiguous(bytes[(index + 1)...]) { text += "\\" }
       } else {
         for byte in bytes[index..<(index + length)] {
           text += "\\x" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
@@ -126,6 +128,13 @@ package struct GuestTruth: Sendable {
       index += length
     }
     return text
+  }
+
+  /// Whether a backslash before this is written as two.
+  private static func isAmbiguous(_ rest: ArraySlice<UInt8>) -> Bool {
+    guard let next = rest.first else { return false }
+    return next == 0x5c || next == 0x78
+      || shown([UInt8](rest.prefix(4))).hasPrefix("\\x")
   }
 
   /// Undoes how /proc writes some characters: `\040`, and `\x0a` in the kernel's log.

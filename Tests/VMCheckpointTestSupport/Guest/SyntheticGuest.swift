@@ -24,11 +24,18 @@ package struct SyntheticGuest {
   package let types: [String: Int]
   private var nextFree: UInt64 = 0x80_0000
   private var symbols: [KallsymsBuilder.Symbol] = []
+  private let parents: [Int]
 
   /// - Parameters:
   ///   - form: How the symbols are kept.
   ///   - hasTypes: Whether there is type information.
-  package init(_ form: KallsymsBuilder.Form = .before, hasTypes: Bool = true) {
+  ///   - parents: Whose child each process is, by number.
+  package init(
+    _ form: KallsymsBuilder.Form = .before,
+    hasTypes: Bool = true,
+    parents: [Int] = [0, 0, 0, 0]
+  ) {
+    self.parents = parents
     var builder = SyntheticTypes()
     types = builder.places
     let typeBytes = builder.bytes()
@@ -237,7 +244,7 @@ package struct SyntheticGuest {
         set(place, "task_struct.\(member)", value: UInt64(pid), byteCount: 4)
       }
       set(place, "task_struct.group_leader", value: task)
-      set(place, "task_struct.real_parent", value: first)
+      set(place, "task_struct.real_parent", value: tasks[parents[pid]])
       set(place, "task_struct.real_cred", value: credentials)
       set(place, "task_struct.static_prio", value: 120, byteCount: 4)
       set(place, "task_struct.__state", value: 1, byteCount: 4)

@@ -102,7 +102,10 @@ package final class ChildProcess {
     )
 
     // A crash is told by its signal; Swift's backtrace takes a second and kilobytes.
-    var inherited = ["SWIFT_BACKTRACE": "enable=no", "XDG_STATE_HOME": Self.stateHome]
+    var inherited = [
+      "SWIFT_BACKTRACE": "enable=no", "XDG_STATE_HOME": Self.stateHome,
+      "XDG_CACHE_HOME": "\(Self.stateHome)/cache",
+    ]
     for name in ["PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH"] {
       inherited[name] = environmentValue(name)
     }

@@ -3,9 +3,12 @@ import Foundation
 /// The plain `sqlite3` shell with the built extension, on a store that it opens read-only.
 package struct ExtensionShell {
   private let storePath: String
+  /// Where kernels that were found are known; `nil`: nowhere.
+  private let cacheHome: String?
 
-  package init(_ storePath: String) {
+  package init(_ storePath: String, cacheHome: String? = nil) {
     self.storePath = storePath
+    self.cacheHome = cacheHome
   }
 
   /// The built extension, which stands beside `vmckpt`.
@@ -31,7 +34,8 @@ package struct ExtensionShell {
     let script = scratch.file("script.sql")
     try writeFile(script, ".timeout 20000\n.load \(try Self.path())\n\(sql)\n")
     return try VMCheckpointTestSupport.run(
-      ["/usr/bin/env", "-i", "/usr/bin/sqlite3", "-batch", "-readonly"]
+      ["/usr/bin/env", "-i"] + (cacheHome.map { ["XDG_CACHE_HOME=\($0)"] } ?? [])
+        + ["/usr/bin/sqlite3", "-batch", "-readonly"]
         + (isStopping ? ["-bail", storePath] : [storePath]),
       input: .file(script),
       timeoutSeconds: timeoutSeconds

@@ -93,5 +93,15 @@ import VMCheckpointTestSupport
     #expect(GuestText.escaped(Array("a\u{1b}[2Jb\u{7f}\u{9b}".utf8)) == "a\\x1b[2Jb\\x7f\\xc2\\x9b")
     #expect(GuestText.escaped([0x61, 0xff, 0x00, 0x62]) == "a\\xff\\x00b")
     #expect(GuestText.escaped(Array("grün\n".utf8), keepingLines: true) == "grün\n")
+    // Text that is turned around, and a line that another program would see.
+    #expect(
+      GuestText.escaped(Array("a\u{202e}b\u{2028}".utf8)) == "a\\xe2\\x80\\xaeb\\xe2\\x80\\xa8"
+    )
+    // A name that looks like an escaped one is not taken for it.
+    #expect(GuestText.escaped(Array(#"\x1b"#.utf8)) == #"\\x1b"#)
+    #expect(GuestText.escaped(Array("\\\u{1b}".utf8)) == #"\\\x1b"#)
+    #expect(GuestText.escaped([0x5c, 0xff, 0x5c, 0x5c, 0x5c]) == #"\\\xff\\\\\"#)
+    // Others stay as a guest's log and its ACPI names have them.
+    #expect(GuestText.escaped(Array(#"\_SB_.PCI0 a\b\"#.utf8)) == #"\_SB_.PCI0 a\b\"#)
   }
 }

@@ -58,7 +58,7 @@ final class GuestCache {
       guests[oldest.key] = nil
     }
     let ram = try StoredGuestRAM(reader, snapshot, cacheByteLimit: Self.pageByteLimit)
-    let guest = Guest(ram, try GuestSystem.find(in: ram))
+    let guest = Guest(ram, try GuestSystem.find(in: ram, known: .standard))
     guest.lastUse = clock
     guests[snapshot.uuid] = guest
     return guest

@@ -12,14 +12,15 @@ extension TableFunction {
         "the guest's kernel: release, host name, command line, and what keeps other tables from being read"
       ),
       columns: GuestFacts.columns.map(\.declaration),
-      hiddenColumns: ["note TEXT"],
+      hiddenColumns: ["note TEXT", "search TEXT"],
       typicalRowCount: 1
     ) { connection, query in
       let snapshot = try connection.snapshot(SnapshotSelector(query.arguments[0]!))
       let guest = try connection.guests.guest(snapshot)
+      let search = guest.system.wasKnown ? "known" : "whole RAM"
       return GuestCursor(
         rows: [try guest.system.facts(guest.ram)],
-        values: GuestFacts.columns.map(\.value) + [{ .string($0.note) }]
+        values: GuestFacts.columns.map(\.value) + [{ .string($0.note) }, { _ in .text(search) }]
       )
     }
   }

@@ -41,22 +41,37 @@ extension Store {
     _ control: OperationControl,
     _ read: (GuestKernel) throws -> Content
   ) throws(VMCheckpointError) -> GuestView<Content> {
+    try withKernel(of: reference, control) { (_, snapshot, kernel) in
+      let facts = try GuestSystem(kernel: kernel).facts(kernel.ram)
+      kernel.begin()
+      return GuestView(
+        snapshot: snapshot.name,
+        release: kernel.release,
+        bootSeconds: facts.bootSeconds,
+        content: try read(kernel)
+      )
+    }
+  }
+
+  /// Runs `body` with the kernel of a snapshot's guest, a query begun.
+  ///
+  /// - Throws: As ``guestProcesses(of:control:)``; a ``GuestFault`` of `body` as what keeps the guest from being
+  ///   read.
+  func withKernel<Result>(
+    of reference: SnapshotReference,
+    _ control: OperationControl,
+    _ body: (Database, SnapshotRow, GuestKernel) throws -> Result
+  ) throws(VMCheckpointError) -> Result {
     try withSharedChunks(control: control) { database in
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let ram = try StoredGuestRAM(StoreReader(database), snapshot.stored)
-      let system = try GuestSystem.find(in: ram)
+      let system = try GuestSystem.find(in: ram, known: .standard)
       guard let kernel = system.kernel else {
         throw Self.unreadable(snapshot, system.missing ?? "no kernel was found")
       }
-      let facts = try system.facts(ram)
       kernel.begin()
       do {
-        return GuestView(
-          snapshot: snapshot.name,
-          release: kernel.release,
-          bootSeconds: facts.bootSeconds,
-          content: try read(kernel)
-        )
+        return try body(database, snapshot, kernel)
       } catch let fault as GuestFault {
         throw Self.unreadable(snapshot, "\(fault)")
       }

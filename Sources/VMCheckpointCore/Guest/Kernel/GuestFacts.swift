@@ -28,8 +28,12 @@ extension GuestSystem {
       kernel.begin()
       try kernel.fill(&facts)
       facts.note = kernel.takeNotes()
-    } else if let info {
-      try fill(&facts, info, ram)
+    } else {
+      if let info { try fill(&facts, info, ram) }
+      facts.release = facts.release ?? marks?.names?.release
+      facts.version = facts.version ?? marks?.names?.version
+      facts.machine = facts.machine ?? marks?.names?.machine
+      facts.hostName = facts.hostName ?? marks?.names?.host
     }
     return facts
   }

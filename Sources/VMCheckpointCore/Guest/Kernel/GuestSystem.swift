@@ -4,8 +4,12 @@ package struct GuestSystem {
   package var kernel: GuestKernel?
   /// What the kernel says to crash dumps, if it was found.
   package var info: VMCoreInfo?
+  /// What a guest without one shows of its system.
+  var marks: GuestMarks?
   /// In one sentence without a full stop, what is missing; `nil` when nothing is.
   package var missing: String?
+  /// Whether the kernel was found by what was known of it, without a search through RAM.
+  package var wasKnown = false
 
   package init(kernel: GuestKernel?, info: VMCoreInfo? = nil, missing: String? = nil) {
     self.kernel = kernel
@@ -21,10 +25,17 @@ package struct GuestSystem {
 
   /// Looks for a Linux kernel in a guest's RAM.
   ///
+  /// - Parameter folder: Where kernels that were found before are known, and this one will be.
   /// - Throws: What keeps RAM from being read.
-  package static func find(in ram: any GuestRAM) throws -> GuestSystem {
+  package static func find(
+    in ram: any GuestRAM,
+    known folder: KnownKernelFolder? = nil
+  ) throws -> GuestSystem {
+    if let folder, let system = try KnownKernelSearch(ram, folder).system() { return system }
     var finder = Finder(ram)
-    return try finder.run()
+    let system = try finder.run()
+    if let folder, let known = try finder.known() { folder.keep(known) }
+    return system
   }
 
   private struct Finder {
@@ -32,7 +43,9 @@ package struct GuestSystem {
     var scan = GuestScan()
     var kallsyms: [Kallsyms] = []
     var types: [(range: Range<UInt64>, types: BTF)] = []
-    var infos: [VMCoreInfo] = []
+    var infos: [(gpa: UInt64, info: VMCoreInfo)] = []
+    /// What the kernel was made of.
+    private var found: (kallsyms: Kallsyms, typesGPA: UInt64, infoGPA: UInt64?)?
     private var triedTokenIndexes = 0
     private var triedTypeHeaders = 0
     private var typesByteCount = 0
@@ -49,16 +62,37 @@ package struct GuestSystem {
         if next != nil {
           // Without VMCOREINFO: all that most kernels need is here, and the rest of RAM may stay unread.
           try readNew()
-          if let kernel = try settle() { return GuestSystem(kernel: kernel, info: infos.first) }
+          if let kernel = try settle() {
+            return GuestSystem(kernel: kernel, info: infos.first?.info)
+          }
         }
       }
       try readNew()
       for gpa in scan.infoPages where infos.count < 4 {
-        if let page = try ram.page(gpa >> UInt64(Page.shift)) { infos.append(VMCoreInfo(page)) }
+        if let page = try ram.page(gpa >> UInt64(Page.shift)) {
+          infos.append((gpa, VMCoreInfo(page)))
+        }
       }
       attemptCount = 0
-      if let kernel = try settle() { return GuestSystem(kernel: kernel, info: infos.first) }
-      return GuestSystem(kernel: nil, info: infos.first, missing: missing)
+      if let kernel = try settle() { return GuestSystem(kernel: kernel, info: infos.first?.info) }
+      let marks = try GuestMarks(ram)
+      var system = GuestSystem(kernel: nil, info: infos.first?.info, missing: missing(marks))
+      system.marks = marks
+      return system
+    }
+
+    /// Where the kernel that was found has its symbols and types; `nil` where none was.
+    func known() throws -> KnownKernel? {
+      guard let found else { return nil }
+      let indexGPA = found.kallsyms.tokens.indexGPA
+      let anchorGPA = indexGPA & ~UInt64(Page.byteCount - 1)
+      guard let page = try ram.page(anchorGPA >> UInt64(Page.shift)) else { return nil }
+      return KnownKernel(
+        anchor: PageDigest(of: UnsafeRawBufferPointer(start: page, count: Page.byteCount)),
+        indexOffset: Int(indexGPA - anchorGPA),
+        typesDistance: Int64(bitPattern: found.typesGPA &- anchorGPA),
+        infoGPA: found.infoGPA
+      )
     }
 
     private mutating func readNew() throws {
@@ -70,19 +104,15 @@ package struct GuestSystem {
       }
       triedTokenIndexes = scan.tokenIndexes.count
       for gpa in scan.typeHeaders[triedTypeHeaders...] where types.count < candidateLimit {
-        guard let header = try ram.bytes(gpa, count: BTF.headerByteCount),
-          let count = header.withUnsafeBytes({ BTF.byteCount($0) }),
-          count <= typesByteLimit - typesByteCount,
-          let bytes = try ram.bytes(gpa, count: count)
+        guard
+          let (found, range) = try BTF.read(
+            ram,
+            at: gpa,
+            byteLimit: typesByteLimit - typesByteCount
+          )
         else { continue }
-        do throws(GuestFault) {
-          let found = try BTF(bytes)
-          guard found.structure("task_struct") != nil else { continue }
-          types.append((gpa..<(gpa + UInt64(count)), found))
-          typesByteCount += count
-        } catch {
-          continue
-        }
+        types.append((range, found))
+        typesByteCount += range.count
       }
       triedTypeHeaders = scan.typeHeaders.count
     }
@@ -93,9 +123,11 @@ package struct GuestSystem {
           for info in infos.map(Optional.some) + [nil] {
             guard attemptCount < attemptLimit else { return nil }
             attemptCount += 1
-            let settling = KernelSettling(ram, kallsyms, types, range, info)
+            let settling = KernelSettling(ram, kallsyms, types, range, info?.info)
             do {
-              return try settling.kernel()
+              let kernel = try settling.kernel()
+              found = (kallsyms, range.lowerBound, info?.gpa)
+              return kernel
             } catch let fault as GuestFault {
               lastFault = fault
               continue
@@ -106,7 +138,7 @@ package struct GuestSystem {
       return nil
     }
 
-    private var missing: String {
+    private func missing(_ marks: GuestMarks) -> String {
       if !kallsyms.isEmpty, !types.isEmpty {
         return
           "a Linux kernel is there, but its page tables are not: they were left out, or RAM lies at "
@@ -115,12 +147,11 @@ package struct GuestSystem {
       if !kallsyms.isEmpty {
         return "the kernel has no type information (BTF), which CONFIG_DEBUG_INFO_BTF makes"
       }
-      if !infos.isEmpty {
-        return "a Linux kernel is there, but its table of symbols (kallsyms) is not in RAM"
-      }
-      return
-        "no 64-bit Linux kernel was found: another system, a 32-bit or encrypted guest, or its "
-        + "pages were left out"
+      return marks.sentence(
+        hasTypes: !types.isEmpty,
+        isLinux: !infos.isEmpty,
+        absentPageCount: ram.absentPageCount
+      )
     }
   }
 }

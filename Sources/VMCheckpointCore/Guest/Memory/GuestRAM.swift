@@ -5,6 +5,9 @@ package protocol GuestRAM: AnyObject {
   /// Where there is RAM.
   var layout: RAMLayout { get }
 
+  /// How many pages of it a dump left out.
+  var absentPageCount: UInt64 { get }
+
   /// The 4096 bytes of a page, valid until the next call; `nil` where there is no RAM, or the page is absent.
   ///
   /// - Throws: What keeps the page from being read, such as a damaged store.
@@ -15,6 +18,10 @@ package protocol GuestRAM: AnyObject {
     from pfn: UInt64,
     _ body: (_ pfn: UInt64, _ page: UnsafeRawPointer) throws -> Bool
   ) throws
+
+  /// Where pages with these SHA-256s are, in ascending order and at most `limit` of them, without a look at the
+  /// pages.
+  func places(of digests: Set<PageDigest>, limit: Int) throws -> [(pfn: UInt64, digest: PageDigest)]
 
   /// How many times ``page(_:)`` has had to get pages from where they are kept.
   var loadCount: Int { get }

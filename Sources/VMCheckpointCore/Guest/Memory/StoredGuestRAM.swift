@@ -15,6 +15,7 @@ package final class StoredGuestRAM<Database: StoreDatabase>: GuestRAM {
   package let snapshot: StoredSnapshot
   /// What the dump left out.
   package let absent: AbsentPages
+  package var absentPageCount: UInt64 { absent.pageCount }
 
   package private(set) var loadCount = 0
 
@@ -108,6 +109,29 @@ package final class StoredGuestRAM<Database: StoreDatabase>: GuestRAM {
         guard try body(number, pages.baseAddress! + index * Page.byteCount) else { return }
       }
     }
+  }
+
+  package func places(
+    of digests: Set<PageDigest>,
+    limit: Int
+  ) throws -> [(pfn: UInt64, digest: PageDigest)] {
+    guard !digests.isEmpty else { return [] }
+    // Few pages have a prefix that one of the digests has.
+    let prefixes = Set(digests.map(\.prefix))
+    var extents = try ExtentReader(reader.database, snapshotID: snapshot.id, withChunks: true)
+    defer { extents.reset() }
+    let check = ExtentCheck(try reader.seed(), snapshot: snapshot.uuid)
+    var places: [(pfn: UInt64, digest: PageDigest)] = []
+    while places.count < limit, let extent = try extents.next() {
+      let row = try extents.chunk(of: extent)
+      try extent.check(row, of: snapshot, with: check)
+      for index in 0..<Int(extent.pageCount) {
+        let digest = try row.digest(Int(extent.firstSlot) + index)
+        guard prefixes.contains(digest.prefix), digests.contains(digest) else { continue }
+        places.append((extent.firstPFN + UInt64(index), digest))
+      }
+    }
+    return Array(places.prefix(limit))
   }
 
   private func forgetPlaces() {

@@ -21,7 +21,7 @@ package final class Kallsyms {
   /// Where the names begin whose offset each marker has.
   private let groups: [Int]
   private let names: [UInt8]
-  private let tokens: TokenTable
+  let tokens: TokenTable
   /// By number; virtual, except that of ``Addressing/placeRelative`` the distance to them is missing.
   private let values: [UInt64]
   private let hasValueItself: [Bool]
