@@ -24,9 +24,11 @@ public struct VMCheckpointTool: ParsableCommand {
         vmckpt restore latest -o restored.ram
 
       ENVIRONMENT:
-        VMCKPT_STORE      The store, where --store is not given. Without either it is
-                          ./vmckpt.db.
-        VMCKPT_EXTENSION  The SQLite extension that 'vmckpt sql' loads.
+        VMCKPT_STORE         The store, where --store is not given. Without either it
+                             is ./vmckpt.db.
+        VMCKPT_EXTENSION     The SQLite extension that 'vmckpt sql' loads.
+        VMCKPT_KERNEL_CACHE  'off': do not remember where guests' kernels have their
+                             symbols.
 
       JSON:
         With --json a command writes one JSON document to standard output, or, when

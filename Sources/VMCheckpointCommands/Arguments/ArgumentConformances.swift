@@ -7,6 +7,7 @@ extension ChunkCompression: ExpressibleByArgument {}
 extension CPUVendor: ExpressibleByArgument {}
 extension DiskMode: ExpressibleByArgument {}
 extension HypercallVariant: ExpressibleByArgument {}
+extension MapBasis: ExpressibleByArgument {}
 extension OverlayFormat: ExpressibleByArgument {}
 extension OverlayTreatment: ExpressibleByArgument {}
 extension QEMULaziness: ExpressibleByArgument {}

@@ -13,7 +13,8 @@ struct QueryCommand: VerbCommand {
       snapshot is given as a REF.
 
       With --sql nothing is asked; what is printed can be pasted into the sqlite3 shell, or \
-      piped into it, on the same store.
+      piped into it, on the same store. Questions about guests need vmckpt's functions there: \
+      pipe them into vmckpt sql.
 
       EXAMPLES:
         vmckpt query
@@ -21,6 +22,7 @@ struct QueryCommand: VerbCommand {
         vmckpt query processes-changed web/1 web/2
         vmckpt query page-history pfn=0x4000 vm=web
         vmckpt query overlays --sql | sqlite3 -readonly -box vmckpt.db
+        vmckpt query log --sql | vmckpt sql
         vmckpt query growth --json | jq '.rows[].total_stored_bytes'
       """
   )

@@ -77,7 +77,8 @@ struct MapDrawing {
 
   /// What the picture shows.
   var title: String {
-    map.base.map { "What changed from \($0) to \(map.snapshot)" } ?? "RAM of \(map.snapshot)"
+    map.base.map { "What changed from \($0) to \(map.snapshot)" }
+      ?? "RAM of \(map.snapshot)" + (map.isByOwner ? " by owner" : "")
   }
 
   func draw(on canvas: inout some MapCanvas) {
@@ -166,12 +167,13 @@ struct MapDrawing {
       let look = look(of: cell)
       var last = cell
       var count = 1
+      // Owners are another in each cell.
       if let only = onlyClass(of: cell), space == 0 {
         while position + count < row.cells.count {
           let next = row.cells[position + count]
-          guard next.column == column + count, onlyClass(of: map.cells[next.index]) == only else {
-            break
-          }
+          guard next.column == column + count, onlyClass(of: map.cells[next.index]) == only,
+            map.cells[next.index].owners == cell.owners
+          else { break }
           last = map.cells[next.index]
           count += 1
         }
@@ -211,6 +213,10 @@ struct MapDrawing {
     for (pageClass, pages) in zip(map.classes, cell.pageCounts) where pages > 0 {
       text += "\n\(pageClass.title): \(pages * UInt64(count)) of \(size) pages"
     }
+    if !cell.owners.isEmpty { text += "\nmost of it:" }
+    for owner in cell.owners {
+      text += "\n  \(owner.title): \(owner.pageCount * UInt64(count))"
+    }
     guard cell.overlayPageCount > 0 else { return text }
     let start = map.overlays.prefix { $0.pfn < cell.firstPFN }.count
     for mark in map.overlays[start...].prefix(min(cell.overlayPageCount, 8)) {
@@ -241,5 +247,23 @@ struct MapDrawing {
   private static func shortened(_ text: String, to length: Int) -> String {
     let text = printable(text)
     return text.count <= length ? text : text.prefix(max(0, length - 3)) + "..."
+  }
+}
+
+extension MemoryMap.Owner {
+  private static let maximumFileLength = 96
+
+  /// As tooltips have it: the class, who, and of which file.
+  var title: String {
+    var text = pageClass.title
+    if let name { text += " \(printable(name))" }
+    if let pid { text += " (\(pid))" }
+    if let file {
+      let path = printable(file)
+      text +=
+        path.count > Self.maximumFileLength
+        ? " ...\(path.suffix(Self.maximumFileLength))" : " \(path)"
+    }
+    return text
   }
 }

@@ -49,6 +49,20 @@ extension PageClass {
     case .added: "added"
     case .zeroed: "zeroed"
     case .changed: "changed"
+    case .free: "free"
+    case .anonymous: "anonymous"
+    case .file: "file"
+    case .slab: "slab"
+    case .pageTable: "page table"
+    case .kernelStack: "kernel stack"
+    case .kernelImage: "kernel image"
+    case .module: "module"
+    case .vmalloc: "vmalloc"
+    case .perCPU: "per-CPU"
+    case .pageArray: "page array"
+    case .reserved: "reserved"
+    case .other: "other"
+    case .unknown: "unknown"
     }
   }
 
@@ -62,6 +76,21 @@ extension PageClass {
     case .sharedWithinVM, .zeroed: MapColour(0xcc79a7)
     case .sharedWithOtherVMs, .changed: MapColour(0xd55e00)
     case .unchanged: MapColour(0x8a979e)
+    // Of owners the large classes have Okabe and Ito's hues, and what is the kernel's own alone purples.
+    case .free: MapColour(0xe9edf0)
+    case .anonymous: MapColour(0x0072b2)
+    case .file: MapColour(0x009e73)
+    case .slab: MapColour(0xd55e00)
+    case .pageTable: MapColour(0xf0e442)
+    case .kernelStack: MapColour(0x56b4e9)
+    case .kernelImage: MapColour(0xcc79a7)
+    case .module: MapColour(0x9a4a77)
+    case .vmalloc: MapColour(0xe69f00)
+    case .perCPU: MapColour(0x6a5acd)
+    case .pageArray: MapColour(0xa1866f)
+    case .reserved: MapColour(0x8a979e)
+    case .other: MapColour(0x444c52)
+    case .unknown: MapColour(0x7f1d1d)
     }
   }
 
@@ -74,6 +103,21 @@ extension PageClass {
     case .sharedWithParent, .unchanged: "░"
     case .sharedWithinVM, .zeroed: "▒"
     case .sharedWithOtherVMs, .added: "▓"
+    // More classes than shades: letters, of which the legend says what they are.
+    case .free: "·"
+    case .anonymous: "a"
+    case .file: "f"
+    case .slab: "s"
+    case .pageTable: "t"
+    case .kernelStack: "K"
+    case .kernelImage: "k"
+    case .module: "m"
+    case .vmalloc: "v"
+    case .perCPU: "c"
+    case .pageArray: "p"
+    case .reserved: "r"
+    case .other: "o"
+    case .unknown: "?"
     }
   }
 
@@ -87,8 +131,20 @@ extension PageClass {
     case .sharedWithinVM, .zeroed: 35
     case .sharedWithOtherVMs, .changed: 31
     case .unchanged: 37
+    case .free, .reserved: 90
+    case .anonymous: 34
+    case .file: 32
+    case .slab: 31
+    case .pageTable, .vmalloc: 33
+    case .kernelStack: 36
+    case .kernelImage, .module, .perCPU: 35
+    case .pageArray, .other: 37
+    case .unknown: 91
     }
   }
+
+  /// Whether a cell with such pages alone is empty.
+  fileprivate var isGround: Bool { self == .zero || self == .free }
 
   /// Whether a few such pages are what one looks for, whatever else is in the cell.
   fileprivate var isChange: Bool { [.added, .zeroed, .changed].contains(self) }
@@ -100,18 +156,18 @@ struct CellLook: Hashable {
   /// has a small palette.
   static let levelCount = 8
 
-  /// The class that most of the cell's pages have, not counting zero pages, and unchanged ones only
+  /// The class that most of the cell's pages have, not counting zero and free pages, and unchanged ones only
   /// where nothing changed.
   var pageClass: PageClass
-  /// 1 to ``levelCount``: how many of the cell's pages are not zero or, where some changed, changed.
+  /// 1 to ``levelCount``: how many of the cell's pages are not zero or free or, where some changed, changed.
   var level: Int
 
   init(classes: [PageClass], pageCounts: [UInt64], ramPageCount: UInt64) {
-    let counts = zip(classes, pageCounts).filter { $0.0 != .zero && $0.1 > 0 }
+    let counts = zip(classes, pageCounts).filter { !$0.0.isGround && $0.1 > 0 }
     let changes = counts.filter { $0.0.isChange }
     let shown = changes.isEmpty ? counts : changes
     guard let most = shown.max(by: { $0.1 < $1.1 }) else {
-      pageClass = .zero
+      pageClass = classes.first { $0.isGround } ?? .zero
       level = Self.levelCount
       return
     }
@@ -125,7 +181,7 @@ struct CellLook: Hashable {
 
   /// Even the lowest level differs visibly from zero pages.
   var colour: MapColour {
-    guard pageClass != .zero else { return pageClass.colour }
+    guard !pageClass.isGround else { return pageClass.colour }
     let whole = Self.levelCount + 4
     return pageClass.colour.over(PageClass.zero.colour, part: level + 4, of: whole)
   }

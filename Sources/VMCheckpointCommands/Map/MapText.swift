@@ -18,6 +18,7 @@ struct MapText {
     let name = printable(output.snapshot)
     let title =
       output.base.map { "What changed from \(printable($0)) to \(name)" } ?? "RAM of \(name)"
+      + (output.by == .owner ? " by owner" : "")
     return "\(title), a cell is \(HumanReadable.pages(output.cellPages))\n\n"
   }
 

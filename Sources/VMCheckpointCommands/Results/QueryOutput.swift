@@ -106,7 +106,9 @@ struct QuerySQLOutput: Codable, Hashable, Sendable {
     self.query = query.name
     parameters = QueryAnswerOutput.members(arguments)
     self.sql = sql
-    shell = arguments.map { $0.shellLine + "\n" }.joined() + sql
+    let needs =
+      query.needsFunctions ? "-- For vmckpt sql, or sqlite3 with vmckpt's extension loaded.\n" : ""
+    shell = arguments.map { $0.shellLine + "\n" }.joined() + needs + sql
   }
 
   var text: String { shell }

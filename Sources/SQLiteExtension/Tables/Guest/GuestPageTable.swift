@@ -43,13 +43,7 @@ final class GuestFrames {
   }
 
   /// The owner's name, its process, and its file.
-  func owner(_ ordinal: Int) -> FrameOwner {
-    var owner = table.owner(ordinal)
-    guard let task = table.mapping(ordinal)?.task else { return owner }
-    if owner.pid == nil { owner.pid = task.pid }
-    if table.frameClass(ordinal) == .anonymous { owner.name = task.name }
-    return owner
-  }
+  func owner(_ ordinal: Int) -> FrameOwner { table.wholeOwner(ordinal) }
 }
 
 private final class GuestPageCursor: TableCursor {

@@ -84,6 +84,9 @@ struct MapGrid {
     }
   }
 
+  /// The number of the cell that a page is in; pages of one cell have the same.
+  func cellNumber(_ pfn: UInt64) -> UInt64 { pfn >> shift }
+
   /// Whether a page is RAM.
   func isRAM(_ pfn: UInt64) -> Bool {
     let index = ranges.partitioningIndex { $0.upperBound > pfn }

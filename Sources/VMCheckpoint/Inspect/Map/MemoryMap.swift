@@ -22,6 +22,31 @@ public enum PageClass: String, Hashable, Sendable, Codable, CaseIterable {
   /// Not zero in both snapshots, and not the same.
   case changed
 
+  /// By owner: the guest's kernel has no use for it. This and what follows is as the guest's kernel says.
+  case free
+  /// Memory of a process that is not of a file.
+  case anonymous
+  /// A page of a file: of its cached content, or of shared memory.
+  case file
+  /// In one of the kernel's slab caches.
+  case slab
+  case pageTable = "page_table"
+  case kernelStack = "kernel_stack"
+  /// The kernel's code and data as they were loaded.
+  case kernelImage = "kernel_image"
+  /// A loaded module's code and data.
+  case module
+  case vmalloc
+  case perCPU = "per_cpu"
+  /// The kernel's array of page frames.
+  case pageArray = "page_array"
+  /// Set aside at boot.
+  case reserved
+  /// Used by the kernel; for what is not known.
+  case other
+  /// The kernel has no entry for the page, or a dump left it out.
+  case unknown
+
   /// The classes of a map of one snapshot; ``absent`` comes behind them where pages are absent.
   public static let ofOneSnapshot: [PageClass] = [
     .zero, .unique, .sharedWithParent, .sharedWithinVM, .sharedWithOtherVMs,
@@ -29,6 +54,12 @@ public enum PageClass: String, Hashable, Sendable, Codable, CaseIterable {
 
   /// The classes of a map of what changed between two; ``absent`` comes behind them where pages are absent.
   public static let ofChanges: [PageClass] = [.zero, .unchanged, .added, .zeroed, .changed]
+
+  /// The classes of a map by owner.
+  public static let ofOwners: [PageClass] = [
+    .free, .anonymous, .file, .slab, .pageTable, .kernelStack, .kernelImage, .module, .vmalloc,
+    .perCPU, .pageArray, .reserved, .other, .unknown,
+  ]
 }
 
 /// A guest's RAM as a grid of cells of equal size, with counts of its pages by class.
@@ -41,6 +72,20 @@ public struct MemoryMap: Hashable, Sendable {
     public var kinds: [OverlayKind]
   }
 
+  /// Who has pages of a cell, as the guest's kernel says.
+  public struct Owner: Hashable, Sendable {
+    /// One of ``PageClass/ofOwners``.
+    public var pageClass: PageClass
+    /// A process's or slab cache's name, or a file system's type.
+    public var name: String?
+    /// A process's number in the guest's first namespace.
+    public var pid: Int64?
+    /// A file's path, as the guest's first process sees it.
+    public var file: String?
+    /// How many of the cell's pages.
+    public var pageCount: UInt64
+  }
+
   /// An aligned range of pages, some of which are RAM.
   public struct Cell: Hashable, Sendable {
     /// A multiple of ``MemoryMap/cellPageCount``.
@@ -51,6 +96,8 @@ public struct MemoryMap: Hashable, Sendable {
     public var pageCounts: [UInt64]
     /// How many of its pages have overlays.
     public var overlayPageCount: Int
+    /// In a map by owner, those known by name that have most of its pages, with the most first.
+    public var owners: [Owner] = []
   }
 
   /// The snapshot; of two, the second.
@@ -71,6 +118,11 @@ public struct MemoryMap: Hashable, Sendable {
   public var cells: [Cell]
   /// Of the snapshot, in ascending order of PFN; those at no RAM are left out.
   public var overlays: [OverlayMark]
+  /// In a map by owner, what could not be read of the guest's kernel.
+  public var note: String?
+
+  /// Whether pages are told apart by who owns them.
+  public var isByOwner: Bool { classes.first == .free }
 
   /// The pages of each class in the order of ``classes``, over all cells.
   public var pageCounts: [UInt64] {

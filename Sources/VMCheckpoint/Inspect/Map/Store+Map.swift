@@ -95,11 +95,11 @@ extension Store {
     }
   }
 
-  private static func indexes(of classes: [PageClass]) -> [PageClass: Int] {
+  static func indexes(of classes: [PageClass]) -> [PageClass: Int] {
     Dictionary(uniqueKeysWithValues: classes.enumerated().map { ($1, $0) })
   }
 
-  private static func map(
+  static func map(
     _ database: Database,
     _ snapshot: SnapshotRow,
     _ layout: RAMLayout,

@@ -92,6 +92,22 @@ package final class FrameTable {
 
   package func owner(_ ordinal: Int) -> FrameOwner { ownerList[Int(owners[ordinal])] }
 
+  /// The owner's name, process and file, of anonymous memory those of the process that has it mapped.
+  package func wholeOwner(_ ordinal: Int) -> FrameOwner {
+    var owner = owner(ordinal)
+    guard let task = mapping(ordinal)?.task else { return owner }
+    if owner.pid == nil { owner.pid = task.pid }
+    if frameClass(ordinal) == .anonymous { owner.name = task.name }
+    return owner
+  }
+
+  /// Equal for frames whose class and owner are the same, whoever has a file's page mapped.
+  package func ownerKey(_ ordinal: Int) -> UInt64 {
+    let kind = frameClass(ordinal)
+    let task = kind == .file ? 0 : UInt64(tasks[ordinal])
+    return UInt64(kind.rawValue) << 56 | UInt64(owners[ordinal]) << 28 ^ task
+  }
+
   /// The process that has the frame mapped, or the first of several, and where.
   package func mapping(_ ordinal: Int) -> (task: FrameOwner, va: UInt64)? {
     let task = Int(tasks[ordinal])
