@@ -5,6 +5,8 @@ package struct GuestImages {
   package let moments: [String]
   package let marker: String
   package let byteCount: Int
+  /// The file system that the guest runs from, as it was before the guest booted.
+  package let disk: String
 
   /// - Throws: ``TestSetupError`` when they are not there: tests must not pass without them.
   package init() throws {
@@ -21,9 +23,12 @@ package struct GuestImages {
     )
     guard let description = description as? [String: Any],
       let marker = description["marker"] as? String,
-      let byteCount = description["memory_bytes"] as? Int
+      let byteCount = description["memory_bytes"] as? Int,
+      let payload = description["payload"] as? String,
+      let recipe = (description["recipe"] as? String)?.split(separator: "-").first
     else { throw TestSetupError("\(directory)/guest.json is incomplete; \(advice)") }
     self.marker = marker
     self.byteCount = byteCount
+    disk = "\(directory)/cache/disk-\(payload)-\(recipe).ext4"
   }
 }

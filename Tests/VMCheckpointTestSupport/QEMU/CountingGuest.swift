@@ -31,6 +31,7 @@ package final class CountingGuest {
     machine: String = "q35",
     ram: RAM = .anonymous,
     devices: [String] = [],
+    initramfs: String? = nil,
     incoming: String? = nil
   ) throws {
     let place = try directory.subdirectory(name)
@@ -44,6 +45,7 @@ package final class CountingGuest {
           cpuCount: cpuCount,
           machine: machine,
           ram: ram,
+          initramfs: try initramfs ?? Self.initramfs.get(),
           incoming: incoming
         ) + devices
     )
@@ -73,13 +75,14 @@ package final class CountingGuest {
     cpuCount: Int,
     machine: String,
     ram: RAM,
+    initramfs: String,
     incoming: String?
   ) throws -> [String] {
     var machine = machine
     var arguments = [
       program, "-nodefaults", "-no-user-config", "-no-reboot", "-display",
       "none", "-accel", "tcg", "-cpu", "max", "-smp", "\(cpuCount)", "-m", memory, "-vga", "std",
-      "-kernel", try kernel(), "-initrd", try initramfs.get(), "-append",
+      "-kernel", try kernel(), "-initrd", initramfs, "-append",
       "console=ttyS0 quiet panic=-1 no_timer_check interval=0.2", "-serial", "file:console", "-qmp",
       "unix:qmp,server=on,wait=off", "-qmp",
       "unix:qmp2,server=on,wait=off",
@@ -115,12 +118,18 @@ package final class CountingGuest {
   /// Made once for all tests of the process.
   package static let initramfs = Result {
     let path = try scratch.get().file("initramfs")
+    try makeInitramfs(at: path)
+    return path
+  }
+
+  /// Makes an initramfs; with `start`, a file that is its first process in place of the counting one.
+  package static func makeInitramfs(at path: String, start: String? = nil) throws {
     let root = URL(filePath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
       .deletingLastPathComponent().deletingLastPathComponent()
     let outcome = try VMCheckpointTestSupport.run(
-      [root.appending(path: "Scripts/counting-guest").path, path])
+      [root.appending(path: "Scripts/counting-guest").path, path] + (start.map { [$0] } ?? [])
+    )
     guard outcome.succeeded else { throw TestSetupError("\(outcome)") }
-    return path
   }
 
   /// A connection to QEMU's second monitor, so that the first is free for `vmckpt`.
