@@ -11,7 +11,8 @@ final class UnderlaySubstitution: Sendable {
     var pfn: UInt64
     /// The overlay that the guest saw.
     var active: Overlay
-    var underlay: CapturedUnderlay
+    /// `nil`: RAM is bare there, it says.
+    var underlay: CapturedUnderlay?
     /// RAM shows nothing there that could be compared.
     var isAbsent: Bool
   }
@@ -19,30 +20,35 @@ final class UnderlaySubstitution: Sendable {
   /// Ascending by PFN.
   private let rules: [PageRule]
   private let mismatches = Mutex<[UInt64]>([])
+  /// Where RAM shows an overlay that is not said to be there.
+  private let coverings = Mutex<[UInt64]>([])
 
   /// - Parameter absent: The pages that the source leaves out.
   init(plan: OverlayPlan, absent: AbsentPages) {
     rules = plan.stacks.compactMap { stack in
-      guard stack.isInRAM, let underlay = stack.underlay, let active = stack.overlays.first
-      else { return nil }
+      guard stack.isInRAM, let active = stack.overlays.first else { return nil }
       return PageRule(
         pfn: stack.pfn.rawValue,
         active: active,
-        underlay: underlay,
+        underlay: stack.underlay,
         isAbsent: absent.contains(stack.pfn)
       )
     }
   }
 
   /// The PFNs that must be read even where the source has a hole.
-  var pfns: [UInt64] { rules.map(\.pfn) }
+  var pfns: [UInt64] { rules.filter { $0.underlay != nil }.map(\.pfn) }
 
   /// The PFNs whose underlay is given, ascending: known pages, whatever the source has.
-  var givenPFNs: [UInt64] { rules.filter { $0.underlay != .unknown }.map(\.pfn) }
+  var givenPFNs: [UInt64] { rules.filter { Self.isGiven($0.underlay) }.map(\.pfn) }
 
   /// The underlay that is given for a page; `nil`: RAM has what counts there.
   func given(at pfn: PFN) -> CapturedUnderlay? {
-    rules.first { $0.pfn == pfn.rawValue && $0.underlay != .unknown }?.underlay
+    rules.first { $0.pfn == pfn.rawValue && Self.isGiven($0.underlay) }?.underlay
+  }
+
+  private static func isGiven(_ underlay: CapturedUnderlay?) -> Bool {
+    underlay != nil && underlay != .unknown
   }
 
   /// Applies the rules for the window's pages.
@@ -53,11 +59,15 @@ final class UnderlaySubstitution: Sendable {
     while index < rules.count, rules[index].pfn < window.endPFN {
       let rule = rules[index]
       let page = window.page(Int(rule.pfn - window.firstPFN))
-      if !rule.isAbsent, !Self.shows(rule, page) { mismatches.withLock { $0.append(rule.pfn) } }
+      if !rule.isAbsent {
+        let shows = Self.shows(rule, page)
+        if rule.underlay == nil, shows { coverings.withLock { $0.append(rule.pfn) } }
+        if rule.underlay != nil, !shows { mismatches.withLock { $0.append(rule.pfn) } }
+      }
       switch rule.underlay {
       case .zero: page.initializeMemory(as: UInt8.self, repeating: 0)
       case .page(let contents): contents.withUnsafeBytes { page.copyMemory(from: $0) }
-      case .unknown: break
+      case .unknown, nil: break
       }
       index += 1
     }
@@ -65,6 +75,15 @@ final class UnderlaySubstitution: Sendable {
 
   /// One line for each page, however often it was read, in ascending order, that does not show what its overlay derives.
   func warnings() -> [String] {
+    coverings.withLock { Set($0).sorted() }.map { pfn in
+      """
+      RAM at PFN \(hexString(pfn)) shows the very bytes of its overlay, and its record says that RAM is bare there: \
+      give the record an "underlay", which is "unknown" where the overlay was written over RAM
+      """
+    } + mismatchWarnings()
+  }
+
+  private func mismatchWarnings() -> [String] {
     mismatches.withLock { Set($0).sorted() }.compactMap { pfn in
       guard let rule = rules.first(where: { $0.pfn == pfn }) else { return nil }
       return """
@@ -74,9 +93,9 @@ final class UnderlaySubstitution: Sendable {
     }
   }
 
-  private static func consequence(_ underlay: CapturedUnderlay) -> String {
+  private static func consequence(_ underlay: CapturedUnderlay?) -> String {
     switch underlay {
-    case .zero, .page: "the underlay that was given is stored in their place"
+    case nil, .zero, .page: "the underlay that was given is stored in their place"
     case .unknown: "the bytes in RAM are kept, as its underlay is unknown"
     }
   }
@@ -84,9 +103,11 @@ final class UnderlaySubstitution: Sendable {
   /// A hypervisor that bakes overlays into RAM writes only the bytes that the kind determines; one
   /// with real overlays covers the whole page.
   private static func shows(_ rule: PageRule, _ page: UnsafeMutableRawBufferPointer) -> Bool {
-    let count = rule.underlay == .unknown ? rule.active.determinedByteCount : Page.byteCount
+    let count = isGiven(rule.underlay) ? Page.byteCount : rule.active.determinedByteCount
     return rule.active.contents().withUnsafeBytes { expected in
-      expected[..<count].elementsEqual(UnsafeRawBufferPointer(page)[..<count])
+      // Zeros are bare RAM as well as an overlay of zeros.
+      if rule.underlay == nil, expected[..<count].allSatisfy({ $0 == 0 }) { return false }
+      return expected[..<count].elementsEqual(UnsafeRawBufferPointer(page)[..<count])
     }
   }
 }

@@ -19,6 +19,10 @@ struct OverlaysCommand: VerbCommand {
                        the MSRs 0x40000000, 0x40000001 and 0x40000021.
         overlays-json  An overlays.json, as save takes and restore gives it.
 
+      Registers do not say all of the pages that they place. With --ram, the RAM that was captured \
+      with them does: the pages that the guest writes, the offset of a reference TSC page, and which \
+      pages were written over RAM, as KVM does, so that what lay beneath is unknown.
+
       What Propolis refuses to import is refused, whatever the formats: an enabled hypercall \
       page with a guest OS ID of 0; one outside RAM, with --ram-size; a reference TSC where the \
       VM has none or none where it has one, with --reference-tsc.
@@ -27,6 +31,7 @@ struct OverlaysCommand: VerbCommand {
         vmckpt overlays payload.ron --from propolis-ron --to overlays-json
         vmckpt overlays o.json --from overlays-json --to propolis-json --ram-size 4G
         vmckpt overlays m.json --from msrs --to overlays-json --tsc-frequency 2.4G
+        vmckpt overlays m.json --from msrs --to overlays-json --ram guest.ram > o.json
         vmckpt show latest --json | jq .overlays |
           vmckpt overlays - --from overlays-json --to msrs
       """
@@ -87,7 +92,30 @@ struct OverlaysCommand: VerbCommand {
   )
   var hypercallVariant: HypercallVariant?
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp("The raw RAM that was captured with the registers.", valueName: "file"),
+    completion: .file()
+  )
+  var ram: String?
+
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "A memory region of that file, gpa=N,size=N[,offset=N]; repeated for each.",
+      valueName: "region"
+    ),
+    transform: RegionArgument.parse
+  )
+  var region: [RegionArgument] = []
+
   @OptionGroup var common: CommonOptions
+
+  func validate() throws {
+    guard ram != nil || region.isEmpty else {
+      throw ValidationError("--region describes the file that --ram names: give both")
+    }
+  }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> OverlaysOutput {
     var conversion = OverlayConversion(from: from, to: to)
@@ -96,6 +124,12 @@ struct OverlaysCommand: VerbCommand {
     conversion.guestOSID = guestOsId
     conversion.tscFrequencyHz = tscFrequency
     conversion.hypercallVariant = hypercallVariant
+    if let ram {
+      conversion.ram = OverlayConversion.RAMFile(
+        path: ram,
+        layout: region.isEmpty ? nil : try RegionArgument.layout(region)
+      )
+    }
     let input = InputFile(
       name: file == "-" ? "standard input" : quotedName(file),
       maximumByteCount: OverlayDocument.maximumByteCount

@@ -17,24 +17,51 @@ extension HyperVInterface {
   ///
   /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
   public init(registersJSON json: [UInt8]) throws(VMCheckpointError) {
-    try Self.requireSize(json)
-    let object = try StrictJSONObject(
-      StrictJSONReader.read(json, maximumValueCount: 64),
-      at: JSONPath()
-    )
-    try object.rejectUnknownKeys(allowed: ["msrs", "tsc_frequency_hz"])
-    let registers = try Self.registers(object)
+    self.init(try RegisterValues(json: json))
+  }
+
+  /// What registers alone say: not the pages that a guest writes, which they place.
+  init(_ values: RegisterValues) {
+    let registers = values.registers
     self.init(
       guestOSID: registers[Self.guestOSIDIndex],
       hypercall: registers[Self.hypercallIndex] ?? 0
     )
-    let hz = object.contains("tsc_frequency_hz") ? try object.uint64("tsc_frequency_hz") : nil
     referenceTSC = registers[Self.referenceTSCIndex].map {
-      ReferenceTSCRegister(value: $0, contents: hz.map { .frequency(hz: $0) })
+      ReferenceTSCRegister(value: $0, contents: values.tscFrequencyHz.map { .frequency(hz: $0) })
     }
   }
 
-  private static func registers(
+  /// What a document of registers says.
+  struct RegisterValues {
+    /// By number.
+    var registers: [UInt32: UInt64]
+    var tscFrequencyHz: UInt64?
+
+    /// - Throws: ``VMCheckpointError`` with the code `invalidData`.
+    init(json: [UInt8]) throws(VMCheckpointError) {
+      try HyperVInterface.requireSize(json)
+      let object = try StrictJSONObject(
+        StrictJSONReader.read(json, maximumValueCount: 64),
+        at: JSONPath()
+      )
+      try object.rejectUnknownKeys(allowed: ["msrs", "tsc_frequency_hz"])
+      registers = try HyperVInterface.registers(object)
+      tscFrequencyHz =
+        object.contains("tsc_frequency_hz") ? try object.uint64("tsc_frequency_hz") : nil
+    }
+
+    /// The overlays that are placed and whose contents only RAM has.
+    var writtenByGuest: [OverlayMSR] {
+      registers.sorted { $0.key < $1.key }.compactMap { index, value in
+        guard let kind = OverlayKind(msrIndex: index), kind.storesContents else { return nil }
+        let register = OverlayMSR(kind: kind, value: value)
+        return register.isEnabled ? register : nil
+      }
+    }
+  }
+
+  fileprivate static func registers(
     _ object: StrictJSONObject
   ) throws(VMCheckpointError) -> [UInt32: UInt64] {
     let msrs = try object.value("msrs")
@@ -55,18 +82,11 @@ extension HyperVInterface {
       switch index {
       case guestOSIDIndex, hypercallIndex, referenceTSCIndex: break
       default:
-        guard let kind = OverlayKind(msrIndex: index) else {
+        guard OverlayKind(msrIndex: index) != nil else {
           throw values.invalid(
             member.key,
             "places no overlay; expected \(hexString(UInt64(guestOSIDIndex))), "
               + "\(hexString(UInt64(hypercallIndex))) or \(hexString(UInt64(referenceTSCIndex)))"
-          )
-        }
-        guard !OverlayMSR(kind: kind, value: value).isEnabled else {
-          throw values.invalid(
-            member.key,
-            "places a \(kind) overlay, whose contents no register holds",
-            hint: "describe it in an overlays.json"
           )
         }
       }

@@ -39,6 +39,29 @@ import VMCheckpointTestSupport
     #expect(json["warnings"] as? [String] == expected)
   }
 
+  /// RAM that shows an overlay is not bare: what the record forgot would be saved as the guest's own page.
+  @Test func anOverlayThatRAMShowsWithoutAnUnderlayIsTold() throws {
+    let captured = ram.replacingPage(9, with: OverlayJSON.vmcall)
+    let source = try bench.write("ram", captured)
+    let record = #"{"kind":"hypercall","pfn":PFN,"variant":"vmcall"}"#
+    for (pfn, isTold) in [("9", true), ("8", false)] {
+      let overlays = try bench.write(
+        "o.json",
+        OverlayJSON.document(record.replacing("PFN", with: pfn))
+      )
+      let saved = try bench.tool.json("save", source, "--overlays", overlays, "--vm", "w-\(pfn)")
+      let warnings = try #require(saved["warnings"] as? [String])
+      #expect(
+        warnings
+          == (isTold
+            ? [
+              "RAM at PFN 0x9 shows the very bytes of its overlay, and its record says that RAM is bare there: give "
+                + "the record an \"underlay\", which is \"unknown\" where the overlay was written over RAM"
+            ] : [])
+      )
+    }
+  }
+
   @Test func bytesThatMatchGiveNoWarning() throws {
     let captured = ram.replacingPage(9, with: OverlayJSON.vmcall)
     let overlays = try bench.write(

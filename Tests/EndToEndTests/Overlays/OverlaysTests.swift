@@ -217,11 +217,6 @@ import VMCheckpointTestSupport
       "msr_hypercall: expected an integer or a string \"0x…\" of 1 to 16 hexadecimal digits"
     ),
     (
-      "msrs", "overlays-json", #"{"msrs":{"0x40000083":1}}"#, [],
-      "msrs.\"0x40000083\": places a synic-message overlay, whose contents no register holds; "
-        + "describe it in an overlays.json"
-    ),
-    (
       "msrs", "overlays-json", #"{"msrs":{"0x10":1}}"#, [],
       "msrs.\"0x10\": places no overlay; expected 0x40000000, 0x40000001 or 0x40000021"
     ),

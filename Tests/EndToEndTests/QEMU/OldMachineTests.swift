@@ -83,6 +83,32 @@ import VMCheckpointTestSupport
     }
   }
 
+  @Test(
+    "a guest of a QEMU that may not start programs is resumed",
+    arguments: ["none", "mount", "postcopy"]
+  )
+  func sandboxedResume(_ laziness: String) throws {
+    let machine = try IdleMachine(
+      "machine",
+      in: bench.directory,
+      arguments: ["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny"]
+    )
+    try bench.tool.succeed("save", "qemu:\(machine.monitorPath)", "--name", "a")
+    try machine.kill()
+    let place = try bench.directory.subdirectory("again")
+    let resumed = try bench.tool.start([
+      "resume", "a", "--lazy", laziness, "--", "-name", "again", "-qmp",
+      "unix:\(place)/own,server=on,wait=off",
+    ])
+    let monitor = try QMPConnection(path: "\(place)/own")
+    try waitUntil("the guest is there") {
+      try ["paused", "prelaunch", "running"].contains(monitor.status())
+    }
+    _ = try monitor.run("quit")
+    let outcome = try resumed.wait()
+    #expect(outcome.ending == .exit(0), "\(outcome)")
+  }
+
   @Test("a QEMU that may not start programs sends its stream to a socket")
   func sandboxed() throws {
     let machine = try IdleMachine(

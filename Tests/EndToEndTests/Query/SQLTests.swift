@@ -35,6 +35,26 @@ import VMCheckpointTestSupport
     #expect(comment.text == "1\n")
   }
 
+  /// A program that asked for JSON gets JSON, whoever found the mistake.
+  @Test func withJSONWhatTheShellReportsIsAJSONError() throws {
+    let outcome = try sql("SELECT nope FROM store", "--json")
+    #expect(outcome.ending == .exit(1))
+    #expect(outcome.standardOutput.isEmpty)
+    let lines = outcome.standardError.split(separator: "\n")
+    #expect(lines.count == 1)
+    let object =
+      try JSONSerialization.jsonObject(with: Data(lines[0].utf8)) as? [String: [String: Any]]
+    let error = try #require(object?["error"])
+    #expect(error["code"] as? String == "invalid-argument" && error["exit_code"] as? Int == 1)
+    #expect(error["message"] as? String == "sqlite3: no such column: nope")
+    // What was printed before the mistake stays, as in the shell.
+    let script = try bench.write("script.sql", "SELECT 1;\nSELECT nope;\n")
+    let second = try bench.tool.run("sql", "--json", input: .file(script))
+    #expect(second.text == "[{\"1\":1}]\n")
+    #expect(second.standardError.contains("no such column"))
+    #expect(try run([VMCkptTool.path(), "--version", "--json"]).jsonObject()["version"] is String)
+  }
+
   @Test func standardInputIsAScript() throws {
     let script = try bench.write("script.sql", "SELECT 1;\nSELECT :snapshot;\n")
     let outcome = try bench.tool.run("sql", "web/1", input: .file(script))

@@ -20,6 +20,8 @@ import VMCheckpointFormats
       ("qemu-stream:a.migration", "qemu-stream", "a.migration"),
       ("qemu:/run/web.qmp", "qemu", "/run/web.qmp"),
       ("./qemu:x", nil, "./qemu:x"),
+      ("file:///srv/a.ram", nil, "/srv/a.ram"),
+      ("cloud-hypervisor:file:///srv/web", "cloud-hypervisor", "/srv/web"),
       ("9p:x", nil, "9p:x"),
       (":x", nil, ":x"),
       ("a b:x", nil, "a b:x"),

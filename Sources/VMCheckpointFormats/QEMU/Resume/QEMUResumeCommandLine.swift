@@ -85,16 +85,21 @@ struct QEMUResumeCommandLine {
 
   /// The whole command line for a restored directory, or one that looks like it: RAM is mapped privately.
   ///
-  /// - Parameter ramNames: The files of the blocks of RAM; `nil`: those that a restore writes.
-  func restored(in directory: String, ramNames: [String]? = nil) -> [String] {
+  /// - Parameters:
+  ///   - ramNames: The files of the blocks of RAM; `nil`: those that a restore writes.
+  ///   - descriptor: Where the devices' state comes from.
+  func restored(
+    in directory: String,
+    ramNames: [String]? = nil,
+    stateFrom descriptor: Int32
+  ) -> [String] {
     let path = QEMUOptionText.escapingCommas(directory)
-    let state = QEMURunScript.quoted("\(directory)/\(QEMUDirectoryRestore.stateName)")
     return command
       + machine { index in
         let name =
           ramNames?[index] ?? QEMUDirectoryRestore.ramName(index, of: record.ramBlocks.count)
         return "memory-backend-file,share=off,mem-path=\(path)/\(name)"
-      } + ["-incoming", "exec:cat -- \(state)"]
+      } + ["-incoming", "fd:\(descriptor)"]
   }
 
   private func machine(backend: (Int) -> String) -> [String] {

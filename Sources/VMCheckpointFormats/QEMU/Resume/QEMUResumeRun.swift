@@ -125,7 +125,7 @@ struct QEMUResumeRun {
       ),
       control: control
     )
-    try startQEMU(line.restored(in: path), in: line.workingDirectory)
+    try startQEMU(line, restoredIn: path)
   }
 
   /// Mounts the snapshot, and starts QEMU from its folder. The mount's server outlives this process if that is killed, as
@@ -144,7 +144,7 @@ struct QEMUResumeRun {
     do throws(VMCheckpointError) {
       let folder = ([directory, MountName.byName] + components).joined(separator: "/")
       let ramNames = QEMUMountForm.ramNames(in: folder, blockCount: blocks.count)
-      try startQEMU(line.restored(in: folder, ramNames: ramNames), in: line.workingDirectory)
+      try startQEMU(line, restoredIn: folder, ramNames: ramNames)
     } catch {
       endMount()
       throw error
@@ -190,6 +190,35 @@ struct QEMUResumeRun {
     while MonotonicClock.nowSeconds < deadline,
       (try? store.leases().contains { $0.target == path }) == true
     { usleep(Self.servingMicroseconds) }
+  }
+
+  /// Starts QEMU from a restored directory. The devices' state comes through a pipe: with `exec:` QEMU would start a
+  /// shell, which one with `-sandbox spawn=deny` does not survive.
+  private mutating func startQEMU(
+    _ line: QEMUResumeCommandLine,
+    restoredIn folder: String,
+    ramNames: [String]? = nil
+  ) throws(VMCheckpointError) {
+    var ends: [Int32] = [-1, -1]
+    guard clinux_pipe(&ends) == 0 else {
+      let code = Errno(rawValue: errno)
+      throw VMCheckpointError(.inputOutput, "cannot make a pipe: \(code)").orOutOfResources(code)
+    }
+    defer { for end in ends { close(end) } }
+    // Ends by itself, when QEMU has taken all or is gone.
+    let feeder = try ChildProgram.start(
+      ["sh", "-c", #"cat -- "$1" &"#, "sh", "\(folder)/\(QEMUDirectoryRestore.stateName)"],
+      package: "coreutils",
+      streams: .init(input: nil, output: ends[1], error: STDERR_FILENO)
+    )
+    var status: Int32 = 0
+    while waitpid(feeder, &status, 0) < 0, errno == EINTR {}
+    // QEMU alone inherits this end. Standard streams are below it.
+    _ = fcntl(ends[0], F_SETFD, 0)
+    try startQEMU(
+      line.restored(in: folder, ramNames: ramNames, stateFrom: ends[0]),
+      in: line.workingDirectory
+    )
   }
 
   private mutating func startQEMU(

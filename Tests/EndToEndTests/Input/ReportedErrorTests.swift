@@ -1,0 +1,110 @@
+import Glibc
+import Testing
+import VMCheckpointTestSupport
+
+/// Errors that people met with such tools and could not help themselves with: one line, which says what to do.
+@Suite struct ReportedErrorTests {
+  private let bench: Workbench
+
+  init() throws {
+    bench = try Workbench()
+    try bench.save("a", sampleRAM(40))
+  }
+
+  @Test func aMonitorThatIsNotAUnixSocketIsRefusedWithAdvice() throws {
+    expectFailure(
+      try bench.tool.run("save", "qemu:tcp:localhost:4444"),
+      64,
+      "QEMU's monitor \"tcp:localhost:4444\" is not a Unix socket, and others are not used: anybody on this machine "
+        + "could have made them; give QEMU a second one, with -qmp unix:PATH,server=on,wait=off, and save qemu:PATH"
+    )
+  }
+
+  @Test func theSocketOfAQEMUThatHasEndedIsNamed() throws {
+    let path = bench.directory.file("qmp")
+    _ = try run([
+      "/usr/bin/env", "python3", "-c",
+      "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])", path,
+    ])
+    expectFailure(
+      try bench.tool.run("save", "qemu:\(path)"),
+      69,
+      "cannot connect to QEMU's monitor \"\(path)\": Connection refused; the QEMU that made the socket has ended; "
+        + "start it again"
+    )
+  }
+
+  @Test func aTargetInAFolderThatIsNotThereIsRefusedWithAdvice() throws {
+    let path = bench.directory.file("no/x.ram")
+    expectFailure(
+      try bench.tool.run("restore", "a", "-o", path),
+      73,
+      "cannot create \"\(path)\": No such file or directory; make its folder first, or give another path"
+    )
+  }
+
+  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
+  func hugePagesAreNoPlaceForAFile() throws {
+    let place = try bench.directory.subdirectory("huge")
+    guard try run(["/usr/bin/env", "mount", "-t", "hugetlbfs", "none", place]).succeeded else {
+      return
+    }
+    defer { _ = try? run(["/usr/bin/env", "umount", "-l", place]) }
+    let outcome = try bench.tool.run("restore", "a", "-o", "\(place)/x")
+    #expect(outcome.ending == .exit(73))
+    #expect(
+      outcome.standardError.hasSuffix(
+        "; huge pages (hugetlbfs) cannot be written to as a file; give a path elsewhere, such as in /dev/shm\n"
+      )
+    )
+    #expect(directoryEntries(place).isEmpty)
+  }
+
+  /// Scheduled jobs have no home, and may have no room for temporary files.
+  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
+  func withoutAHomeAndWithAFullTemporaryFolderAllWorks() throws {
+    let fileSystem = try SmallFileSystem(.tmpfs, megabyteCount: 1)
+    try fileSystem.fill("\(fileSystem.path)/ballast")
+    let source = try bench.write("b.ram", incompressibleRAM(600))
+    let state = try bench.write("state", incompressibleRAM(1500, seed: 3))
+    for arguments in [
+      ["save", source, "--name", "b", "--device-state", "s=\(state)"], ["delete", "b"],
+      ["save", source, "--name", "c"], ["optimize"], ["gc"], ["verify"],
+    ] {
+      let outcome = try run(
+        [
+          "/usr/bin/env", "-i", "TMPDIR=\(fileSystem.path)", "SQLITE_TMPDIR=\(fileSystem.path)",
+        ] + bench.tool.commandLine(arguments)
+      )
+      #expect(outcome.succeeded, "\(arguments): \(outcome)")
+    }
+  }
+
+  /// A copy made by `cp` in the middle of a write has pages of two moments.
+  @Test func aTornCopyIsNamedInOneShortLine() throws {
+    try bench.save("b", incompressibleRAM(2000, seed: 2))
+    let before = try readFile(bench.storePath)
+    try bench.tool.succeed("delete", "b")
+    try bench.tool.succeed("gc")
+    try bench.save("c", incompressibleRAM(1900, seed: 3))
+    let after = try readFile(bench.storePath)
+    let half = min(before.count, after.count) / 8192 * 4096
+    let copy = try bench.write("copy.db", Array(after[..<half] + before[half...]))
+    let outcome = try run([VMCkptTool.path(), "verify", "--store", copy])
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    let lines = outcome.text.split(separator: "\n", omittingEmptySubsequences: false)
+    #expect(
+      lines.dropFirst().first?.hasPrefix(
+        "The file's parts do not fit together, as in a copy that was made while"
+      )
+        == true,
+      "\(lines.prefix(3))"
+    )
+    #expect(lines.allSatisfy { $0.count < 400 }, "\(lines.map(\.count).max() ?? 0)")
+    // A chunk that is damaged says nothing of the kind.
+    try bench.sql.run("UPDATE chunk_data SET data = zeroblob(length(data)) WHERE chunk_id > 5")
+    let damaged = try bench.tool.run("verify")
+    #expect(damaged.ending == .exit(65))
+    #expect(!damaged.text.contains("do not fit together"))
+  }
+}
