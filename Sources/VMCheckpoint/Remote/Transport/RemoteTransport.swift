@@ -2,8 +2,9 @@
 ///
 /// All that the remote's protocol asks of it are whole PUTs, ranged GETs, LIST, HEAD and DELETE, and that what
 /// was put is listed and read from then on. Nothing relies on conditional requests: servers ignore them, or race.
-/// Every time is the server's own, in whole seconds: clocks of hosts decide nothing. It never goes backwards, and a
-/// time that the server shows has objects of earlier times visible already.
+/// Every time is the server's own, in whole seconds: clocks of hosts decide nothing. In a folder it never goes
+/// backwards, and once a time is shown, all objects of earlier times are visible. The nodes of an object store may be
+/// some seconds apart, which whoever compares times allows for.
 ///
 /// Calls may come from several threads at once. Each retries what may go through later, and throws
 /// ``VMCheckpointError``: `unavailable` when the server cannot be reached or fails, or the bucket is missing;
@@ -15,7 +16,8 @@ package protocol RemoteTransport: Sendable {
 
   /// Puts an object whole, in the place of one that is there.
   ///
-  /// - Returns: What the server says of it.
+  /// - Returns: What the server says of it afterwards, as ``head(_:)`` does. If another put the same key meanwhile,
+  ///   that may be the other's.
   func put(
     _ key: RemoteKey,
     _ body: UnsafeRawBufferPointer
@@ -154,8 +156,8 @@ package struct RemoteObjectFacts: Sendable, Hashable {
   /// When the server took it whole, in seconds since 1970 by its clock. ``neverCommitted`` when the server does not
   /// know: a file that was copied into a folder without the record of its time.
   package var modifiedSeconds: Int64
-  /// The server's clock when it answered; in a listing, not after the batch was made. Of a read it may be older,
-  /// and never newer, than the answer.
+  /// The server's clock when it answered; in a listing, when it made the batch. Of a read from a folder it may be
+  /// older.
   package var serverSeconds: Int64
 
   /// A time after every deadline.
