@@ -1,7 +1,7 @@
 import Foundation
 import Glibc
 import Synchronization
-package import VMCheckpoint
+import VMCheckpoint
 
 /// A small server of the S3 protocol in this process, on loopback, for the faults that real servers cannot be made to
 /// have. It does not check signatures: real servers do.

@@ -1,4 +1,4 @@
-package import Testing
+import Testing
 package import VMCheckpoint
 
 /// Where the tests of transports keep objects: a folder, a server in this process, and the real servers that
