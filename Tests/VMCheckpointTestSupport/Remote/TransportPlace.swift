@@ -31,13 +31,31 @@ package enum TransportPlace: String, CaseIterable, Sendable, CustomTestStringCon
       let server = try MockObjectStore()
       return (try server.transport(options), server)
     case .ceph, .seaweedfs:
-      guard let server else { throw TestSetupError("\(self) is not there") }
+      let server = try requireServer()
       options.endpoint = try RemoteEndpoint(server.endpoint)
       options.credentials = RemoteCredentialSource(path: server.credentials, environment: [:])
       let address = try RemoteAddress("s3://\(server.bucket)/test/\(UniqueID.make())")
       let transport = try address.transport(options)
       return (transport, RemoteRemoval(address: address, options: options))
     }
+  }
+
+  /// A transport to a real server, with other credentials, or to another bucket.
+  package func transport(
+    credentials: RemoteCredentialSource? = nil,
+    bucket: String? = nil
+  ) throws -> any RemoteTransport {
+    let server = try requireServer()
+    var options = RemoteOptions()
+    options.endpoint = try RemoteEndpoint(server.endpoint)
+    options.credentials =
+      credentials ?? RemoteCredentialSource(path: server.credentials, environment: [:])
+    return try RemoteAddress("s3://\(bucket ?? server.bucket)/test").transport(options)
+  }
+
+  private func requireServer() throws -> (endpoint: String, credentials: String, bucket: String) {
+    guard let server else { throw TestSetupError("\(self) is not there") }
+    return server
   }
 
   /// How a real server is reached; `nil` for others, and for one that is missing.
