@@ -96,9 +96,11 @@ import VMCheckpointTestSupport
     try bench.tool.succeed("save", "qemu:\(machine.monitorPath)", "--name", "a")
     try machine.kill()
     let place = try bench.directory.subdirectory("again")
-    let resumed = try bench.tool.start([
-      "resume", "a", "--lazy", laziness, "--", "-name", "again", "-qmp",
-      "unix:\(place)/own,server=on,wait=off",
+    // What is behind -- is QEMU's.
+    let resumed = try ChildProcess([
+      VMCkptTool.path(), "resume", "a", "--lazy", laziness, "--store", bench.storePath, "--",
+      "-name", "again",
+      "-qmp", "unix:\(place)/own,server=on,wait=off",
     ])
     let monitor = try QMPConnection(path: "\(place)/own")
     try waitUntil("the guest is there") {
