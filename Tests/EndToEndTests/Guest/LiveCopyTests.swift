@@ -42,42 +42,43 @@ import VMCheckpointTestSupport
     )
     func line() -> Substring? {
       guard let bytes = try? readFile(guest.consolePath) else { return nil }
-      return String(decoding: bytes, as: UTF8.self).split(separator: "\r\n")
+      // The last line may not be complete yet.
+      return String(decoding: bytes, as: UTF8.self)
+        .split(separator: "\r\n", omittingEmptySubsequences: false).dropLast()
         .first { $0.hasPrefix("LIVE ") }
     }
     try waitUntil("the guest is busy", timeoutSeconds: 180) { line() != nil }
     let pids = try #require(line()).dropFirst(5)
 
-    let shell = ExtensionShell(bench.storePath)
+    let shell = ExtensionShell(bench.storePath, cacheHome: bench.directory.file("cache"))
+    // Modules and sockets this guest has none of.
+    let tables = ["process", "thread", "file", "mapping", "mount", "netdev", "dmesg"]
     var noteCount = 0
-    var beginnings: Set<String> = []
-    for number in 1...5 {
-      try bench.tool.succeed("save", ram, "--name", "live-\(number)")
-      let answer = try shell.run(
+    var beginnings: Set<[Substring]> = []
+    for number in 1...4 {
+      let name = "live-\(number)"
+      try bench.tool.succeed("save", ram, "--name", name)
+      let lines = try shell.run(
         """
-        SELECT count(*), sum(comm = 'sleep' AND ppid = 1)
-          FROM guest_process('live-\(number)') WHERE pid IN (\(pids));
+        SELECT count(*), sum(comm = 'sleep' AND ppid = 1) FROM guest_process('\(name)')
+         WHERE pid IN (\(pids));
+        \(tables.map { "SELECT count(*), count(note) FROM guest_\($0)('\(name)');" }.joined())
+        SELECT count(*), 0 FROM guest_page('\(name)');
+        SELECT count(*) >= 0, count(*) >= 0 FROM guest_socket('\(name)'), guest_module('\(name)');
+        SELECT seq, ts_ns, text FROM guest_dmesg('\(name)') WHERE seq < 150 ORDER BY seq;
         """
-      )
-      #expect(answer == "8|8", "live-\(number)")
-      let tables = [
-        "process", "thread", "file", "mapping", "socket", "mount", "dmesg", "netdev",
-      ]
-      let counts = try shell.run(
-        tables.map { "SELECT count(*), count(note) FROM guest_\($0)('live-\(number)');" }.joined()
-          + "SELECT count(*), 0 FROM guest_page('live-\(number)');"
-      ).split(separator: "\n").map { $0.split(separator: "|").compactMap { Int($0) } }
-      #expect(counts.count == tables.count + 1 && counts.allSatisfy { $0[0] > 0 }, "\(counts)")
+      ).split(separator: "\n")
+      #expect(lines.first == "8|8", "\(name)")
+      let counts = lines.dropFirst().prefix(tables.count + 1).map {
+        $0.split(separator: "|").compactMap { Int($0) }
+      }
+      #expect(counts.allSatisfy { $0.count == 2 && $0[0] > 0 }, "\(name): \(counts)")
       noteCount += counts.reduce(0) { $0 + $1[1] }
-      beginnings.insert(
-        try shell.run(
-          "SELECT seq, ts_ns, text FROM guest_dmesg('live-\(number)') WHERE seq < 150 ORDER BY seq;"
-        )
-      )
+      beginnings.insert(Array(lines.dropFirst(tables.count + 3)))
     }
     #expect(beginnings.count == 1, "what was logged before is the same in all copies")
-    #expect(try #require(beginnings.first).split(separator: "\n").count >= 150)
+    #expect(try #require(beginnings.first).count >= 150)
     // How much was torn is chance.
-    print("LIVE\t\(noteCount) notes in 5 copies")
+    print("LIVE\t\(noteCount) notes in 4 copies")
   }
 }

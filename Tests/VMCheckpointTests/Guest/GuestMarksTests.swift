@@ -72,7 +72,9 @@ import VMCheckpointTestSupport
   @Test func memoryThatLooksRandomIsSaidToBeLikeEncrypted() throws {
     let random = try FlatGuestRAM(incompressibleRAM(1024))
     #expect(try missing(random).contains("encrypted"))
-    #expect(try !missing(FlatGuestRAM(sampleRAM(1024))).contains("encrypted"))
+    // As dense, but of letters alone.
+    let text = try FlatGuestRAM(incompressibleRAM(1024).map { $0 & 0x7f })
+    #expect(try !missing(text).contains("encrypted"))
   }
 
   @Test func aLinuxWithoutSymbolsIsStillALinux() throws {
