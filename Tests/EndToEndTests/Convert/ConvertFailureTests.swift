@@ -70,7 +70,11 @@ import VMCheckpointTestSupport
     // The pipe stays open and empty: who reads it waits.
     for (output, code, message) in [
       (target, 73, "\"\(target)\" exists already; give another path, or --force to replace it"),
-      ("/nonexistent/out", 73, "cannot create \"/nonexistent/out\": No such file or directory"),
+      (
+        "/nonexistent/out", 73,
+        "cannot create \"/nonexistent/out\": No such file or directory; make its folder first, or give "
+          + "another path"
+      ),
     ] {
       let outcome = try bench.tool.start(
         ["convert", "-", "-o", output, "--format", "elf"],

@@ -147,13 +147,15 @@ import VMCheckpointProbes
     let report: VerifyReport = try result(
       """
       {"part": {"number": 1, "count": 1}, "snapshotCount": 2, "chunkCount": 1, "pageCount": 40, "storedByteCount": 5000,
-       "problems": [], "problemCount": 0, "damagedSnapshots": [], "durationSeconds": 0.5}
+       "remoteChunkCount": 3, "problems": [], "problemCount": 0, "damagedSnapshots": [], "durationSeconds": 0.5}
       """
     )
     let rendered = RenderedResult(report)
     #expect(rendered.exitCode == 0)
     #expect(
-      rendered.text == "Sound\nChecked 2 snapshots, 1 chunk, 40 pages, 4.9 KiB in 0.5 s\n"
+      rendered.text
+        == "Sound\nChecked 2 snapshots, 1 chunk, 40 pages, 4.9 KiB in 0.5 s\n"
+        + "Not checked: 3 chunks whose data is in a remote only\n"
     )
     #expect(rendered.json.contains("\"sound\": true,"))
   }
@@ -162,7 +164,7 @@ import VMCheckpointProbes
     let report: VerifyReport = try result(
       """
       {"part": {"number": 2, "count": 30}, "snapshotCount": 2, "chunkCount": 3, "pageCount": 40, "storedByteCount": 5000,
-       "problems": [
+       "remoteChunkCount": 0, "problems": [
          {"subject": "chunk 17", "message": "bad checksum\\nx", "victims": [
            {"snapshot": "a",
             "pages": [{"firstPFN": 16, "pageCount": 16}, {"firstPFN": 99, "pageCount": 1},

@@ -57,6 +57,17 @@ package final class LibvirtDaemon {
       mkdir -p "${pair#*:}"
       mount --bind "$1/${pair%%:*}" "${pair#*:}"
     done
+    # The daemon looks its usual user up although it is set to another; a package that is not needed makes that
+    # user. The names last as long as the namespace.
+    for database in passwd group; do
+      cp "/etc/$database" "$1/$database"
+      chmod 644 "$1/$database"
+      grep -q '^libvirt-qemu:' "$1/$database" || case $database in
+        passwd) echo 'libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin' >>"$1/passwd" ;;
+        group) echo 'libvirt-qemu:x:64055:' >>"$1/group" ;;
+      esac
+      mount --bind "$1/$database" "/etc/$database"
+    done
     export PATH="$1/bin:$PATH" SLOW="$1/slow"
     libvirtd --config /etc/libvirt/libvirtd.conf &
     wait

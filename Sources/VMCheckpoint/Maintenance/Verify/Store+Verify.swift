@@ -63,6 +63,8 @@ extension Store {
         }
       }
     } catch {
+      // Who may only read the store has nothing to note.
+      guard error.code != .permissionDenied else { return }
       control.onWarning?("the store cannot note what was verified: \(error.message)")
     }
   }

@@ -115,10 +115,12 @@ final class RemoteSupply: Sendable {
     defer { monitor.withLock { state.free.append(worker) } }
     let others = try fill(worker.range, chunkID, place)
     defer { land(others) }
+    // A remote that cannot be opened at all is an error: nothing says that waiting would help.
+    let link = try link(place.remote)
     while true {
       do throws(VMCheckpointError) {
         try worker.range.load(
-          try link(place.remote),
+          link,
           worker.chunk,
           worker.decoder,
           seed.fingerprinter
@@ -194,12 +196,15 @@ final class RemoteSupply: Sendable {
         )
       }
     }
+    let isPossible = candidates.allSatisfy {
+      (1...ChunkFormat.maximumStoredByteCount).contains($0.part.storedByteCount)
+    }
+    guard isPossible else {
+      throw .corrupt("a chunk of pack \(place.pack) has an impossible length")
+    }
     var others: [Int64] = []
     var end = place.offset
     for candidate in candidates {
-      guard (1...ChunkFormat.maximumStoredByteCount).contains(candidate.part.storedByteCount) else {
-        throw .corrupt("chunk \(candidate.chunkID): its length is impossible")
-      }
       let isOther = candidate.chunkID != chunkID
       if isOther, !monitor.withLock({ state.inFlight.insert(candidate.chunkID).inserted }) {
         continue
