@@ -249,6 +249,7 @@ import VMCheckpointProbes
               "subject": "page index"
             }
           ],
+          "remote_chunks": 0,
           "sound": false,
           "warnings": []
         }
