@@ -51,22 +51,22 @@ struct PullCommand: VerbCommand {
   }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> PullOutput {
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common, threadCount: threads)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(
-        at: storePath,
-        for: .writing,
-        cancellation: control.cancellation
-      )
-      let (remote, transport) = try store.open(remote: from, arguments.access, control: control)
-      return try store.pull(
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: from,
+      purpose: .writing,
+      threadCount: threads
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
+      return try place.store.pull(
         references,
         as: name,
-        from: remote,
-        transport,
+        from: place.remote,
+        place.transport,
         withData: true,
-        control: control
+        control: place.control
       )
     }
     return PullOutput(result, warnings: warnings)

@@ -47,18 +47,20 @@ struct PushCommand: VerbCommand {
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> PushOutput {
     let references = try SnapshotReference.list(references)
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common, threadCount: threads)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(
-        at: storePath,
-        for: .writing,
-        cancellation: control.cancellation
-      )
-      let (remote, transport) = try store.open(remote: to, arguments.access, control: control)
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: to,
+      purpose: .writing,
+      threadCount: threads
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       var results: [PushResult] = []
       for reference in references {
-        results.append(try store.push(reference, to: remote, transport, control: control))
+        results.append(
+          try place.store.push(reference, to: place.remote, place.transport, control: place.control)
+        )
       }
       return results
     }

@@ -35,18 +35,21 @@ struct RemoteCheckCommand: VerbCommand {
   }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteCheckOutput {
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath, cancellation: control.cancellation)
-      let (remote, transport) = try store.open(
-        remote: choice.remote,
-        arguments.access,
-        control: control
-      )
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: choice.remote
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
-        remote,
-        try store.checkRemote(remote, transport, readingPercent: readData, control: control)
+        place.remote,
+        try place.store.checkRemote(
+          place.remote,
+          place.transport,
+          readingPercent: readData,
+          control: place.control
+        )
       )
     }
     return RemoteCheckOutput(result.0, result.1, warnings: warnings)
@@ -75,18 +78,21 @@ struct RemoteDeleteCommand: VerbCommand {
   var accomplishment: String? { "the deletion is done" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteDeleteOutput {
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath, cancellation: control.cancellation)
-      let (remote, transport) = try store.open(
-        remote: choice.remote,
-        arguments.access,
-        control: control
-      )
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: choice.remote
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
-        remote,
-        try store.deleteRemoteSnapshots(references, of: remote, transport, control: control)
+        place.remote,
+        try place.store.deleteRemoteSnapshots(
+          references,
+          of: place.remote,
+          place.transport,
+          control: place.control
+        )
       )
     }
     return RemoteDeleteOutput(remote: result.0.name, deleted: result.1, warnings: warnings)
@@ -122,23 +128,21 @@ struct RemoteGcCommand: VerbCommand {
   var accomplishment: String? { "the collection is done" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteGcOutput {
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath, cancellation: control.cancellation)
-      let (remote, transport) = try store.open(
-        remote: choice.remote,
-        arguments.access,
-        control: control
-      )
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: choice.remote
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
-        remote,
-        try store.collectRemoteGarbage(
-          remote,
-          transport,
+        place.remote,
+        try place.store.collectRemoteGarbage(
+          place.remote,
+          place.transport,
           dryRun: dryRun,
           waits: !leaveWaiting,
-          control: control
+          control: place.control
         )
       )
     }
@@ -166,17 +170,19 @@ struct RemoteAdoptCommand: VerbCommand {
   var accomplishment: String? { "the remote's snapshots count again" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteAdoptOutput {
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath, cancellation: control.cancellation)
-      let (remote, transport) = try store.open(
-        remote: choice.remote,
-        arguments.access,
-        control: control
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: choice.remote
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
+      let (adoptedCount, problems) = try place.store.adoptRemote(
+        place.remote,
+        place.transport,
+        control: place.control
       )
-      let (adoptedCount, problems) = try store.adoptRemote(remote, transport, control: control)
-      return (remote.name, adoptedCount, problems)
+      return (place.remote.name, adoptedCount, problems)
     }
     return RemoteAdoptOutput(
       remote: result.0,

@@ -22,18 +22,16 @@ struct RemoteShowCommand: VerbCommand {
   @OptionGroup var common: CommonOptions
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteShowOutput {
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath, cancellation: control.cancellation)
-      let (remote, transport) = try store.open(
-        remote: choice.remote,
-        arguments.access,
-        control: control
-      )
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: choice.remote
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
-        remote,
-        try store.remoteSnapshots(remote, transport, control: control)
+        place.remote,
+        try place.store.remoteSnapshots(place.remote, place.transport, control: place.control)
           .filter { vm == nil || $0.head.facts.vm == vm }
       )
     }
@@ -54,16 +52,17 @@ struct RemoteStatsCommand: VerbCommand {
   @OptionGroup var common: CommonOptions
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteStatsOutput {
-    let storePath = try common.storePath(environment: session.environment)
-    let operation = LongOperation(session: session, common: common)
-    let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath, cancellation: control.cancellation)
-      let (remote, transport) = try store.open(
-        remote: choice.remote,
-        arguments.access,
-        control: control
+    let operation = RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: choice.remote
+    )
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
+      return (
+        place.remote,
+        try place.store.remoteStatistics(place.remote, place.transport, control: place.control)
       )
-      return (remote, try store.remoteStatistics(remote, transport, control: control))
     }
     return RemoteStatsOutput(result.0, result.1, warnings: warnings)
   }
