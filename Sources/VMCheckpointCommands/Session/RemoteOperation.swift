@@ -39,3 +39,21 @@ struct RemoteOperation {
     }
   }
 }
+
+extension RemoteChoice {
+  /// An operation on the remote that was chosen.
+  func operation(
+    in session: CommandSession,
+    _ common: CommonOptions,
+    _ arguments: RemoteArguments,
+    for purpose: StorePurpose = .reading
+  ) -> RemoteOperation {
+    RemoteOperation(
+      session: session,
+      common: common,
+      arguments: arguments,
+      name: remote,
+      purpose: purpose
+    )
+  }
+}

@@ -35,12 +35,7 @@ struct RemoteCheckCommand: VerbCommand {
   }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteCheckOutput {
-    let operation = RemoteOperation(
-      session: session,
-      common: common,
-      arguments: arguments,
-      name: choice.remote
-    )
+    let operation = choice.operation(in: session, common, arguments)
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
         place.remote,
@@ -78,12 +73,7 @@ struct RemoteDeleteCommand: VerbCommand {
   var accomplishment: String? { "the deletion is done" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteDeleteOutput {
-    let operation = RemoteOperation(
-      session: session,
-      common: common,
-      arguments: arguments,
-      name: choice.remote
-    )
+    let operation = choice.operation(in: session, common, arguments)
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
         place.remote,
@@ -128,12 +118,7 @@ struct RemoteGcCommand: VerbCommand {
   var accomplishment: String? { "the collection is done" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteGcOutput {
-    let operation = RemoteOperation(
-      session: session,
-      common: common,
-      arguments: arguments,
-      name: choice.remote
-    )
+    let operation = choice.operation(in: session, common, arguments)
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
         place.remote,
@@ -170,12 +155,7 @@ struct RemoteAdoptCommand: VerbCommand {
   var accomplishment: String? { "the remote's snapshots count again" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteAdoptOutput {
-    let operation = RemoteOperation(
-      session: session,
-      common: common,
-      arguments: arguments,
-      name: choice.remote
-    )
+    let operation = choice.operation(in: session, common, arguments)
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       let (adoptedCount, problems) = try place.store.adoptRemote(
         place.remote,

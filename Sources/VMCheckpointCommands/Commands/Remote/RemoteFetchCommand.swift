@@ -34,13 +34,7 @@ struct RemoteFetchCommand: VerbCommand {
   var accomplishment: String? { "the snapshots are fetched" }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> PullOutput {
-    let operation = RemoteOperation(
-      session: session,
-      common: common,
-      arguments: arguments,
-      name: choice.remote,
-      purpose: .writing
-    )
+    let operation = choice.operation(in: session, common, arguments, for: .writing)
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return try place.store.pull(
         references,

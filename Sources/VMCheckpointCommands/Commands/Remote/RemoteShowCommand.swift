@@ -22,12 +22,7 @@ struct RemoteShowCommand: VerbCommand {
   @OptionGroup var common: CommonOptions
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteShowOutput {
-    let operation = RemoteOperation(
-      session: session,
-      common: common,
-      arguments: arguments,
-      name: choice.remote
-    )
+    let operation = choice.operation(in: session, common, arguments)
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
         place.remote,
@@ -52,12 +47,7 @@ struct RemoteStatsCommand: VerbCommand {
   @OptionGroup var common: CommonOptions
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> RemoteStatsOutput {
-    let operation = RemoteOperation(
-      session: session,
-      common: common,
-      arguments: arguments,
-      name: choice.remote
-    )
+    let operation = choice.operation(in: session, common, arguments)
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return (
         place.remote,
