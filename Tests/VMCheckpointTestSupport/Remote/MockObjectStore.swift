@@ -86,9 +86,14 @@ package final class MockObjectStore: Sendable {
     let thread = Thread { [weak self] in
       while true {
         let connection = accept(listener, nil, nil)
-        guard connection >= 0 else { return }
+        guard connection >= 0 else {
+          // Here and not where it is shut down: the number would be another test's before this thread looks again.
+          close(listener)
+          return
+        }
         guard let server = self else {
           close(connection)
+          close(listener)
           return
         }
         server.serve(connection)
@@ -101,14 +106,13 @@ package final class MockObjectStore: Sendable {
 
   /// Ends it: connections are closed, and nobody is let in.
   package func stop() {
-    let (connections, wasStopped) = state.withLock { state in
-      defer { state.isStopped = true }
-      return (state.connections, state.isStopped)
+    state.withLock { state in
+      guard !state.isStopped else { return }
+      state.isStopped = true
+      shutdown(listener, Int32(SHUT_RDWR))
+      // Under the lock, so that none of them is closed meanwhile.
+      for connection in state.connections { shutdown(connection, Int32(SHUT_RDWR)) }
     }
-    guard !wasStopped else { return }
-    shutdown(listener, Int32(SHUT_RDWR))
-    close(listener)
-    for connection in connections { shutdown(connection, Int32(SHUT_RDWR)) }
   }
 
   package var endpoint: String { "http://127.0.0.1:\(port)" }

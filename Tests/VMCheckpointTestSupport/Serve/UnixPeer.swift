@@ -9,8 +9,9 @@ package final class UnixPeer {
   package init(_ path: String) throws {
     let type = Int32(SOCK_STREAM.rawValue) | Int32(SOCK_CLOEXEC.rawValue)
     descriptor = socket(AF_UNIX, type, 0)
+    // Once all properties are set, an initializer that throws runs `deinit`, which closes it: closed here as well,
+    // the number would by then be another test's file.
     guard withUnixAddress(path, { connect(descriptor, $0, $1) }) == 0 else {
-      close(descriptor)
       throw TestSetupError("nobody listens at \(path)")
     }
   }
