@@ -51,11 +51,11 @@ struct RemoteChecker {
       result.problemCount += 1
       if result.problems.count < Self.maximumProblemCount { result.problems.append(problem) }
     }
-    let entries = try RemoteCatalog(link).entries(control: control, onDamage: note)
-    result.snapshotCount = entries.count
+    let snapshots = try RemoteCatalog(link, control: control, onDamage: note).heads()
+    result.snapshotCount = snapshots.count
     // By pack, so that each footer is read once.
     var packs = Set<RemoteID>()
-    for entry in entries { packs.formUnion(entry.head.packs) }
+    for (_, head) in snapshots { packs.formUnion(head.packs) }
     result.packCount = packs.count
     var shapes: [RemoteID: [UInt8]] = [:]
     var progress = ProgressReporter(
@@ -78,9 +78,9 @@ struct RemoteChecker {
       }
       progress.report(completedByteCount: UInt64(index + 1))
     }
-    for entry in entries {
+    for (entry, _) in snapshots {
       try control.cancellation.check()
-      let title = "snapshot \(quotedName(entry.head.facts.name))"
+      let title = "snapshot \(quotedName(entry.summary.name))"
       do {
         guard let manifest = try ManifestHeads.whole(entry.key, link) else { continue }
         try check(manifest, title, shapes, note)

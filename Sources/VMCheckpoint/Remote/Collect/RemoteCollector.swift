@@ -46,7 +46,8 @@ struct RemoteCollector {
     var void: [RemoteKey] = []
     /// There is one of a higher generation.
     var replaced: [RemoteKey] = []
-    var valid: [RemoteKey] = []
+    /// Those that count.
+    var valid: [RemoteCatalog.Entry] = []
   }
 
   /// - Parameter waits: Whether it waits for the pushes that are under way; else packs that such may need stay condemned,
@@ -87,7 +88,7 @@ struct RemoteCollector {
     let seen = SeenManifests(link)
     try seen.requireNoneLost(void: marks.void, validCount: marks.snapshotCount)
     for key in marks.void + marks.replaced { try link.transport.delete(key) }
-    try seen.note(marks.valid)
+    try seen.note(marks.valid.map(\.key))
 
     // Rule 4: the list is there before anybody is looked for who may not have read it.
     let new = unneeded.subtracting(earlier.reduce(into: Set()) { $0.formUnion($1.packs) })
@@ -101,13 +102,15 @@ struct RemoteCollector {
         result.waitingPackCount += list.packs.intersection(unneeded).count
       }
     }
+    var last = marks
     if !ready.isEmpty {
       // Rule 5.
-      let again = try mark()
-      try delete(ready, needed: again.needed)
-      result.snapshotCount = again.snapshotCount
+      last = try mark()
+      try delete(ready, needed: last.needed)
+      result.snapshotCount = last.snapshotCount
       result.deletedRunCount = try deleteRuns(without: Set(packs.keys).subtracting(ready))
     }
+    try RemoteCatalog(link, control: control).write(last.valid)
     result.durationSeconds = MonotonicClock.nowSeconds - start
     return result
   }
@@ -116,7 +119,7 @@ struct RemoteCollector {
 
   private func mark() throws(VMCheckpointError) -> Marks {
     var marks = Marks()
-    var newest: [String: (generation: UInt32, key: RemoteKey)] = [:]
+    var newest: [String: (generation: UInt32, entry: RemoteCatalog.Entry)] = [:]
     for facts in try link.list(RemoteNames.snapshots) {
       try control.cancellation.check()
       guard let generation = RemoteNames.generation(ofManifest: facts.key) else { continue }
@@ -131,11 +134,11 @@ struct RemoteCollector {
         marks.replaced.append(facts.key)
         continue
       }
-      if let known = newest[folder] { marks.replaced.append(known.key) }
-      newest[folder] = (generation, facts.key)
+      if let known = newest[folder] { marks.replaced.append(known.entry.key) }
+      newest[folder] = (generation, RemoteCatalog.entry(facts, head))
     }
     marks.snapshotCount = newest.count
-    marks.valid = newest.values.map(\.key)
+    marks.valid = newest.values.map(\.entry)
     return marks
   }
 

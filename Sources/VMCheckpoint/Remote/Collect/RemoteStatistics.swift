@@ -32,10 +32,10 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> RemoteStatistics {
     let link = try RemoteLink(transport, uuid: remote.uuid)
-    let entries = try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
+    let snapshots = try RemoteCatalog(link, control: control).heads()
     var statistics = RemoteStatistics(
-      snapshotCount: entries.count,
-      vmCount: Set(entries.map(\.head.facts.vm)).count,
+      snapshotCount: snapshots.count,
+      vmCount: Set(snapshots.map(\.entry.summary.vm)).count,
       ramByteCount: 0,
       storedPageCount: 0,
       packCount: 0,
@@ -46,12 +46,12 @@ extension Store {
       sessionCount: try link.list(RemoteNames.sessions).count
     )
     var needed = Set<RemoteID>()
-    for entry in entries {
+    for (entry, head) in snapshots {
       // What a stranger wrote may add up to anything.
-      statistics.ramByteCount &+= entry.head.facts.ramBytes
-      statistics.storedPageCount &+= entry.head.facts.storedPages
+      statistics.ramByteCount &+= entry.summary.ramByteCount
+      statistics.storedPageCount &+= entry.summary.storedPageCount
       statistics.manifestByteCount &+= entry.byteCount
-      needed.formUnion(entry.head.packs)
+      needed.formUnion(head.packs)
     }
     statistics.neededPackCount = needed.count
     statistics.indexRunCount = try link.list(RemoteNames.indexRuns).count

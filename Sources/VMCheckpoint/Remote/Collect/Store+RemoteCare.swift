@@ -59,23 +59,21 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> [String] {
     let link = try RemoteLink(transport, uuid: remote.uuid)
-    let all = try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
+    let catalog = RemoteCatalog(link, control: control)
     var doomed: [RemoteCatalog.Entry] = []
-    for reference in references {
-      doomed.append(try RemoteCatalog.resolve(reference, among: all, title: transport.title))
-    }
+    for reference in references { doomed.append(try catalog.entry(reference)) }
     for entry in doomed {
       // All generations: an older one must not come back.
       let folder = "\(RemoteNames.folder(ofManifest: entry.key))/"
       for facts in try link.list(folder) { try transport.delete(facts.key) }
     }
     if !isReadOnly {
-      let uuids = doomed.map(\.head.facts.uuid)
+      let uuids = doomed.map(\.summary.uuid)
       try write { database in
         let table = RemoteSnapshotTable(database, remoteID: remote.id)
         for uuid in uuids { try table.remove(uuid: uuid) }
       }
     }
-    return doomed.map(\.head.facts.name)
+    return doomed.map(\.summary.name)
   }
 }

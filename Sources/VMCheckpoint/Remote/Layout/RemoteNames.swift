@@ -9,6 +9,7 @@ package enum RemoteNames {
   package static let sessions = "sessions/"
   package static let condemned = "gc/"
   package static let seen = "seen/"
+  package static let catalogs = "catalog/"
 
   package static func pack(_ id: RemoteID) -> RemoteKey {
     let text = id.description
@@ -25,6 +26,8 @@ package enum RemoteNames {
   }
 
   package static func seenManifests(_ id: RemoteID) -> RemoteKey { RemoteKey("\(seen)\(id)")! }
+
+  package static func catalog(_ id: RemoteID) -> RemoteKey { RemoteKey("\(catalogs)\(id)")! }
 
   /// The ID in a manifest's key; `nil` for what is no manifest's.
   package static func id(ofManifest key: RemoteKey) -> RemoteID? {
@@ -58,6 +61,12 @@ package enum RemoteNames {
   /// What all manifests of one snapshot's name share.
   package static func folder(ofManifest key: RemoteKey) -> Substring {
     key.text[..<(key.text.lastIndex(of: "/") ?? key.text.endIndex)]
+  }
+
+  /// Whether a manifest's key is that of a snapshot of this name, of whichever VM.
+  static func isManifest(_ key: RemoteKey, ofSnapshotNamed name: String) -> Bool {
+    let parts = key.text.split(separator: "/")
+    return parts.count == 4 && parts[2].utf8.elementsEqual(part(name).utf8)
   }
 
   /// A name as a part of a key: the beginning of it that people can read, and what tells it from all others.

@@ -19,6 +19,7 @@ package struct SealedObject {
     case condemnedPacks = 4
     case session = 5
     case seenManifests = 6
+    case catalog = 7
   }
 
   static let headByteCount = 88

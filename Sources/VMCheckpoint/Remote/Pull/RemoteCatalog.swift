@@ -1,84 +1,155 @@
-/// The snapshots of a remote, by their manifests.
-package struct RemoteCatalog {
+/// The snapshots of a remote: what its manifests say, and for lists what a collection has written down of them
+/// (``CatalogObject``).
+///
+/// Only manifests that count are told, of each snapshot that of the highest generation. The keys are listed once.
+package final class RemoteCatalog {
   /// A snapshot that counts.
-  package struct Entry: Sendable {
-    package var key: RemoteKey
-    package var head: Manifest.Head
-    package var byteCount: UInt64
-    package var modifiedSeconds: Int64
-  }
+  package typealias Entry = CatalogObject.Row
 
   private let link: RemoteLink
-
-  init(_ link: RemoteLink) { self.link = link }
-
-  /// All snapshots that count, of each the manifest of the highest generation, in the order of their saving.
-  ///
-  /// - Parameters:
-  ///   - isWanted: Asked by key before a manifest is read.
-  ///   - onDamage: Takes what is wrong with manifests that cannot be read, which are passed over.
-  /// - Throws: As ``RemoteTransport``.
-  func entries(
-    where isWanted: (RemoteKey) -> Bool = { _ in true },
-    control: OperationControl,
-    onDamage: (String) -> Void
-  ) throws(VMCheckpointError) -> [Entry] {
-    var newest: [String: (generation: UInt32, entry: Entry)] = [:]
-    for facts in try link.list(RemoteNames.snapshots) {
-      try control.cancellation.check()
-      guard let generation = RemoteNames.generation(ofManifest: facts.key), isWanted(facts.key)
-      else {
-        continue
-      }
-      let folder = String(RemoteNames.folder(ofManifest: facts.key))
-      if let known = newest[folder], known.generation > generation { continue }
-      do throws(VMCheckpointError) {
-        guard let head = try ManifestHeads.read(facts, link) else { continue }
-        let entry = Entry(
-          key: facts.key,
-          head: head,
-          byteCount: facts.byteCount,
-          modifiedSeconds: facts.modifiedSeconds
-        )
-        newest[folder] = (generation, entry)
-      } catch {
-        guard error.isDamage else { throw error }
-        onDamage(error.message)
-      }
+  private let control: OperationControl
+  private let onDamage: (String) -> Void
+  private lazy var manifests = Result { () throws(VMCheckpointError) in
+    try link.list(RemoteNames.snapshots).filter {
+      RemoteNames.generation(ofManifest: $0.key) != nil
     }
-    return newest.values.map(\.entry).sorted {
-      ($0.head.facts.completedAt, $0.head.facts.name)
-        < ($1.head.facts.completedAt, $1.head.facts.name)
+  }
+  private lazy var written = Result { () throws(VMCheckpointError) in try rows() }
+
+  /// - Parameter onDamage: Takes what is wrong with objects that cannot be read, which are passed over; `nil`: the
+  ///   control's warnings.
+  init(_ link: RemoteLink, control: OperationControl, onDamage: ((String) -> Void)? = nil) {
+    self.link = link
+    self.control = control
+    self.onDamage = onDamage ?? { control.onWarning?($0) }
+  }
+
+  /// All snapshots, in the order of their saving.
+  ///
+  /// - Throws: As ``RemoteTransport``.
+  func entries() throws(VMCheckpointError) -> [Entry] { try entries { _ in true } }
+
+  /// All manifests with their heads. No catalogue is asked.
+  ///
+  /// - Throws: As ``RemoteTransport``.
+  func heads() throws(VMCheckpointError) -> [(entry: Entry, head: Manifest.Head)] {
+    try newest { _ in
+      true
+    } reading: { (facts) throws(VMCheckpointError) in
+      try ManifestHeads.read(facts, link).map { (Self.entry(facts, $0), $0) }
     }
   }
 
   /// The snapshot that `reference` names: by name, by the beginning of its UUID, or the one saved last (`latest`).
   ///
-  /// - Throws: ``VMCheckpointError``: `notFound`; `invalidArgument` for one that names several, or an ancestor.
-  static func resolve(
-    _ reference: String,
-    among entries: [Entry],
-    title: String
-  ) throws(VMCheckpointError) -> Entry {
-    if reference == "latest", let last = entries.last { return last }
-    let named = entries.filter { $0.head.facts.name.utf8.elementsEqual(reference.utf8) }
-    let found =
-      named.isEmpty && reference.utf8.count >= 4
-      ? entries.filter { $0.head.facts.uuid.hasPrefix(reference) } : named
+  /// - Throws: ``VMCheckpointError``: `notFound`; `invalidArgument` for one that names several; as ``RemoteTransport``.
+  func entry(_ reference: String) throws(VMCheckpointError) -> Entry {
+    func isNamed(_ entry: Entry) -> Bool {
+      entry.summary.name.utf8.elementsEqual(reference.utf8)
+    }
+    if reference == "latest", let last = try entries().last { return last }
+    var found = try entries { RemoteNames.isManifest($0, ofSnapshotNamed: reference) }
+      .filter(isNamed)
+    if found.isEmpty, reference.utf8.count >= 4 {
+      found = try entries().filter { $0.summary.uuid.hasPrefix(reference) }
+    }
     guard let first = found.first else {
       throw VMCheckpointError(
         .notFound,
-        "\(title) has no snapshot \(quotedName(reference))",
+        "\(link.transport.title) has no snapshot \(quotedName(reference))",
         hint: "see: vmckpt remote show"
       )
     }
     guard found.count == 1 else {
       throw VMCheckpointError(
         .invalidArgument,
-        "\(title) has \(found.count) snapshots \(quotedName(reference)), of several VMs",
+        "\(link.transport.title) has \(found.count) snapshots \(quotedName(reference)), of several VMs",
         hint: "name one by its UUID; see: vmckpt remote show"
       )
     }
     return first
+  }
+
+  static func entry(_ facts: RemoteObjectFacts, _ head: Manifest.Head) -> Entry {
+    Entry(
+      key: facts.key,
+      byteCount: facts.byteCount,
+      modifiedSeconds: facts.modifiedSeconds,
+      summary: RemoteSnapshotSummary(head)
+    )
+  }
+
+  private func entries(
+    where isWanted: (RemoteKey) -> Bool
+  ) throws(VMCheckpointError) -> [Entry] {
+    let found = try newest(where: isWanted) { (facts) throws(VMCheckpointError) in
+      if let row = try written.get()[facts.key], row.isOf(facts) { return (row, ()) }
+      return try ManifestHeads.read(facts, link).map { (Self.entry(facts, $0), ()) }
+    }
+    return found.map(\.entry)
+  }
+
+  /// What `read` says of the manifests that count.
+  private func newest<Content>(
+    where isWanted: (RemoteKey) -> Bool,
+    reading read: (RemoteObjectFacts) throws(VMCheckpointError) -> (Entry, Content)?
+  ) throws(VMCheckpointError) -> [(entry: Entry, head: Content)] {
+    var newest: [Substring: (generation: UInt32, entry: Entry, content: Content)] = [:]
+    for facts in try manifests.get() where isWanted(facts.key) {
+      try control.cancellation.check()
+      let generation = RemoteNames.generation(ofManifest: facts.key) ?? 0
+      let folder = RemoteNames.folder(ofManifest: facts.key)
+      if let known = newest[folder], known.generation > generation { continue }
+      do throws(VMCheckpointError) {
+        guard let (entry, content) = try read(facts) else { continue }
+        newest[folder] = (generation, entry, content)
+      } catch {
+        guard error.isDamage else { throw error }
+        onDamage(error.message)
+      }
+    }
+    return newest.values.map { ($0.entry, $0.content) }.sorted {
+      ($0.entry.summary.completedAt, $0.entry.summary.name)
+        < ($1.entry.summary.completedAt, $1.entry.summary.name)
+    }
+  }
+
+  // MARK: The catalogue
+
+  /// What the newest catalogue that can be read says.
+  private func rows() throws(VMCheckpointError) -> [RemoteKey: Entry] {
+    let listed = try link.list(RemoteNames.catalogs).sorted {
+      $0.modifiedSeconds > $1.modifiedSeconds
+    }
+    for facts in listed {
+      do throws(VMCheckpointError) {
+        let limit = CatalogObject.maximumByteCount
+        guard let (bytes, _) = try link.whole(facts.key, atMost: limit) else { continue }
+        let rows = try CatalogObject.decode(
+          bytes[...],
+          title: "\(link.transport.title)/\(facts.key)"
+        )
+        return Dictionary(rows.map { ($0.key, $0) }) { first, _ in first }
+      } catch {
+        guard error.isDamage else { throw error }
+        onDamage(error.message)
+      }
+    }
+    return [:]
+  }
+
+  /// Writes a catalogue of `entries` in place of those that are there, unless one says the same.
+  ///
+  /// - Throws: As ``RemoteTransport``. Readers do without it then.
+  func write(_ entries: [Entry]) throws(VMCheckpointError) {
+    let before = try link.list(RemoteNames.catalogs)
+    guard !entries.isEmpty || !before.isEmpty else { return }
+    if before.count == 1, Set(try written.get().values) == Set(entries) { return }
+    let bytes = try CatalogObject.encode(entries.sorted { $0.key.text < $1.key.text })
+    // Of several collectors each deletes what was there before its own.
+    if UInt64(bytes.count) <= CatalogObject.maximumByteCount {
+      try link.put(RemoteNames.catalog(RemoteID()), bytes)
+    }
+    for facts in before { try link.transport.delete(facts.key) }
   }
 }

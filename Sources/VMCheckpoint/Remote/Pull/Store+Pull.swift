@@ -36,7 +36,7 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> [RemoteCatalog.Entry] {
     let link = try RemoteLink(transport, uuid: remote.uuid)
-    return try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
+    return try RemoteCatalog(link, control: control).entries()
   }
 
   /// Makes rows of this store of a remote's snapshots, and brings their pages where that is asked for.
@@ -60,11 +60,9 @@ extension Store {
     try requireWritable()
     try location.requireNotPlanted()
     let link = try RemoteLink(transport, uuid: remote.uuid)
-    let all = try RemoteCatalog(link).entries(control: control) { control.onWarning?($0) }
-    var wanted: [RemoteCatalog.Entry] = references.isEmpty ? all : []
-    for reference in references {
-      wanted.append(try RemoteCatalog.resolve(reference, among: all, title: transport.title))
-    }
+    let catalog = RemoteCatalog(link, control: control)
+    var wanted = references.isEmpty ? try catalog.entries() : []
+    for reference in references { wanted.append(try catalog.entry(reference)) }
     guard name == nil || wanted.count == 1 else {
       throw VMCheckpointError(
         .invalidArgument,
@@ -105,12 +103,12 @@ extension Store {
     control: OperationControl
   ) throws(VMCheckpointError) -> PullResult {
     let start = MonotonicClock.nowSeconds
-    let facts = entry.head.facts
+    let uuid = entry.summary.uuid
     let before = link.transport.requestCounts
     return try withConnection(control: control) { database in
       do {
         try UnfinishedSnapshots.remove(database, control.cancellation)
-        var snapshot = try Self.snapshot(uuid: facts.uuid, database)
+        var snapshot = try Self.snapshot(uuid: uuid, database)
         let hadRows = snapshot != nil
         if snapshot == nil {
           snapshot = try fetch(entry, as: name, remote, link, database, control)
@@ -155,7 +153,18 @@ extension Store {
     _ database: Database,
     _ control: OperationControl
   ) throws -> SnapshotRow? {
-    let facts = entry.head.facts
+    guard let manifest = try ManifestHeads.whole(entry.key, link) else {
+      throw VMCheckpointError(
+        .notFound,
+        "\(link.transport.title) has lost \(quotedName(entry.summary.name))"
+      )
+    }
+    let facts = manifest.head.facts
+    guard facts.uuid == entry.summary.uuid else {
+      throw VMCheckpointError.corrupt(
+        "the catalogue of \(link.transport.title) tells of another snapshot than its manifest"
+      )
+    }
     let name = name ?? facts.name
     try SnapshotName.check(name)
     try facts.check()
@@ -169,12 +178,6 @@ extension Store {
         .cannotCreate,
         "there is another snapshot \(quotedName(name)) here already",
         hint: "give the remote's another name with --name"
-      )
-    }
-    guard let manifest = try ManifestHeads.whole(entry.key, link) else {
-      throw VMCheckpointError(
-        .notFound,
-        "\(link.transport.title) has lost \(quotedName(facts.name))"
       )
     }
     let condemned = try CondemnedLists(database, link, remoteID: remote.id).load()

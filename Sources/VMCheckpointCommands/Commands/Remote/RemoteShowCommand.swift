@@ -27,7 +27,7 @@ struct RemoteShowCommand: VerbCommand {
       return (
         place.remote,
         try place.store.remoteSnapshots(place.remote, place.transport, control: place.control)
-          .filter { vm == nil || $0.head.facts.vm == vm }
+          .filter { vm == nil || $0.summary.vm == vm }
       )
     }
     return RemoteShowOutput(result.0, result.1, warnings: warnings)

@@ -37,20 +37,20 @@ package struct RemoteShowOutput: CommandOutput, Hashable {
     self.remote = remote.name
     self.warnings = warnings
     snapshots = entries.map { entry in
-      let facts = entry.head.facts
+      let summary = entry.summary
       return Snapshot(
-        name: facts.name,
-        vm: facts.vm,
-        parent: facts.parent?.name,
-        uuid: facts.uuid,
-        completedAt: facts.completedAt,
-        ramBytes: facts.ramBytes,
-        storedPages: facts.storedPages,
-        packs: entry.head.packs.count,
-        deviceStates: facts.deviceStates.count,
-        overlays: facts.overlays.count,
-        tags: facts.tags,
-        digest: facts.digest
+        name: summary.name,
+        vm: summary.vm,
+        parent: summary.parent,
+        uuid: summary.uuid,
+        completedAt: summary.completedAt,
+        ramBytes: summary.ramByteCount,
+        storedPages: summary.storedPageCount,
+        packs: summary.packCount,
+        deviceStates: summary.deviceStateCount,
+        overlays: summary.overlayCount,
+        tags: summary.tags,
+        digest: summary.digest
       )
     }
   }
