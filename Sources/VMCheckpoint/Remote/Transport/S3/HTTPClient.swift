@@ -68,22 +68,20 @@ final class HTTPClient: Sendable {
     _ request: HTTPRequest,
     into buffer: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0),
     bufferStatuses: [Int] = [],
-    accepts: (HTTPResponseHead) -> String? = { _ in nil },
+    accepts: @escaping (HTTPResponseHead) -> String? = { _ in nil },
     maximumByteCount: Int
   ) throws(HTTPFailure) -> HTTPResponse {
     let connection = try take()
     defer { idle.withLock { $0.append(connection) } }
-    return try withoutActuallyEscaping(accepts) { accepts throws(HTTPFailure) in
-      let transfer = HTTPTransfer(
-        request: request,
-        buffer: buffer,
-        bufferStatuses: bufferStatuses,
-        accepts: accepts,
-        maximumByteCount: maximumByteCount,
-        options: options
-      )
-      return try connection.run(transfer)
-    }
+    let transfer = HTTPTransfer(
+      request: request,
+      buffer: buffer,
+      bufferStatuses: bufferStatuses,
+      accepts: accepts,
+      maximumByteCount: maximumByteCount,
+      options: options
+    )
+    return try connection.run(transfer)
   }
 
   private func take() throws(HTTPFailure) -> HTTPConnection {
