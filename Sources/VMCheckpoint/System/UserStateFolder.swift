@@ -2,8 +2,8 @@ import Foundation
 package import Glibc
 package import SystemPackage
 
-/// The folder of what vmckpt keeps for one user on one host: `$XDG_STATE_HOME/vmckpt`, else
-/// `~/.local/state/vmckpt`.
+/// The folder of what vmckpt keeps for one user on one host: `$XDG_STATE_HOME/vmckpt`; else, for root,
+/// `/var/lib/vmckpt/state/vmckpt`, if the services of the package have made that; else `~/.local/state/vmckpt`.
 ///
 /// Variables may be another user's: with `sudo -E` root has those of whoever called it. So a place that is
 /// another user's is passed over, and root's files are never in another user's home.
@@ -16,28 +16,49 @@ package struct UserStateFolder: Sendable, Hashable {
     self.path = path
   }
 
+  /// Where root's services keep their state (`StateDirectory=` in their units): what root does by hand must know
+  /// the same keys.
+  private static let servicesPlace = "/var/lib/vmckpt/state"
+
   /// The folder of this process's user.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `notFound` when the user has no home.
   package init(
     environment: [String: String] = ProcessInfo.processInfo.environment
   ) throws(VMCheckpointError) {
-    let state = environment["XDG_STATE_HOME"]
-    let home = environment["HOME"].map { "\($0)/.local/state" }
-    let places = [state, home, Self.recordedHome.map { "\($0)/.local/state" }]
-    guard
-      let place = places.compactMap({ $0 }).first(where: {
-        // The specification of these variables has relative paths ignored.
-        $0.hasPrefix("/") && Self.isOwn(FilePath($0))
-      })
-    else {
+    guard let first = Self.all(environment: environment).first else {
       throw VMCheckpointError(
         .notFound,
         "this user (uid \(geteuid())) has no folder for vmckpt's state",
         hint: "set XDG_STATE_HOME to a folder of this user's own"
       )
     }
-    path = FilePath(place).appending("vmckpt").string
+    self = first
+  }
+
+  /// The folders that this process's user may have: the one that is used, and those that were or will be used in other
+  /// circumstances.
+  package static func all(
+    environment: [String: String] = ProcessInfo.processInfo.environment
+  ) -> [UserStateFolder] {
+    let state = environment["XDG_STATE_HOME"]
+    let home = environment["HOME"].map { "\($0)/.local/state" }
+    let services = geteuid() == 0 && isRoots(servicesPlace) ? servicesPlace : nil
+    let places = [state, services, home, recordedHome.map { "\($0)/.local/state" }]
+    var folders: [UserStateFolder] = []
+    for place in places.compactMap({ $0 }) {
+      // The specification of these variables has relative paths ignored.
+      guard place.hasPrefix("/"), isOwn(FilePath(place)) else { continue }
+      let folder = UserStateFolder(path: FilePath(place).appending("vmckpt").string)
+      if !folders.contains(folder) { folders.append(folder) }
+    }
+    return folders
+  }
+
+  private static func isRoots(_ directory: String) -> Bool {
+    var status = stat()
+    return lstat(directory, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
+      && status.st_uid == 0 && status.st_mode & 0o022 == 0
   }
 
   /// Makes the folder with mode 0700, and those above it that are missing.

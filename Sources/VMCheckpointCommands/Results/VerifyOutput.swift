@@ -115,7 +115,11 @@ package struct VerifyOutput: CommandOutput, Hashable {
       + (hint.map { $0.prefix(1).uppercased() + $0.dropFirst() + "\n" } ?? "")
       + problems.map(Self.lines).joined()
       + (missing > 0 ? "  \(missing) more\n" : "")
-      + "Damaged snapshots: \(Self.list(damagedSnapshots))\n" + work
+      + "Damaged snapshots: \(Self.list(damagedSnapshots))\n"
+      + (part == nil
+        ? ""
+        : "Others may be damaged by the same: a whole verify, without --part, names them all\n")
+      + work
   }
 
   private static func lines(_ problem: Problem) -> String {

@@ -5,7 +5,7 @@ import VMCheckpoint
 struct LibvirtSaveSource: CaptureSource {
   /// The header and the description: XML, cookie and the zeros behind them.
   static let stateName = "libvirt-save"
-  static let stateFormat = "libvirt-save-header"
+  static let stateFormat = QEMUStoredState.libvirtFormat
   static let stateVersion: UInt32 = 2
 
   let source: QEMUStreamSource

@@ -2,6 +2,9 @@ import VMCheckpoint
 
 /// A snapshot's machine record and migration stream, read back and checked.
 struct QEMUStoredState {
+  /// The format of the device state that a guest of libvirt's has besides.
+  static let libvirtFormat = "libvirt-save-header"
+
   /// What messages call the guest.
   let title: String
   let record: QEMUMachineRecord
@@ -9,6 +12,8 @@ struct QEMUStoredState {
   let stream: [UInt8]
   /// The id of the stream's RAM section.
   let sectionID: UInt32
+  /// Whether libvirt ran the guest, and can take it again.
+  let isOfLibvirt: Bool
 
   /// - Throws: ``VMCheckpointError``: `invalidArgument` when the snapshot is of no QEMU guest,
   ///   `corrupt` when what is stored makes no sense.
@@ -25,6 +30,7 @@ struct QEMUStoredState {
       )
     }
     title = guest.title
+    isOfLibvirt = try guest.deviceState(format: Self.libvirtFormat) != nil
     record = try QEMUMachineRecord(json: recordJSON, of: guest.title)
     self.stream = stream
     let offset = record.ramOffset

@@ -15,12 +15,18 @@ import VMCheckpointTestSupport
     let consolePath: String
     let monitorPath: String
 
-    init(_ bench: Workbench, _ options: [String] = [], temporary: String = "/tmp") throws {
+    init(
+      _ bench: Workbench,
+      _ options: [String] = [],
+      reference: String = "live",
+      arguments: [String] = [],
+      temporary: String = "/tmp"
+    ) throws {
       let place = try bench.directory.subdirectory("resumed-\(UUID().uuidString.prefix(8))")
       consolePath = "\(place)/console"
       monitorPath = "\(place)/qmp2"
       process = try ChildProcess(
-        bench.tool.commandLine(["resume", "live", "--json"] + options),
+        bench.tool.commandLine(["resume", reference, "--json"] + options) + arguments,
         environment: ["VMCKPT_WORKING_DIRECTORY": place, "TMPDIR": temporary]
       )
     }
@@ -123,6 +129,47 @@ import VMCheckpointTestSupport
     for child in children { #expect(kill(child, 0) != 0, "process \(child) is left") }
     #expect(directoryEntries(temporary).isEmpty)
     #expect(try leases == 0)
+  }
+
+  @Test("a guest that was resumed is saved and resumed again, as often as one likes")
+  func generations() throws {
+    var before = try saveGuest(.system)
+    var reference = "live"
+    for generation in 1...3 {
+      let resumed = try Resumed(bench, ["--lazy", "postcopy"], reference: reference)
+      let counts = try resumed.waitForCounts(3)
+      #expect(counts.areOne(with: before, slack: 40), "\(before) \(counts)")
+      do {
+        let monitor = try QMPConnection(path: resumed.monitorPath)
+        try waitUntil("QEMU has all pages", timeoutSeconds: 120) {
+          (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
+        }
+      }
+      reference = "live-\(generation)"
+      try bench.tool.succeed("save", "qemu:\(resumed.monitorPath)", "--name", reference)
+      before = CountingGuest.counts(console: resumed.consolePath)
+      #expect(try resumed.end().ending == .exit(0))
+    }
+    let place = try bench.directory.subdirectory("place")
+    try bench.tool.succeed("restore", reference, "--format", "qemu", "-o", "\(place)/vm")
+    let script = String(decoding: try readFile("\(place)/vm/run.sh"), as: UTF8.self)
+    #expect(!script.contains("vmckpt-qemu."))
+    #expect(!script.contains("postcopy-ram"))
+  }
+
+  @Test("a guest does not take the sockets of one that still runs")
+  func takenSockets() throws {
+    _ = try saveGuest(.system)
+    let socket = bench.directory.file("monitor")
+    let own = ["--", "-qmp", "unix:\(socket),server=on,wait=off"]
+    let running = try Resumed(bench, arguments: own)
+    _ = try running.waitForCounts(1)
+    let second = try Resumed(bench, arguments: own)
+    let refused = try second.process.wait()
+    #expect(refused.ending == .exit(69), "\(refused)")
+    #expect(refused.standardError.contains(socket), "\(refused)")
+    #expect(try QMPConnection(path: socket).status() == "running")
+    #expect(try running.end().ending == .exit(0))
   }
 
   @Test(

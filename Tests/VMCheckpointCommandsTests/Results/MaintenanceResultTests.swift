@@ -186,6 +186,7 @@ import VMCheckpointProbes
           page index: not sorted
           3 more
         Damaged snapshots: a, b
+        Others may be damaged by the same: a whole verify, without --part, names them all
         Checked 2 snapshots, 3 chunks, 40 pages, 4.9 KiB of part 2/30 in 0.5 s
 
         """#

@@ -60,13 +60,27 @@ package struct QEMUCommandLine: Hashable {
     items.removeAll { item in
       guard let option = item.option else { return false }
       return Self.dropped.contains(option) || Self.droppedWithValue.contains(option)
-        || option == "object" && Self.names(ramBlocks, item, by: "id")
+        || option == "object" && Self.names(ramBlocks, item, by: "id") || Self.isOfResume(item)
     }
   }
 
   /// Whether NUMA nodes name the backends of RAM, so that the machine must not.
   func nodesName(ramBlocks: [QEMUMachineRecord.RAMBlock]) -> Bool {
     items.contains { $0.option == "numa" && Self.names(ramBlocks, $0, by: "memdev") }
+  }
+
+  /// Whether `vmckpt resume` has given the option: the guest was resumed, and then saved again. Its monitor's folder
+  /// is gone.
+  private static func isOfResume(_ item: Item) -> Bool {
+    switch item.option {
+    case "qmp":
+      guard let value = item.value, value.hasPrefix("unix:"),
+        let path = value.dropFirst("unix:".count).split(separator: ",").first
+      else { return false }
+      return PrivateDirectory.isFile(String(path), named: QEMUResumeCommandLine.monitorName)
+    case "global": return item.value == QEMUResumeCommandLine.postcopyProperty
+    default: return false
+    }
   }
 
   private static let hyphen = UInt8(ascii: "-")

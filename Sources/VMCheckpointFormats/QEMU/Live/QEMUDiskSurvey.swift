@@ -50,6 +50,14 @@ struct QEMUDiskSurvey {
     }
   }
 
+  /// What is wrong with what is recorded, for the user.
+  var warnings: [String] {
+    disks.compactMap { $0.images.first?.name }.filter(PrivateDirectory.holds).map { name in
+      "disk \(quotedName(name)) is a throw-away overlay, as `vmckpt resume --disks overlay` makes it, and goes with this "
+        + "VM; the snapshot cannot be resumed without it"
+    }
+  }
+
   /// An image and what it is based on.
   private static func images(
     _ top: [String: Any],

@@ -62,6 +62,7 @@ struct QEMULiveSave {
     try check(machine)
     for warning in machine.ram.warnings { control.onWarning?(warning) }
     for warning in machine.commandLineWarnings { control.onWarning?(warning) }
+    for warning in machine.disks?.warnings ?? [] { control.onWarning?(warning) }
     let key = machine.commandLine == nil ? nil : commandKey(machine)
     let wanted = wantedCapabilities(machine)
     let undo = QEMUUndo(

@@ -5,6 +5,9 @@ import VMCheckpoint
 
 /// Where sockets, reports and restored guests are for a while: a directory that nobody else may enter.
 struct PrivateDirectory {
+  private static let prefix = "vmckpt-qemu."
+  private static let randomCount = 6
+
   let path: String
 
   /// - Parameter holdsRAM: Whether a guest's RAM goes there, so that it is to be at this very place.
@@ -14,7 +17,9 @@ struct PrivateDirectory {
     var parent = holdsRAM || parent.utf8.count <= 60 ? parent : "/tmp"
     // QEMU may run in another directory.
     if !parent.hasPrefix("/") { parent = "\(FileManager.default.currentDirectoryPath)/\(parent)" }
-    var template = Array("\(parent)/vmckpt-qemu.XXXXXX".utf8CString)
+    var template = Array(
+      "\(parent)/\(Self.prefix)\(String(repeating: "X", count: Self.randomCount))".utf8CString
+    )
     guard mkdtemp(&template) != nil else {
       let code = Errno(rawValue: errno)
       throw VMCheckpointError(
@@ -24,6 +29,18 @@ struct PrivateDirectory {
       )
     }
     path = template.withUnsafeBufferPointer { String(cString: $0.baseAddress!) }
+  }
+
+  /// Whether a path is that of a file of this name in such a directory, which need not be there any more.
+  static func isFile(_ path: String, named name: String) -> Bool {
+    holds(path) && path.split(separator: "/").last.map(String.init) == name
+  }
+
+  /// Whether a path is below such a directory.
+  static func holds(_ path: String) -> Bool {
+    path.split(separator: "/").dropLast().contains {
+      $0.hasPrefix(prefix) && $0.utf8.count == prefix.utf8.count + randomCount
+    }
   }
 
   func file(_ name: String) -> String { "\(path)/\(name)" }

@@ -2,6 +2,10 @@ import VMCheckpoint
 
 /// The command line that resumes a guest: the recorded one as ``QEMURestoredCommand`` changes it, or the user's own.
 struct QEMUResumeCommandLine {
+  /// The name of the monitor's socket in the folder of a resumed guest.
+  static let monitorName = "qmp"
+  static let postcopyProperty = "migration.x-postcopy-ram=on"
+
   /// Where relative paths begin.
   let workingDirectory: String?
   private let record: QEMUMachineRecord
@@ -35,8 +39,10 @@ struct QEMUResumeCommandLine {
       throw VMCheckpointError(
         .invalidArgument,
         "\(state.title) has no command line of QEMU: it was saved from a stream",
-        hint: "give QEMU's command line, as the guest was started: vmckpt resume REF -- "
-          + "qemu-system-x86_64 ARGUMENTS"
+        hint: state.isOfLibvirt
+          ? "libvirt runs it: vmckpt restore REF --format libvirt-save -o FILE, then virsh restore FILE"
+          : "give QEMU's command line, as the guest was started: vmckpt resume REF -- "
+            + "qemu-system-x86_64 ARGUMENTS"
       )
     }
     guard !recorded.contains(where: { $0.utf8.contains(0) }) else {
@@ -52,8 +58,26 @@ struct QEMUResumeCommandLine {
       workingDirectory: request.workingDirectory
     )
     workingDirectory = request.workingDirectory ?? record.workingDirectory
+    try Self.requireFreeSockets(restored.words + own, state.title)
     nodesNameBackends = restored.nodesNameBackends
     command = restored.words + own
+  }
+
+  /// A QEMU takes the place of a socket that another one has at the same path. The guest that was saved may still run;
+  /// then nothing would reach its monitor any more.
+  private static func requireFreeSockets(
+    _ words: [String],
+    _ title: String
+  ) throws(VMCheckpointError) {
+    let paths = QEMUCommandLine(words).listeningSockets
+    guard !paths.isEmpty else { return }
+    let taken = ListeningSockets.now
+    guard let path = paths.first(where: { taken.contains($0) }) else { return }
+    throw VMCheckpointError(
+      .unavailable,
+      "another program listens at \(quotedName(path)), where \(title) would listen: its guest may be running",
+      hint: "end it first; or give a whole command line of QEMU's behind --, with other sockets"
+    )
   }
 
   /// The error for a command line that is not to be run unseen: it is a program, and may be a stranger's.
@@ -79,7 +103,7 @@ struct QEMUResumeCommandLine {
   func postcopy(from descriptor: Int32, isStopped: Bool, monitorPath: String) -> [String] {
     let monitor = "unix:\(QEMUOptionText.escapingCommas(monitorPath)),server=on,wait=off"
     return command + machine { _ in "memory-backend-ram" }
-      + ["-global", "migration.x-postcopy-ram=on", "-qmp", monitor]
+      + ["-global", Self.postcopyProperty, "-qmp", monitor]
       + (isStopped ? ["-S"] : []) + ["-incoming", "fd:\(descriptor)"]
   }
 

@@ -71,7 +71,11 @@ struct QEMUResumeRun {
     // QEMU alone inherits this end. Standard streams are below it.
     _ = fcntl(ends[1], F_SETFD, 0)
     try startQEMU(
-      line.postcopy(from: ends[1], isStopped: isStopped, monitorPath: scratch.file("qmp")),
+      line.postcopy(
+        from: ends[1],
+        isStopped: isStopped,
+        monitorPath: scratch.file(QEMUResumeCommandLine.monitorName)
+      ),
       in: line.workingDirectory
     )
     _ = fcntl(ends[1], F_SETFD, FD_CLOEXEC)
@@ -91,7 +95,7 @@ struct QEMUResumeRun {
     while true {
       do throws(VMCheckpointError) {
         return try QMPClient(
-          path: scratch.file("qmp"),
+          path: scratch.file(QEMUResumeCommandLine.monitorName),
           outOfBand: true,
           cancellation: control.cancellation
         )

@@ -44,10 +44,27 @@ package enum RecordedCommand {
   }
 
   /// The answer, and of an own record the mark of the key that proves it.
+  ///
+  /// Any key of this user's on this host proves as much: root's services have one, and root's home may have another.
   static func judge(
     _ record: QEMUMachineRecord,
     stream: [UInt8],
     folder: UserStateFolder? = nil
+  ) -> (trust: CommandTrust, mark: KeyMark?) {
+    let folders = folder.map { [$0] } ?? UserStateFolder.all()
+    var first: CommandTrust?
+    for folder in folders {
+      let (trust, mark) = judge(record, stream, in: folder)
+      if trust == .ownRecord { return (trust, mark) }
+      first = first ?? trust
+    }
+    return (first ?? .untrusted(.noKey), nil)
+  }
+
+  private static func judge(
+    _ record: QEMUMachineRecord,
+    _ stream: [UInt8],
+    in place: UserStateFolder
   ) -> (trust: CommandTrust, mark: KeyMark?) {
     func untrusted(_ reason: CommandTrust.Reason) -> (CommandTrust, KeyMark?) {
       (.untrusted(reason), nil)
@@ -55,9 +72,7 @@ package enum RecordedCommand {
     guard record.commandLine?.isEmpty == false else { return untrusted(.notRecorded) }
     guard let proof = record.commandLineProof else { return untrusted(.noProof) }
     let key: CommandKey
-    let place: UserStateFolder
     do throws(VMCheckpointError) {
-      place = if let folder { folder } else { try UserStateFolder() }
       guard let found = try CommandKey.load(from: place) else { return untrusted(.noKey) }
       key = found
     } catch {
