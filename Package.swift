@@ -296,7 +296,7 @@ let package = Package(
     ),
     .testTarget(
       name: "EndToEndTests",
-      dependencies: ["VMCheckpointTestSupport"],
+      dependencies: ["VMCheckpoint", "VMCheckpointTestSupport"],
       exclude: ["Formats/Fixtures"],
       swiftSettings: strict
     ),

@@ -1,6 +1,7 @@
 import Foundation
 import Glibc
 import Testing
+import VMCheckpoint
 import VMCheckpointTestSupport
 
 /// Remotes that are damaged, hostile, copied, or not what a store says.
@@ -139,5 +140,44 @@ import VMCheckpointTestSupport
     let refused = try fetched.run("remote", "forget", "origin")
     #expect(refused.ending == .exit(75), "\(refused)")
     #expect(try fetched.run("remote", "forget", "origin", "--force").succeeded)
+  }
+
+  @Test("a manifest whose SHA-256s are not SHA-256s is named, and not what SQLite thinks of it")
+  func impossibleDigest() throws {
+    let host = try bench.host("one")
+    let state = bench.directory.file("state")
+    try writeFile(state, "a device's state")
+    try bench.save("first", sampleRAM(50), ["--device-state", "dev=\(state)"], on: host)
+    try host.succeed("push", "first")
+    let path = bench.objects("snapshots")[0]
+    var bytes = try readFile(path)
+    let headByteCount = try Manifest.headByteCount(bytes[...], title: path)
+    let key = Array("\"sha256\":\"".utf8)
+    let start = try #require(
+      (0..<headByteCount).first { bytes[$0...].starts(with: key) }
+    )
+    // As long as it was, so that only this is wrong.
+    let shorter = Array("\"sha256\":\"abcd\"".utf8)
+    let end = start + key.count + 65
+    bytes.replaceSubrange(
+      start..<end,
+      with: shorter + [UInt8](repeating: UInt8(ascii: " "), count: end - start - shorter.count)
+    )
+    bytes.replaceSubrange(
+      (headByteCount - 32)..<headByteCount,
+      with: SHA256Hasher.hash(Array(bytes[..<(headByteCount - 32)]))
+    )
+    unlink(path)
+    try writeFile(path, bytes)
+    let other = try bench.host("two")
+    let outcome = try other.run("remote", "fetch")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(
+      outcome.standardError.contains(
+        "the manifest of snapshot \"first\" is damaged: the SHA-256 of device state \"dev\""
+      ),
+      "\(outcome)"
+    )
+    #expect(try other.snapshotNames().isEmpty)
   }
 }

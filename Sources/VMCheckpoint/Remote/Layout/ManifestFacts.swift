@@ -107,12 +107,30 @@ extension ManifestFacts {
     for text in [source, producer, overlayOrigin ?? "", workingSet?.door ?? ""] {
       try Self.check(text)
     }
+    for (text, what) in [(ramDigest, "its RAM"), (digest, "all of it")] {
+      try check(digest: text, of: what)
+    }
     for state in deviceStates {
       try SnapshotName.check(state.name, what: "device state name")
       try SnapshotName.check(state.format, what: "device state format")
+      try check(digest: state.sha256, of: "device state \(quotedName(state.name))")
       guard (0...Int64(VMCheckpoint.DeviceState.maximumByteCount)).contains(state.bytes) else {
         throw damage
       }
+    }
+  }
+
+  private func check(digest: String, of what: String) throws(VMCheckpointError) {
+    let digits = digest.utf8
+    guard digits.count == 2 * PageDigest.byteCount,
+      digits.allSatisfy({
+        (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0)
+          || (UInt8(ascii: "a")...UInt8(ascii: "f")).contains($0)
+      })
+    else {
+      throw .corrupt(
+        "the manifest of snapshot \(quotedName(name)) is damaged: the SHA-256 of \(what) is not one"
+      )
     }
   }
 
