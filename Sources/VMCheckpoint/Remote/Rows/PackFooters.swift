@@ -5,6 +5,8 @@ import GRDB
 /// Memory: 64 footers of at most half a megabyte, and such as the store does not keep.
 struct PackFooters {
   private static let loadedCount = 64
+  /// Footers that are read at a time, and in memory then.
+  private static let batchCount = 32
 
   private let database: Database
   private let link: RemoteLink
@@ -30,20 +32,29 @@ struct PackFooters {
     self.packs = packs
     let table = PackTable(database, remoteID: remoteID)
     self.table = table
-    var found: [Int64] = []
-    for pack in packs {
+    var found = try packs.map { try table.row(of: $0) }
+    let unknown = packs.indices.filter { found[$0] == nil }
+    for start in stride(from: 0, to: unknown.count, by: Self.batchCount) {
       try control.cancellation.check()
-      if let known = try table.row(of: pack) {
-        found.append(known)
-        continue
+      let numbers = Array(unknown[start...].prefix(Self.batchCount))
+      let footers = try SideBySide.map(numbers.map { packs[$0] }) {
+        (pack) throws(VMCheckpointError) in
+        let (_, bytes, byteCount) = try link.footer(of: pack)
+        return (bytes: bytes, byteCount: byteCount)
       }
-      let (_, bytes, byteCount) = try link.footer(of: pack)
+      // No transaction waits for the network.
       try database.inTransaction(.immediate) {
-        found.append(try table.insert(pack, byteCount: byteCount, footer: bytes))
+        for (number, footer) in zip(numbers, footers) {
+          found[number] = try table.insert(
+            packs[number],
+            byteCount: footer.byteCount,
+            footer: footer.bytes
+          )
+        }
         return .commit
       }
     }
-    rows = found
+    rows = found.map { $0! }
   }
 
   /// The footer of the pack with this number.
