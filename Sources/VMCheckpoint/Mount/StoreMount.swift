@@ -302,6 +302,7 @@ public enum StoreMount {
     // 3. Until the mount is gone.
     wait(stop, keeper, service, settings, control)
     service.endErrands()
+    contents.endBringing()
     for thread in threads { thread.join() }
     workingSets.end()
     do throws(VMCheckpointError) {

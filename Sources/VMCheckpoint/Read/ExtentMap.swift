@@ -39,6 +39,9 @@ final class ExtentMap: Sendable {
     self.extents = extents
   }
 
+  /// The chunks of all extents in the order of the pages; one may come several times.
+  var chunkIDs: some Sequence<Int64> { extents.lazy.map(\.chunkID) }
+
   /// What holds a page: an extent, or zeros up to the next one.
   enum Place {
     case extent(Extent)

@@ -28,9 +28,9 @@ public final class SnapshotReader: Sendable {
   private let cache: ChunkCache
   /// What overlays lay over pages, in ascending order of PFN.
   private let patches: [RAMPatch]
-  private let extents: Mutex<ExtentMap>
+  let extents: Mutex<ExtentMap>
   private let chunks: StoredChunks
-  private let supply: RemoteSupply
+  let supply: RemoteSupply
 
   /// Opens a snapshot of the store at `storePath`.
   ///
@@ -57,13 +57,19 @@ public final class SnapshotReader: Sendable {
       tscFrequencyHz: tscFrequencyHz,
       cpuVendor: cpuVendor,
       cache: cache,
+      waitsForRemotes: false,
+      control: OperationControl(),
       leavesToVMM: { _ in false }
     )
   }
 
   /// The same, for a VMM that lays overlays over RAM itself.
   ///
-  /// - Parameter leavesToVMM: Whether it does so with an overlay. RAM is bare there.
+  /// - Parameters:
+  ///   - waitsForRemotes: Whether pages that are in a remote only are waited for, for as long as that cannot be reached:
+  ///     for a VM, which an error would end.
+  ///   - control: Hears what is waited for.
+  ///   - leavesToVMM: Whether it does so with an overlay. RAM is bare there.
   init(
     storePath: String,
     reference: SnapshotReference,
@@ -71,6 +77,8 @@ public final class SnapshotReader: Sendable {
     tscFrequencyHz: UInt64?,
     cpuVendor: CPUVendor?,
     cache: ChunkCache?,
+    waitsForRemotes: Bool,
+    control: OperationControl,
     leavesToVMM: (Overlay) -> Bool
   ) throws(VMCheckpointError) {
     let store = try Store.open(at: storePath)
@@ -87,7 +95,8 @@ public final class SnapshotReader: Sendable {
       return (
         snapshot: snapshot, layout: layout, absent: absent, overlays: overlays,
         seed: try StoreSeed(database),
-        extents: try ExtentMap(snapshot, layout, database)
+        extents: try ExtentMap(snapshot, layout, database),
+        missing: try Store.missingChunks(of: snapshot, database, control.cancellation)
       )
     }
     self.store = store
@@ -101,9 +110,18 @@ public final class SnapshotReader: Sendable {
     check = ExtentCheck(opened.seed, snapshot: opened.snapshot.uuid)
     extents = Mutex(opened.extents)
     chunks = try StoredChunks(store, opened.seed)
-    supply = RemoteSupply(store, opened.seed)
+    supply = RemoteSupply(
+      store,
+      opened.seed,
+      ofSnapshot: opened.snapshot.name,
+      missing: Set(opened.missing),
+      waits: waitsForRemotes,
+      control: control
+    )
     patches = RAMPatch.patches(for: opened.overlays, treatment: treatment)
   }
+
+  deinit { supply.close() }
 
   /// What a run of pages is made of.
   public enum Content: Sendable, Hashable {
@@ -272,7 +290,7 @@ public final class SnapshotReader: Sendable {
     for _ in 0..<3 {
       do {
         problem = try cache.withChunk(key) { slot in
-          try chunks.load(extent.chunkID, into: slot)
+          try chunks.load(extent.chunkID, into: slot, brought: supply.chunk(extent.chunkID))
         } _: { pages, digests in
           let pageCount = pages.count / Page.byteCount
           if let problem = check.problem(of: extent, pageCount: pageCount, digests: digests) {

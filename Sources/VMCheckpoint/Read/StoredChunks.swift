@@ -32,13 +32,20 @@ final class StoredChunks: Sendable {
 
   /// Fills `slot` with a chunk's pages, which have their fingerprints or their SHA-256s.
   ///
+  /// - Parameter brought: The chunk, if it has come from a remote just now; `nil`: it is the store's.
   /// - Returns: How many pages these are.
   /// - Throws: ``Failure``, or ``VMCheckpointError``.
-  func load(_ chunkID: Int64, into slot: ChunkCache.Slot) throws -> Int {
+  func load(
+    _ chunkID: Int64,
+    into slot: ChunkCache.Slot,
+    brought: BroughtChunk?
+  ) throws -> Int {
     let worker = try takeWorker()
     defer { idle.withLock { $0.append(worker) } }
     let buffer = worker.buffer
-    if let problem = try store.readOnce({ _ in try reader.load(chunkID, into: buffer) }) {
+    if let brought {
+      brought.load(into: buffer)
+    } else if let problem = try store.readOnce({ _ in try reader.load(chunkID, into: buffer) }) {
       throw problem == ChunkReader.missing ? Failure.missing : Failure.damaged(problem)
     }
     let problem = buffer.decompress(

@@ -20,6 +20,13 @@ public struct RemoteAccess: Sendable, Hashable {
   }
 }
 
+/// How long one request is tried again before it has failed, where the usual would be too long for who waits.
+struct RemotePatience {
+  var retrySeconds: Double
+  /// How long a transfer may move nothing.
+  var stallSeconds: Int
+}
+
 extension RemoteLocation {
   /// Makes what speaks to the remote.
   ///
@@ -29,6 +36,15 @@ extension RemoteLocation {
   package func transport(
     _ access: RemoteAccess,
     makesFolder: Bool = false,
+    control: OperationControl
+  ) throws(VMCheckpointError) -> any RemoteTransport {
+    try transport(access, makesFolder: makesFolder, patience: nil, control: control)
+  }
+
+  fileprivate func transport(
+    _ access: RemoteAccess,
+    makesFolder: Bool = false,
+    patience: RemotePatience?,
     control: OperationControl
   ) throws(VMCheckpointError) -> any RemoteTransport {
     var options = RemoteOptions(
@@ -42,6 +58,14 @@ extension RemoteLocation {
     options.allowsPlainHTTP = access.allowsPlainHTTP
     options.limitBytesPerSecond = access.limitBytesPerSecond
     options.makesFolder = makesFolder
+    if let patience {
+      options.retrySeconds = patience.retrySeconds
+      options.stallTimeoutSeconds = patience.stallSeconds
+      options.connectTimeoutSeconds = min(
+        options.connectTimeoutSeconds,
+        Double(patience.stallSeconds)
+      )
+    }
     return try RemoteAddress(address).transport(options)
   }
 
@@ -67,6 +91,16 @@ extension Store {
     _ access: RemoteAccess,
     control: OperationControl
   ) throws(VMCheckpointError) -> (remote: RemoteRow, transport: any RemoteTransport) {
+    try open(remote: name, access, patience: nil, control: control)
+  }
+
+  /// The same, with another patience than the usual.
+  func open(
+    remote name: String?,
+    _ access: RemoteAccess,
+    patience: RemotePatience?,
+    control: OperationControl
+  ) throws(VMCheckpointError) -> (remote: RemoteRow, transport: any RemoteTransport) {
     let remote = try remote(named: name)
     let location = RemoteLocation(
       address: remote.address,
@@ -84,7 +118,7 @@ extension Store {
         hint: "if that is the right place, say so with: --confirm-remote"
       )
     }
-    return (remote, try location.transport(access, control: control))
+    return (remote, try location.transport(access, patience: patience, control: control))
   }
 
   /// Notes that this user means this place, having named it.

@@ -42,7 +42,9 @@ extension PageServer {
       reference: try SnapshotReference(uuid),
       overlays: request.overlays,
       tscFrequencyHz: request.tscFrequencyHz,
-      cpuVendor: request.cpuVendor
+      cpuVendor: request.cpuVendor,
+      control: control,
+      leavesToVMM: { _ in false }
     )
 
     if !server.reader.absent.isEmpty, legacy == nil {
@@ -60,6 +62,11 @@ extension PageServer {
       isSuccessor: legacy != nil,
       control: control
     )
+
+    // Pages come while the VMM starts.
+    if request.prefetches {
+      server.reader.bringAhead(workingSets.played?.runs ?? [], all: true)
+    }
 
     // 3. The socket, and a keeper that has all of this.
     let listener: Int32
@@ -104,6 +111,7 @@ extension PageServer {
     )
     service.run()
     let hasRecorded = workingSets.finish()
+    server.reader.endBringing()
     UserfaultSocket.remove(request.socketPath, if: socket)
     close(listener)
     isDone = true

@@ -40,13 +40,16 @@ public final class PageServer: Sendable {
       tscFrequencyHz: tscFrequencyHz,
       cpuVendor: cpuVendor,
       cacheByteCount: cacheByteCount,
+      control: OperationControl(),
       leavesToVMM: { _ in false }
     )
   }
 
   /// The same, for a VMM that lays overlays over RAM itself.
   ///
-  /// - Parameter leavesToVMM: Whether it does so with an overlay. RAM is bare there.
+  /// - Parameters:
+  ///   - control: Hears what is waited for, where pages are in remotes.
+  ///   - leavesToVMM: Whether it does so with an overlay. RAM is bare there.
   package init(
     storePath: String,
     reference: SnapshotReference,
@@ -54,6 +57,7 @@ public final class PageServer: Sendable {
     tscFrequencyHz: UInt64?,
     cpuVendor: CPUVendor?,
     cacheByteCount: Int = PageServer.defaultCacheByteCount,
+    control: OperationControl,
     leavesToVMM: (Overlay) -> Bool
   ) throws(VMCheckpointError) {
     let cache = try ChunkCache(byteCapacity: cacheByteCount)
@@ -65,14 +69,23 @@ public final class PageServer: Sendable {
       tscFrequencyHz: tscFrequencyHz,
       cpuVendor: cpuVendor,
       cache: cache,
+      waitsForRemotes: true,
+      control: control,
       leavesToVMM: leavesToVMM
     )
+    // A VM would wait for what nobody may bring.
+    try reader.requireRemotes()
   }
 
   /// What was done so far.
   public var counts: ServeCounts {
     var counts = counter.counts
     counts.decodedChunkCount = cache.decodedChunkCount
+    let brought = reader.supply.counts
+    counts.remoteChunkCount = brought.chunkCount
+    counts.remoteByteCount = brought.byteCount
+    counts.remoteWaitCount = brought.waitCount
+    counts.remoteWaitSeconds = brought.waitSeconds
     return counts
   }
 }

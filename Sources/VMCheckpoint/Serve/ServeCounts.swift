@@ -18,6 +18,14 @@ public struct ServeCounts: Sendable, Hashable, Codable {
   public var poisonedPageCount: UInt64 = 0
   /// Chunks that were decoded.
   public var decodedChunkCount: UInt64 = 0
+  /// Chunks that came from a remote.
+  public var remoteChunkCount: UInt64 = 0
+  /// Bytes in them, as they are stored.
+  public var remoteByteCount: UInt64 = 0
+  /// How often a remote did not give what was asked for, though it was asked several times.
+  public var remoteWaitCount: UInt64 = 0
+  /// Seconds for which that lasted in all.
+  public var remoteWaitSeconds = 0.0
   /// Seconds from reading a fault to its answer that half of all faults took at most; `nil` without faults.
   public var faultSecondsP50: Double?
   /// The same for 99 of 100 faults.

@@ -106,6 +106,7 @@ struct ResumeCommand: VerbCommand {
     request.tscFrequencyHz = retarget.tscFrequency
     request.cpuVendor = retarget.cpuVendor
     if !common.json {
+      request.noticeDescriptor = session.standardError
       let errorOutput = OutputDescriptor(descriptor: session.standardError)
       request.onStart = { name, laziness, reason in
         try? errorOutput.write(

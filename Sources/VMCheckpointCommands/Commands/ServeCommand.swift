@@ -158,6 +158,9 @@ struct ServeCommand: VerbCommand {
     request.recordingSeconds = recordWorkingSet
     request.process = session.environment[QEMUPostcopy.processVariable].flatMap { Int32($0) }
     request.recoveredPath = session.environment[QEMUPostcopy.recoveryVariable]
+    request.startDescriptor = session.environment[QEMUPostcopy.startVariable].flatMap { Int32($0) }
+    let notices = session.environment[QEMUPostcopy.noticeVariable].flatMap { Int32($0) }
+      .map { OutputDescriptor(descriptor: $0) }
     if !common.json {
       let errorOutput = OutputDescriptor(descriptor: session.standardError)
       let isRecovery = recover != nil
@@ -172,7 +175,15 @@ struct ServeCommand: VerbCommand {
     let storePath = try common.storePath(environment: session.environment)
     let operation = LongOperation(session: session, common: common)
     let (result, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      try QEMUPostcopy.serve(request, storePath: storePath, control: control)
+      var control = control
+      if let notices {
+        // Of `resume`, which reads the report at the end.
+        control.onWarning = { [keep = control.onWarning] message in
+          keep?(message)
+          try? notices.write("vmckpt: warning: \(printable(message))\n")
+        }
+      }
+      return try QEMUPostcopy.serve(request, storePath: storePath, control: control)
     }
     return PostcopyOutput(result, warnings: warnings)
   }

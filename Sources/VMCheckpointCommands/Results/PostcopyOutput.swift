@@ -16,6 +16,10 @@ package struct PostcopyOutput: CommandOutput, Hashable {
   var workingSetPages: UInt64
   var backgroundPages: UInt64
   var decodedChunks: UInt64
+  var remoteChunks: UInt64
+  var remoteBytes: UInt64
+  var remoteWaits: UInt64
+  var remoteWaitSeconds: Double
   @Nullable var requestSecondsP50: Double?
   @Nullable var requestSecondsP99: Double?
   @Nullable var workingSetOf: String?
@@ -33,6 +37,10 @@ package struct PostcopyOutput: CommandOutput, Hashable {
     case workingSetPages = "working_set_pages"
     case backgroundPages = "background_pages"
     case decodedChunks = "decoded_chunks"
+    case remoteChunks = "remote_chunks"
+    case remoteBytes = "remote_bytes"
+    case remoteWaits = "remote_waits"
+    case remoteWaitSeconds = "remote_wait_seconds"
     case requestSecondsP50 = "request_seconds_p50"
     case requestSecondsP99 = "request_seconds_p99"
     case workingSetOf = "working_set_of"
@@ -56,6 +64,10 @@ package struct PostcopyOutput: CommandOutput, Hashable {
     workingSetPages = result.workingSetPageCount
     backgroundPages = result.backgroundPageCount
     decodedChunks = result.decodedChunkCount
+    remoteChunks = result.remoteChunkCount
+    remoteBytes = result.remoteByteCount
+    remoteWaits = result.remoteWaitCount
+    remoteWaitSeconds = HumanReadable.milliseconds(result.remoteWaitSeconds)
     requestSecondsP50 = result.requestSecondsP50
     requestSecondsP99 = result.requestSecondsP99
     workingSetOf = result.playedWorkingSet?.snapshot
@@ -77,6 +89,17 @@ package struct PostcopyOutput: CommandOutput, Hashable {
     )
     fields.add("Zeros", HumanReadable.count(zeroPages, "page"))
     fields.add("Decoded", HumanReadable.count(decodedChunks, "chunk"))
+    if remoteChunks > 0 || remoteWaits > 0 {
+      fields.add(
+        "From the remote",
+        RemoteReads.text(
+          chunkCount: remoteChunks,
+          byteCount: remoteBytes,
+          waitCount: remoteWaits,
+          waitSeconds: remoteWaitSeconds
+        )
+      )
+    }
     if workingSetRecorded { fields.add("Working set", "recorded, for the next start") }
     let ran = "\(printable(name)) for \(HumanReadable.seconds(durationSeconds))"
     return (recovered ? "Went on with \(ran)\n" : "Served \(ran)\n") + fields.text

@@ -16,6 +16,10 @@ package struct ServeOutput: CommandOutput, Hashable {
   var removedPages: UInt64
   var poisonedPages: UInt64
   var decodedChunks: UInt64
+  var remoteChunks: UInt64
+  var remoteBytes: UInt64
+  var remoteWaits: UInt64
+  var remoteWaitSeconds: Double
   @Nullable var faultSecondsP50: Double?
   @Nullable var faultSecondsP99: Double?
   @Nullable var workingSetOf: String?
@@ -34,6 +38,10 @@ package struct ServeOutput: CommandOutput, Hashable {
     case removedPages = "removed_pages"
     case poisonedPages = "poisoned_pages"
     case decodedChunks = "decoded_chunks"
+    case remoteChunks = "remote_chunks"
+    case remoteBytes = "remote_bytes"
+    case remoteWaits = "remote_waits"
+    case remoteWaitSeconds = "remote_wait_seconds"
     case faultSecondsP50 = "fault_seconds_p50"
     case faultSecondsP99 = "fault_seconds_p99"
     case workingSetOf = "working_set_of"
@@ -58,6 +66,10 @@ package struct ServeOutput: CommandOutput, Hashable {
     removedPages = result.counts.removedPageCount
     poisonedPages = result.counts.poisonedPageCount
     decodedChunks = result.counts.decodedChunkCount
+    remoteChunks = result.counts.remoteChunkCount
+    remoteBytes = result.counts.remoteByteCount
+    remoteWaits = result.counts.remoteWaitCount
+    remoteWaitSeconds = HumanReadable.milliseconds(result.counts.remoteWaitSeconds)
     faultSecondsP50 = result.counts.faultSecondsP50
     faultSecondsP99 = result.counts.faultSecondsP99
     workingSetOf = result.playedWorkingSet?.snapshot
@@ -80,6 +92,17 @@ package struct ServeOutput: CommandOutput, Hashable {
     if removedPages > 0 { fields.add("Given back", HumanReadable.count(removedPages, "page")) }
     if poisonedPages > 0 { fields.add("Damaged", HumanReadable.count(poisonedPages, "page")) }
     fields.add("Decoded", HumanReadable.count(decodedChunks, "chunk"))
+    if remoteChunks > 0 || remoteWaits > 0 {
+      fields.add(
+        "From the remote",
+        RemoteReads.text(
+          chunkCount: remoteChunks,
+          byteCount: remoteBytes,
+          waitCount: remoteWaits,
+          waitSeconds: remoteWaitSeconds
+        )
+      )
+    }
     fields.add("Working set", workingSetText)
     return "Served \(printable(name)) for \(HumanReadable.seconds(durationSeconds))\n" + fields.text
   }

@@ -29,6 +29,7 @@ struct MountPlayer: Sendable {
     let capacity = Int(Self.stepPageCount) << Page.shift
     guard let buffer = try? LargeMemory.allocate(byteCount: capacity) else { return }
     defer { LargeMemory.free(buffer) }
+    (try? reader())?.bringAhead(set.runs, all: false)
     for run in set.runs {
       for place in ram.places(of: run) {
         var offset = place.offset

@@ -129,6 +129,8 @@ final class MountService: @unchecked Sendable {
       guard count > 0 else {
         // A request that was withdrawn meanwhile is ENOENT; without the mount it is ENODEV.
         if count < 0, [EINTR, EAGAIN, ENOENT].contains(errno) { continue }
+        // Other threads may wait for a remote, and nobody for them.
+        contents.endBringing()
         return
       }
       let bytes = UnsafeRawBufferPointer(rebasing: request[..<count])

@@ -29,6 +29,8 @@ final class MountContents: Sendable {
   private let describe: @Sendable (SnapshotDetail) -> [UInt8]
   private let cache: ChunkCache
   private let warn: @Sendable (String) -> Void
+  /// For readers: what they wait for is warned about.
+  private let control: OperationControl
   private let state = Mutex(State())
   // One thread at a time makes something that others would have to make as well. What takes long does not hold
   // up what takes little.
@@ -51,6 +53,12 @@ final class MountContents: Sendable {
     self.describe = describe
     self.cache = cache
     self.warn = warn
+    control = OperationControl(onWarning: warn)
+  }
+
+  /// Lets nobody wait for remotes any more: the mount is gone.
+  func endBringing() {
+    for (reader, _) in state.withLock({ Array($0.readers.values) }) { reader.endBringing() }
   }
 
   /// How many chunks were decoded.
@@ -135,6 +143,8 @@ final class MountContents: Sendable {
       tscFrequencyHz: nil,
       cpuVendor: nil,
       cache: cache,
+      waitsForRemotes: true,
+      control: control,
       leavesToVMM: isLeft
     )
     // A name may look like a UUID.

@@ -66,13 +66,13 @@ final class ChunkRange: @unchecked Sendable {
   ///
   /// - Throws: As ``RemoteTransport``; `notFound` when the pack is gone; `corrupt` when a chunk is not what its row says.
   func load(
-    _ link: RemoteLink,
+    _ transport: any RemoteTransport,
     _ chunk: ChunkBuffer,
     _ decoder: LZ4FrameDecoder,
     _ fingerprinter: PageFingerprinter
   ) throws(VMCheckpointError) {
-    let title = "\(link.transport.title): pack \(pack)"
-    let read = try link.transport.get(
+    let title = "\(transport.title): pack \(pack)"
+    let read = try transport.get(
       RemoteNames.pack(pack),
       .bytes(offset: offset, count: byteCount),
       into: UnsafeMutableRawBufferPointer(rebasing: memory[..<byteCount])

@@ -179,19 +179,30 @@ struct BroughtChunkWriter {
     var start = 0
     for part in range.parts {
       let end = start + part.pageCount * PageFingerprinter.byteCount
-      try range.fingerprints[start..<end].withUnsafeBytes { bytes in
-        update.bind(bytes, at: 1)
-        update.bind(part.chunkID, at: 2)
-        try update.run()
-      }
+      try write(part.chunkID, range.stored(part), range.fingerprints[start..<end])
       start = end
-      insert.bind(part.chunkID, at: 1)
-      insert.bind(range.stored(part), at: 2)
-      try insert.run()
       totals.chunkCount += 1
       totals.pageCount += UInt64(part.pageCount)
       totals.storedByteCount += UInt64(part.storedByteCount)
     }
+  }
+}
+
+extension BroughtChunkWriter {
+  /// Writes one chunk; one that was deleted meanwhile is passed over.
+  func write(
+    _ chunkID: Int64,
+    _ stored: UnsafeRawBufferPointer,
+    _ fingerprints: ArraySlice<UInt8>
+  ) throws {
+    try fingerprints.withUnsafeBytes { bytes in
+      update.bind(bytes, at: 1)
+      update.bind(chunkID, at: 2)
+      try update.run()
+    }
+    insert.bind(chunkID, at: 1)
+    insert.bind(stored, at: 2)
+    try insert.run()
   }
 }
 

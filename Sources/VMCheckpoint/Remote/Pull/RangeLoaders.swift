@@ -35,7 +35,7 @@ final class RangeLoaders: @unchecked Sendable {
       let chunk = try ChunkBuffer()
       let decoder = try LZ4FrameDecoder()
       while let range = takeFilled() {
-        try range.load(link, chunk, decoder, fingerprinter)
+        try range.load(link.transport, chunk, decoder, fingerprinter)
         monitor.withLock {
           read.append(range)
           monitor.wakeOne(Self.readChanged)

@@ -1,238 +1,479 @@
 import GRDB
-import Glibc
 import Synchronization
 
-/// Brings chunks out of remotes when a reader asks for one, for as long as it takes: a VM that runs from a snapshot waits
-/// while its remote cannot be reached, and never reads anything else.
+/// Brings the chunks of a snapshot out of remotes while somebody reads it: those that somebody waits for first, then those
+/// of a working set, then all others if that is asked for.
 ///
-/// What came becomes ordinary rows of the store. With each chunk come those behind it in its pack, the more the longer
-/// readers go on in order.
+///     asked for ─┐
+///     working set┼─> ranges of packs ─> ``BroughtChunks`` ─> readers
+///     all others ┘                                └─> rows of the store
 ///
-/// Thread-safe: several chunks are brought at once, and no chunk twice.
+/// For a VM it waits for as long as it takes: a VM never reads anything but the page, and an error could end it. It says
+/// what it waits for (``RemoteOutages``). For others a remote that does not answer is an error.
+///
+/// Thread-safe: several ranges are brought at once, and no chunk twice. Threads start when the first chunk is asked for.
 final class RemoteSupply: Sendable {
   private static let arrived = Monitor.Condition(0)
-  /// What comes with one chunk at first.
+  private static let hasWork = Monitor.Condition(1)
+  private static let threadCount = 10
+  /// Requests at a time that nobody waits for. The others are for who does.
+  private static let prefetchLimit = 8
+  /// The same, while somebody waits: what comes then comes later for them.
+  private static let busyPrefetchLimit = 3
+  /// What comes with a chunk that somebody waits for, and what it grows to for who reads in order.
   private static let firstByteCount = 256 << 10
-  private static let retrySeconds = 1.0
+  /// How often it is looked whether there is room again for what nobody waits for.
+  private static let roomSeconds = 0.01
 
-  private struct State {
-    var links: [Int64: RemoteLink] = [:]
-    var inFlight = Set<Int64>()
-    var free: [Worker] = []
-    /// Where the last range ended, and how long the next one is that goes on there.
-    var next: [RemoteID: (offset: UInt64, byteCount: Int)] = [:]
+  /// What was brought.
+  package struct Counts: Sendable {
+    package var chunkCount: UInt64 = 0
+    /// Of the chunks.
+    package var byteCount: UInt64 = 0
+    /// How often a remote did not give what was asked for, though it was asked several times.
+    package var waitCount: UInt64 = 0
+    /// How long that lasted in all.
+    package var waitSeconds = 0.0
   }
 
-  /// What one request needs; used by one thread at a time.
-  private struct Worker: @unchecked Sendable {
+  /// Chunks that will be needed, in the order in which they will be.
+  private struct Wish {
+    var chunkIDs: [Int64]
+  }
+
+  private enum Task {
+    case wish(Wish)
+    case planned(SupplyPlan.Range)
+    case urgent(Int64)
+  }
+
+  private struct State {
+    /// Chunks without data, here or in memory.
+    var missing: Set<Int64>
+    var inFlight: Set<Int64> = []
+    /// What somebody waits for, and is not in flight.
+    var urgent: [Int64] = []
+    /// Chunks that are brought by themselves: a neighbour of theirs is damaged.
+    var alone: Set<Int64> = []
+    var failures: [Int64: VMCheckpointError] = [:]
+    var wishes: [Wish] = []
+    var isPlanning = false
+    var planned: ArraySlice<SupplyPlan.Range> = []
+    var prefetchCount = 0
+    var urgentCount = 0
+    /// Where the last range ended, and how long the next one is that goes on there.
+    var next: [RemoteID: (offset: UInt64, byteCount: Int)] = [:]
+    var threads: [WorkerThreads] = []
+    var isClosed = false
+    var counts = Counts()
+  }
+
+  private struct Listener {
+    weak var bell: Doorbell?
+  }
+
+  /// What one thread needs.
+  private struct Worker {
     let range: ChunkRange
     let chunk: ChunkBuffer
     let decoder: LZ4FrameDecoder
   }
 
-  /// What is known of a chunk that is only in a remote.
-  private struct Place {
-    var remote: RemoteRow
-    var pack: RemoteID
-    var packRow: Int64
-    var offset: UInt64
-  }
-
   private let store: Store
-  private let seed: StoreSeed
-  private let monitor = Monitor(conditionCount: 1)
+  private let waits: Bool
+  private let control: OperationControl
+  private let brought: BroughtChunks
+  private let remotes: SupplyRemotes
+  private let monitor = Monitor(conditionCount: 2)
   // Guarded by `monitor`.
-  private nonisolated(unsafe) var state = State()
+  private nonisolated(unsafe) var state: State
+  private let isComplete: Atomic<Bool>
+  private let hasStarted = Atomic(false)
+  private let arrivals = Atomic<Int>(0)
+  private let bells = Mutex<[Listener]>([])
 
-  /// - Parameter store: May be open for reading only: then nothing can be brought.
-  init(_ store: Store, _ seed: StoreSeed) {
+  /// - Parameters:
+  ///   - name: The snapshot's.
+  ///   - missing: Its chunks without data in the store.
+  ///   - waits: Whether a remote that cannot be reached is waited for.
+  init(
+    _ store: Store,
+    _ seed: StoreSeed,
+    ofSnapshot name: String,
+    missing: Set<Int64>,
+    waits: Bool,
+    control: OperationControl
+  ) {
     self.store = store
-    self.seed = seed
+    self.waits = waits
+    self.control = control
+    let warn: @Sendable (String) -> Void = { control.onWarning?($0) }
+    brought = BroughtChunks(storePath: store.path, warn: warn)
+    remotes = SupplyRemotes(
+      store,
+      seed.fingerprinter,
+      ofSnapshot: name,
+      waits: waits,
+      warn: warn
+    )
+    state = State(missing: missing)
+    isComplete = Atomic(missing.isEmpty)
   }
 
-  /// Brings a chunk's data, if it is in a remote of the store.
+  /// Whether no chunk has to be brought, as far as is known.
+  var hasAll: Bool { isComplete.load(ordering: .acquiring) }
+
+  /// How often something came, or failed to: who was told that chunks are not here may ask again when this changes.
+  var arrivalCount: Int { arrivals.load(ordering: .acquiring) }
+
+  var counts: Counts {
+    var counts = monitor.withLock { state.counts }
+    (counts.waitCount, counts.waitSeconds) = remotes.outages.totals
+    return counts
+  }
+
+  /// Rings, as long as somebody has the bell, whenever ``arrivalCount`` has changed.
+  func listen(_ bell: Doorbell) {
+    bells.withLock { bells in
+      bells.removeAll { $0.bell == nil }
+      bells.append(Listener(bell: bell))
+    }
+  }
+
+  /// Makes sure that chunks can be brought at all, without asking a remote: that the store may be written, and that this
+  /// user has confirmed the remotes and has credentials.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `permissionDenied` or `unavailable`.
+  func requireRemotes() throws(VMCheckpointError) {
+    guard let anyMissing = monitor.withLock({ state.missing.first }),
+      let range = try place(of: anyMissing)
+    else { return }
+    try store.requireWritable()
+    try remotes.require(range.remoteID)
+  }
+
+  // MARK: Asking
+
+  /// A chunk that came and may not be a row yet.
+  func chunk(_ id: Int64) -> BroughtChunk? {
+    hasStarted.load(ordering: .acquiring) ? brought.chunk(id) : nil
+  }
+
+  /// Whether a chunk can be read without waiting, or cannot be had at all. Otherwise it comes.
+  ///
+  /// - Parameter isNeeded: Whether somebody waits for it. Without that it comes when nobody does.
+  func isHere(_ chunkID: Int64, isNeeded: Bool) -> Bool {
+    let isHere = monitor.withLock {
+      guard state.missing.contains(chunkID), state.failures[chunkID] == nil else { return true }
+      let isComing = state.inFlight.contains(chunkID)
+      if isNeeded ? !isComing : !isComing && !isPrefetching { ask(chunkID) }
+      return false
+    }
+    if !isHere { start() }
+    return isHere
+  }
+
+  /// Brings a chunk's data, and waits for it.
   ///
   /// - Returns: `false` when the chunk is gone, or in no remote.
   /// - Throws: ``VMCheckpointError``: `permissionDenied` when the store may not be written, or the remote is not confirmed;
-  ///   `notFound` when the pack is gone; `corrupt`; as ``RemoteTransport``, but for a server that cannot be reached.
+  ///   `notFound` when the pack is gone; `corrupt`; `cancelled`; and as ``RemoteTransport``, unless that is waited for.
   func bring(_ chunkID: Int64) throws(VMCheckpointError) -> Bool {
-    while true {
-      let isMine = monitor.withLock {
-        if state.inFlight.insert(chunkID).inserted { return true }
-        while state.inFlight.contains(chunkID) { monitor.wait(for: Self.arrived) }
-        return false
-      }
-      guard isMine else {
-        // Another thread brought it, or failed to.
-        if try hasData(chunkID) { return true }
-        continue
-      }
-      defer { land([chunkID]) }
-      if try hasData(chunkID) { return true }
-      guard let place = try place(of: chunkID) else { return false }
-      return try bring(chunkID, place)
+    // The reader may have seen the store before its chunk came.
+    if chunk(chunkID) != nil { return true }
+    let isKnown = monitor.withLock { state.missing.contains(chunkID) }
+    if !isKnown {
+      if try store.read({ try ChunkPresence($0).hasData(chunkID) }) { return true }
+      guard try place(of: chunkID) != nil else { return false }
+      monitor.withLock { _ = state.missing.insert(chunkID) }
+      isComplete.store(false, ordering: .releasing)
     }
-  }
-
-  private func land(_ chunkIDs: [Int64]) {
-    monitor.withLock {
-      state.inFlight.subtract(chunkIDs)
-      monitor.wakeAll(Self.arrived)
-    }
-  }
-
-  private func hasData(_ chunkID: Int64) throws(VMCheckpointError) -> Bool {
-    try store.read { try ChunkPresence($0).hasData(chunkID) }
-  }
-
-  private func place(of chunkID: Int64) throws(VMCheckpointError) -> Place? {
-    try store.read { database in
-      let remotes = try RemoteTable(database).all()
-      guard !remotes.isEmpty else { return nil }
-      let row = try Row.fetchOne(
-        database,
-        sql: """
-          SELECT p.remote_id, p.name, p.id, c.offset
-            FROM chunk_place c JOIN remote_pack p ON p.id = c.pack_id JOIN chunk k ON k.id = c.chunk_id
-           WHERE c.chunk_id = ? ORDER BY p.id LIMIT 1
-          """,
-        arguments: [chunkID]
-      )
-      guard let row, let pack = RemoteID(try row.value(at: 1) as String) else { return nil }
-      let remoteID: Int64 = try row.value(at: 0)
-      guard let remote = remotes.first(where: { $0.id == remoteID }) else { return nil }
-      return Place(
-        remote: remote,
-        pack: pack,
-        packRow: try row.value(at: 2),
-        offset: UInt64(clamping: try row.value(at: 3) as Int64)
-      )
-    }
-  }
-
-  private func bring(_ chunkID: Int64, _ place: Place) throws(VMCheckpointError) -> Bool {
-    let worker = try takeWorker()
-    defer { monitor.withLock { state.free.append(worker) } }
-    let others = try fill(worker.range, chunkID, place)
-    defer { land(others) }
-    // A remote that cannot be opened at all is an error: nothing says that waiting would help.
-    let link = try link(place.remote)
-    while true {
-      do throws(VMCheckpointError) {
-        try worker.range.load(
-          link,
-          worker.chunk,
-          worker.decoder,
-          seed.fingerprinter
-        )
-        break
-      } catch {
-        guard error.code == .unavailable else { throw error }
-        // The transport has tried for a minute by now.
-        usleep(UInt32(Self.retrySeconds * 1e6))
+    start()
+    try monitor.withLock { () throws(VMCheckpointError) in
+      while state.missing.contains(chunkID) {
+        if let failure = state.failures.removeValue(forKey: chunkID) { throw failure }
+        if state.isClosed || !waits && control.cancellation.isCancelled {
+          throw VMCheckpointError(.cancelled, "interrupted")
+        }
+        if !state.inFlight.contains(chunkID) { ask(chunkID) }
+        _ = monitor.wait(for: Self.arrived, untilSeconds: MonotonicClock.nowSeconds + 0.1)
       }
     }
-    try write(worker.range)
     return true
   }
 
-  private func takeWorker() throws(VMCheckpointError) -> Worker {
-    if let worker = monitor.withLock({ state.free.popLast() }) { return worker }
-    return Worker(
-      range: try ChunkRange(),
-      chunk: try ChunkBuffer(),
-      decoder: try LZ4FrameDecoder()
-    )
-  }
-
-  private func link(_ remote: RemoteRow) throws(VMCheckpointError) -> RemoteLink {
-    if let link = monitor.withLock({ state.links[remote.id] }) { return link }
-    let (_, transport) = try store.open(
-      remote: remote.name,
-      RemoteAccess(),
-      control: OperationControl()
-    )
-    let link = try RemoteLink(transport, uuid: remote.uuid)
-    monitor.withLock { state.links[remote.id] = link }
-    return link
-  }
-
-  /// Puts the chunk into the range, and such behind it in the pack that are not here either.
-  ///
-  /// - Returns: The others.
-  private func fill(
-    _ range: ChunkRange,
-    _ chunkID: Int64,
-    _ place: Place
-  ) throws(VMCheckpointError) -> [Int64] {
-    let byteCount = monitor.withLock {
-      let next = state.next[place.pack]
-      return next?.offset == place.offset
-        ? min(next!.byteCount * 2, ChunkRange.byteLimit) : Self.firstByteCount
+  /// Lets chunks come before anybody asks for them, in this order; those before that were wished for earlier.
+  func prefetch(_ chunkIDs: [Int64]) {
+    let isWanted = monitor.withLock {
+      let chunkIDs = chunkIDs.filter { state.missing.contains($0) }
+      guard !chunkIDs.isEmpty else { return false }
+      state.wishes.append(Wish(chunkIDs: chunkIDs))
+      monitor.wakeAll(Self.hasWork)
+      return true
     }
-    range.begin(place.pack, offset: place.offset)
-    let candidates = try store.read { database in
-      try Row.fetchAll(
-        database,
-        sql: """
-          SELECT c.chunk_id, c.offset, k.stored_bytes
-            FROM chunk_place c JOIN chunk k ON k.id = c.chunk_id
-           WHERE c.pack_id = ?1 AND c.offset >= ?2 AND c.offset + k.stored_bytes <= ?2 + ?3
-             AND NOT EXISTS (SELECT 1 FROM chunk_data d WHERE d.chunk_id = c.chunk_id)
-           ORDER BY c.offset
-          """,
-        arguments: [
-          place.packRow, Int64(clamping: place.offset),
-          max(byteCount, ChunkFormat.maximumStoredByteCount),
-        ]
-      ).map { row in
-        (
-          chunkID: try row.value(at: 0) as Int64,
-          offset: UInt64(clamping: try row.value(at: 1) as Int64),
-          part: try ChunkReader.Rows(database).part(
-            try row.value(at: 0),
-            storedByteCount: Int(clamping: try row.value(at: 2) as Int64)
+    if isWanted { start() }
+  }
+
+  /// All chunks that are not here, in no order.
+  var missing: Set<Int64> { monitor.withLock { state.missing } }
+
+  private var isPrefetching: Bool {
+    state.isPlanning || !state.wishes.isEmpty || !state.planned.isEmpty
+  }
+
+  /// Notes what somebody waits for.
+  private func ask(_ chunkID: Int64) {
+    guard !state.urgent.contains(chunkID) else { return }
+    state.urgent.append(chunkID)
+    brought.addWaiter(1)
+    monitor.wakeAll(Self.hasWork)
+  }
+
+  // MARK: Threads
+
+  private func start() {
+    guard !hasStarted.exchange(true, ordering: .acquiringAndReleasing) else { return }
+    do throws(VMCheckpointError) {
+      let writer = try WorkerThreads(count: 1) { [brought] in brought.write() }
+      let workers = try WorkerThreads(count: Self.threadCount) { [self] in work() }
+      monitor.withLock { state.threads += [writer, workers] }
+    } catch {
+      control.onWarning?(error.message)
+      // Another call tries again.
+      hasStarted.store(false, ordering: .releasing)
+    }
+  }
+
+  /// Ends all threads; what came is rows of the store then. Nothing can be brought any more.
+  func close() {
+    remotes.close()
+    let threads = monitor.withLock {
+      state.isClosed = true
+      monitor.wakeAll(Self.hasWork)
+      monitor.wakeAll(Self.arrived)
+      defer { state.threads = [] }
+      return state.threads
+    }
+    brought.close()
+    for thread in threads { thread.join() }
+  }
+
+  private func work() {
+    do throws(VMCheckpointError) {
+      let worker = Worker(
+        range: try ChunkRange(),
+        chunk: try ChunkBuffer(),
+        decoder: try LZ4FrameDecoder()
+      )
+      while let task = nextTask() { run(task, worker) }
+    } catch {
+      control.onWarning?(error.message)
+    }
+  }
+
+  private func nextTask() -> Task? {
+    monitor.withLock {
+      while !state.isClosed {
+        if !state.urgent.isEmpty {
+          let chunkID = state.urgent.removeFirst()
+          guard state.missing.contains(chunkID), state.inFlight.insert(chunkID).inserted else {
+            brought.addWaiter(-1)
+            continue
+          }
+          state.urgentCount += 1
+          return .urgent(chunkID)
+        }
+        if !state.isPlanning, !state.wishes.isEmpty, state.planned.isEmpty {
+          state.isPlanning = true
+          return .wish(state.wishes.removeFirst())
+        }
+        let limit = state.urgentCount > 0 ? Self.busyPrefetchLimit : Self.prefetchLimit
+        let mayPrefetch = state.prefetchCount < limit && !state.planned.isEmpty
+        if mayPrefetch, brought.hasRoom, let range = takePlanned() {
+          state.prefetchCount += 1
+          return .planned(range)
+        }
+        if mayPrefetch, !state.planned.isEmpty {
+          // Until something is written.
+          _ = monitor.wait(
+            for: Self.hasWork,
+            untilSeconds: MonotonicClock.nowSeconds + Self.roomSeconds
           )
-        )
+        } else if state.planned.isEmpty, !state.wishes.isEmpty, !state.isPlanning {
+          continue
+        } else {
+          monitor.wait(for: Self.hasWork)
+        }
       }
+      return nil
     }
-    let isPossible = candidates.allSatisfy {
-      (1...ChunkFormat.maximumStoredByteCount).contains($0.part.storedByteCount)
-    }
-    guard isPossible else {
-      throw .corrupt("a chunk of pack \(place.pack) has an impossible length")
-    }
-    var others: [Int64] = []
-    var end = place.offset
-    for candidate in candidates {
-      let isOther = candidate.chunkID != chunkID
-      if isOther, !monitor.withLock({ state.inFlight.insert(candidate.chunkID).inserted }) {
-        continue
-      }
-      guard range.add(candidate.part, in: place.pack, at: candidate.offset) else {
-        if isOther { land([candidate.chunkID]) }
-        break
-      }
-      if isOther { others.append(candidate.chunkID) }
-      end = candidate.offset + UInt64(candidate.part.storedByteCount)
-    }
-    let next = (offset: end, byteCount: byteCount)
-    monitor.withLock { state.next[place.pack] = next }
-    return others
   }
 
-  /// Makes rows of what came. A chunk that was deleted meanwhile is passed over.
-  private func write(_ range: ChunkRange) throws(VMCheckpointError) {
-    let lock = try StoreLock.acquire(
-      .chunks,
-      .shared,
-      at: store.location,
-      cancellation: CancellationFlag()
-    )
-    defer { lock.release() }
-    try store.write { database in
-      var totals = MissingChunks.Totals()
-      try BroughtChunkWriter(database).write(range, &totals)
+  /// What of the next planned range is not here, and not on its way.
+  private func takePlanned() -> SupplyPlan.Range? {
+    while var range = state.planned.popFirst() {
+      range.chunks.removeAll {
+        !state.missing.contains($0.id) || state.failures[$0.id] != nil
+          || !state.inFlight.insert($0.id).inserted
+      }
+      if !range.chunks.isEmpty { return range }
+    }
+    return nil
+  }
+
+  private func run(_ task: Task, _ worker: Worker) {
+    switch task {
+    case .wish(let wish):
+      var ranges: [SupplyPlan.Range] = []
+      do throws(VMCheckpointError) {
+        ranges = try store.read { database in
+          var plan = try SupplyPlan(database)
+          return try plan.ranges(of: wish.chunkIDs)
+        }
+      } catch {
+        // Who needs a chunk hears of it.
+        control.onWarning?(error.message)
+      }
+      monitor.withLock {
+        state.planned = ranges[...]
+        state.isPlanning = false
+        monitor.wakeAll(Self.hasWork)
+      }
+      // Who asked for what nobody waits for may have to ask for itself now.
+      if ranges.isEmpty { noteArrival() }
+    case .planned(let range):
+      let rest = bring(range, worker)
+      monitor.withLock {
+        state.prefetchCount -= 1
+        if !rest.chunks.isEmpty { state.planned.insert(rest, at: state.planned.startIndex) }
+        monitor.wakeAll(Self.hasWork)
+      }
+    case .urgent(let chunkID):
+      var range: SupplyPlan.Range?
+      do throws(VMCheckpointError) {
+        range = try urgentRange(chunkID)
+        if range == nil { throw .corrupt("chunk \(chunkID) is gone") }
+      } catch {
+        fail([chunkID], error)
+      }
+      if let range { _ = bring(range, worker) }
+      brought.addWaiter(-1)
+      monitor.withLock {
+        state.urgentCount -= 1
+        monitor.wakeAll(Self.hasWork)
+      }
+    }
+  }
+
+  /// A chunk that somebody waits for, and such behind it in its pack that are not here either: the more the longer somebody
+  /// goes on in order.
+  private func urgentRange(_ chunkID: Int64) throws(VMCheckpointError) -> SupplyPlan.Range? {
+    guard var range = try place(of: chunkID) else { return nil }
+    let (pack, offset) = (range.pack, range.chunks[0].offset)
+    let (isAlone, byteCount) = monitor.withLock {
+      let next = state.next[pack]
+      let grows = next.map { $0.offset == offset } ?? false
+      return (
+        state.alone.contains(chunkID),
+        grows ? min(next!.byteCount * 2, ChunkRange.byteLimit) : Self.firstByteCount
+      )
+    }
+    guard !isAlone else { return range }
+    let found = range
+    range = try store.read { try SupplyPlan($0).extended(found, byteCount: byteCount) }
+    monitor.withLock {
+      let others = range.chunks.dropFirst().prefix {
+        state.missing.contains($0.id) && state.inFlight.insert($0.id).inserted
+      }
+      range.chunks = [range.chunks[0]] + others
+      state.next[pack] = (range.chunks.last!.end, byteCount)
+    }
+    return range
+  }
+
+  // MARK: Bringing
+
+  /// Brings the chunks of a range, which are in flight.
+  ///
+  /// - Returns: What did not fit, which is in flight no more.
+  private func bring(_ wanted: SupplyPlan.Range, _ worker: Worker) -> SupplyPlan.Range {
+    var rest = wanted
+    rest.chunks = []
+    var taken = wanted.chunks
+    do throws(VMCheckpointError) {
+      let parts = try parts(of: wanted.chunks)
+      worker.range.begin(wanted.pack, offset: wanted.chunks[0].offset)
+      for (index, (chunk, part)) in zip(wanted.chunks, parts).enumerated() {
+        guard worker.range.add(part, in: wanted.pack, at: chunk.offset) else {
+          rest.chunks = Array(wanted.chunks[index...])
+          taken = Array(wanted.chunks[..<index])
+          break
+        }
+      }
+      try remotes.load(worker.range, worker.chunk, worker.decoder, fromRemote: wanted.remoteID)
+      brought.add(worker.range)
+      land(taken)
+      monitor.withLock { state.inFlight.subtract(rest.chunks.map(\.id)) }
+    } catch {
+      monitor.withLock { state.inFlight.subtract(rest.chunks.map(\.id)) }
+      fail(taken.map(\.id), error)
+    }
+    noteArrival()
+    return rest
+  }
+
+  /// What a range needs to know of chunks.
+  private func parts(
+    of chunks: [SupplyPlan.Chunk]
+  ) throws(VMCheckpointError) -> [ChunkRange.Part] {
+    try store.read { database in
+      let rows = try ChunkReader.Rows(database)
+      return try chunks.map { try rows.part($0.id, storedByteCount: $0.storedByteCount) }
+    }
+  }
+
+  private func land(_ chunks: [SupplyPlan.Chunk]) {
+    monitor.withLock {
+      for chunk in chunks {
+        state.missing.remove(chunk.id)
+        state.inFlight.remove(chunk.id)
+        state.alone.remove(chunk.id)
+        state.counts.chunkCount += 1
+        state.counts.byteCount += UInt64(chunk.storedByteCount)
+      }
+      if state.missing.isEmpty { isComplete.store(true, ordering: .releasing) }
+    }
+  }
+
+  /// What could not be brought. Of several chunks one may be damaged: then each comes by itself.
+  private func fail(_ chunkIDs: [Int64], _ error: VMCheckpointError) {
+    monitor.withLock {
+      state.inFlight.subtract(chunkIDs)
+      for chunkID in chunkIDs {
+        if chunkIDs.count > 1, error.code == .corrupt {
+          state.alone.insert(chunkID)
+          ask(chunkID)
+        } else {
+          state.failures[chunkID] = error
+        }
+      }
+    }
+    noteArrival()
+  }
+
+  private func noteArrival() {
+    arrivals.add(1, ordering: .acquiringAndReleasing)
+    monitor.withLock { monitor.wakeAll(Self.arrived) }
+    bells.withLock { for listener in $0 { listener.bell?.ring() } }
+  }
+
+  // MARK: The store and its remotes
+
+  private func place(of chunkID: Int64) throws(VMCheckpointError) -> SupplyPlan.Range? {
+    try store.read { database in
+      guard try RemoteTable(database).isThere else { return nil }
+      var plan = try SupplyPlan(database)
+      return try plan.place(of: chunkID)
     }
   }
 }

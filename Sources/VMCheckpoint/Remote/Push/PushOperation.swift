@@ -396,7 +396,8 @@ struct PushOperation {
       }
     }
     let table = WorkingSetTable(database)
-    let workingSet = try table.hasOwn(snapshot) ? table.workingSet(for: snapshot) : nil
+    // An ancestor's serves as well, and who fetches this snapshot may not have that one.
+    let workingSet = try table.workingSet(for: snapshot)
     return writer.finish(absent: absent.runs, workingSet: workingSet?.runs ?? [])
   }
 }

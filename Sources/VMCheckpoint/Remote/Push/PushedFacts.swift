@@ -46,8 +46,7 @@ struct PushedFacts {
       ManifestFacts.Parent(uuid: uuid, name: try row.value(at: 7))
     }
     let workingSets = WorkingSetTable(database)
-    let workingSet =
-      try workingSets.hasOwn(snapshot) ? try workingSets.summary(for: snapshot) : nil
+    let workingSet = try workingSets.summary(for: snapshot)
     return ManifestFacts(
       uuid: snapshot.uuid,
       name: snapshot.name,

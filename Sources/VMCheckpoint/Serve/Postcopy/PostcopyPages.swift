@@ -106,6 +106,22 @@ package struct PostcopyPages {
     return runs
   }
 
+  /// Whether what answers a request for `pages` can be read without waiting for a remote. What cannot comes.
+  ///
+  /// - Parameter isNeeded: Whether somebody waits for it.
+  /// - Precondition: The block has the pages.
+  package func areHere(_ pages: Range<UInt64>, ofBlock block: Int, isNeeded: Bool) -> Bool {
+    guard !reader.hasAllChunks else { return true }
+    var areHere = true
+    for run in runs(answering: pages, ofBlock: block) where run.isStored {
+      if !reader.isHere(pfns(of: run), isNeeded: isNeeded) { areHere = false }
+    }
+    return areHere
+  }
+
+  /// Changes whenever ``areHere(_:ofBlock:isNeeded:)`` may answer otherwise than before.
+  package var arrivalCount: Int { reader.arrivalCount }
+
   /// The first PFN behind all RAM.
   package var endPFN: UInt64 { reader.layout.endPFN }
 

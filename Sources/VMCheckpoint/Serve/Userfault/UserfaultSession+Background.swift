@@ -7,18 +7,27 @@ extension UserfaultSession {
   private static let playedZeroPageCount: UInt64 = 512
 
   /// Puts the next stored pages in place, if there are any, and goes on behind them.
-  func advance() throws(VMEnded) {
+  ///
+  /// - Returns: `false` when they come from a remote, and are not here yet.
+  func advance() throws(VMEnded) -> Bool {
     let piece = vm.map.pieces[cursor.piece]
     let rest = vm.map.units(of: cursor.pfn..<piece.pfns.upperBound, in: piece)
-    guard let unit = pages.firstFree(in: rest) else { return nextPiece() }
+    guard let unit = pages.firstFree(in: rest) else {
+      nextPiece()
+      return true
+    }
     let first = piece.firstPFN + UInt64(unit - piece.firstUnit) * vm.map.unitPageCount
     let run = run(from: first, in: piece)
-    if run.isStored { try putStored(run.pfns, piece, for: .background) }
+    if run.isStored {
+      guard server.reader.isHere(run.pfns, isNeeded: false) else { return false }
+      try putStored(run.pfns, piece, for: .background)
+    }
     if run.pfns.upperBound < piece.pfns.upperBound {
       cursor.pfn = run.pfns.upperBound
     } else {
       nextPiece()
     }
+    return true
   }
 
   /// What one answer can give from the first page of a unit on.
@@ -41,7 +50,8 @@ extension UserfaultSession {
 
   /// Puts the next pages of the working set in place, if there are any, and goes on behind them.
   ///
-  /// - Returns: Whether there were any. Where the VM has no RAM, or none that is free, nothing is put in place.
+  /// - Returns: Whether there were any that are here. Where the VM has no RAM, or none that is free, nothing is put in
+  ///   place.
   func playWorkingSet() throws(VMEnded) -> Bool {
     guard let runs = workingSets.played?.runs, play.run < runs.count else { return false }
     let wanted = runs[play.run]
@@ -65,6 +75,8 @@ extension UserfaultSession {
     var run = run(from: first, in: piece)
     if vm.map.unitPageCount == 1 { run.pfns = run.pfns.clamped(to: first..<wanted.upperBound) }
     if run.isStored {
+      // They come in this order.
+      guard server.reader.isHere(run.pfns, isNeeded: false) else { return false }
       try putStored(run.pfns, piece, for: .workingSet)
     } else {
       // As many at once as leave no fault waiting for long.

@@ -67,8 +67,12 @@ final class UserfaultSession: @unchecked Sendable {
   private let prefetches: Bool
   private let warn: @Sendable (String) -> Void
   private let buffer: UnsafeMutableRawBufferPointer
-  private var faults: [UInt64] = []
+  private var faults: [(address: UInt64, since: UInt64)] = []
   private var nextFault = 0
+  /// Faults whose pages come from a remote, and how much had come when that was last looked at.
+  private var putOff: [(address: UInt64, since: UInt64)] = []
+  private var arrivalCount = 0
+  private let bell: Doorbell
   /// Where the background goes on.
   var cursor: (piece: Int, pfn: UInt64)
   /// Whether the background has met pages that cannot be read, and left them.
@@ -102,6 +106,8 @@ final class UserfaultSession: @unchecked Sendable {
     self.warn = warn
     pages = try ServedPages(unitCount: vm.map.unitCount, adopting: vm.servedPages)
     userfaultfd = Userfaultfd(descriptor: vm.userfaultfd)
+    bell = try Doorbell()
+    server.reader.listen(bell)
     cursor = (0, vm.map.pieces[0].firstPFN)
     buffer = try LargeMemory.allocate(
       byteCount: max(ChunkFormat.byteCapacity, Int(vm.map.unitByteCount))
@@ -133,21 +139,32 @@ final class UserfaultSession: @unchecked Sendable {
       while true {
         try readEvents()
         if nextFault < faults.count {
-          let address = faults[nextFault]
+          let fault = faults[nextFault]
           nextFault += 1
-          try answer(address)
+          if isHere(fault.address) {
+            try answer(fault.address, since: fault.since)
+          } else {
+            putOff.append(fault)
+          }
           continue
         }
         faults.removeAll(keepingCapacity: true)
         nextFault = 0
+        let arrivalCount = server.reader.arrivalCount
+        let hasArrivals = arrivalCount != self.arrivalCount
+        self.arrivalCount = arrivalCount
+        if hasArrivals, !putOff.isEmpty {
+          swap(&faults, &putOff)
+          continue
+        }
         if !isStopping, stop.isRequested { beginStopping() }
         if isStopping || prefetches && !isRecording && !hasPeerClosed() {
           if !isStopping, try playWorkingSet() { continue }
           if cursor.piece < vm.map.pieces.count {
-            try advance()
-            continue
+            if try advance() { continue }
+          } else if !hasSkipped, !cannotComplete, try complete() {
+            return .complete
           }
-          if !hasSkipped, !cannotComplete, try complete() { return .complete }
         }
         try wait()
       }
@@ -172,6 +189,7 @@ final class UserfaultSession: @unchecked Sendable {
   private func wait() throws(VMEnded) {
     var requests = [
       pollfd(fd: vm.userfaultfd, events: Int16(POLLIN), revents: 0),
+      pollfd(fd: bell.descriptor, events: Int16(POLLIN), revents: 0),
       pollfd(fd: stop.descriptor, events: Int16(POLLIN), revents: 0),
     ]
     // When recording ends, the background begins.
@@ -179,7 +197,8 @@ final class UserfaultSession: @unchecked Sendable {
     let milliseconds =
       recordingSeconds > 0
       ? min(Self.probeMilliseconds, Int32(recordingSeconds * 1000) + 1) : Self.probeMilliseconds
-    let count = poll(&requests, isStopping ? 1 : 2, milliseconds)
+    let count = poll(&requests, isStopping ? 2 : 3, milliseconds)
+    if requests[1].revents != 0 { bell.answer() }
     guard count == 0 else { return }
     if case .ended = probe() { throw VMEnded() }
   }
@@ -237,7 +256,9 @@ final class UserfaultSession: @unchecked Sendable {
       }
     }
     for index in 0..<count {
-      if takesFaults, case .fault(let address) = event(index) { faults.append(address) }
+      if takesFaults, case .fault(let address) = event(index) {
+        faults.append((address, Self.nanoseconds))
+      }
       messages[index * UserfaultEvent.byteCount] = 0
     }
   }
@@ -257,12 +278,22 @@ final class UserfaultSession: @unchecked Sendable {
 
   // MARK: Faults
 
-  private func answer(_ address: UInt64) throws(VMEnded) {
+  /// Whether the answer to a fault need not wait for a remote. Otherwise its pages come, before all others.
+  private func isHere(_ address: UInt64) -> Bool {
+    guard !server.reader.hasAllChunks, let piece = vm.map.piece(holding: address) else {
+      return true
+    }
+    let offset = (address - piece.address) / vm.map.unitByteCount
+    let first = piece.firstPFN + offset * vm.map.unitPageCount
+    guard !pages.isTaken(piece.firstUnit + Int(offset)) else { return true }
+    return server.reader.isHere(first..<(first + vm.map.unitPageCount), isNeeded: true)
+  }
+
+  private func answer(_ address: UInt64, since start: UInt64) throws(VMEnded) {
     guard let piece = vm.map.piece(holding: address) else {
       warnOnce("it waits for a page that is not in the RAM that it has named")
       return
     }
-    let start = Self.nanoseconds
     defer { server.counter.addFault(nanoseconds: Self.nanoseconds - start) }
     let offset = (address - piece.address) / vm.map.unitByteCount
     let first = piece.firstPFN + offset * vm.map.unitPageCount

@@ -12,6 +12,10 @@ public enum QEMUPostcopy {
   public static let processVariable = "VMCKPT_QEMU_PROCESS"
   /// The environment variable with the file of what QEMU has said to ``QEMUResume``, whose server is to go on for another.
   public static let recoveryVariable = "VMCKPT_QEMU_RECOVERY"
+  /// The environment variable with a descriptor of ``QEMUResume``'s: a byte comes once QEMU may get the guest.
+  public static let startVariable = "VMCKPT_QEMU_START"
+  /// The environment variable with a descriptor that warnings are written to while the guest runs.
+  public static let noticeVariable = "VMCKPT_QEMU_NOTICES"
   /// QEMU may be about to begin to listen.
   private static let connectSeconds = 10.0
 
@@ -99,8 +103,11 @@ public enum QEMUPostcopy {
       overlays: request.overlays,
       tscFrequencyHz: request.tscFrequencyHz,
       cpuVendor: request.cpuVendor,
+      control: control,
       leavesToVMM: restore.leavesToVMM
     )
+    let bell = try Doorbell()
+    server.reader.listen(bell)
     if !isRecovery { warn(server, restore, plan, request.overlays, control) }
 
     // 4. The guest, and its pages.
@@ -112,12 +119,16 @@ public enum QEMUPostcopy {
       isSuccessor: isRecovery,
       control: control
     )
+    if request.prefetches {
+      server.reader.bringAhead(workingSets.played?.runs ?? [], all: true)
+    }
     let session = try QEMUPostcopySession(
       channel,
       stream: stream,
       pages: try PostcopyPages(server, blockByteCounts: stream.blocks.map(\.byteCount)),
       workingSets: workingSets,
       prefetches: request.prefetches,
+      bell: bell,
       control: control
     ) { seconds in
       request.onRun?(
@@ -129,6 +140,7 @@ public enum QEMUPostcopy {
         )
       )
     }
+    if let start = request.startDescriptor { try waitForStart(start, control) }
     hasBegun = true
     do throws(VMCheckpointError) {
       if isRecovery { try session.recover(recovered) } else { try session.start() }
@@ -138,7 +150,9 @@ public enum QEMUPostcopy {
     }
     mayNeedPages = false
     let hasRecorded = workingSets.finish()
+    server.reader.endBringing()
     let counts = session.counts
+    let served = server.counts
     return QEMUPostcopyResult(
       name: server.reader.name,
       uuid: plan.uuid,
@@ -154,11 +168,33 @@ public enum QEMUPostcopy {
       backgroundPageCount: counts.backgroundPageCount,
       playedWorkingSet: workingSets.played?.summary,
       hasRecordedWorkingSet: hasRecorded,
-      decodedChunkCount: server.counts.decodedChunkCount,
+      decodedChunkCount: served.decodedChunkCount,
+      remoteChunkCount: served.remoteChunkCount,
+      remoteByteCount: served.remoteByteCount,
+      remoteWaitCount: served.remoteWaitCount,
+      remoteWaitSeconds: served.remoteWaitSeconds,
       requestSecondsP50: counts.times.percentile(0.5).map { Double($0) / 1e9 },
       requestSecondsP99: counts.times.percentile(0.99).map { Double($0) / 1e9 },
       durationSeconds: MonotonicClock.nowSeconds - start
     )
+  }
+
+  /// Waits until whoever has started QEMU says that it may get the guest.
+  private static func waitForStart(
+    _ descriptor: Int32,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) {
+    var byte: UInt8 = 0
+    while true {
+      try control.cancellation.check()
+      var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+      guard poll(&request, 1, 100) > 0 else { continue }
+      let count = read(descriptor, &byte, 1)
+      if count == 1 { return }
+      guard count < 0, errno == EINTR || errno == EAGAIN else {
+        throw VMCheckpointError(.unavailable, "QEMU ended before its guest was sent")
+      }
+    }
   }
 
   private static func warn(

@@ -95,14 +95,17 @@ final class QEMUPostcopyChannel {
   /// Puts something at the end of what is sent.
   func append(_ body: (inout [UInt8]) -> Void) { body(&pending) }
 
-  /// Waits until something came, or, where something is left to send, until there is room.
-  func wait(milliseconds: Int32) {
+  /// Waits until something came, or, where something is left to send, until there is room; or until somebody rings.
+  func wait(milliseconds: Int32, bell: Doorbell? = nil) {
     guard !isClosed else { return }
     var requests = [
       pollfd(fd: input, events: Int16(POLLIN), revents: 0),
       pollfd(fd: isIdle ? -1 : output, events: Int16(POLLOUT), revents: 0),
+      pollfd(fd: bell?.descriptor ?? -1, events: Int16(POLLIN), revents: 0),
     ]
-    _ = poll(&requests, nfds_t(requests.count), milliseconds)
+    if poll(&requests, nfds_t(requests.count), milliseconds) > 0, requests[2].revents != 0 {
+      bell?.answer()
+    }
   }
 
   /// Sends as much as there is room for.

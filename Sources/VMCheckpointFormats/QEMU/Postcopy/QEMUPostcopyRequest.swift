@@ -21,6 +21,9 @@ public struct QEMUPostcopyRequest: Sendable {
   /// The file of what QEMU, which is at the other end of pipes and has lost another source, has said since; `nil`: it
   /// has lost none.
   public var recoveredPath: String?
+  /// Where a byte comes once the guest may be sent, so that all else is done while QEMU starts; the other end of it closes
+  /// where QEMU has ended instead. `nil`: at once.
+  public var startDescriptor: Int32?
   /// Whether RAM shows the overlays that QEMU does not lay over it itself.
   public var overlays: OverlayTreatment
   /// As for a restore.
@@ -102,6 +105,14 @@ public struct QEMUPostcopyResult: Sendable, Hashable, Codable {
   public var hasRecordedWorkingSet: Bool
   /// Chunks that were decoded.
   public var decodedChunkCount: UInt64
+  /// Chunks that came from a remote.
+  public var remoteChunkCount: UInt64
+  /// Bytes in them, as they are stored.
+  public var remoteByteCount: UInt64
+  /// How often a remote did not give what was asked for, though it was asked several times.
+  public var remoteWaitCount: UInt64
+  /// Seconds for which that lasted in all.
+  public var remoteWaitSeconds: Double
   /// Seconds from reading a request until the kernel had its answer, for half of all; `nil` without requests.
   public var requestSecondsP50: Double?
   /// The same for 99 of 100 requests.

@@ -4,7 +4,7 @@ import VMCheckpoint
 /// The source of one postcopy migration: sends a guest, and then its pages, first those that it waits for.
 ///
 /// One thread does all. It has at most one answer on its way, so that a request never waits behind more than that and what
-/// the kernel has of it.
+/// the kernel has of it. It never waits for a remote: what is not here is asked for, and others go first.
 final class QEMUPostcopySession {
   /// QEMU answers a ping at once, unless its host is very busy or it waits for something else.
   private static let answerSeconds = 60.0
@@ -50,6 +50,13 @@ final class QEMUPostcopySession {
   private var answering: Request?
   /// The PFNs that the guest touches first, in that order.
   private var workingSet: ArraySlice<Range<UInt64>>
+  /// Of these, what was not here when it was its turn.
+  private var putOff: [Range<UInt64>] = []
+  /// How much had come from remotes when it was looked at again.
+  private var arrivalCount = 0
+  /// How much had come when nothing was left to send that is here; `nil`: something is.
+  private var starvedAt: Int?
+  private let bell: Doorbell
   private let workingSets: WorkingSetUse
   /// Where the guest's requests are noted; `nil`: they are not.
   private let recorder: WorkingSetRecorder?
@@ -71,6 +78,7 @@ final class QEMUPostcopySession {
     pages: PostcopyPages,
     workingSets: WorkingSetUse,
     prefetches: Bool,
+    bell: Doorbell,
     control: OperationControl,
     onRun: @escaping (Double) -> Void
   ) throws(VMCheckpointError) {
@@ -81,6 +89,7 @@ final class QEMUPostcopySession {
     workingSet = (prefetches ? workingSets.played?.runs ?? [] : [])[...]
     recorder = workingSets.claimRecorder()
     self.prefetches = prefetches
+    self.bell = bell
     self.control = control
     self.onRun = onRun
     blockIndices = Dictionary(
@@ -176,7 +185,7 @@ final class QEMUPostcopySession {
       if channel.isIdle { noteAnswered() }
       if recorder != nil { workingSets.storeIfOver() }
       let canGoOn = channel.isIdle && isServing && hasWork
-      channel.wait(milliseconds: canGoOn ? 0 : Self.pollMilliseconds)
+      channel.wait(milliseconds: canGoOn ? 0 : Self.pollMilliseconds, bell: bell)
     }
   }
 
@@ -261,7 +270,9 @@ final class QEMUPostcopySession {
   // MARK: Sending
 
   private var hasWork: Bool {
-    guard MonotonicClock.nowSeconds >= retryAt else { return false }
+    guard MonotonicClock.nowSeconds >= retryAt, starvedAt != pages.arrivalCount else {
+      return false
+    }
     return !requests.isEmpty || !workingSet.isEmpty || pushes && !isEndSent
   }
 
@@ -281,11 +292,27 @@ final class QEMUPostcopySession {
   /// Puts the next thing to send into the channel, which is idle.
   private func produce() throws(VMCheckpointError) {
     guard MonotonicClock.nowSeconds >= retryAt else { return }
-    if let request = requests.first { return try answer(request) }
-    if !workingSet.isEmpty { return try sendWorkingSet() }
-    guard pushes, !isEndSent else { return }
+    starvedAt = nil
+    let arrivalCount = pages.arrivalCount
+    if arrivalCount != self.arrivalCount {
+      self.arrivalCount = arrivalCount
+      workingSet = putOff[...] + workingSet
+      putOff = []
+    }
+    let next = requests.firstIndex { pages.areHere($0.pages, ofBlock: $0.block, isNeeded: true) }
+    if let next { return try answer(requests[next], at: next) }
+    if try sendWorkingSet() { return }
+    guard pushes, !isEndSent else {
+      if !requests.isEmpty || !putOff.isEmpty { starvedAt = arrivalCount }
+      return
+    }
     if nextRun == nil { nextRun = pages.nextInBackground() }
     if let run = nextRun {
+      // They come in this order, so that others need not go first.
+      guard pages.areHere(run.pages, ofBlock: run.block, isNeeded: false) else {
+        starvedAt = arrivalCount
+        return
+      }
       guard let pageCount = try send(run.pages, ofBlock: run.block, isNeeded: false) else { return }
       nextRun = nil
       counts.backgroundPageCount += pageCount
@@ -303,28 +330,42 @@ final class QEMUPostcopySession {
     counts.secondsToSent = MonotonicClock.nowSeconds - beginning
   }
 
-  /// Sends the next pages of the working set: not many at once, since somebody may ask for others.
-  private func sendWorkingSet() throws(VMCheckpointError) {
-    let run = workingSet.first!.clamped(to: 0..<pages.endPFN)
-    let end = min(run.upperBound, run.lowerBound + Self.workingSetPageCount)
-    for place in pages.places(of: run.lowerBound..<end) {
-      guard let pageCount = try send(place.pages, ofBlock: place.block, isNeeded: false) else {
-        return
+  /// Sends the next pages of the working set that are here: not many at once, since somebody may ask for others.
+  ///
+  /// - Returns: Whether there were any.
+  private func sendWorkingSet() throws(VMCheckpointError) -> Bool {
+    while let first = workingSet.first {
+      let run = first.clamped(to: 0..<pages.endPFN)
+      let end = min(run.upperBound, run.lowerBound + Self.workingSetPageCount)
+      let places = pages.places(of: run.lowerBound..<end)
+      let areHere = places.allSatisfy {
+        pages.areHere($0.pages, ofBlock: $0.block, isNeeded: false)
       }
-      counts.workingSetPageCount += pageCount
+      if areHere {
+        for place in places {
+          guard let pageCount = try send(place.pages, ofBlock: place.block, isNeeded: false) else {
+            return true
+          }
+          counts.workingSetPageCount += pageCount
+        }
+      } else {
+        putOff.append(run.lowerBound..<end)
+      }
+      if end < run.upperBound {
+        workingSet[workingSet.startIndex] = end..<run.upperBound
+      } else {
+        workingSet.removeFirst()
+      }
+      if areHere { return true }
     }
-    if end < run.upperBound {
-      workingSet[workingSet.startIndex] = end..<run.upperBound
-    } else {
-      workingSet.removeFirst()
-    }
+    return false
   }
 
-  private func answer(_ request: Request) throws(VMCheckpointError) {
+  private func answer(_ request: Request, at index: Int) throws(VMCheckpointError) {
     guard let pageCount = try send(request.pages, ofBlock: request.block, isNeeded: true) else {
       return
     }
-    requests.removeFirst()
+    requests.remove(at: index)
     answering = request
     counts.requestPageCount += pageCount
   }

@@ -37,6 +37,8 @@ public struct QEMUResumeRequest: Sendable {
   public var ownCommand: [String]
   /// Where temporary files go.
   public var temporaryDirectory: String
+  /// Where warnings of the guest's server go while it runs; `nil`: only into its report.
+  public var noticeDescriptor: Int32?
   /// Called once it is known how RAM comes, before QEMU starts.
   public var onStart:
     (@Sendable (_ name: String, _ laziness: QEMULaziness, _ reason: String) -> Void)?

@@ -79,13 +79,46 @@ struct QEMUResumeRun {
       in: line.workingDirectory
     )
     _ = fcntl(ends[1], F_SETFD, FD_CLOEXEC)
+    // The server looks at the snapshot, and brings pages, while QEMU starts.
+    var gate: [Int32] = [-1, -1]
+    defer { for end in gate where end >= 0 { close(end) } }
     do throws(VMCheckpointError) {
+      guard clinux_pipe(&gate) == 0 else {
+        let code = Errno(rawValue: errno)
+        throw VMCheckpointError(.inputOutput, "cannot make a pipe: \(code)").orOutOfResources(code)
+      }
+      try startServer(on: ends[0], recovered: nil, startsAt: gate[0])
       monitor = try connectMonitor()
-      // Without one, QEMU has ended.
-      if monitor != nil { try startServer(on: ends[0], recovered: nil) }
     } catch {
       stop()
+      close(gate[1])
+      gate[1] = -1
+      endUnusedServer()
       throw error
+    }
+    if monitor != nil {
+      var go: UInt8 = 1
+      _ = BrokenPipe.withoutSignal { write(gate[1], &go, 1) }
+    } else {
+      // QEMU has ended, and says why.
+      close(gate[1])
+      gate[1] = -1
+      endUnusedServer()
+    }
+  }
+
+  /// Waits for the end of a server that has served nobody.
+  private mutating func endUnusedServer() {
+    guard let process = server else { return }
+    server = nil
+    let deadline = MonotonicClock.nowSeconds + Self.endSeconds
+    while Self.status(of: process) == nil {
+      if MonotonicClock.nowSeconds > deadline {
+        kill(process, SIGKILL)
+        _ = waitpid(process, nil, 0)
+        return
+      }
+      usleep(Self.servingMicroseconds)
     }
   }
 
@@ -240,9 +273,11 @@ struct QEMUResumeRun {
     )
   }
 
+  /// - Parameter start: Where it reads that QEMU may get the guest; `nil`: it may.
   private mutating func startServer(
     on descriptor: Int32,
-    recovered: String?
+    recovered: String?,
+    startsAt start: Int32? = nil
   ) throws(VMCheckpointError) {
     var command = request.ownCommand + ["serve", uuid, "--qemu", "--json", "--store", storePath]
     command += ["--overlays", request.overlays.rawValue]
@@ -255,6 +290,18 @@ struct QEMUResumeRun {
     defer { close(output) }
     var environment = ["\(QEMUPostcopy.processVariable)=\(qemu)"]
     if let recovered { environment.append("\(QEMUPostcopy.recoveryVariable)=\(recovered)") }
+    // The server alone inherits these.
+    var inherited: [Int32] = []
+    defer { for descriptor in inherited { close(descriptor) } }
+    for (variable, descriptor) in [
+      (QEMUPostcopy.startVariable, start), (QEMUPostcopy.noticeVariable, request.noticeDescriptor),
+    ] {
+      guard let descriptor else { continue }
+      let copy = fcntl(descriptor, F_DUPFD, 3)
+      guard copy >= 0 else { continue }
+      inherited.append(copy)
+      environment.append("\(variable)=\(copy)")
+    }
     // Ctrl-C is QEMU's; the server ends after it.
     server = try ChildProgram.start(
       command,
