@@ -52,10 +52,11 @@ extension SnapshotReader {
         }
       }
     }
-    supply.prefetch(first)
+    supply.prefetch(first, isBackground: false)
     guard all else { return }
     supply.prefetch(
-      map.chunkIDs.filter { missing.contains($0) && known.insert($0).inserted }
+      map.chunkIDs.filter { missing.contains($0) && known.insert($0).inserted },
+      isBackground: true
     )
   }
 

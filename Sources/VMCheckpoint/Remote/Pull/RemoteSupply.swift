@@ -1,4 +1,5 @@
 import GRDB
+import Glibc
 import Synchronization
 
 /// Brings the chunks of a snapshot out of remotes while somebody reads it: those that somebody waits for first, then those
@@ -15,35 +16,29 @@ import Synchronization
 final class RemoteSupply: Sendable {
   private static let arrived = Monitor.Condition(0)
   private static let hasWork = Monitor.Condition(1)
-  private static let threadCount = 10
-  /// Requests at a time that nobody waits for. The others are for who does.
+  /// Threads that bring only what somebody waits for.
+  private static let urgentThreadCount = 2
+  /// Threads that bring anything; so many requests at a time are for what nobody waits for.
   private static let prefetchLimit = 8
   /// The same, while somebody waits: what comes then comes later for them.
   private static let busyPrefetchLimit = 3
   /// What comes with a chunk that somebody waits for, and what it grows to for who reads in order.
   private static let firstByteCount = 256 << 10
+  /// How much a thread gives way to VMs once it brings what no working set has: the guest runs on the same processors.
+  private static let backgroundNiceness: Int32 = 5
   /// How often it is looked whether there is room again for what nobody waits for.
   private static let roomSeconds = 0.01
-
-  /// What was brought.
-  package struct Counts: Sendable {
-    package var chunkCount: UInt64 = 0
-    /// Of the chunks.
-    package var byteCount: UInt64 = 0
-    /// How often a remote did not give what was asked for, though it was asked several times.
-    package var waitCount: UInt64 = 0
-    /// How long that lasted in all.
-    package var waitSeconds = 0.0
-  }
 
   /// Chunks that will be needed, in the order in which they will be.
   private struct Wish {
     var chunkIDs: [Int64]
+    /// Whether it is no more than what is left.
+    var isBackground: Bool
   }
 
   private enum Task {
     case wish(Wish)
-    case planned(SupplyPlan.Range)
+    case planned(SupplyPlan.Range, isBackground: Bool)
     case urgent(Int64)
   }
 
@@ -58,6 +53,8 @@ final class RemoteSupply: Sendable {
     var failures: [Int64: VMCheckpointError] = [:]
     var wishes: [Wish] = []
     var isPlanning = false
+    /// Of `planned`.
+    var isBackground = false
     var planned: ArraySlice<SupplyPlan.Range> = []
     var prefetchCount = 0
     var urgentCount = 0
@@ -203,11 +200,13 @@ final class RemoteSupply: Sendable {
   }
 
   /// Lets chunks come before anybody asks for them, in this order; those before that were wished for earlier.
-  func prefetch(_ chunkIDs: [Int64]) {
+  ///
+  /// - Parameter isBackground: Whether a VM that runs goes before.
+  func prefetch(_ chunkIDs: [Int64], isBackground: Bool) {
     let isWanted = monitor.withLock {
       let chunkIDs = chunkIDs.filter { state.missing.contains($0) }
       guard !chunkIDs.isEmpty else { return false }
-      state.wishes.append(Wish(chunkIDs: chunkIDs))
+      state.wishes.append(Wish(chunkIDs: chunkIDs, isBackground: isBackground))
       monitor.wakeAll(Self.hasWork)
       return true
     }
@@ -235,8 +234,11 @@ final class RemoteSupply: Sendable {
     guard !hasStarted.exchange(true, ordering: .acquiringAndReleasing) else { return }
     do throws(VMCheckpointError) {
       let writer = try WorkerThreads(count: 1) { [brought] in brought.write() }
-      let workers = try WorkerThreads(count: Self.threadCount) { [self] in work() }
-      monitor.withLock { state.threads += [writer, workers] }
+      monitor.withLock { state.threads.append(writer) }
+      for (count, isForWaiters) in [(Self.urgentThreadCount, true), (Self.prefetchLimit, false)] {
+        let workers = try WorkerThreads(count: count) { [self] in work(isForWaiters: isForWaiters) }
+        monitor.withLock { state.threads.append(workers) }
+      }
     } catch {
       control.onWarning?(error.message)
       // Another call tries again.
@@ -258,20 +260,32 @@ final class RemoteSupply: Sendable {
     for thread in threads { thread.join() }
   }
 
-  private func work() {
+  private func work(isForWaiters: Bool) {
     do throws(VMCheckpointError) {
       let worker = Worker(
         range: try ChunkRange(),
         chunk: try ChunkBuffer(),
         decoder: try LZ4FrameDecoder()
       )
-      while let task = nextTask() { run(task, worker) }
+      var isNice = false
+      while let task = nextTask(isForWaiters: isForWaiters) {
+        if case .planned(_, isBackground: true) = task, !isNice {
+          isNice = true
+          // Of this thread alone.
+          _ = setpriority(
+            __priority_which_t(PRIO_PROCESS.rawValue),
+            0,
+            Self.backgroundNiceness
+          )
+        }
+        run(task, worker)
+      }
     } catch {
       control.onWarning?(error.message)
     }
   }
 
-  private func nextTask() -> Task? {
+  private func nextTask(isForWaiters: Bool) -> Task? {
     monitor.withLock {
       while !state.isClosed {
         if !state.urgent.isEmpty {
@@ -283,6 +297,10 @@ final class RemoteSupply: Sendable {
           state.urgentCount += 1
           return .urgent(chunkID)
         }
+        guard !isForWaiters else {
+          monitor.wait(for: Self.hasWork)
+          continue
+        }
         if !state.isPlanning, !state.wishes.isEmpty, state.planned.isEmpty {
           state.isPlanning = true
           return .wish(state.wishes.removeFirst())
@@ -291,7 +309,7 @@ final class RemoteSupply: Sendable {
         let mayPrefetch = state.prefetchCount < limit && !state.planned.isEmpty
         if mayPrefetch, brought.hasRoom, let range = takePlanned() {
           state.prefetchCount += 1
-          return .planned(range)
+          return .planned(range, isBackground: state.isBackground)
         }
         if mayPrefetch, !state.planned.isEmpty {
           // Until something is written.
@@ -337,11 +355,12 @@ final class RemoteSupply: Sendable {
       monitor.withLock {
         state.planned = ranges[...]
         state.isPlanning = false
+        state.isBackground = wish.isBackground
         monitor.wakeAll(Self.hasWork)
       }
       // Who asked for what nobody waits for may have to ask for itself now.
       if ranges.isEmpty { noteArrival() }
-    case .planned(let range):
+    case .planned(let range, _):
       let rest = bring(range, worker)
       monitor.withLock {
         state.prefetchCount -= 1

@@ -149,3 +149,16 @@ final class SupplyRemotes: Sendable {
     return transport
   }
 }
+
+extension RemoteSupply {
+  /// What was brought.
+  package struct Counts: Sendable {
+    package var chunkCount: UInt64 = 0
+    /// Of the chunks.
+    package var byteCount: UInt64 = 0
+    /// How often a remote did not give what was asked for, though it was asked several times.
+    package var waitCount: UInt64 = 0
+    /// How long that lasted in all.
+    package var waitSeconds = 0.0
+  }
+}
