@@ -75,8 +75,8 @@ public struct VMCheckpointTool: ParsableCommand {
         subcommands: [PsCommand.self, DmesgCommand.self]
       ),
       CommandGroup(
-        name: "Share snapshots between hosts",
-        subcommands: [PushCommand.self, PullCommand.self, RemoteCommand.self]
+        name: "Share snapshots between hosts and stores",
+        subcommands: [PushCommand.self, PullCommand.self, CopyCommand.self, RemoteCommand.self]
       ),
       CommandGroup(
         name: "Look after a store",

@@ -81,6 +81,9 @@ package struct PageStorer {
   /// Whether ``flushNewPages(_:_:)`` must be called before the next page is noted.
   package var mustFlush: Bool { newPages.isFull }
 
+  /// How many pages may be noted before that.
+  var roomForNewPages: Int { newPages.capacity - newPages.count }
+
   /// Writes the noted pages as a sorted run, in the caller's transaction. Their chunks are written.
   package mutating func flushNewPages(_ database: Database, _ numbers: ChunkNumbers) throws {
     try PageIndex.append(newPages.removeAllSorted(numbers), to: database)

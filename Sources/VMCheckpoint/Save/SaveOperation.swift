@@ -1,3 +1,4 @@
+import Foundation
 import GRDB
 
 /// One save, from the snapshot's first row to its last; runs on the thread that has the
@@ -139,7 +140,20 @@ struct SaveOperation {
       digest: digest,
       uncommittedByteCount: batch.chunkByteCount
     )
-    try rows.complete(totals, ramDigest: ramDigest)
+    try rows.complete(
+      SnapshotRows.Completion(
+        completedAt: UTCTime.now,
+        guestOSID: facts.guestOSID,
+        cpuVendor: facts.cpuVendor,
+        tscFrequencyHz: facts.tscFrequencyHz,
+        ramByteCount: layout.byteCount,
+        tally: totals.tally,
+        newPageCount: totals.newPageCount,
+        newStoredByteCount: totals.newStoredByteCount,
+        ramDigest: Data(ramDigest),
+        digest: Data(digest)
+      )
+    )
     return totals
   }
 

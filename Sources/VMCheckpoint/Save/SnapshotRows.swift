@@ -1,25 +1,31 @@
 import Foundation
 import GRDB
 
-/// Writes the rows of the snapshot that is being saved.
+/// Writes the rows of a snapshot that comes into the store: saved, fetched from a remote or copied from another store.
 struct SnapshotRows {
   private let database: Database
-  private let snapshotID: Int64
+  let snapshotID: Int64
 
   init(_ database: Database, snapshotID: Int64) {
     self.database = database
     self.snapshotID = snapshotID
   }
 
+  /// What is known of a snapshot when its first row is written.
+  struct Beginning {
+    var uuid: String
+    var name: String
+    var vm: String
+    var parentID: Int64?
+    var startedAt: String
+    var source: String
+    var producer: String
+    var ramByteCount: UInt64
+    var tags: [String: String]
+  }
+
   /// Inserts the snapshot in state `writing`, in the caller's transaction. Readers do not see it.
-  static func begin(
-    _ database: Database,
-    name: String,
-    prepared: PreparedSave,
-    parentID: Int64?
-  ) throws -> (id: Int64, uuid: String) {
-    let uuid = UniqueID.make()
-    // The size of RAM is known for a stream only at its end; one page stands for it until then.
+  static func begin(_ database: Database, _ beginning: Beginning) throws -> SnapshotRows {
     try database.execute(
       sql: """
         INSERT INTO snapshot
@@ -27,18 +33,28 @@ struct SnapshotRows {
         VALUES (?, ?, ?, ?, 'writing', ?, ?, ?, ?)
         """,
       arguments: [
-        uuid, name, prepared.vm, parentID, UTCTime.now, withoutControls(prepared.names.description),
-        VMCheckpointVersion.producer, Page.byteCount,
+        beginning.uuid, beginning.name, beginning.vm, beginning.parentID, beginning.startedAt,
+        withoutControls(beginning.source), withoutControls(beginning.producer),
+        Int64(clamping: beginning.ramByteCount),
       ]
     )
-    let id = database.lastInsertedRowID
-    for (key, value) in prepared.request.tags {
+    let rows = SnapshotRows(database, snapshotID: database.lastInsertedRowID)
+    for (key, value) in beginning.tags {
       try database.execute(
         sql: "INSERT INTO snapshot_tag (snapshot_id, key, value) VALUES (?, ?, ?)",
-        arguments: [id, key, value]
+        arguments: [rows.snapshotID, key, value]
       )
     }
-    return (id, uuid)
+    return rows
+  }
+
+  /// Whether a snapshot of the store has the name, complete or not.
+  static func isUsed(_ name: String, _ database: Database) throws -> Bool {
+    try Bool.fetchOne(
+      database,
+      sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)",
+      arguments: [name]
+    ) ?? false
   }
 
   /// A path with its control characters as `\u{a}`: rows are shown on terminals.
@@ -118,16 +134,13 @@ struct SnapshotRows {
         let stored = overlay.kind.storesContents ? overlay.contents() : nil
         let location = stored.flatMap { contents[$0] }
         let parametersJSON = overlay.parametersJSON
-        try database.execute(
-          sql: """
-            INSERT INTO overlay
-              (snapshot_id, pfn, kind, vp, parameters, contents_chunk_id, contents_slot, baked)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-          arguments: [
-            snapshotID, Int64(overlay.pfn.rawValue), overlay.kind.rawValue, Int64(overlay.vp),
-            parametersJSON, location?.chunkID, location.map { Int64($0.slot) }, baked,
-          ]
+        try insertOverlay(
+          pfn: overlay.pfn.rawValue,
+          kind: overlay.kind,
+          vp: overlay.vp,
+          parametersJSON: parametersJSON,
+          contents: location,
+          isBaked: baked
         )
         digester.add(
           pfn: overlay.pfn.rawValue,
@@ -139,6 +152,30 @@ struct SnapshotRows {
         )
       }
     }
+  }
+
+  /// Inserts an overlay whose kind ``OverlayKindRows`` has.
+  ///
+  /// - Parameter contents: Where its stored page is; `nil` for derived contents, and for a page of zeros.
+  func insertOverlay(
+    pfn: UInt64,
+    kind: OverlayKind,
+    vp: UInt32,
+    parametersJSON: String,
+    contents: PageLocation?,
+    isBaked: Bool
+  ) throws {
+    try database.execute(
+      sql: """
+        INSERT INTO overlay
+          (snapshot_id, pfn, kind, vp, parameters, contents_chunk_id, contents_slot, baked)
+        VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+        """,
+      arguments: [
+        snapshotID, Int64(clamping: pfn), kind.rawValue, Int64(vp), parametersJSON,
+        contents?.chunkID, contents.map { Int64($0.slot) }, isBaked,
+      ]
+    )
   }
 
   /// - Parameter origin: What the overlays were found in.
@@ -153,19 +190,14 @@ struct SnapshotRows {
   func insert(_ states: [DeviceState], digester: inout SnapshotDigester) throws {
     for (position, state) in states.enumerated() {
       let encoded = try DeviceStateCodec.encode(state.data)
-      try ValueLimit.allowingLargeValues(database) {
-        try database.execute(
-          sql: """
-            INSERT INTO device_state
-              (snapshot_id, position, name, format, version, bytes, sha256, encoding, data)
-            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-            """,
-          arguments: [
-            snapshotID, position, state.name, state.format, Int64(state.version), state.data.count,
-            encoded.sha256, encoded.encoding, encoded.data,
-          ]
-        )
-      }
+      try insertDeviceState(
+        at: position,
+        name: state.name,
+        format: state.format,
+        version: state.version,
+        byteCount: Int64(state.data.count),
+        encoded
+      )
       digester.add(
         deviceStateNamed: state.name,
         format: state.format,
@@ -176,9 +208,47 @@ struct SnapshotRows {
     }
   }
 
-  /// The last write of a save: what makes the snapshot exist.
-  func complete(_ totals: SaveOperation.Totals, ramDigest: [UInt8]) throws {
-    let facts = totals.facts
+  /// - Parameter byteCount: Before compression.
+  func insertDeviceState(
+    at position: Int,
+    name: String,
+    format: String,
+    version: UInt32,
+    byteCount: Int64,
+    _ encoded: DeviceStateCodec.Encoded
+  ) throws {
+    try ValueLimit.allowingLargeValues(database) {
+      try database.execute(
+        sql: """
+          INSERT INTO device_state
+            (snapshot_id, position, name, format, version, bytes, sha256, encoding, data)
+          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+          """,
+        arguments: [
+          snapshotID, position, name, format, Int64(version), byteCount, encoded.sha256,
+          encoded.encoding, encoded.data,
+        ]
+      )
+    }
+  }
+
+  /// What is known of a snapshot when all of its pages are stored.
+  struct Completion {
+    var completedAt: String
+    var guestOSID: String?
+    var cpuVendor: String?
+    var tscFrequencyHz: Int64?
+    var ramByteCount: UInt64
+    /// Of all extents.
+    var tally: ExtentTally
+    var newPageCount: UInt64
+    var newStoredByteCount: UInt64
+    var ramDigest: Data
+    var digest: Data
+  }
+
+  /// The last write: what makes the snapshot exist.
+  func complete(_ completion: Completion) throws {
     try database.execute(
       sql: """
         UPDATE snapshot SET
@@ -188,16 +258,17 @@ struct SnapshotRows {
         WHERE id = ? AND state = 'writing'
         """,
       arguments: [
-        UTCTime.now, facts.guestOSID, facts.cpuVendor, facts.tscFrequencyHz,
-        Int64(totals.layout.byteCount), Int64(totals.tally.pageCount),
-        Int64(bitPattern: totals.tally.checksum), Int64(totals.newPageCount),
-        Int64(totals.newStoredByteCount), Data(ramDigest), Data(totals.digest), snapshotID,
+        completion.completedAt, completion.guestOSID, completion.cpuVendor,
+        completion.tscFrequencyHz, Int64(clamping: completion.ramByteCount),
+        Int64(completion.tally.pageCount), Int64(bitPattern: completion.tally.checksum),
+        Int64(clamping: completion.newPageCount), Int64(clamping: completion.newStoredByteCount),
+        completion.ramDigest, completion.digest, snapshotID,
       ]
     )
     guard database.changesCount == 1, try namesOnlyChunksThatExist() else {
       throw VMCheckpointError(
         .locked,
-        "another process has removed what this save had written or relied on",
+        "another process has removed what was written for the snapshot, or what it relied on",
         hint: "never remove a store's lock file, and try again"
       )
     }

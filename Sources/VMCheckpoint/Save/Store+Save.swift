@@ -244,13 +244,20 @@ extension Store {
     try database.inTransaction(.immediate) {
       let parent = try parent(prepared, database)
       let name = try unusedName(prepared, database)
-      let (id, uuid) = try SnapshotRows.begin(
-        database,
+      let beginning = SnapshotRows.Beginning(
+        uuid: UniqueID.make(),
         name: name,
-        prepared: prepared,
-        parentID: parent?.id
+        vm: prepared.vm,
+        parentID: parent?.id,
+        startedAt: UTCTime.now,
+        source: prepared.names.description,
+        producer: VMCheckpointVersion.producer,
+        // It is known for a stream only at its end; one page stands for it until then.
+        ramByteCount: UInt64(Page.byteCount),
+        tags: prepared.request.tags
       )
-      begun = Begun(id: id, uuid: uuid, name: name, parent: parent)
+      let rows = try SnapshotRows.begin(database, beginning)
+      begun = Begun(id: rows.snapshotID, uuid: beginning.uuid, name: name, parent: parent)
       return .commit
     }
     return begun!
@@ -264,16 +271,8 @@ extension Store {
     }
   }
 
-  private func isUsed(_ name: String, _ database: Database) throws -> Bool {
-    try Bool.fetchOne(
-      database,
-      sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)",
-      arguments: [name]
-    ) ?? false
-  }
-
   private func requireUnused(_ name: String, _ database: Database) throws {
-    guard try isUsed(name, database) else { return }
+    guard try SnapshotRows.isUsed(name, database) else { return }
     throw VMCheckpointError(
       .cannotCreate,
       "there is a snapshot \(quotedName(name)) already",
@@ -287,19 +286,19 @@ extension Store {
       return name
     }
     let name = prepared.defaultName()
-    guard try isUsed(name, database) else { return name }
+    guard try SnapshotRows.isUsed(name, database) else { return name }
     // Saves within one second.
     var number = 2
-    while try isUsed("\(name)-\(number)", database) { number += 1 }
+    while try SnapshotRows.isUsed("\(name)-\(number)", database) { number += 1 }
     return "\(name)-\(number)"
   }
 
-  /// Removes what a failed save has written. What cannot be removed now, gc removes later.
+  /// Removes what a failed save or copy has written. What cannot be removed now, gc removes later.
   ///
   /// - Parameters:
   ///   - chunkIDs: The chunks that it has made, ascending.
-  ///   - requireLocks: Throws when the locks of the save do not keep others out any more.
-  private func removeRemains(
+  ///   - requireLocks: Throws when its locks do not keep others out any more.
+  func removeRemains(
     _ chunkIDs: [Int64],
     _ database: Database,
     requireLocks: () throws -> Void

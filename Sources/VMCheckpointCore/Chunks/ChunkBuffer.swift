@@ -112,14 +112,7 @@ package final class ChunkBuffer: @unchecked Sendable {
   ///
   /// - Precondition: There is a page.
   package func compress(with compressor: ChunkCompressor, _ fingerprinter: PageFingerprinter) {
-    for slot in 0..<pageCount {
-      fingerprints.storeBytes(
-        of: fingerprinter.fingerprint(of: page(slot).baseAddress!).littleEndian,
-        toByteOffset: slot * PageFingerprinter.byteCount,
-        as: UInt64.self
-      )
-    }
-
+    makeFingerprints(fingerprinter)
     let raw = UnsafeRawBufferPointer(validPages)
     encoding = .lz4
     storedByteCount = compressor.isActive ? makeFrame(of: raw, with: compressor) : raw.count
@@ -127,6 +120,17 @@ package final class ChunkBuffer: @unchecked Sendable {
       encoding = .raw
       storedByteCount = raw.count
       stored.copyMemory(from: raw)
+    }
+  }
+
+  /// Makes the fingerprints of the pages.
+  package func makeFingerprints(_ fingerprinter: PageFingerprinter) {
+    for slot in 0..<pageCount {
+      fingerprints.storeBytes(
+        of: fingerprinter.fingerprint(of: page(slot).baseAddress!).littleEndian,
+        toByteOffset: slot * PageFingerprinter.byteCount,
+        as: UInt64.self
+      )
     }
   }
 

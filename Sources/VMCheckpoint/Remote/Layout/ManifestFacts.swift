@@ -135,12 +135,12 @@ extension ManifestFacts {
   }
 
   private var damage: VMCheckpointError {
-    .corrupt("the manifest of snapshot \(quotedName(name)) is damaged")
+    .corrupt("what describes snapshot \(quotedName(name)) is damaged")
   }
 
   private static func check(_ text: String) throws(VMCheckpointError) {
     guard text.utf8.count <= maximumTextByteCount else {
-      throw .corrupt("a manifest has a text of \(text.utf8.count) bytes")
+      throw .corrupt("what describes a snapshot has a text of \(text.utf8.count) bytes")
     }
   }
 }

@@ -38,10 +38,10 @@ struct FetchOperation {
     self.control = control
   }
 
-  /// - Returns: The id of the complete snapshot, and how many chunks have no data here.
+  /// - Returns: The complete snapshot.
   /// - Throws: ``VMCheckpointError``: `corrupt` when the manifest is not what it says; as ``RemoteLink``; or
   ///   `DatabaseError`. What was written is of an unfinished snapshot then.
-  func run() throws -> (id: Int64, newChunkCount: UInt64) {
+  func run() throws -> SnapshotRow {
     let footers = try PackFooters(
       database,
       link,
@@ -49,15 +49,9 @@ struct FetchOperation {
       packs: manifest.head.packs,
       control: control
     )
-    let id = try begin()
+    let imported = try ImportedSnapshot(database, facts, name: name)
     var pages = try FetchedPages(database, footers, remoteID: remoteID, condemned: condemned)
-    let checksums = try StoreSeed(database).extentChecksum
-    var extents = try ExtentWriter(
-      database,
-      snapshotID: id,
-      key: checksums.key(ofSnapshot: facts.uuid),
-      checksums: checksums
-    )
+    var extents = try imported.extentWriter()
     var digester = RAMDigester()
     var absent = AbsentPages()
     var workingSet: [Range<UInt64>] = []
@@ -88,49 +82,16 @@ struct FetchOperation {
     }
     try write(isEnd: true)
     try database.commit()
-    guard hexadecimal(digester.finalize()) == facts.ramDigest else {
-      throw VMCheckpointError.corrupt(
-        "the manifest of snapshot \(quotedName(facts.name)) does not have the digest of its RAM"
-      )
-    }
+    try imported.requireRAMDigest(digester.finalize())
 
     let contents = try overlayContents(&pages)
-    try finish(id, extents.tally, absent: absent, workingSet: workingSet, contents: contents)
-    return (id, pages.newChunkCount)
-  }
-
-  private func begin() throws -> Int64 {
-    var id: Int64 = 0
-    try database.inTransaction(.immediate) {
-      let parent = try facts.parent.flatMap { parent in
-        try Int64.fetchOne(
-          database,
-          sql: "SELECT id FROM snapshot WHERE uuid = ? AND state = 'complete'",
-          arguments: [parent.uuid]
-        )
-      }
-      try database.execute(
-        sql: """
-          INSERT INTO snapshot
-            (uuid, name, vm, parent_id, state, started_at, source, producer, ram_bytes)
-          VALUES (?, ?, ?, ?, 'writing', ?, ?, ?, ?)
-          """,
-        arguments: [
-          facts.uuid, name, facts.vm, parent, facts.startedAt,
-          SnapshotRows.withoutControls(facts.source), SnapshotRows.withoutControls(facts.producer),
-          Int64(clamping: facts.ramBytes),
-        ]
-      )
-      id = database.lastInsertedRowID
-      for (key, value) in facts.tags {
-        try database.execute(
-          sql: "INSERT INTO snapshot_tag (snapshot_id, key, value) VALUES (?, ?, ?)",
-          arguments: [id, key, value]
-        )
-      }
-      return .commit
-    }
-    return id
+    try insertDeviceStates(imported)
+    return try imported.finish(
+      extents.tally,
+      absent: absent,
+      workingSet: workingSet,
+      contents: contents
+    )
   }
 
   /// Brings the pages that overlays keep, and says where each is.
@@ -152,125 +113,13 @@ struct FetchOperation {
     return locations
   }
 
-  private func finish(
-    _ id: Int64,
-    _ tally: ExtentTally,
-    absent: AbsentPages,
-    workingSet: [Range<UInt64>],
-    contents: [PageLocation?]
-  ) throws {
-    let rows = SnapshotRows(database, snapshotID: id)
-    var digester = SnapshotDigester()
-    let layout = try RAMLayout(
-      regions: facts.regions.map {
-        MemoryRegion(gpa: $0.gpa, byteCount: $0.bytes, fileOffset: $0.fileOffset, name: $0.name)
-      }
-    )
-    try insertDeviceStates(id)
-    try database.beginTransaction(.immediate)
-    try rows.insert(layout, digester: &digester)
-    try rows.insert(absent, digester: &digester)
-    for (overlay, location) in zip(facts.overlays, contents) {
-      guard let kind = OverlayKind(rawValue: overlay.kind) else {
-        throw VMCheckpointError(
-          .unavailable,
-          "snapshot \(quotedName(facts.name)) has overlays of the kind \(quotedName(overlay.kind)), which "
-            + "this vmckpt does not know",
-          hint: "use the vmckpt that saved it, or a newer one"
-        )
-      }
-      try OverlayKindRows.require([kind], database)
-      try database.execute(
-        sql: """
-          INSERT INTO overlay
-            (snapshot_id, pfn, kind, vp, parameters, contents_chunk_id, contents_slot, baked)
-          VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-          """,
-        arguments: [
-          id, Int64(clamping: overlay.pfn), overlay.kind, Int64(overlay.vp), overlay.parameters,
-          location?.chunkID, location.map { Int64($0.slot) }, overlay.baked,
-        ]
-      )
-    }
-    if let origin = facts.overlayOrigin { try rows.insert(overlayOrigin: origin) }
-    try complete(id, tally)
-    guard let snapshot = try SnapshotCatalog.fetch(id: id, in: database) else {
-      throw VMCheckpointError(.locked, "the snapshot's row was removed while it was fetched")
-    }
-    let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-    try snapshot.requireDigest(layout, absent, overlays, database)
-    if let set = facts.workingSet {
-      try WorkingSetTable(database).replace(
-        of: snapshot,
-        door: set.door,
-        durationSeconds: set.durationSeconds,
-        runs: workingSet
-      )
-    }
-    try database.commit()
-  }
-
-  private func insertDeviceStates(_ id: Int64) throws {
+  private func insertDeviceStates(_ imported: ImportedSnapshot) throws {
     let reader = try DevicePartReader(database, link, remoteID: remoteID, manifest.head.packs)
     for (position, state) in facts.deviceStates.enumerated() {
       try control.cancellation.check()
       // No transaction waits for the network.
       let data = try reader.bytes(of: state)
-      try ValueLimit.allowingLargeValues(database) {
-        try database.inTransaction(.immediate) {
-          try database.execute(
-            sql: """
-              INSERT INTO device_state
-                (snapshot_id, position, name, format, version, bytes, sha256, encoding, data)
-              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
-              """,
-            arguments: [
-              id, position, state.name, state.format, Int64(state.version), state.bytes,
-              Self.data(hexadecimal: state.sha256), state.encoding, Data(data),
-            ]
-          )
-          return .commit
-        }
-      }
+      try imported.insertDeviceState(at: position, state, Data(data))
     }
-  }
-
-  private func complete(_ id: Int64, _ tally: ExtentTally) throws {
-    guard tally.pageCount == facts.storedPages else {
-      throw VMCheckpointError.corrupt(
-        "the manifest of snapshot \(quotedName(facts.name)) has \(tally.pageCount) pages instead of "
-          + "\(facts.storedPages)"
-      )
-    }
-    try database.execute(
-      sql: """
-        UPDATE snapshot SET
-          state = 'complete', completed_at = ?, guest_os_id = ?, cpu_vendor = ?,
-          tsc_frequency_hz = ?, ram_bytes = ?, stored_pages = ?, ram_checksum = ?, new_pages = ?,
-          new_stored_bytes = ?, ram_digest = ?, digest = ?
-        WHERE id = ? AND state = 'writing'
-        """,
-      arguments: [
-        facts.completedAt, facts.guestOSID, facts.cpuVendor, facts.tscFrequencyHz,
-        Int64(clamping: facts.ramBytes), Int64(tally.pageCount),
-        Int64(bitPattern: tally.checksum), Int64(clamping: facts.newPages),
-        Int64(clamping: facts.newStoredBytes), Self.data(hexadecimal: facts.ramDigest),
-        Self.data(hexadecimal: facts.digest), id,
-      ]
-    )
-  }
-
-  /// The bytes that hexadecimal digits stand for; none for what is not such a text.
-  private static func data(hexadecimal text: String) -> Data {
-    let digits = Array(text.utf8)
-    guard digits.count % 2 == 0 else { return Data() }
-    var bytes: [UInt8] = []
-    for index in stride(from: 0, to: digits.count, by: 2) {
-      guard
-        let byte = UInt8(String(decoding: digits[index..<(index + 2)], as: UTF8.self), radix: 16)
-      else { return Data() }
-      bytes.append(byte)
-    }
-    return Data(bytes)
   }
 }

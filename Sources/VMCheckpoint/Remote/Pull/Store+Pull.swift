@@ -108,14 +108,9 @@ extension Store {
     return try withConnection(control: control) { database in
       do {
         try UnfinishedSnapshots.remove(database, control.cancellation)
-        var snapshot = try Self.snapshot(uuid: uuid, database)
-        let hadRows = snapshot != nil
-        if snapshot == nil {
-          snapshot = try fetch(entry, as: name, remote, link, database, control)
-        }
-        guard let snapshot else {
-          throw VMCheckpointError(.locked, "the snapshot's row was removed while it was fetched")
-        }
+        let found = try ImportedSnapshot.snapshot(uuid: uuid, database)
+        let hadRows = found != nil
+        let snapshot = try found ?? fetch(entry, as: name, remote, link, database, control)
         let missing = try Self.missingChunks(of: snapshot, database, control.cancellation)
         var totals = MissingChunks.Totals()
         if withData {
@@ -152,7 +147,7 @@ extension Store {
     _ link: RemoteLink,
     _ database: Database,
     _ control: OperationControl
-  ) throws -> SnapshotRow? {
+  ) throws -> SnapshotRow {
     guard let manifest = try ManifestHeads.whole(entry.key, link) else {
       throw VMCheckpointError(
         .notFound,
@@ -166,20 +161,8 @@ extension Store {
       )
     }
     let name = name ?? facts.name
-    try SnapshotName.check(name)
+    try ImportedSnapshot.requireUnused(name, database)
     try facts.check()
-    let isUsed = try Bool.fetchOne(
-      database,
-      sql: "SELECT EXISTS (SELECT 1 FROM snapshot WHERE name = ?)",
-      arguments: [name]
-    )
-    guard isUsed != true else {
-      throw VMCheckpointError(
-        .cannotCreate,
-        "there is another snapshot \(quotedName(name)) here already",
-        hint: "give the remote's another name with --name"
-      )
-    }
     let condemned = try CondemnedLists(database, link, remoteID: remote.id).load()
     let operation = FetchOperation(
       database,
@@ -190,7 +173,7 @@ extension Store {
       condemned: condemned,
       control: control
     )
-    let (id, _) = try operation.run()
+    let snapshot = try operation.run()
     try database.inTransaction(.immediate) {
       try RemoteSnapshotTable(database, remoteID: remote.id).insert(
         uuid: facts.uuid,
@@ -201,16 +184,7 @@ extension Store {
       return .commit
     }
     try IndexMerge.mergeRunsOfLikeSize(database, control.cancellation)
-    return try SnapshotCatalog.fetch(id: id, in: database)
-  }
-
-  private static func snapshot(uuid: String, _ database: Database) throws -> SnapshotRow? {
-    try SnapshotRow.fetchOne(
-      database,
-      sql:
-        "SELECT \(SnapshotRow.columns) FROM snapshot s WHERE s.uuid = ? AND s.state = 'complete'",
-      arguments: [uuid]
-    )
+    return snapshot
   }
 
   /// The chunks that a snapshot's pages are in, and that have no data here.

@@ -97,7 +97,7 @@ struct PushOperation {
     let used = try UsedChunks(of: snapshot, overlays, database, control.cancellation)
     let deviceStates = try store(used)
     let facts = try PushedFacts(database, snapshot, layout: layout, overlays: overlays)
-      .facts(deviceStates: deviceStates, places: places)
+      .facts(deviceStates: deviceStates, place: places.place)
     if !indexRun.isEmpty {
       try link.put(RemoteNames.indexRun(RemoteID()), indexRun.encode())
     }

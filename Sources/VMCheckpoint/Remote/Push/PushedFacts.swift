@@ -21,12 +21,12 @@ struct PushedFacts {
   }
 
   /// - Parameters:
-  ///   - deviceStates: Where the parts of each are, in the VMM's order.
-  ///   - places: Of the pages that overlays keep.
+  ///   - deviceStates: Where the parts of each are, in the VMM's order; `nil` where they have no places.
+  ///   - place: Of a page that an overlay keeps.
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` or `notFound`, or `DatabaseError`.
   func facts(
-    deviceStates: [[ManifestFacts.Place]],
-    places: PagePlaces
+    deviceStates: [[ManifestFacts.Place]]?,
+    place: (PageLocation) throws -> ManifestFacts.Place?
   ) throws -> ManifestFacts {
     let row = try Row.fetchOne(
       database,
@@ -76,7 +76,7 @@ struct PushedFacts {
           vp: entry.overlay.vp,
           parameters: entry.overlay.parametersJSON,
           baked: entry.isBaked,
-          contents: try entry.contentsLocation.map { try places.place(of: $0) }
+          contents: try entry.contentsLocation.flatMap(place)
         )
       },
       overlayOrigin: try origin(),
@@ -111,7 +111,7 @@ struct PushedFacts {
   }
 
   private func states(
-    _ places: [[ManifestFacts.Place]]
+    _ places: [[ManifestFacts.Place]]?
   ) throws -> [ManifestFacts.DeviceState] {
     let rows = try Row.fetchAll(
       database,
@@ -121,10 +121,11 @@ struct PushedFacts {
         """,
       arguments: [snapshot.id]
     )
-    guard rows.count == places.count else {
+    let parts = places ?? rows.map { _ in [] }
+    guard rows.count == parts.count else {
       throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
     }
-    return try zip(rows, places).map { row, parts in
+    return try zip(rows, parts).map { row, parts in
       .init(
         name: try row.value(at: 0),
         format: try row.value(at: 1),

@@ -69,6 +69,32 @@ struct DeviceStateRow {
     return states
   }
 
+  /// The stored form of one device state, by its place in the VMM's order, when it is proved to be whole.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`, or `notFound` when it is gone; `DatabaseError`.
+  static func provenData(
+    of snapshot: SnapshotRow,
+    at position: Int,
+    _ database: Database
+  ) throws -> Data {
+    try ValueLimit.allowingLargeValues(database) {
+      let row = try Row.fetchOne(
+        database,
+        sql: """
+          SELECT name, format, version, bytes, sha256, encoding, data
+            FROM device_state WHERE snapshot_id = ? ORDER BY position LIMIT 1 OFFSET ?
+          """,
+        arguments: [snapshot.id, position]
+      )
+      guard let row else {
+        throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
+      }
+      let state = try DeviceStateRow(row, withData: true)
+      _ = try state.bytes()
+      return state.stored!.data
+    }
+  }
+
   private init(_ row: Row, withData: Bool) throws(VMCheckpointError) {
     name = try row.value("name")
     format = try row.value("format")
