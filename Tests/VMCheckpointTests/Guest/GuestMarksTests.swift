@@ -34,12 +34,25 @@ import VMCheckpointTestSupport
   }
 
   @Test(arguments: ["i686", "armv7l"]) func a32BitLinuxIsNamed(machine: String) throws {
-    // The second is cut, and does not count.
-    let ram = try ram((0x20_0f0, names(machine)), (0xff_f00, Array(names("x86_64").prefix(256))))
+    // The number of the system's own namespace is behind its names. The second is cut, and does not count.
+    let own = names(machine) + [0, 0] + littleEndian(UInt32(0xefff_fffe))
+    let ram = try ram((0x20_0f0, own), (0xff_f00, Array(names("x86_64").prefix(256))))
     #expect(try missing(ram).contains("a 32-bit Linux (\(machine))"))
     let facts = try GuestSystem.find(in: ram).facts(ram)
     #expect(facts.release == "6.1.0-1-test" && facts.machine == machine && facts.hostName == "host")
     #expect(facts.version?.hasPrefix("#1 SMP") == true)
+  }
+
+  @Test func aContainersNameIsNotTakenForTheHosts() throws {
+    let container = names("x86_64") + [0, 0] + littleEndian(UInt32(0xf000_0123))
+    let ram = try ram((0x5000, container))
+    let facts = try GuestSystem.find(in: ram).facts(ram)
+    #expect(facts.hostName == nil && facts.release == "6.1.0-1-test")
+    #expect(facts.note?.contains("containers'") == true)
+    // The system's own come later, and count.
+    let own = names("x86_64") + [0, 0] + littleEndian(UInt32(0xefff_fffe))
+    let both = try self.ram((0x5000, container), (0x9000, own))
+    #expect(try GuestSystem.find(in: both).facts(both).hostName == "host")
   }
 
   @Test func anotherProcessorIsNamed() throws {

@@ -50,6 +50,7 @@ private final class GuestPageCursor: TableCursor {
   private let frames: GuestFrames
   private let last: UInt64
   private var nextPFN: UInt64
+  private var firstPFN: UInt64?
   private var pfn: UInt64 = 0
   private var ordinal = 0
   private var owner: FrameOwner?
@@ -67,6 +68,7 @@ private final class GuestPageCursor: TableCursor {
     else { return false }
     if pfn & 0xffff == 0 { try frames.kernel.ram.poll() }
     self.pfn = pfn
+    firstPFN = firstPFN ?? pfn
     self.ordinal = ordinal
     owner = nil
     details = nil
@@ -87,7 +89,8 @@ private final class GuestPageCursor: TableCursor {
       return .bits(try readDetails()?.index)
     case 7: return .string(try readDetails()?.flags)
     case 8: return .number(try readDetails().map { Int64($0.references) })
-    default: return .string(frames.table.note)
+    // Of the whole table: on the first row of a question, and not on a quarter of a million.
+    default: return pfn == firstPFN ? .string(frames.table.note) : .null
     }
   }
 

@@ -42,12 +42,15 @@ extension TableFunction {
       do {
         let kernel = try connection.guests.kernel(snapshot)
         let rows = try read(kernel, query.range)
-        // A list that is torn at its beginning leaves no row to put the note into.
-        let rest = kernel.takeNotes()
+        guard let listNote = kernel.takeNotes() else {
+          return GuestCursor(rows: rows, values: values)
+        }
         return GuestCursor(
           rows: rows,
           values: values,
-          lastNote: query.range == .min ... .max ? rest : nil
+          listNote: listNote,
+          keyColumn: isKeyed ? keyColumn : nil,
+          range: query.range
         )
       } catch let fault as GuestFault {
         throw SQLError.misuse("\(name): \(snapshot.title): \(fault)")
@@ -56,27 +59,66 @@ extension TableFunction {
   }
 }
 
-/// Rows that have been read, and if there is a note that belongs to none of them, one more with it alone.
+/// Rows that have been read. A note that belongs to none of them, as of a list that is torn, goes to the last row;
+/// where there is none, and in tables without a key, it has a row of its own.
+///
+/// So no comparison of the key hides that rows may be missing: "there is no process 7" and "its list is torn"
+/// look different.
 final class GuestCursor<Row>: TableCursor {
   private let rows: [Row]
   private let values: [(Row) -> SQLValue]
-  private let lastNote: String?
+  /// Of the row of its own.
+  private var ownNote: String?
+  private var ownKey: (column: Int, value: Int64)?
+  /// What is added to the last row's note.
+  private var addedNote: String?
   private var index = -1
 
-  /// - Parameter values: Of the columns, the note being the last.
-  init(rows: [Row], values: [(Row) -> SQLValue], lastNote: String? = nil) {
+  /// - Parameters:
+  ///   - values: Of the columns, the note being the last.
+  ///   - listNote: The note that belongs to no row.
+  ///   - keyColumn: The column that is compared, if one is.
+  ///   - range: The values of that column that were asked for.
+  init(
+    rows: [Row],
+    values: [(Row) -> SQLValue],
+    listNote: String? = nil,
+    keyColumn: Int? = nil,
+    range: ClosedRange<Int64> = .min ... .max
+  ) {
     self.rows = rows
     self.values = values
-    self.lastNote = lastNote
+    guard let listNote else { return }
+    guard let keyColumn, range != .min ... .max else {
+      if keyColumn != nil, !rows.isEmpty { addedNote = listNote } else { ownNote = listNote }
+      return
+    }
+    if rows.isEmpty {
+      // SQLite compares the key once more: the row has one that was asked for.
+      ownKey = (keyColumn, range.lowerBound != .min ? range.lowerBound : range.upperBound)
+      ownNote = "there may be more: \(listNote)"
+    } else if range.lowerBound < range.upperBound {
+      // What is asked for by one number was found.
+      addedNote = listNote
+    }
   }
 
   func next() -> Bool {
     index += 1
-    return index < rows.count + (lastNote == nil ? 0 : 1)
+    return index < rows.count + (ownNote == nil ? 0 : 1)
   }
 
   func column(_ column: Int) -> SQLValue {
-    guard index < rows.count else { return column == values.count - 1 ? .string(lastNote) : .null }
-    return values[column](rows[index])
+    let isNote = column == values.count - 1
+    guard index < rows.count else {
+      if isNote { return .string(ownNote) }
+      if let ownKey, ownKey.column == column { return .integer(ownKey.value) }
+      return .null
+    }
+    guard isNote, let addedNote, index == rows.count - 1 else {
+      return values[column](rows[index])
+    }
+    guard case .text(let note) = values[column](rows[index]) else { return .text(addedNote) }
+    return .text("\(note); \(addedNote)")
   }
 }

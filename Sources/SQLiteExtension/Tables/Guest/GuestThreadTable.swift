@@ -31,5 +31,7 @@ extension GuestProcess {
   }
 
   /// Its number in each of its PID namespaces.
-  var namespacePIDs: String { namespaces.pids.map(String.init).joined(separator: ",") }
+  var namespacePIDs: String? {
+    namespaces.pids.isEmpty ? nil : namespaces.pids.map(String.init).joined(separator: ",")
+  }
 }

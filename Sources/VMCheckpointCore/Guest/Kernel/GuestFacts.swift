@@ -33,7 +33,13 @@ extension GuestSystem {
       facts.release = facts.release ?? marks?.names?.release
       facts.version = facts.version ?? marks?.names?.version
       facts.machine = facts.machine ?? marks?.names?.machine
-      facts.hostName = facts.hostName ?? marks?.names?.host
+      if facts.hostName == nil, let names = marks?.names {
+        if names.areInitial {
+          facts.hostName = names.host
+        } else {
+          facts.note = "the host name: those in RAM may be containers'"
+        }
+      }
     }
     return facts
   }
@@ -70,7 +76,8 @@ extension GuestKernel {
   private static let defaultStart: UInt64 = 0xffff_ffff_8100_0000
 
   fileprivate func fill(_ facts: inout GuestFacts) throws {
-    facts.release = release
+    facts.release = release.isEmpty ? nil : release
+    if release.isEmpty { note("the release: it is empty") }
     facts.typesSHA256 = types.sha256
     if pageTables.architecture == .x86 {
       facts.physicalBase = 0xffff_ffff_8000_0000 &- imageOffset
@@ -80,25 +87,17 @@ extension GuestKernel {
     } else {
       facts.kaslrOffset = try info()?.kernelOffset
     }
-    try reading("names") {
+    try attempt("names") {
       let names = try address(symbol("init_uts_ns"), "uts_namespace", "name")
       facts.hostName = try text(names, "new_utsname", "nodename")
       facts.version = try text(names, "new_utsname", "version")
       facts.machine = try text(names, "new_utsname", "machine")
     }
-    try reading("the command line") {
+    try attempt("the command line") {
       guard let line = symbols.address(of: "saved_command_line") else { return }
       facts.commandLine = try string(u64(line), limit: 4096)
     }
-    try reading("the time of boot") { facts.bootSeconds = try bootSeconds() }
-  }
-
-  private func reading(_ what: String, _ body: () throws -> Void) throws {
-    do {
-      try body()
-    } catch let fault as GuestFault {
-      note("\(what): \(fault)")
-    }
+    try attempt("the time of boot") { facts.bootSeconds = try bootSeconds() }
   }
 
   private func bootSeconds() throws -> Int64? {

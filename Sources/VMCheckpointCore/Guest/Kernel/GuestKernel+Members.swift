@@ -104,7 +104,8 @@ extension GuestKernel {
 
   // MARK: Lists
 
-  /// The nodes of a `list_head` ring without its head. A ring that is torn ends there, with a note.
+  /// The nodes of a `list_head` ring without its head. A ring that is torn is read from its other end as well,
+  /// with a note.
   ///
   /// - Parameters:
   ///   - head: The address of the ring's head.
@@ -113,29 +114,76 @@ extension GuestKernel {
     var nodes: [UInt64] = []
     var seen: Set<UInt64> = [head]
     var previous = head
-    var node = try u64(head)
+    var isTorn = false
+    var node: UInt64
+    do {
+      node = try u64(head)
+    } catch let fault as GuestFault {
+      throw GuestFault.broken("the list of \(what) has no beginning: \(fault)")
+    }
     while node != head {
       guard seen.insert(node).inserted else {
-        note("the list of \(what) goes round in a circle")
+        note("the list of \(what) goes round in a circle at \(hexString(previous))")
+        isTorn = true
         break
       }
       guard nodes.count < limit else {
         note("the list of \(what) has more than \(limit)")
-        break
+        return nodes
       }
       do {
         let next = try u64(node)
         if try u64(node &+ 8) != previous {
           note("the list of \(what) is torn at \(hexString(node)): it does not point back")
+          isTorn = true
         }
         nodes.append(node)
         (previous, node) = (node, next)
       } catch let fault as GuestFault {
-        note("the list of \(what) is torn: \(fault)")
+        note("the list of \(what) is torn after \(hexString(previous)): \(fault)")
+        isTorn = true
         break
       }
     }
-    return nodes
+    guard isTorn else {
+      // An empty list points at itself with both of its ends.
+      if nodes.isEmpty, try u64(head &+ 8) != head {
+        note("the list of \(what) is torn at \(hexString(head)): its ends are not the same")
+        return try backwards(head, seen: &seen, limit: limit)
+      }
+      return nodes
+    }
+    return nodes + (try backwards(head, seen: &seen, limit: limit - nodes.count))
+  }
+
+  /// The nodes of a torn ring that are found from its end on and were not seen before, in the ring's order.
+  private func backwards(
+    _ head: UInt64,
+    seen: inout Set<UInt64>,
+    limit: Int
+  ) throws -> [UInt64] {
+    var found: [UInt64] = []
+    var passed: Set<UInt64> = [head]
+    do {
+      var node = try u64(head &+ 8)
+      while passed.insert(node).inserted, found.count < limit {
+        let previous = try u64(node &+ 8)
+        if seen.insert(node).inserted { found.append(node) }
+        node = previous
+      }
+    } catch is GuestFault {
+      // Torn from this end on as well: the note has said so.
+    }
+    return found.reversed()
+  }
+
+  /// Runs `body`, which fills a part of a row: what cannot be read costs that part, and is noted.
+  package func attempt(_ what: @autoclosure () -> String, _ body: () throws -> Void) throws {
+    do {
+      try body()
+    } catch let fault as GuestFault {
+      note("\(what()): \(fault)")
+    }
   }
 
   /// The nodes of an `hlist` or a list that `next` pointers alone make. One that is torn ends there, with a note.

@@ -14,6 +14,8 @@ struct GuestMarks {
   private var randomCount = 0
 
   struct SystemNames {
+    /// Whether they are of the system, and not perhaps a container's.
+    var areInitial: Bool
     var host: String
     var release: String
     var version: String
@@ -55,7 +57,7 @@ struct GuestMarks {
     let words = page.assumingMemoryBound(to: UInt32.self)
     for index in 0..<(Page.byteCount / 4) {
       let word = UInt32(littleEndian: words[index])
-      if word == Self.linux, names == nil || banner == nil {
+      if word == Self.linux, names?.areInitial != true || banner == nil {
         try readLinux(ram, gpa + UInt64(index * 4))
       } else if word == Self.debuggingRecord, windowsKernel == nil {
         try readDebuggingRecord(ram, gpa + UInt64(index * 4))
@@ -85,9 +87,9 @@ struct GuestMarks {
         banner = GuestText.escaped(text)
       }
     }
-    guard names == nil, let bytes = try ram.bytes(gpa, count: 6 * Self.nameByteCount) else {
-      return
-    }
+    guard names?.areInitial != true,
+      let bytes = try ram.bytes(gpa, count: 6 * Self.nameByteCount)
+    else { return }
     let texts = (0..<6).map { index -> [UInt8]? in
       let field = bytes[(index * Self.nameByteCount)...].prefix(Self.nameByteCount)
       let text = field.prefix { $0 != 0 }
@@ -98,12 +100,28 @@ struct GuestMarks {
       let version = texts[3], let machine = texts[4], version.first == 0x23, !machine.isEmpty,
       release.first.map({ (0x30...0x39).contains($0) }) == true
     else { return }
+    let areInitial = try isInitialNamespace(ram, gpa + UInt64(6 * Self.nameByteCount))
+    guard names == nil || areInitial else { return }
     names = SystemNames(
+      areInitial: areInitial,
       host: GuestText.escaped(host),
       release: GuestText.escaped(release),
       version: GuestText.escaped(version),
       machine: GuestText.escaped(machine)
     )
+  }
+
+  /// The number of the first namespace of names (PROC_UTS_INIT_INO), which is behind them in its structure.
+  private static let initialNamespaceNumber: UInt32 = 0xefff_fffe
+  private static let numberReach = 64
+
+  /// Whether the names before `gpa` are the system's own, and not a container's or a process's copy.
+  private func isInitialNamespace(_ ram: any GuestRAM, _ gpa: UInt64) throws -> Bool {
+    for offset in stride(from: gpa, to: gpa + UInt64(Self.numberReach), by: 2)
+    where try ram.number(offset, as: UInt32.self) == Self.initialNamespaceNumber {
+      return true
+    }
+    return false
   }
 
   // MARK: Windows
@@ -151,17 +169,26 @@ extension GuestMarks {
   /// - Parameters:
   ///   - hasTypes: Whether a kernel's type information was found.
   ///   - isLinux: Whether what a kernel says to crash dumps was.
-  ///   - absentPageCount: How many pages of RAM a dump left out.
-  func sentence(hasTypes: Bool, isLinux: Bool, absentPageCount: UInt64) -> String {
+  ///   - hasDamagedSymbols: Whether what may be a part of its symbols was.
+  ///   - loss: What a dump left out, as the sentence's end.
+  func sentence(
+    hasTypes: Bool,
+    isLinux: Bool,
+    hasDamagedSymbols: Bool,
+    loss: String
+  ) -> String {
+    let symbols =
+      "its table of symbols (kallsyms) is " + (hasDamagedSymbols ? "damaged, or " : "")
+      + "not in RAM"
     let found =
       if let names, Self.isNarrow(names.machine) {
         "it is a 32-bit Linux (\(names.machine))"
       } else if let names, !["x86_64", "aarch64"].contains(names.machine) {
         "it is a Linux for another processor (\(names.machine))"
       } else if hasTypes {
-        "the kernel's types are there, but its table of symbols (kallsyms) is not in RAM"
+        "the kernel's types are there, but \(symbols)"
       } else if isLinux || names != nil || banner != nil, !has32BitTables {
-        "a Linux is there, but its table of symbols (kallsyms) is not in RAM"
+        "a Linux is there, but \(symbols)"
       } else if let windowsKernel {
         "it is Windows (\(windowsKernel)), whose types are not in its RAM"
       } else if has32BitTables {
@@ -171,10 +198,7 @@ extension GuestMarks {
       } else {
         "nothing in RAM is like one"
       }
-    let absent =
-      absentPageCount > 0
-      ? "; the dump left out \(absentPageCount) pages, and the kernel's may be among them" : ""
-    return "no 64-bit Linux kernel was found: \(found)\(absent)"
+    return "no 64-bit Linux kernel was found: \(found)\(loss)"
   }
 
   private static func isNarrow(_ machine: String) -> Bool {

@@ -50,8 +50,8 @@ package struct GuestSystem {
     private var triedTypeHeaders = 0
     private var typesByteCount = 0
     private var attemptCount = 0
-    /// Why the last attempt failed.
-    private var lastFault: GuestFault?
+    /// Why the attempt that came furthest failed: that a symbol is missing says least.
+    private var bestFault: GuestFault?
 
     init(_ ram: any GuestRAM) { self.ram = ram }
 
@@ -76,7 +76,7 @@ package struct GuestSystem {
       attemptCount = 0
       if let kernel = try settle() { return GuestSystem(kernel: kernel, info: infos.first?.info) }
       let marks = try GuestMarks(ram)
-      var system = GuestSystem(kernel: nil, info: infos.first?.info, missing: missing(marks))
+      var system = GuestSystem(kernel: nil, info: infos.first?.info, missing: try missing(marks))
       system.marks = marks
       return system
     }
@@ -129,7 +129,9 @@ package struct GuestSystem {
               found = (kallsyms, range.lowerBound, info?.gpa)
               return kernel
             } catch let fault as GuestFault {
-              lastFault = fault
+              if case .noSymbol = fault, bestFault != nil { continue }
+              if bestFault == nil { bestFault = fault }
+              if case .noSymbol = bestFault { bestFault = fault }
               continue
             }
           }
@@ -138,20 +140,91 @@ package struct GuestSystem {
       return nil
     }
 
-    private func missing(_ marks: GuestMarks) -> String {
+    private func missing(_ marks: GuestMarks) throws -> String {
       if !kallsyms.isEmpty, !types.isEmpty {
-        return
-          "a Linux kernel is there, but its page tables are not: they were left out, or RAM lies at "
-          + "other addresses than the snapshot's regions say"
+        return "a Linux kernel is there, but \(obstacle)\(loss)"
       }
-      if !kallsyms.isEmpty {
-        return "the kernel has no type information (BTF), which CONFIG_DEBUG_INFO_BTF makes"
-      }
+      if !kallsyms.isEmpty { return try missingTypes() }
       return marks.sentence(
         hasTypes: !types.isEmpty,
         isLinux: !infos.isEmpty,
-        absentPageCount: ram.absentPageCount
+        hasDamagedSymbols: !scan.tokenIndexes.isEmpty,
+        loss: loss
       )
+    }
+
+    /// What is not in RAM, as a sentence's end; empty where all is.
+    private var loss: String {
+      if ram.absentPageCount > 0 {
+        return
+          "; the dump left out \(ram.absentPageCount) pages, and the kernel's may be among them"
+      }
+      var holes: UInt64 = 0
+      for (region, next) in zip(ram.layout.regions, ram.layout.regions.dropFirst()) {
+        holes += next.firstPFN.rawValue - region.firstPFN.rawValue - region.pageCount
+      }
+      return holes > 0
+        ? "; \(holes) pages between the snapshot's regions are not RAM, or were left out" : ""
+    }
+
+    /// What keeps symbols and types from being used.
+    private var obstacle: String {
+      switch bestFault {
+      case nil, KernelSettling.tablesDoNotMap:
+        "its page tables are not: they were left out, or RAM lies at other addresses than the "
+          + "snapshot's regions say"
+      case .noSymbol(let name)?:
+        "where its image is in RAM is not known: it has no symbol \(name), and what it says to crash "
+          + "dumps (VMCOREINFO) was not found"
+      case let fault?: "it cannot be read: \(fault)"
+      }
+    }
+
+    /// Whether the kernel has no types, or their pages are damaged or were left out.
+    private func missingTypes() throws -> String {
+      let symbols = kallsyms.first { $0.address(of: "__start_BTF") != nil }
+      guard symbols != nil || !scan.typeHeaders.isEmpty else {
+        let isSure = ram.absentPageCount == 0
+        return "the kernel has no type information (BTF), which CONFIG_DEBUG_INFO_BTF makes"
+          + (isSure
+            ? "" : ", or it is among the \(ram.absentPageCount) pages that the dump left out")
+      }
+      let what = "a Linux kernel is there, but its type information (BTF) cannot be read: "
+      guard let symbols, let range = typesRange(symbols) else {
+        return what
+          + (ram.absentPageCount > 0 ? "pages of it are absent or damaged" : "it is damaged")
+          + loss
+      }
+      var absentCount = 0
+      for pfn in (range.lowerBound >> UInt64(Page.shift))...(range.upperBound >> UInt64(Page.shift))
+      where try ram.page(pfn) == nil {
+        absentCount += 1
+      }
+      let place = "at GPA \(hexString(range.lowerBound))"
+      return what
+        + (absentCount > 0
+          ? "the dump left out \(absentCount) of its pages, \(place)" : "it is damaged, \(place)")
+    }
+
+    /// Where the symbols say that the types are, in RAM.
+    private func typesRange(_ symbols: Kallsyms) -> ClosedRange<UInt64>? {
+      guard let start = symbols.address(of: "__start_BTF") else { return nil }
+      var offset: UInt64?
+      if symbols.addressing == .placeRelative { offset = symbols.offset }
+      for (_, info) in infos where offset == nil {
+        offset =
+          info.symbols["kallsyms_names"].map { $0 &- symbols.namesGPA }
+          ?? info.number("phys_base").map { 0xffff_ffff_8000_0000 &- $0 }
+          ?? info.number("kimage_voffset")
+      }
+      guard let offset else { return nil }
+      let end = symbols.address(of: "__stop_BTF") ?? start
+      let gpa = start &- offset
+      // The symbols may be anybody's.
+      guard end >= start, end - start <= UInt64(BTF.maximumByteCount),
+        gpa <= UInt64.max - (end - start)
+      else { return nil }
+      return gpa...(gpa + max(end - start, 1) - 1)
     }
   }
 }

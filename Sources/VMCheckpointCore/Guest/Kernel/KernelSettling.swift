@@ -26,6 +26,7 @@ struct KernelSettling {
   private static let maximumProcessorCount: UInt32 = 8192
   private static let bannerBeginning = Array("Linux version ".utf8)
   private static let firstTaskName = Array("swapper".utf8)
+  static let tablesDoNotMap = GuestFault.broken("the kernel's page tables do not map its image")
 
   /// - Throws: ``GuestFault`` when they do not fit each other.
   func kernel() throws -> GuestKernel {
@@ -115,7 +116,7 @@ struct KernelSettling {
       }
       if isRight { return tables }
     }
-    throw GuestFault.broken("the kernel's page tables do not map its image")
+    throw Self.tablesDoNotMap
   }
 
   private func image(_ symbols: KernelSymbols, _ offset: UInt64) throws -> Range<UInt64> {
@@ -164,7 +165,10 @@ struct KernelSettling {
       throw GuestFault.noSymbol("init_task")
     }
     let place = task &- offset &+ UInt64(comm.offset)
-    guard try ram.bytes(place, count: Self.firstTaskName.count) == Self.firstTaskName else {
+    guard let name = try ram.bytes(place, count: Self.firstTaskName.count) else {
+      throw GuestFault.notRAM(place)
+    }
+    guard name == Self.firstTaskName else {
       throw GuestFault.broken("the kernel's first task has another name")
     }
     return task
@@ -172,9 +176,13 @@ struct KernelSettling {
 
   private func checkBanner(_ symbols: KernelSymbols, _ offset: UInt64) throws {
     guard let banner = symbols.address(of: "linux_banner") else { return }
-    guard
-      try ram.bytes(banner &- offset, count: Self.bannerBeginning.count) == Self.bannerBeginning
-    else { throw GuestFault.broken("the kernel's banner is not where its symbol is") }
+    let place = banner &- offset
+    guard let text = try ram.bytes(place, count: Self.bannerBeginning.count) else {
+      throw GuestFault.notRAM(place)
+    }
+    guard text == Self.bannerBeginning else {
+      throw GuestFault.broken("the kernel's banner is not where its symbol is")
+    }
   }
 
   // MARK: Facts

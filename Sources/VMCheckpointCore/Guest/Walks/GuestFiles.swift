@@ -61,22 +61,12 @@ extension GuestKernel {
       if let notes = takeNotes() { files.append(GuestFile(pid: pid, note: notes)) }
       for each in open {
         var file = GuestFile(pid: pid, descriptor: Int64(each.descriptor))
-        do {
-          try fill(&file, each)
-        } catch let fault as GuestFault {
-          note("file at \(hexString(each.file)): \(fault)")
-        }
+        try attempt("file at \(hexString(each.file))") { try fill(&file, each) }
         file.note = takeNotes()
         files.append(file)
       }
     }
-    if let listNotes {
-      guard let last = leaders.last else {
-        note(listNotes)
-        return files
-      }
-      files.append(GuestFile(pid: last.pid, note: listNotes))
-    }
+    if let listNotes { note(listNotes) }
     return files
   }
 
@@ -86,6 +76,9 @@ extension GuestKernel {
     guard object != 0 else { return [] }
     let table = try u64(object, "files_struct", "fdt")
     var count = try u64(table, "fdtable", "max_fds") & 0xffff_ffff
+    guard count > 0, count % 64 == 0 else {
+      throw GuestFault.broken("no table of descriptors has \(count) places")
+    }
     if count > Self.descriptorLimit {
       note("the table of descriptors has \(count) places")
       count = Self.descriptorLimit
@@ -108,14 +101,16 @@ extension GuestKernel {
   }
 
   private func fill(_ file: inout GuestFile, _ open: OpenFile) throws {
-    let inode = try u64(open.file, "file", "f_inode")
-    file.inode = try u64(inode, "inode", "i_ino")
-    file.mode = try u64(inode, "inode", "i_mode") & 0xffff
-    file.byteCount = try s64(inode, "inode", "i_size")
     file.position = try s64(open.file, "file", "f_pos")
     file.flags =
       try u64(open.file, "file", "f_flags") & 0xffff_ffff & ~Self.closeOnExec
       | (open.closesOnExec ? Self.closeOnExec : 0)
-    file.path = try shownPath(ofFile: open.file)
+    try attempt("the inode") {
+      let inode = try u64(open.file, "file", "f_inode")
+      file.inode = try u64(inode, "inode", "i_ino")
+      file.mode = try u64(inode, "inode", "i_mode") & 0xffff
+      file.byteCount = try s64(inode, "inode", "i_size")
+    }
+    try attempt("the path") { file.path = try shownPath(ofFile: open.file) }
   }
 }

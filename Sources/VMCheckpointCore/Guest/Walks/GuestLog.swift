@@ -29,8 +29,19 @@ private struct LogRing {
 extension GuestKernel {
   /// The kernel's log, the oldest record first.
   ///
-  /// - Throws: ``GuestFault`` when this kernel has no such log.
+  /// - Throws: ``GuestFault`` when this kernel has no such log, or that is damaged.
   package func logRecords() throws -> [GuestLogRecord] {
+    do {
+      return try recordsOfLog()
+    } catch let fault as GuestFault {
+      throw GuestFault.broken("the kernel's log cannot be read: \(fault)")
+    }
+  }
+
+  /// So many of the newest records may be in the making, as many of the oldest given up.
+  private static let recordsInMotion: UInt64 = 8
+
+  private func recordsOfLog() throws -> [GuestLogRecord] {
     let buffer = try u64(symbol("prb"))
     let descriptorRing = try address(buffer, "printk_ringbuffer", "desc_ring")
     let textRing = try address(buffer, "printk_ringbuffer", "text_data_ring")
@@ -54,16 +65,24 @@ extension GuestKernel {
     }
 
     var records: [GuestLogRecord] = []
+    var missingCount = 0
     for step in 0...count {
       var record = GuestLogRecord()
       do {
         let identifier = (tail &+ step) & LogRing.identifierMask
-        guard try read(identifier, of: ring, into: &record) else { continue }
+        guard try read(identifier, of: ring, into: &record) else {
+          let isInMotion = step < Self.recordsInMotion || count - step < Self.recordsInMotion
+          if !isInMotion { missingCount += 1 }
+          continue
+        }
       } catch let fault as GuestFault {
         note("\(fault)")
       }
       record.note = takeNotes()
       records.append(record)
+    }
+    if missingCount > 0 {
+      note("\(missingCount) of \(count + 1) records are missing: their descriptors are damaged")
     }
     return records
   }
@@ -82,8 +101,17 @@ extension GuestKernel {
       return false
     }
     let info = ring.infos &+ slot &* ring.infoByteCount
-    record.sequence = try u64(info, "printk_info", "seq")
-    record.nanoseconds = try u64(info, "printk_info", "ts_nsec")
+    let sequence = try u64(info, "printk_info", "seq")
+    // A place in the ring has every such record: the number shows which.
+    guard sequence & (1 << ring.countBits - 1) == slot else {
+      throw GuestFault.broken("a record at place \(slot) cannot have the number \(sequence)")
+    }
+    record.sequence = sequence
+    let nanoseconds = try u64(info, "printk_info", "ts_nsec")
+    guard nanoseconds < Self.nanosecondLimit else {
+      throw GuestFault.broken("nothing is logged \(nanoseconds) ns after boot")
+    }
+    record.nanoseconds = nanoseconds
     record.level = try u64(info, "printk_info", "level")
     record.facility = try u64(info, "printk_info", "facility")
     let length = try u64(info, "printk_info", "text_len")

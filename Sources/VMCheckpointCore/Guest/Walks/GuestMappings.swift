@@ -34,29 +34,31 @@ extension GuestKernel {
         memory = try u64(task, "task_struct", "mm")
         guard memory != 0 else { continue }
         areas = try self.areas(ofMemory: memory)
+        try checkCount(areas.count, ofMemory: memory)
       } catch let fault as GuestFault {
         note("the memory: \(fault)")
       }
       if let notes = takeNotes() { mappings.append(GuestMapping(pid: pid, note: notes)) }
       for area in areas {
         var mapping = GuestMapping(pid: pid)
-        do {
+        try attempt("mapping at \(hexString(area))") {
           try fill(&mapping, at: area, ofMemory: memory, &paths)
-        } catch let fault as GuestFault {
-          note("mapping at \(hexString(area)): \(fault)")
         }
         mapping.note = takeNotes()
         mappings.append(mapping)
       }
     }
-    if let listNotes {
-      guard let last = leaders.last else {
-        note(listNotes)
-        return mappings
-      }
-      mappings.append(GuestMapping(pid: last.pid, note: listNotes))
-    }
+    if let listNotes { note(listNotes) }
     return mappings
+  }
+
+  /// The kernel counts a process's mappings: notes where others were found.
+  private func checkCount(_ count: Int, ofMemory memory: UInt64) throws {
+    guard has("mm_struct", "map_count") else { return }
+    let expected = try u64(memory, "mm_struct", "map_count") & 0xffff_ffff
+    if UInt64(count) != expected {
+      note("the process has \(expected) mappings, and \(count) were found")
+    }
   }
 
   private func fill(
@@ -67,6 +69,9 @@ extension GuestKernel {
   ) throws {
     let start = try u64(area, "vm_area_struct", "vm_start")
     let end = try u64(area, "vm_area_struct", "vm_end")
+    guard start < end, end <= 1 << 56, (start | end) & UInt64(Page.byteCount - 1) == 0 else {
+      throw GuestFault.broken("it cannot go from \(hexString(start)) to \(hexString(end))")
+    }
     (mapping.start, mapping.end) = (start, end)
     let flags = try u64(area, "vm_area_struct", "vm_flags")
     var permissions = ""
@@ -80,7 +85,7 @@ extension GuestKernel {
       if paths[file] == nil { paths[file] = try shownPath(ofFile: file) }
       mapping.path = paths[file]
     } else {
-      mapping.path = try nameOfAnonymousMapping(area, start..<max(start, end), ofMemory: memory)
+      mapping.path = try nameOfAnonymousMapping(area, start..<end, ofMemory: memory)
     }
   }
 

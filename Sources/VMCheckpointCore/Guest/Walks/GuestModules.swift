@@ -36,7 +36,7 @@ extension GuestKernel {
       module.note = takeNotes()
       modules.append(module)
     }
-    if let listNotes { modules.append(GuestModule(note: listNotes)) }
+    if let listNotes { note(listNotes) }
     return modules
   }
 
@@ -51,14 +51,16 @@ extension GuestKernel {
     module.taints = String(
       Self.taintLetters.enumerated().filter { taints >> UInt64($0.offset) & 1 != 0 }.map(\.element)
     )
-    try fillMemory(&module, at: object)
-    module.users = try ring(
-      address(object, "module", "source_list"),
-      limit: Self.moduleLimit,
-      "a module's users"
-    ).map { node in
-      let use = try container(node, "module_use", "source_list")
-      return try text(u64(use, "module_use", "source"), "module", "name")
+    try attempt("its memory") { try fillMemory(&module, at: object) }
+    try attempt("its users") {
+      module.users = try ring(
+        address(object, "module", "source_list"),
+        limit: Self.moduleLimit,
+        "a module's users"
+      ).map { node in
+        let use = try container(node, "module_use", "source_list")
+        return try text(u64(use, "module_use", "source"), "module", "name")
+      }
     }
   }
 

@@ -35,7 +35,9 @@ extension GuestKernel {
   /// The mounts in the namespaces of all processes.
   package func mounts() throws -> [GuestMount] {
     var mounts: [GuestMount] = []
-    for namespace in try mountNamespaces() {
+    let namespaces = try mountNamespaces()
+    let listNotes = takeNotes()
+    for namespace in namespaces {
       let objects: [UInt64]
       do {
         objects = try self.mounts(of: namespace.address)
@@ -57,6 +59,7 @@ extension GuestKernel {
         mounts.append(mount)
       }
     }
+    if let listNotes { note(listNotes) }
     return mounts.sorted { ($0.namespace, $0.id ?? .max) < ($1.namespace, $1.id ?? .max) }
   }
 
@@ -71,7 +74,7 @@ extension GuestKernel {
         if let known = namespaces[address], known.firstPID <= pid { continue }
         namespaces[address] = MountNamespace(
           address: address,
-          number: try u64(address, "mnt_namespace", "ns.inum") & 0xffff_ffff,
+          number: try namespaceNumber(address, "mnt_namespace"),
           firstPID: pid,
           root: try rootDirectory(ofTask: task)
         )
@@ -119,14 +122,31 @@ extension GuestKernel {
   ) throws -> Bool {
     guard try u64(object, "mount", "mnt_ns") == namespace.address else { return false }
     mount.id = Int64(try s32(address(object, "mount", "mnt_id")))
-    mount.parent = Int64(try s32(address(u64(object, "mount", "mnt_parent"), "mount", "mnt_id")))
+    try attempt("the parent") {
+      mount.parent = Int64(try s32(address(u64(object, "mount", "mnt_parent"), "mount", "mnt_id")))
+    }
+    try attempt("the file system") { try fillFileSystem(&mount, at: object) }
+    try attempt("the source") {
+      let source = try u64(object, "mount", "mnt_devname")
+      mount.source = source == 0 ? "none" : try string(source, limit: Self.nameByteLimit)
+    }
+    try attempt("the path") {
+      let root = try u64(object, "mount", "mnt.mnt_root")
+      mount.root = try pathInFileSystem(root)
+      let place = try path(Location(mount: object, dentry: root), root: namespace.root)
+      mount.mountPoint = place.path
+      mount.isReachable = place.isReachable
+    }
+    return true
+  }
+
+  private func fillFileSystem(_ mount: inout GuestMount, at object: UInt64) throws {
     let fileSystem = try u64(object, "mount", "mnt.mnt_sb")
     let device = try u64(fileSystem, "super_block", "s_dev") & 0xffff_ffff
     mount.device = "\(device >> 20):\(device & 0xf_ffff)"
     mount.isReadOnly =
       try u64(object, "mount", "mnt.mnt_flags") & Self.readOnlyMount != 0
       || u64(fileSystem, "super_block", "s_flags") & Self.readOnlyFileSystem != 0
-
     let kind = try u64(fileSystem, "super_block", "s_type")
     var type = try string(u64(kind, "file_system_type", "name"), limit: 64)
     if has("super_block", "s_subtype") {
@@ -134,14 +154,5 @@ extension GuestKernel {
       if subtype != 0 { type += "." + (try string(subtype, limit: 64)) }
     }
     mount.type = type
-    let source = try u64(object, "mount", "mnt_devname")
-    mount.source = source == 0 ? "none" : try string(source, limit: Self.nameByteLimit)
-
-    let root = try u64(object, "mount", "mnt.mnt_root")
-    mount.root = try pathInFileSystem(root)
-    let place = try path(Location(mount: object, dentry: root), root: namespace.root)
-    mount.mountPoint = place.path
-    mount.isReachable = place.isReachable
-    return true
   }
 }

@@ -30,8 +30,7 @@ extension GuestKernel {
       .compactMap { node in
         do {
           let net = try container(node, "net", "list")
-          let number = try u64(net, "net", "ns.inum") & 0xffff_ffff
-          return NetworkNamespace(address: net, number: number)
+          return NetworkNamespace(address: net, number: try namespaceNumber(net, "net"))
         } catch let fault as GuestFault {
           note("network namespace at \(hexString(node)): \(fault)")
           return nil
@@ -44,7 +43,9 @@ extension GuestKernel {
   /// - Throws: ``GuestFault`` when the list of namespaces cannot be found.
   package func networkDevices() throws -> [GuestNetworkDevice] {
     var devices: [GuestNetworkDevice] = []
-    for namespace in try networkNamespaces() {
+    let namespaces = try networkNamespaces()
+    let listNotes = takeNotes()
+    for namespace in namespaces {
       var nodes: [UInt64] = []
       do {
         let head = try address(namespace.address, "net", "dev_base_head")
@@ -57,15 +58,14 @@ extension GuestKernel {
       }
       for node in nodes {
         var device = GuestNetworkDevice(namespace: namespace.number)
-        do {
+        try attempt("device at \(hexString(node))") {
           try fill(&device, at: container(node, "net_device", "dev_list"))
-        } catch let fault as GuestFault {
-          note("device at \(hexString(node)): \(fault)")
         }
         device.note = takeNotes()
         devices.append(device)
       }
     }
+    if let listNotes { note(listNotes) }
     return devices.sorted { ($0.namespace, $0.index ?? .max) < ($1.namespace, $1.index ?? .max) }
   }
 
@@ -74,9 +74,13 @@ extension GuestKernel {
     device.index = Int64(try s32(address(object, "net_device", "ifindex")))
     device.mtu = try u64(object, "net_device", "mtu") & 0xffff_ffff
     device.flags = try u64(object, "net_device", "flags") & 0xffff_ffff
-    let mac = try bytes(u64(object, "net_device", "dev_addr"), count: 6)
-    device.mac = mac.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
-    device.addresses = try addresses4(object) + addresses6(object)
+    try attempt("the hardware address") {
+      let mac = try bytes(u64(object, "net_device", "dev_addr"), count: 6)
+      device.mac = mac.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined(separator: ":")
+    }
+    try attempt("the addresses") {
+      device.addresses = try addresses4(object) + addresses6(object)
+    }
   }
 
   private func addresses4(_ device: UInt64) throws -> [String] {

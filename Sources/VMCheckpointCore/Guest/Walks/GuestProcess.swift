@@ -17,7 +17,7 @@ package struct GuestProcess {
   package var startNanoseconds: UInt64?
   package var nice: Int64?
   package var isKernelThread: Bool?
-  /// Its arguments with spaces between them.
+  /// Its arguments with spaces between them; empty where it has none.
   package var commandLine: String?
   package var executable: String?
   package var workingDirectory: String?
@@ -31,10 +31,19 @@ package struct GuestProcess {
 
 extension GuestKernel {
   private static let commandLineByteLimit = 64 << 10
+  /// PF_EXITING.
+  private static let exitingFlag: UInt64 = 4
+  /// Addresses of processes have at most 56 bits.
+  private static let pageCountLimit: UInt64 = 1 << 44
+  /// How many pages threads may have counted, or given back, that are not in the sum yet.
+  private static let counterSlack: Int64 = 1 << 16
+  /// 36 years: no guest runs longer.
+  static let nanosecondLimit: UInt64 = 1 << 60
   /// PF_KTHREAD.
   private static let kernelThreadFlag: UInt64 = 0x20_0000
 
-  /// All processes, by ascending PID.
+  /// All processes, by ascending PID. What is wrong with the list itself is left for ``takeNotes()``, here and in
+  /// the other walks.
   ///
   /// - Parameter pids: Others are left out.
   package func processes(pids: ClosedRange<Int64> = .min ... .max) throws -> [GuestProcess] {
@@ -59,7 +68,6 @@ extension GuestKernel {
     return try self.tasks(tasks, pids: pids, withMemory: false)
   }
 
-  /// Processes of these tasks; what is noted of the list itself goes to the last one.
   private func tasks(
     _ tasks: [UInt64],
     pids: ClosedRange<Int64>,
@@ -67,12 +75,17 @@ extension GuestKernel {
   ) throws -> [GuestProcess] {
     let listNotes = takeNotes()
     var result: [GuestProcess] = []
+    var seen: Set<Int64> = []
     for task in tasks {
       var process = GuestProcess(task: task)
       do {
-        process.pid = try s64(task, "task_struct", "pid")
-        guard pids.contains(process.pid!) else { continue }
-        try fill(&process)
+        let pid = try s64(task, "task_struct", "pid")
+        process.pid = pid
+        let isNew = seen.insert(pid).inserted
+        guard pids.contains(pid) else { continue }
+        if pid <= 0 || pid >= Self.pidLimit { note("no task has the number \(pid)") }
+        if !isNew { note("another task has the number \(pid) as well") }
+        try fill(&process, isLeader: withMemory)
         if withMemory { try fillMemory(&process) }
       } catch let fault as GuestFault {
         note("task \(hexString(task)): \(fault)")
@@ -81,57 +94,99 @@ extension GuestKernel {
       result.append(process)
     }
     result.sort { ($0.pid ?? .max) < ($1.pid ?? .max) }
-    if let listNotes {
-      if result.isEmpty { result.append(GuestProcess(task: 0)) }
-      let last = result.count - 1
-      result[last].note = [result[last].note, listNotes].compactMap { $0 }.joined(separator: "; ")
-    }
+    if let listNotes { note(listNotes) }
     return result
   }
 
-  private func fill(_ process: inout GuestProcess) throws {
+  /// Each part by itself, so that a broken pointer costs what is behind it alone.
+  private func fill(_ process: inout GuestProcess, isLeader: Bool) throws {
     let task = process.task
-    process.tgid = try s64(task, "task_struct", "tgid")
+    let tgid = try s64(task, "task_struct", "tgid")
+    process.tgid = tgid
+    if tgid <= 0 || tgid >= Self.pidLimit || (isLeader && tgid != process.pid) {
+      note("its process has the number \(tgid), which cannot be")
+    }
     process.comm = try text(task, "task_struct", "comm")
     let flags = try u64(task, "task_struct", "flags")
     process.isKernelThread = flags & Self.kernelThreadFlag != 0
-    let parent = try u64(task, "task_struct", "real_parent")
-    process.ppid = parent == 0 ? 0 : try s64(parent, "task_struct", "tgid")
+    try attempt("the parent") {
+      let parent = try u64(task, "task_struct", "real_parent")
+      let number = parent == 0 ? 0 : try s64(parent, "task_struct", "tgid")
+      guard number >= 0, number < Self.pidLimit else {
+        throw GuestFault.broken("no process has the number \(number)")
+      }
+      process.ppid = number
+    }
     process.state = try taskState(task)
     // 5.5 renamed it.
-    process.startNanoseconds = try u64(task, "task_struct", "start_boottime", or: "real_start_time")
-    process.nice = try s64(task, "task_struct", "static_prio") - 120
-    let credentials = try u64(task, "task_struct", "real_cred")
-    process.uid = try u32(address(credentials, "cred", "uid"))
-    process.euid = try u32(address(credentials, "cred", "euid"))
-    process.gid = try u32(address(credentials, "cred", "gid"))
-    process.egid = try u32(address(credentials, "cred", "egid"))
-    process.namespaces = try namespaces(task)
+    let start = try u64(task, "task_struct", "start_boottime", or: "real_start_time")
+    if start < Self.nanosecondLimit {
+      process.startNanoseconds = start
+    } else {
+      note("no process starts \(start) ns after boot")
+    }
+    let nice = try s64(task, "task_struct", "static_prio") - 120
+    process.nice = nice
+    try attempt("the user") {
+      let credentials = try u64(task, "task_struct", "real_cred")
+      process.uid = try u32(address(credentials, "cred", "uid"))
+      process.euid = try u32(address(credentials, "cred", "euid"))
+      process.gid = try u32(address(credentials, "cred", "gid"))
+      process.egid = try u32(address(credentials, "cred", "egid"))
+    }
+    try attempt("the namespaces") { process.namespaces = try namespaces(task) }
   }
 
   private func fillMemory(_ process: inout GuestProcess) throws {
     let task = process.task
-    let fs = try u64(task, "task_struct", "fs")
-    if fs != 0 { process.workingDirectory = try shownPath(address(fs, "fs_struct", "pwd")) }
+    try attempt("the working directory") {
+      let fs = try u64(task, "task_struct", "fs")
+      if fs != 0 { process.workingDirectory = try shownPath(address(fs, "fs_struct", "pwd")) }
+    }
     let mm = try u64(task, "task_struct", "mm")
     process.mm = mm
-    guard mm != 0 else { return }
-    process.residentPageCount = try residentPageCount(mm)
-    process.virtualPageCount = try u64(mm, "mm_struct", "total_vm")
-    process.commandLine = try commandLine(mm)
-    let executable = try u64(mm, "mm_struct", "exe_file")
-    if executable != 0 { process.executable = try shownPath(ofFile: executable) }
+    guard mm != 0 else {
+      let flags = try u64(task, "task_struct", "flags")
+      if flags & (Self.kernelThreadFlag | Self.exitingFlag) == 0 {
+        note("it has no memory, and is not ending")
+      }
+      return
+    }
+    try attempt("the memory") {
+      guard try u64(mm, "mm_struct", "pgd") != 0 else {
+        throw GuestFault.broken("its structure is empty")
+      }
+      let virtual = try u64(mm, "mm_struct", "total_vm")
+      guard virtual <= Self.pageCountLimit else {
+        throw GuestFault.broken("no process has \(virtual) pages")
+      }
+      process.virtualPageCount = virtual
+      let resident = try residentPageCount(mm)
+      guard resident >= -Self.counterSlack, resident <= Int64(virtual) + Self.counterSlack else {
+        throw GuestFault.broken("\(resident) of its \(virtual) pages cannot be in RAM")
+      }
+      process.residentPageCount = max(resident, 0)
+    }
+    try attempt("the command line") { process.commandLine = try commandLine(mm) }
+    try attempt("the executable") {
+      let executable = try u64(mm, "mm_struct", "exe_file")
+      if executable != 0 { process.executable = try shownPath(ofFile: executable) }
+    }
   }
 
   private func commandLine(_ mm: UInt64) throws -> String? {
     let start = try u64(mm, "mm_struct", "arg_start")
     let end = try u64(mm, "mm_struct", "arg_end")
+    guard end >= start, end < 1 << 56 else {
+      throw GuestFault.broken("it ends at \(hexString(end)), and begins at \(hexString(start))")
+    }
     guard end > start else { return "" }
     let length = Int(min(end - start, UInt64(Self.commandLineByteLimit)))
     var bytes = try userBytes(root: pageTableRoot(ofMemory: mm), start, count: length)
     if bytes.count < length {
       note("\(length - bytes.count) bytes of the command line are not in RAM")
     }
+    guard !bytes.isEmpty else { return nil }
     while bytes.last == 0 { bytes.removeLast() }
     for index in bytes.indices where bytes[index] == 0 { bytes[index] = UInt8(ascii: " ") }
     return GuestText.escaped(bytes)

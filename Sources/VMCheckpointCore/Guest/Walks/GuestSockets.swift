@@ -25,6 +25,8 @@ package struct GuestSocket {
 
 extension GuestKernel {
   private static let socketLimit = 1_000_000
+  /// More than any kernel has.
+  private static let familyLimit: UInt64 = 64
   private static let unixFamily: UInt64 = 1
   private static let internetFamilies: Set<UInt64> = [2, 10]
   private static let packetFamily: UInt64 = 17
@@ -43,6 +45,8 @@ extension GuestKernel {
     let leaders = try leaders(pids: pids)
     let isWhole = pids == .min ... .max
     let listNotes = takeNotes()
+    // Who has a descriptor that cannot be read may hold any socket.
+    var isWholeKnown = listNotes == nil
     var held: [GuestSocket] = []
     var known: [UInt64: GuestSocket] = [:]
     for (pid, task) in leaders {
@@ -53,7 +57,10 @@ extension GuestKernel {
         note("the descriptors of process \(pid): \(fault)")
         open = []
       }
-      if let notes = takeNotes() { held.append(GuestSocket(pid: pid, note: notes)) }
+      if let notes = takeNotes() {
+        held.append(GuestSocket(pid: pid, note: notes))
+        isWholeKnown = false
+      }
       for each in open {
         var row: GuestSocket
         do {
@@ -61,37 +68,57 @@ extension GuestKernel {
           row = try known[object] ?? socket(at: object)
           known[object] = row
         } catch let fault as GuestFault {
-          row = GuestSocket(note: "\(fault)")
+          row = GuestSocket(note: "file at \(hexString(each.file)): \(fault)")
+          isWholeKnown = false
         }
         row.pid = pid
         row.descriptor = Int64(each.descriptor)
         held.append(row)
       }
     }
+    if let listNotes { note(listNotes) }
     guard isWhole else { return held }
+    let objects = try socketsInTables()
+    let notes = takeNotes()
     var others: [GuestSocket] = []
-    for object in try socketsInTables() where known[object] == nil {
-      let row = try socket(at: object)
+    for object in objects where known[object] == nil {
+      var row = try socket(at: object)
       known[object] = row
+      // One without an inode has no descriptor: nobody can hold it.
+      if !isWholeKnown, row.inode != 0 {
+        row.note = [Self.holderUnknown, row.note].compactMap { $0 }.joined(separator: "; ")
+      }
       others.append(row)
     }
-    let notes = [listNotes, takeNotes()].compactMap { $0 }
-    if !notes.isEmpty { others.append(GuestSocket(note: notes.joined(separator: "; "))) }
+    if let notes { note(notes) }
     return others + held
   }
 
+  private static let holderUnknown =
+    "a process may hold it: not all processes and descriptors could be read"
+
   /// The `struct sock` behind a file, if that is a socket.
   private func socket(ofFile file: UInt64) throws -> UInt64? {
+    // Both say what it is: one of them may be damaged.
+    let mode = try u64(u64(file, "file", "f_inode"), "inode", "i_mode") & 0xf000
     let dentry = try u64(file, "file", "f_path.dentry")
     let operations = try u64(dentry, "dentry", "d_op")
-    guard operations != 0 else { return nil }
-    let function = try u64(operations, "dentry_operations", "d_dname")
-    guard function != 0, symbols.name(at: function) == "sockfs_dname" else { return nil }
+    let function = operations == 0 ? 0 : try u64(operations, "dentry_operations", "d_dname")
+    let isNamedSocket = function != 0 && symbols.name(at: function) == "sockfs_dname"
+    guard isNamedSocket || mode == Self.socketMode else { return nil }
+    guard isNamedSocket, mode == Self.socketMode else {
+      throw GuestFault.broken("its inode and its name do not agree that it is a socket")
+    }
     let socket = try u64(file, "file", "private_data")
-    guard socket != 0 else { return nil }
+    guard try u64(socket, "socket", "file") == file else {
+      throw GuestFault.broken("the socket at \(hexString(socket)) is not this file's")
+    }
     let object = try u64(socket, "socket", "sk")
     return object == 0 ? nil : object
   }
+
+  /// S_IFSOCK.
+  private static let socketMode: UInt64 = 0xc000
 
   private func socket(at object: UInt64) throws -> GuestSocket {
     var row = GuestSocket()
@@ -108,8 +135,15 @@ extension GuestKernel {
     let family = try u64(object, "sock_common", "skc_family")
     let state = try u64(object, "sock_common", "skc_state") & 0xff
     row.family = family
-    let net = try u64(object, "sock_common", "skc_net.net")
-    row.networkNamespace = try u64(net, "net", "ns.inum") & 0xffff_ffff
+    guard family > 0, family < Self.familyLimit else {
+      throw GuestFault.broken("no socket is of family \(family)")
+    }
+    try attempt("the network namespace") {
+      row.networkNamespace = try namespaceNumber(
+        u64(object, "sock_common", "skc_net.net"),
+        "net"
+      )
+    }
     // What is left of a TCP socket, or will be one, has less than a socket has.
     let isInternet = Self.internetFamilies.contains(family)
     let isWhole = !isInternet || (state != Self.timeWait && state != Self.newRequest)
@@ -124,7 +158,9 @@ extension GuestKernel {
       ? Self.stateNames[Int(shownState)] : "\(shownState)"
 
     if isInternet { try fillAddresses(&row, at: object, isFour: family == 2) }
-    if family == Self.unixFamily { row.path = try unixPath(object) }
+    if family == Self.unixFamily {
+      try attempt("the path") { row.path = try unixPath(object) }
+    }
     if family == Self.packetFamily, has("packet_sock", "num") {
       row.protocol = UInt64(
         UInt16(truncatingIfNeeded: try u64(object, "packet_sock", "num")).byteSwapped

@@ -2,11 +2,53 @@
 extension GuestKernel {
   package static let taskLimit = 100_000
 
-  /// The processes' first threads in the kernel's order, the idle task not among them.
+  /// PID_MAX_LIMIT: no task has a larger number.
+  static let pidLimit: Int64 = 1 << 22
+
+  /// The processes' first threads in the kernel's order, the idle task not among them. Where the list is torn,
+  /// those that only their parents still lead to come last.
   package func processLeaders() throws -> [UInt64] {
     let first = try symbol("init_task")
-    return try ring(address(first, "task_struct", "tasks"), limit: Self.taskLimit, "processes")
-      .map { try container($0, "task_struct", "tasks") }
+    let noteCount = notes.count
+    let leaders = try ring(
+      address(first, "task_struct", "tasks"),
+      limit: Self.taskLimit,
+      "processes"
+    )
+    .map { try container($0, "task_struct", "tasks") }
+    if leaders.isEmpty, notes.count == noteCount {
+      note("the list of processes is empty, which no kernel's is")
+    }
+    return notes.count == noteCount ? leaders : leaders + (try children(of: [first] + leaders))
+  }
+
+  /// The processes that are children of these, and theirs, and not among them.
+  private func children(of tasks: [UInt64]) throws -> [UInt64] {
+    guard has("task_struct", "children"), has("task_struct", "sibling") else { return [] }
+    var found: [UInt64] = []
+    var seen = Set(tasks)
+    var waiting = tasks
+    while let process = waiting.popLast(), found.count < Self.taskLimit {
+      try attempt("children of task \(hexString(process))") {
+        // Each thread has the children that it made.
+        for thread in try threads(ofProcess: process) {
+          let head = try address(thread, "task_struct", "children")
+          for node in try ring(head, limit: Self.taskLimit, "children") {
+            let task = try container(node, "task_struct", "sibling")
+            guard seen.insert(task).inserted, try isLeader(task) else { continue }
+            found.append(task)
+            waiting.append(task)
+          }
+        }
+      }
+    }
+    return found
+  }
+
+  /// Whether the first thread of a process seems to be at `task`.
+  private func isLeader(_ task: UInt64) throws -> Bool {
+    let pid = try s64(task, "task_struct", "pid")
+    return try u64(task, "task_struct", "group_leader") == task && pid > 0 && pid < Self.pidLimit
   }
 
   /// All threads of a process, `leader` first.
@@ -56,19 +98,40 @@ extension GuestKernel {
           UInt32(truncatingIfNeeded: try u64(numbers &+ index &* size, "upid", "nr"))
         )
       }
-      let namespace = try u64(numbers &+ level &* size, "upid", "ns")
-      if namespace != 0 {
-        result.pid = try u64(namespace, "pid_namespace", "ns.inum") & 0xffff_ffff
+      // In the first namespace it has the number that it is known by.
+      let number = try s64(task, "task_struct", "pid")
+      if let first = result.pids.first, Int64(first) != number {
+        note("its number is \(number), and \(first) in its PID's structure")
       }
+      let namespace = try u64(numbers &+ level &* size, "upid", "ns")
+      if namespace != 0 { result.pid = try namespaceNumber(namespace, "pid_namespace") }
     }
     let proxy = try u64(task, "task_struct", "nsproxy")
     if proxy != 0 {
-      let mount = try u64(proxy, "nsproxy", "mnt_ns")
-      if mount != 0 { result.mount = try u64(mount, "mnt_namespace", "ns.inum") & 0xffff_ffff }
-      let network = try u64(proxy, "nsproxy", "net_ns")
-      if network != 0 { result.network = try u64(network, "net", "ns.inum") & 0xffff_ffff }
+      try attempt("the mount namespace") {
+        let mount = try u64(proxy, "nsproxy", "mnt_ns")
+        if mount != 0 { result.mount = try namespaceNumber(mount, "mnt_namespace") }
+      }
+      try attempt("the network namespace") {
+        let network = try u64(proxy, "nsproxy", "net_ns")
+        if network != 0 { result.network = try namespaceNumber(network, "net") }
+      }
     }
     return result
+  }
+
+  /// What namespaces' numbers begin with: those of a boot come first.
+  private static let firstNamespaceNumber: UInt64 = 0xefff_ff00
+
+  /// The number of the namespace in the structure `type`.
+  ///
+  /// - Throws: ``GuestFault`` also when no namespace has such a number.
+  func namespaceNumber(_ object: UInt64, _ type: String) throws -> UInt64 {
+    let number = try u64(object, type, "ns.inum") & 0xffff_ffff
+    guard number >= Self.firstNamespaceNumber else {
+      throw GuestFault.broken("no namespace has the number \(number)")
+    }
+    return number
   }
 
   /// How many pages of a process are in RAM, as `VmRSS` counts: files, anonymous memory, shared memory.

@@ -153,8 +153,22 @@ package final class FrameTable {
       }
     }
     try markPerCPU()
+    noteUnknown()
     note = kernel.takeNotes()
   }
+
+  /// Of RAM that is cut off, or a page array that is damaged, most frames are unknown.
+  private func noteUnknown() {
+    var count = 0
+    for ordinal in 0..<frameCount where frameClass(ordinal) == .unknown { count += 1 }
+    guard count > frameCount / Self.unknownShare else { return }
+    kernel.note(
+      "of \(count) of \(frameCount) frames the kernel's page array has no entry that could be read"
+    )
+  }
+
+  /// One in so many frames may be unknown without a word: the kernel has no entries for holes in RAM.
+  private static let unknownShare = 20
 
   /// Whether nothing but a flag says what the frame is for.
   func isOpen(_ ordinal: Int) -> Bool {
