@@ -6,11 +6,15 @@ struct PsOutput: CommandOutput, Hashable {
   struct Style: Hashable, Sendable {
     var isFull = false
     var isTree = false
+    /// Whether rows are threads.
+    var hasThreads = false
   }
 
   /// `null`: could not be read.
   struct Process: Codable, Hashable, Sendable {
     @Nullable var pid: Int64?
+    /// The thread, where threads are listed; its process is `pid` then.
+    @Nullable var tid: Int64?
     @Nullable var ppid: Int64?
     @Nullable var uid: UInt32?
     @Nullable var state: String?
@@ -26,7 +30,7 @@ struct PsOutput: CommandOutput, Hashable {
     @Nullable var note: String?
 
     enum CodingKeys: String, CodingKey {
-      case pid, ppid, uid, state, command
+      case pid, tid, ppid, uid, state, command
       case commandLine = "command_line"
       case executable
       case kernelThread = "kernel_thread"
@@ -58,7 +62,8 @@ struct PsOutput: CommandOutput, Hashable {
     release = view.release
     processes = view.content.filter { showsKernelThreads || $0.isKernelThread != true }.map {
       Process(
-        pid: $0.pid,
+        pid: style.hasThreads ? $0.tgid : $0.pid,
+        tid: style.hasThreads ? $0.pid : nil,
         ppid: $0.ppid,
         uid: $0.uid,
         state: $0.state,
@@ -75,25 +80,37 @@ struct PsOutput: CommandOutput, Hashable {
     }
     self.style = style
     self.warnings = warnings
-  }
-
-  var notice: String? {
-    if processes.contains(where: { $0.note?.contains("the list of processes") == true }) {
-      return "the guest's list of processes is torn, and others are missing: see --json"
+    if let note = view.note {
+      self.warnings.append("processes may be missing: \(note)")
     }
     let broken = processes.count { $0.note != nil }
-    guard broken > 0 else { return nil }
-    return
-      "\(HumanReadable.count(broken, "process", "processes")) could not be read whole: see --json"
+    if broken > 0 {
+      let count =
+        style.hasThreads
+        ? HumanReadable.count(broken, "thread")
+        : HumanReadable.count(broken, "process", "processes")
+      self.warnings.append("\(count) could not be read whole: see the notes in --json")
+    }
+    ownWarnings = Array(self.warnings.dropFirst(warnings.count))
+  }
+
+  /// Those that the guest's memory is the reason of.
+  private var ownWarnings: [String] = []
+
+  var notice: String? {
+    ownWarnings.isEmpty ? nil : ownWarnings.joined(separator: "; ")
   }
 
   var text: String {
     var columns: [(String, TextTable.Alignment)] = [("PID", .right)]
     if style.isFull { columns = [("UID", .right)] + columns + [("PPID", .right)] }
+    if style.hasThreads { columns.append(("LWP", .right)) }
     columns.append(("STATE", .left))
     if style.isFull { columns.append(("START", .right)) }
-    columns.append(("RSS", .right))
-    if style.isFull { columns.append(("VSIZE", .right)) }
+    if !style.hasThreads {
+      columns.append(("RSS", .right))
+      if style.isFull { columns.append(("VSIZE", .right)) }
+    }
     columns.append(("COMMAND", .left))
     return TextTable(
       columns.map { (title: $0.0, alignment: $0.1) },
@@ -105,14 +122,17 @@ struct PsOutput: CommandOutput, Hashable {
     func text(_ value: (some CustomStringConvertible)?) -> String { value.map { "\($0)" } ?? "" }
     var cells = [text(process.pid)]
     if style.isFull { cells = [text(process.uid)] + cells + [text(process.ppid)] }
+    if style.hasThreads { cells.append(text(process.tid)) }
     cells.append(process.state ?? "")
     if style.isFull {
       cells.append(
         process.startNanoseconds.map { HumanReadable.clock(seconds: $0 / 1_000_000_000) } ?? ""
       )
     }
-    cells.append(process.residentPages.map { HumanReadable.pages(UInt64(clamping: $0)) } ?? "")
-    if style.isFull { cells.append(process.virtualPages.map(HumanReadable.pages) ?? "") }
+    if !style.hasThreads {
+      cells.append(process.residentPages.map { HumanReadable.pages(UInt64(clamping: $0)) } ?? "")
+      if style.isFull { cells.append(process.virtualPages.map(HumanReadable.pages) ?? "") }
+    }
     cells.append(indentation + shownCommand(process))
     return cells
   }
@@ -120,7 +140,7 @@ struct PsOutput: CommandOutput, Hashable {
   /// The command line, or the name: in brackets where there are no arguments, as ps has it.
   private func shownCommand(_ process: Process) -> String {
     let line = process.commandLine ?? ""
-    guard style.isFull || style.isTree else { return process.command ?? "" }
+    guard style.isFull, !style.hasThreads else { return process.command ?? "" }
     return line.isEmpty ? "[\(process.command ?? "")]" : line
   }
 

@@ -34,8 +34,13 @@ enum QueryOutput: CommandOutput, Hashable {
   }
 
   var notice: String? {
-    guard case .answer(let answer) = self, answer.truncated else { return nil }
-    return "there are more rows than these \(answer.rows.count)"
+    guard case .answer(let answer) = self else { return nil }
+    var lines = answer.notes.map { note in
+      let rows = note.rows > 1 ? " (and \(note.rows - 1) more notes: see \(note.table))" : ""
+      return "\(note.table) of \(note.snapshot) could not be read whole: \(note.note)\(rows)"
+    }
+    if answer.truncated { lines.append("there are more rows than these \(answer.rows.count)") }
+    return lines.isEmpty ? nil : lines.joined(separator: "; ")
   }
 }
 
@@ -122,8 +127,22 @@ struct QueryAnswerOutput: Codable, Hashable, Sendable {
   var columns: [String]
   var rows: [[String: JSONValue]]
   var truncated: Bool
+  /// What tables of guests could not read.
+  var notes: [Note]
+
+  struct Note: Codable, Hashable, Sendable {
+    var table: String
+    var snapshot: String
+    /// How many rows of the table have a note.
+    var rows: Int
+    /// The first of them.
+    var note: String
+  }
 
   init(_ query: StoreQuery, _ result: QueryResult) {
+    notes = result.notes.map {
+      Note(table: $0.table, snapshot: $0.snapshot, rows: $0.rowCount, note: $0.text)
+    }
     self.query = query.name
     parameters = Self.members(result.arguments)
     columns = result.columns

@@ -11,6 +11,8 @@ package struct GuestView<Content> {
   /// When the guest booted, in seconds since 1970 by its own clock; `nil` when that is not known.
   package var bootSeconds: Int64?
   package var content: Content
+  /// What is wrong with the whole, as a torn list; ``content`` has notes of its own.
+  package var note: String?
 }
 
 extension Store {
@@ -24,6 +26,16 @@ extension Store {
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> GuestView<[GuestProcess]> {
     try view(reference, control) { kernel in try kernel.processes() }
+  }
+
+  /// The threads of a snapshot's guest, by ascending number.
+  ///
+  /// - Throws: As ``guestProcesses(of:control:)``.
+  package func guestThreads(
+    of reference: SnapshotReference,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> GuestView<[GuestProcess]> {
+    try view(reference, control) { kernel in try kernel.threads() }
   }
 
   /// The log of a snapshot's guest's kernel, the oldest record first.
@@ -44,16 +56,19 @@ extension Store {
     try withKernel(of: reference, control) { (_, snapshot, kernel) in
       let facts = try GuestSystem(kernel: kernel).facts(kernel.ram)
       kernel.begin()
+      let content = try read(kernel)
       return GuestView(
         snapshot: snapshot.name,
         release: kernel.release,
         bootSeconds: facts.bootSeconds,
-        content: try read(kernel)
+        content: content,
+        note: kernel.takeNotes()
       )
     }
   }
 
-  /// Runs `body` with the kernel of a snapshot's guest, a query begun.
+  /// Runs `body` with the kernel of a snapshot's guest, a query begun, in one read transaction: a snapshot that
+  /// somebody deletes meanwhile stays whole until `body` has ended. A store that cannot be written is enough.
   ///
   /// - Throws: As ``guestProcesses(of:control:)``; a ``GuestFault`` of `body` as what keeps the guest from being
   ///   read.
@@ -62,7 +77,7 @@ extension Store {
     _ control: OperationControl,
     _ body: (Database, SnapshotRow, GuestKernel) throws -> Result
   ) throws(VMCheckpointError) -> Result {
-    try withSharedChunks(control: control) { database in
+    try readInterruptibly(control: control) { database in
       let snapshot = try SnapshotCatalog.resolve(reference, in: database)
       let ram = try StoredGuestRAM(StoreReader(database), snapshot.stored)
       let system = try GuestSystem.find(in: ram, known: .standard)

@@ -27,6 +27,20 @@ public struct QueryResult: Hashable, Sendable {
   public var rows: [[QueryValue]]
   /// Whether there were more rows than ``maximumRowCount``.
   public var isTruncated: Bool
+  /// What the tables of guests that were asked could not read: rows may be missing, or not be whole.
+  public var notes: [GuestNote] = []
+}
+
+/// What a table of a guest, which a query asked, could not read.
+public struct GuestNote: Hashable, Sendable {
+  /// The table, such as `guest_process`.
+  public var table: String
+  /// The snapshot's name.
+  public var snapshot: String
+  /// How many rows of the table have a note.
+  public var rowCount: Int
+  /// The first of them.
+  public var text: String
 }
 
 /// A parameter's value.

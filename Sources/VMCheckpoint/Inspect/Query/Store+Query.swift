@@ -42,6 +42,7 @@ extension Store {
         }
         result.rows.append(values)
       }
+      result.notes = try query.notes(arguments, in: database)
       return result
     }
   }
@@ -98,6 +99,44 @@ extension Store {
 }
 
 extension StoreQuery {
+  /// The tables of guests that the SQL asks, each with the parameter that names the snapshot.
+  private var guestTables: [(table: String, parameter: String)] {
+    var found: [(table: String, parameter: String)] = []
+    for match in sql.matches(of: /(guest_[a-z]+)\((:[a-z]+)(?:, (:[a-z]+))?\)/) {
+      // What changed is made of what the pages are at both moments.
+      let table = match.1 == "guest_change" ? "guest_page" : String(match.1)
+      for parameter in [match.2, match.3].compactMap({ $0 }).map({ String($0.dropFirst()) })
+      where !found.contains(where: { $0.table == table && $0.parameter == parameter }) {
+        found.append((table, parameter))
+      }
+    }
+    return found
+  }
+
+  /// What those tables could not read: they are asked once more, each for all of its rows.
+  fileprivate func notes(
+    _ arguments: [QueryArgument],
+    in database: Database
+  ) throws -> [GuestNote] {
+    var notes: [GuestNote] = []
+    for (table, parameter) in guestTables {
+      guard case .text(let name)? = arguments.first(where: { $0.name == parameter })?.value
+      else { continue }
+      // Of pages the first row has all that there is.
+      let rows = table == "guest_page" ? "(SELECT note FROM \(table)(?) LIMIT 1)" : "\(table)(?)"
+      let row = try explaining {
+        try Row.fetchOne(
+          database,
+          sql: "SELECT count(note), min(note) FROM \(rows)",
+          arguments: [name]
+        )
+      }
+      guard let row, let text = row[1] as String? else { continue }
+      notes.append(GuestNote(table: table, snapshot: name, rowCount: row[0], text: text))
+    }
+    return notes
+  }
+
   /// Runs `body`. What a function says of a guest, such as that it has no kernel that can be read, does not mean
   /// that the store is damaged or cannot be read.
   fileprivate func explaining<Result>(_ body: () throws -> Result) throws -> Result {
