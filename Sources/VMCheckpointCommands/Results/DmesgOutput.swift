@@ -98,7 +98,7 @@ struct DmesgOutput: CommandOutput, Hashable {
   /// Facility and level, in columns as dmesg has them.
   private static func decoded(_ record: Record) -> String {
     func padded(_ text: String) -> String {
-      text + String(repeating: " ", count: max(0, 6 - text.count)) + ": "
+      text + String(repeating: " ", count: max(0, 6 - text.count)) + ":"
     }
     let facility = record.facility.map { number in
       number < UInt64(facilities.count) ? facilities[Int(number)] : "\(number)"
@@ -107,7 +107,7 @@ struct DmesgOutput: CommandOutput, Hashable {
       number < UInt64(LogLevel.allCases.count)
         ? LogLevel.allCases[Int(number)].rawValue : "\(number)"
     }
-    return padded(facility ?? "") + padded(level ?? "")
+    return padded(facility ?? "") + padded(level ?? "") + " "
   }
 
   /// As dmesg has it: seconds with six digits, in twelve characters at least.
