@@ -168,8 +168,10 @@ enum ComparisonOperator: Int, CaseIterable {
   func range(_ value: Int64) -> ClosedRange<Int64> {
     switch self {
     case .equal: value...value
-    case .less, .lessOrEqual: .min...value
-    case .greater, .greaterOrEqual: value...(.max)
+    case .less: .min...(value == .min ? value : value - 1)
+    case .lessOrEqual: .min...value
+    case .greater: (value == .max ? value : value + 1)...(.max)
+    case .greaterOrEqual: value...(.max)
     }
   }
 }
