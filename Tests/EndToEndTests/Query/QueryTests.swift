@@ -232,7 +232,7 @@ import VMCheckpointTestSupport
 
   @Test func theJSONHasItsKeys() throws {
     let answer = try bench.tool.json("query", "growth")
-    #expect(Set(answer.keys) == ["query", "parameters", "columns", "rows", "truncated"])
+    #expect(Set(answer.keys) == ["query", "parameters", "columns", "rows", "truncated", "notes"])
     #expect(answer["parameters"] as? [String: NSNull] == ["vm": NSNull()])
     let sql = try bench.tool.json("query", "page-copies", "snapshot=web/1", "0x2", "--sql")
     #expect(Set(sql.keys) == ["query", "parameters", "sql", "shell"])

@@ -127,7 +127,8 @@ struct LazyRemoteTests {
     let served = try Server(two, bench.directory, ["--once", "--json"])
     try waitUntil("all pages came, without a VM") { try two.missingCount() == 0 }
     let requests = packRequests.dropFirst(before)
-    #expect(requests.first?.start == Int(place), "\(place): \(Array(requests))")
+    // Eight are on their way at a time, and may overtake each other. In the order of pages no range begins there.
+    #expect(requests.prefix(8).contains { $0.start == Int(place) }, "\(place): \(requests)")
     // 24 MB in ranges of at most 1 MiB.
     #expect((20...40).contains(requests.count), "\(requests.count)")
     let vm = try ServedVM(pageCount: 6000, socketPath: served.socketPath)

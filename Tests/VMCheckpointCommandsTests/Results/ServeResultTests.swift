@@ -6,15 +6,23 @@ import VMCheckpointProbes
 
 /// What `serve` and `lease` print.
 @Suite struct ServeResultTests {
-  private static func served(_ counts: String, lease: String = "3", played: String = "null")
-    -> String
-  {
+  private static let noRemote =
+    #""remoteChunkCount": 0, "remoteByteCount": 0, "remoteWaitCount": 0, "remoteWaitSeconds": 0"#
+  private static let slowRemote =
+    #""remoteChunkCount": 12, "remoteByteCount": 1048576, "remoteWaitCount": 2, "remoteWaitSeconds": 3.5"#
+
+  private static func served(
+    _ counts: String,
+    lease: String = "3",
+    played: String = "null",
+    remote: String = noRemote
+  ) -> String {
     """
     {"name": "web/7", "uuid": "539878c1-3593-4021-9014-3399902ce9b8", "socketPath": "pages.sock",
      "leaseID": \(lease), "vmCount": 2, "completeVMCount": 1, "durationSeconds": 12.34567,
      "hasRecordedWorkingSet": \(played == "null"), "playedWorkingSet": \(played),
      "counts": {"faultCount": 1385, "faultPageCount": 7000, "workingSetPageCount": 8276, "zeroPageCount": 4818,
-      "backgroundPageCount": 110000, "decodedChunkCount": 6806, \(counts)}}
+      "backgroundPageCount": 110000, "decodedChunkCount": 6806, \(remote), \(counts)}}
     """
   }
 
@@ -23,7 +31,8 @@ import VMCheckpointProbes
       Self.served(
         #""removedPageCount": 16, "poisonedPageCount": 1, "faultSecondsP50": 0.0000431, "faultSecondsP99": 0.000286"#,
         played:
-          #"{"snapshot": "web/6", "door": "userfaultfd", "recordedAt": "2026-11-28T10:16:29.304Z", "durationSeconds": 5, "pageCount": 8276, "runCount": 1385}"#
+          #"{"snapshot": "web/6", "door": "userfaultfd", "recordedAt": "2026-11-28T10:16:29.304Z", "durationSeconds": 5, "pageCount": 8276, "runCount": 1385}"#,
+        remote: Self.slowRemote
       )
     )
     #expect(
@@ -40,6 +49,10 @@ import VMCheckpointProbes
           "lease": 3,
           "name": "web/7",
           "poisoned_pages": 1,
+          "remote_bytes": 1048576,
+          "remote_chunks": 12,
+          "remote_wait_seconds": 3.5,
+          "remote_waits": 2,
           "removed_pages": 16,
           "socket": "pages.sock",
           "uuid": "539878c1-3593-4021-9014-3399902ce9b8",
@@ -58,14 +71,15 @@ import VMCheckpointProbes
     #expect(
       RenderedResult(done).text == """
         Served web/7 for 12.3 s
-          VMs          2, 1 with all pages
-          Faults       1385, answered in 43 µs (median), 286 µs (99 of 100)
-          In place     7000 for faults, 8276 of the working set, 110000 in the background
-          Zeros        4818 pages
-          Given back   16 pages
-          Damaged      1 page
-          Decoded      6806 chunks
-          Working set  that of web/6
+          VMs              2, 1 with all pages
+          Faults           1385, answered in 43 µs (median), 286 µs (99 of 100)
+          In place         7000 for faults, 8276 of the working set, 110000 in the background
+          Zeros            4818 pages
+          Given back       16 pages
+          Damaged          1 page
+          Decoded          6806 chunks
+          From the remote  12 chunks, 1.0 MiB; 2 times it gave nothing, for 3.5 s in all
+          Working set      that of web/6
 
         """
     )
@@ -129,19 +143,20 @@ import VMCheckpointProbes
     #expect(RenderedResult(dropped: nil, leases: []).notice == "there are no leases")
   }
 
-  private static func sent(_ times: String) -> String {
+  private static func sent(_ times: String, remote: String = noRemote) -> String {
     """
     {"name": "web/7", "uuid": "539878c1-3593-4021-9014-3399902ce9b8", "process": 4711, "leaseID": 3,
      "isRecovery": false, "requestCount": 1385, "requestPageCount": 7000, "zeroPageCount": 4818,
      "workingSetPageCount": 0, "backgroundPageCount": 110000, "decodedChunkCount": 6806,
-     "hasRecordedWorkingSet": false, "durationSeconds": 12.34567, \(times)}
+     "hasRecordedWorkingSet": false, "durationSeconds": 12.34567, \(remote), \(times)}
     """
   }
 
   @Test func postcopy() throws {
     let done: QEMUPostcopyResult = try result(
       Self.sent(
-        #""secondsToRun": 0.0123, "secondsToSent": 1.5, "requestSecondsP50": 0.0000431, "requestSecondsP99": 0.000286"#
+        #""secondsToRun": 0.0123, "secondsToSent": 1.5, "requestSecondsP50": 0.0000431, "requestSecondsP99": 0.000286"#,
+        remote: Self.slowRemote
       )
     )
     #expect(
@@ -154,6 +169,10 @@ import VMCheckpointProbes
           "name": "web/7",
           "process": 4711,
           "recovered": false,
+          "remote_bytes": 1048576,
+          "remote_chunks": 12,
+          "remote_wait_seconds": 3.5,
+          "remote_waits": 2,
           "request_pages": 7000,
           "request_seconds_p50": 4.31e-05,
           "request_seconds_p99": 0.000286,
@@ -175,11 +194,12 @@ import VMCheckpointProbes
     #expect(
       RenderedResult(done).text == """
         Served web/7 for 12.3 s
-          Runs after  12 ms
-          Requests    1385, answered in 43 µs (median), 286 µs (99 of 100)
-          Sent        7000 for requests, 0 of the working set, 110000 in the background
-          Zeros       4818 pages
-          Decoded     6806 chunks
+          Runs after       12 ms
+          Requests         1385, answered in 43 µs (median), 286 µs (99 of 100)
+          Sent             7000 for requests, 0 of the working set, 110000 in the background
+          Zeros            4818 pages
+          Decoded          6806 chunks
+          From the remote  12 chunks, 1.0 MiB; 2 times it gave nothing, for 3.5 s in all
 
         """
     )
