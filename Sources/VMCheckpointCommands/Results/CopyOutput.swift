@@ -51,16 +51,19 @@ package struct CopyOutput: CommandOutput, Hashable {
 
   package var text: String {
     snapshots.map { snapshot in
-      let title = "\(printable(snapshot.name)) to \(printable(target))"
-      guard !snapshot.wasThere else { return "Not copied \(title): it is there already\n" }
-      var fields = FieldList()
-      fields.add(
-        "New there",
-        "\(HumanReadable.pages(snapshot.copiedPages)) in \(snapshot.copiedPages) pages, "
-          + "stored in \(HumanReadable.bytes(snapshot.storedBytes))"
+      SentSnapshotText.text(
+        verb: "copied",
+        name: snapshot.name,
+        target: target,
+        wasThere: snapshot.wasThere,
+        sent: (
+          "New there",
+          "\(HumanReadable.pages(snapshot.copiedPages)) in \(snapshot.copiedPages) pages, "
+            + "stored in \(HumanReadable.bytes(snapshot.storedBytes))"
+        ),
+        reusedPageCount: snapshot.reusedPages,
+        durationSeconds: snapshot.durationSeconds
       )
-      fields.add("Was there", "\(HumanReadable.pages(snapshot.reusedPages)) of pages")
-      return "Copied \(title) in \(HumanReadable.seconds(snapshot.durationSeconds))\n" + fields.text
     }.joined()
   }
 }

@@ -56,16 +56,19 @@ package struct PushOutput: CommandOutput, Hashable {
 
   package var text: String {
     snapshots.map { snapshot in
-      let title = "\(printable(snapshot.name)) to \(printable(snapshot.remote))"
-      guard !snapshot.wasThere else { return "Not pushed \(title): it is there already\n" }
-      var fields = FieldList()
-      fields.add(
-        "Sent",
-        "\(HumanReadable.bytes(snapshot.sentBytes)) in \(snapshot.packs) packs, "
-          + "\(HumanReadable.pages(snapshot.sentPages)) of pages"
+      SentSnapshotText.text(
+        verb: "pushed",
+        name: snapshot.name,
+        target: snapshot.remote,
+        wasThere: snapshot.wasThere,
+        sent: (
+          "Sent",
+          "\(HumanReadable.bytes(snapshot.sentBytes)) in \(snapshot.packs) packs, "
+            + "\(HumanReadable.pages(snapshot.sentPages)) of pages"
+        ),
+        reusedPageCount: snapshot.reusedPages,
+        durationSeconds: snapshot.durationSeconds
       )
-      fields.add("Was there", "\(HumanReadable.pages(snapshot.reusedPages)) of pages")
-      return "Pushed \(title) in \(HumanReadable.seconds(snapshot.durationSeconds))\n" + fields.text
     }.joined()
   }
 }
