@@ -70,8 +70,9 @@ extension GuestComparison {
     guard let (comm, fields) = truth.stat(path) else { return }
     let what = "\(path) (\(GuestTruth.shown(comm)))"
     result.expect("\(what): tgid", row.integer("tgid"), Int64(pid))
-    let isKernelThread = Int64(fields[6]).map { $0 & 0x20_0000 != 0 } ?? false
-    // /proc adds what a worker does, and knows longer names of kernel threads than a task has.
+    let flags = Int64(fields[6]) ?? 0
+    let isKernelThread = flags & 0x20_0000 != 0
+    // /proc adds what a worker does.
     var name = row.text("comm") ?? ""
     var trueName = GuestTruth.shown(comm)
     if isKernelThread {
@@ -81,8 +82,10 @@ extension GuestComparison {
           String(name.prefix { $0 != "-" && $0 != "+" }),
           String(trueName.prefix { $0 != "-" && $0 != "+" })
         )
+      } else if flags & 0x20 != 0, trueName.count == 15 {
+        // Of a work queue's rescuer, /proc does not have all that the kernel knows.
+        name = String(name.prefix(15))
       }
-      (name, trueName) = (String(name.prefix(15)), String(trueName.prefix(15)))
     }
     result.expect("\(what): comm", name, trueName)
 

@@ -5,7 +5,7 @@ package struct GuestProcess {
   package var pid: Int64?
   package var tgid: Int64?
   package var ppid: Int64?
-  /// The name of its first thread.
+  /// The name of its first thread, which has at most 15 bytes; of a thread of the kernel's own, all of a longer name.
   package var comm: String?
   /// A letter as `ps` has it.
   package var state: String?
@@ -31,6 +31,10 @@ package struct GuestProcess {
 
 extension GuestKernel {
   private static let commandLineByteLimit = 64 << 10
+  /// TASK_COMM_LEN, without the zero at the end.
+  private static let shortNameByteCount = 15
+  /// Of the whole name of a kernel's thread; longer ones are cut.
+  private static let threadNameByteLimit = 256
   /// PF_EXITING.
   private static let exitingFlag: UInt64 = 4
   /// Addresses of processes have at most 56 bits.
@@ -109,6 +113,9 @@ extension GuestKernel {
     process.comm = try text(task, "task_struct", "comm")
     let flags = try u64(task, "task_struct", "flags")
     process.isKernelThread = flags & Self.kernelThreadFlag != 0
+    if process.isKernelThread == true, let name = process.comm {
+      try attempt("the whole name") { process.comm = try wholeName(ofThread: task, from: name) }
+    }
     try attempt("the parent") {
       let parent = try u64(task, "task_struct", "real_parent")
       let number = parent == 0 ? 0 : try s64(parent, "task_struct", "tgid")
@@ -135,6 +142,22 @@ extension GuestKernel {
       process.egid = try u32(address(credentials, "cred", "egid"))
     }
     try attempt("the namespaces") { process.namespaces = try namespaces(task) }
+  }
+
+  /// The name of a kernel's thread, of which `task_struct` has the first 15 bytes: from 5.17 on, `struct kthread` has
+  /// all of a longer one.
+  private func wholeName(ofThread task: UInt64, from start: String) throws -> String {
+    guard start.utf8.count == Self.shortNameByteCount, has("kthread", "full_name"),
+      has("task_struct", "worker_private")
+    else { return start }
+    let thread = try u64(task, "task_struct", "worker_private")
+    let place = thread == 0 ? 0 : try u64(thread, "kthread", "full_name")
+    guard place != 0 else { return start }
+    let name = try string(place, limit: Self.threadNameByteLimit)
+    guard name.hasPrefix(start) else {
+      throw GuestFault.broken("it does not begin as the short one")
+    }
+    return name
   }
 
   private func fillMemory(_ process: inout GuestProcess) throws {

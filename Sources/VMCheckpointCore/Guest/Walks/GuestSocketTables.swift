@@ -24,6 +24,7 @@ extension GuestKernel {
     try attempt { try unixSockets(namespaces) }
     try attempt { try rawSockets() }
     try attempt { try packetSockets(namespaces) }
+    try attempt { try netlinkSockets() }
     return found
   }
 
@@ -188,4 +189,32 @@ extension GuestKernel {
       )
     }
   }
+
+  /// Of all namespaces: a table for each protocol, in which the kernel's own ends are too.
+  private func netlinkSockets() throws -> [UInt64] {
+    guard let pointer = symbols.address(of: "nl_table") else {
+      throw GuestFault.noSymbol("nl_table")
+    }
+    let (first, stride) = (try u64(pointer), UInt64(try byteCount(of: "netlink_table")))
+    guard first != 0 else { return [] }
+    let nodeOffset = try offset("netlink_sock", "node")
+    return try (0..<Self.netlinkProtocolCount).flatMap { number in
+      let buckets = try u64(first &+ number &* stride, "netlink_table", "hash.tbl")
+      // A protocol that nobody has registered has none.
+      guard buckets != 0 else { return [UInt64]() }
+      // Its buckets are in pieces while memory is short; then the pieces would have to be walked.
+      guard try u64(buckets, "bucket_table", "nest") & 0xffff_ffff == 0 else {
+        throw GuestFault.broken("the table of netlink protocol \(number) is in pieces")
+      }
+      return try objects(
+        inBuckets: address(buckets, "bucket_table", "buckets"),
+        count: u64(buckets, "bucket_table", "size") & 0xffff_ffff,
+        stride: 8,
+        nodeOffset: nodeOffset
+      )
+    }
+  }
+
+  /// MAX_LINKS.
+  private static let netlinkProtocolCount: UInt64 = 32
 }
