@@ -6,6 +6,9 @@ package struct CommonOptions: ParsableArguments {
   /// The environment variable with the store's path.
   static let storeVariable = "VMCKPT_STORE"
 
+  /// The store where nobody says which.
+  static let defaultStorePath = "./vmckpt.db"
+
   /// A week.
   private static let maximumWaitSeconds: UInt64 = 7 * 24 * 3600
 
@@ -61,7 +64,7 @@ package struct CommonOptions: ParsableArguments {
       return store
     }
     if let store = environment[Self.storeVariable], !store.isEmpty { return store }
-    return "./vmckpt.db"
+    return Self.defaultStorePath
   }
 
   /// How long to wait for another program's lock.

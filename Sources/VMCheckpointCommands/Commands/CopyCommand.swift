@@ -19,7 +19,10 @@ struct CopyCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshots.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshots.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var references: [String]
 
   @Option(name: .long, help: ArgumentHelp("The other store.", valueName: "path"))

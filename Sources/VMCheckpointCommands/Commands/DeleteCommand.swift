@@ -18,7 +18,10 @@ struct DeleteCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshots.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshots.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var references: [String]
 
   @OptionGroup var common: CommonOptions

@@ -19,7 +19,10 @@ struct DeviceStateCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var reference: String
 
   @Argument(help: ArgumentHelp("The device state.", valueName: "name"))

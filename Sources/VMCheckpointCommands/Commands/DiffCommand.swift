@@ -24,10 +24,16 @@ struct DiffCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The first snapshot.", valueName: "a"))
+  @Argument(
+    help: ArgumentHelp("The first snapshot.", valueName: "a"),
+    completion: SnapshotCompletion.kind
+  )
   var a: String
 
-  @Argument(help: ArgumentHelp("The second snapshot.", valueName: "b"))
+  @Argument(
+    help: ArgumentHelp("The second snapshot.", valueName: "b"),
+    completion: SnapshotCompletion.kind
+  )
   var b: String
 
   @Option(

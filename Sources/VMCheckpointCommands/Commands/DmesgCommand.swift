@@ -20,7 +20,10 @@ struct DmesgCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var reference: String
 
   @Flag(

@@ -31,10 +31,16 @@ struct MapCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot; of two, the earlier one.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot; of two, the earlier one.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var reference: String
 
-  @Argument(help: ArgumentHelp("The later snapshot.", valueName: "other"))
+  @Argument(
+    help: ArgumentHelp("The later snapshot.", valueName: "other"),
+    completion: SnapshotCompletion.kind
+  )
   var other: String?
 
   @Option(

@@ -30,7 +30,10 @@ struct QueryCommand: VerbCommand {
   @Argument(help: ArgumentHelp("The query. (default: list all)", valueName: "name"))
   var name: String?
 
-  @Argument(help: ArgumentHelp("Its parameters.", valueName: "value"))
+  @Argument(
+    help: ArgumentHelp("Its parameters.", valueName: "value"),
+    completion: SnapshotCompletion.kind
+  )
   var values: [String] = []
 
   @Flag(name: .long, help: "Print the SQL and the parameters, for the sqlite3 shell.")

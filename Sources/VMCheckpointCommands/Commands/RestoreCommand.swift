@@ -53,7 +53,10 @@ package struct RestoreCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var reference: String
 
   @Option(

@@ -33,7 +33,10 @@ package struct SQLCommand: HandoverCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot, or the query.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot, or the query.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var first: String?
 
   @Argument(help: ArgumentHelp("SQL, or one of the shell's dot-commands.", valueName: "query"))

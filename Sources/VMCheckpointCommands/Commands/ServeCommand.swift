@@ -45,7 +45,10 @@ struct ServeCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var reference: String
 
   @Option(

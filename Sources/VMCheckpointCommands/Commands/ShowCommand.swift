@@ -23,7 +23,10 @@ struct ShowCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var reference: String
 
   @OptionGroup var common: CommonOptions

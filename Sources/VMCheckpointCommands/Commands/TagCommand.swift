@@ -14,7 +14,10 @@ struct TagCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshot.", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshot.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var reference: String
 
   @Argument(

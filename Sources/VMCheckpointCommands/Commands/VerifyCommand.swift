@@ -22,7 +22,10 @@ struct VerifyCommand: VerbCommand {
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshots. (default: the whole store)", valueName: "ref"))
+  @Argument(
+    help: ArgumentHelp("The snapshots. (default: the whole store)", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
   var references: [String] = []
 
   @Option(
