@@ -6,20 +6,34 @@ struct PushCommand: VerbCommand {
   static let configuration = CommandConfiguration(
     commandName: "push",
     abstract: "Copy snapshots to a remote, where other hosts find them.",
-    usage: "vmckpt push <ref>... [--to <remote>] [<options>]",
+    usage: """
+      vmckpt push <ref>... [--to <remote>] [<options>]
+      vmckpt push --all [--vm <name>] [--to <remote>] [<options>]
+      """,
     discussion: """
       Only pages that the remote does not have are sent, whoever pushed them. A snapshot is there \
       for others when all of it is; a push that was interrupted goes on where it was. Saves go on \
-      meanwhile; gc of this store waits.
+      meanwhile; gc of this store waits. With --all, what was deleted in the remote alone goes \
+      there again.
 
       EXAMPLES:
         vmckpt push web/before-upgrade
         vmckpt push latest --to nas --limit-rate 20M
+        vmckpt push --all
       """
   )
 
-  @Argument(help: ArgumentHelp("The snapshots.", valueName: "ref"))
-  var references: [String]
+  @Argument(
+    help: ArgumentHelp("The snapshots.", valueName: "ref"),
+    completion: SnapshotCompletion.kind
+  )
+  var references: [String] = []
+
+  @Flag(name: .long, help: "All snapshots that the remote does not have, the oldest first.")
+  var all = false
+
+  @Option(name: .long, help: ArgumentHelp("With --all: only this VM's.", valueName: "name"))
+  var vm: String?
 
   @Option(
     name: .long,
@@ -43,6 +57,13 @@ struct PushCommand: VerbCommand {
 
   func validate() throws {
     if let threads, !(1...4).contains(threads) { throw ValidationError("expected 1 to 4 threads") }
+    guard all || !references.isEmpty else {
+      throw ValidationError("name snapshots, or give --all")
+    }
+    guard !all || references.isEmpty else {
+      throw ValidationError("--all and snapshots exclude each other")
+    }
+    guard all || vm == nil else { throw ValidationError("--vm goes with --all") }
   }
 
   func perform(in session: CommandSession) throws(VMCheckpointError) -> PushOutput {
@@ -56,6 +77,14 @@ struct PushCommand: VerbCommand {
       threadCount: threads
     )
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
+      if all {
+        return try place.store.pushAll(
+          ofVM: vm,
+          to: place.remote,
+          place.transport,
+          control: place.control
+        )
+      }
       var results: [PushResult] = []
       for reference in references {
         results.append(

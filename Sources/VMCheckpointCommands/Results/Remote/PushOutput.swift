@@ -55,7 +55,8 @@ package struct PushOutput: CommandOutput, Hashable {
   }
 
   package var text: String {
-    snapshots.map { snapshot in
+    guard !snapshots.isEmpty else { return "Nothing was pushed\n" }
+    return snapshots.map { snapshot in
       SentSnapshotText.text(
         verb: "pushed",
         name: snapshot.name,
