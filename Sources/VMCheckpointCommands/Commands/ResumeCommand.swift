@@ -88,6 +88,7 @@ struct ResumeCommand: VerbCommand {
   )
   var recordWorkingSet: Double?
 
+  @OptionGroup var timingOptions: TimingOptions
   @OptionGroup var common: CommonOptions
 
   /// Standard output is QEMU's.
@@ -125,6 +126,11 @@ struct ResumeCommand: VerbCommand {
     let served = result.serverReport.flatMap {
       try? JSONDecoder().decode(PostcopyOutput.self, from: Data($0.utf8))
     }
-    return ResumeOutput(result, served: served, warnings: warnings)
+    return ResumeOutput(
+      result,
+      served: served,
+      warnings: warnings,
+      showsStages: timingOptions.timing
+    )
   }
 }

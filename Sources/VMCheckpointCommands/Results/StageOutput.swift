@@ -28,7 +28,7 @@ struct StageOutput: Codable, Sendable, Hashable {
   }
 
   /// Always has three decimals, so that those of all lines are below each other.
-  private static func text(seconds: Double) -> String {
+  static func text(seconds: Double) -> String {
     let milliseconds = UInt64((max(0, seconds) * 1000).rounded())
     let decimals = String(milliseconds % 1000)
     return

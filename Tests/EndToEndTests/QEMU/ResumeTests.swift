@@ -121,6 +121,12 @@ import VMCheckpointTestSupport
     let result = try result(outcome)
     #expect(result["lazy"] as? String == way)
     #expect(result["qemu_exit_code"] as? Int == 0)
+    let stages = try #require(result["stages"] as? [[String: Any]])
+    #expect(
+      stages.compactMap { $0["stage"] as? String }
+        == (way == "postcopy" ? ["prepare", "start", "load", "send"] : ["prepare", "restore"])
+    )
+    #expect(stages.allSatisfy { ($0["seconds"] as? Double ?? -1) >= 0 }, "\(stages)")
     if way == "postcopy" {
       let served = try #require(result["served"] as? [String: Any])
       #expect(served["name"] as? String == "live")

@@ -38,6 +38,8 @@ public enum QEMUResume {
     let line = try QEMUResumeCommandLine(state, request: request, overlayFolder: scratch.path)
     request.onStart?(plan.name, laziness, reason)
 
+    let prepared = MonotonicClock.nowSeconds
+
     // 2. QEMU, until it ends.
     var run = QEMUResumeRun(
       request,
@@ -52,6 +54,7 @@ public enum QEMUResume {
     case .mount: try run.startMounted(line, name: plan.name)
     case .none: try run.startRestored(line, store: store)
     }
+    let started = MonotonicClock.nowSeconds
     let status = try run.wait()
     return QEMUResumeResult(
       name: plan.name,
@@ -61,6 +64,10 @@ public enum QEMUResume {
       signal: status & 0x7f == 0 ? nil : status & 0x7f,
       serverCount: run.serverCount,
       serverReport: run.report,
+      stages: [
+        QEMUResumeStage(name: "prepare", seconds: prepared - start),
+        QEMUResumeStage(name: laziness.preparation, seconds: started - prepared),
+      ],
       durationSeconds: MonotonicClock.nowSeconds - start
     )
   }
@@ -122,5 +129,16 @@ public enum QEMUResume {
       encoding: .utf8
     )
     return setting?.hasPrefix("1") == true
+  }
+}
+
+extension QEMULaziness {
+  /// What has to be done before QEMU loads the guest.
+  fileprivate var preparation: String {
+    switch self {
+    case .postcopy: "start"
+    case .mount: "mount"
+    case .none: "restore"
+    }
   }
 }

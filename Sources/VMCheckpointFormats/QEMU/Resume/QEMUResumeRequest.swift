@@ -67,6 +67,17 @@ public struct QEMUResumeResult: Sendable, Hashable, Codable {
   public var serverCount: Int
   /// What the server reported that was there at the end, as `vmckpt serve --qemu --json` prints it; `nil`: nothing.
   public var serverReport: String?
+  /// How long it took until QEMU could begin to load the guest, by stage.
+  public var stages: [QEMUResumeStage]
   /// How long QEMU ran, and RAM was restored before.
   public var durationSeconds: Double
+}
+
+/// A stage of a resume before QEMU loads the guest. What comes then the server reports.
+public struct QEMUResumeStage: Sendable, Hashable, Codable {
+  /// `prepare`: the snapshot, its command line and its disks were looked at. Then `start`: QEMU was started, and its
+  /// monitor answered. Without a server `mount` or `restore` comes in place of `start`: RAM was made ready.
+  public var name: String
+  /// Wall time.
+  public var seconds: Double
 }
