@@ -41,7 +41,7 @@ extension ConvertRequest {
         throw VMCheckpointError(.inputOutput, "cannot write the guest: \(error)")
       }
     }
-    result.pausedSeconds = context.pausedSeconds
+    result.pausedSeconds = context.livePause?.seconds
     result.durationSeconds = MonotonicClock.nowSeconds - startSeconds
     return result
   }

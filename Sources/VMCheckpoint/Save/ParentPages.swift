@@ -77,13 +77,15 @@ final class ParentPages: @unchecked Sendable {
 
   // MARK: Workers
 
-  /// Notes in `window` which of its pages are the parent's, with their places and digests.
+  /// Notes in `window` which of its pages are the parent's, with their places and digests. Of those that
+  /// are as they were seen, that is known: the parent is what was seen.
   ///
   /// - Returns: Whether all of the parent's pages at these PFNs were compared; else none was.
   func match(_ window: RAMWindow, _ fingerprinter: PageFingerprinter) -> Bool {
     guard copyCandidates(to: window) else { return false }
     let base = UnsafeRawPointer(window.bytes.baseAddress!)
     for index in 0..<window.pageCount where window.knownLocations[index] != 0 {
+      guard !window.isAsSeen[index] else { continue }
       if window.isZero[index]
         || fingerprinter.fingerprint(of: base + index * Page.byteCount)
           != window.parentFingerprints[index]
@@ -99,9 +101,13 @@ final class ParentPages: @unchecked Sendable {
   func matchDigests(_ window: RAMWindow) {
     ring.withLock { ring in
       forEachPage(of: window, in: ring) { index, page in
-        if locations[page] != 0, !window.isZero[index], digests[page] == window.digests[index] {
-          window.knownLocations[index] = locations[page]
+        guard locations[page] != 0, !window.isZero[index] else { return }
+        if window.isAsSeen[index] {
+          window.digests[index] = digests[page]
+        } else if digests[page] != window.digests[index] {
+          return
         }
+        window.knownLocations[index] = locations[page]
       }
     }
   }

@@ -58,6 +58,12 @@ struct PreparedGuest {
   /// Called when all of RAM was read, right before what is made of it is complete; what it throws fails that.
   var checkBeforeCompletion: CapturedGuest.Check? { captured.checkBeforeCompletion }
 
+  /// Called by several threads while RAM is read; what it throws ends that.
+  var checkWhileStopped: CapturedGuest.ConcurrentCheck? { captured.checkWhileStopped }
+
+  /// Called when RAM was read and kept, and may change from then on.
+  var letGoOn: CapturedGuest.Check? { captured.letGoOn }
+
   /// Names pages that the source leaves out and that overlays cover.
   ///
   /// - Parameter pfns: The pages that overlays cover, ascending.

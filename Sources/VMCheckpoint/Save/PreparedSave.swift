@@ -6,7 +6,7 @@ struct PreparedSave {
   let name: String?
   let vm: String
   let names: CaptureNames
-  let reader: any RAMReader
+  var reader: any RAMReader
 
   /// Lets the request's source capture the guest, and saves it.
   ///
@@ -22,12 +22,41 @@ struct PreparedSave {
     if let name = request.name { try SnapshotName.check(name) }
     if let vm = request.vm { try SnapshotName.check(vm, what: "VM name") }
     for (key, value) in request.tags { try SnapshotTag.check(key: key, value: value) }
+    let start = MonotonicClock.nowSeconds
     let context = CaptureContext(request: request, control: control, destination: turn)
-    var result = try request.input.source.capture(context) { guest throws(VMCheckpointError) in
-      try turn.save(PreparedSave(request, guest))
+    var result: SaveResult
+    do throws(VMCheckpointError) {
+      result = try request.input.source.capture(context) { guest throws(VMCheckpointError) in
+        try turn.save(PreparedSave(request, guest))
+      }
+    } catch {
+      turn.abandonCandidates()
+      throw error
     }
-    result.pausedSeconds = context.pausedSeconds
+    result.pausedSeconds = context.livePause?.seconds
+    result.pauseMethod = context.livePause?.method
+    // With all that came before there was something to store.
+    result.durationSeconds = MonotonicClock.nowSeconds - start
     return result
+  }
+
+  /// What RAM is read from.
+  var saveSource: SaveSource {
+    SaveSource(
+      reader: reader,
+      substitution: guest.substitution,
+      compression: request.compression,
+      check: guest.checkWhileStopped
+    )
+  }
+
+  /// The VM that a snapshot of `request` belongs to.
+  ///
+  /// - Parameter name: What the VMM calls the VM, if it does.
+  static func vm(_ request: SaveRequest, calledByVMM name: String?) -> String {
+    if let vm = request.vm { return vm }
+    let called = name.flatMap { $0.isEmpty ? nil : $0 } ?? request.input.source.names.vm
+    return SnapshotName.sanitized(called, maximumByteCount: SnapshotName.maximumByteCount)
   }
 
   /// Checks `request` against what was captured.
@@ -41,9 +70,7 @@ struct PreparedSave {
     }
     self.names = names
     name = request.name
-    vm =
-      request.vm
-      ?? SnapshotName.sanitized(names.vm, maximumByteCount: SnapshotName.maximumByteCount)
+    vm = Self.vm(request, calledByVMM: captured.vmName)
     guest = try PreparedGuest(request, captured)
     reader = try guest.makeReader()
   }

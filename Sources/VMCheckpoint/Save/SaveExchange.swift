@@ -70,15 +70,19 @@ final class SaveExchange: @unchecked Sendable {
   private let clock: StageClock<SaveStage>
   private let parent: ParentPages?
   private let fingerprinter: PageFingerprinter
+  /// `nil`: nobody wants to know later.
+  private let seen: SeenPages?
 
   init(
     windowCount: Int,
     chunkCount: Int,
     parent: ParentPages?,
     fingerprinter: PageFingerprinter,
+    seen: SeenPages?,
     clock: StageClock<SaveStage>
   ) throws(VMCheckpointError) {
     self.parent = parent
+    self.seen = seen
     self.fingerprinter = fingerprinter
     self.clock = clock
     freeWindows = try (0..<windowCount).map { _ throws(VMCheckpointError) in try RAMWindow() }
@@ -88,14 +92,10 @@ final class SaveExchange: @unchecked Sendable {
   // MARK: Workers
 
   /// A worker's loop, until the exchange is closed or a worker failed.
-  func work(
-    reader: any RAMReader,
-    substitution: UnderlaySubstitution,
-    compression: ChunkCompression
-  ) {
+  func work(_ source: SaveSource) {
     let compressor: ChunkCompressor
     do throws(VMCheckpointError) {
-      compressor = try ChunkCompressor(compression.effort)
+      compressor = try ChunkCompressor(source.compression.effort)
     } catch {
       fail(error)
       return
@@ -105,7 +105,8 @@ final class SaveExchange: @unchecked Sendable {
         switch work {
         case .compress(let chunk): compress(chunk, with: compressor)
         case .scan(let window):
-          let hasRead = try read(window, reader, substitution)
+          try source.check?()
+          let hasRead = try read(window, source)
           finish(window, hasRead: hasRead)
         }
       } catch {
@@ -116,16 +117,17 @@ final class SaveExchange: @unchecked Sendable {
 
   private func read(
     _ window: RAMWindow,
-    _ reader: any RAMReader,
-    _ substitution: UnderlaySubstitution
+    _ source: SaveSource
   ) throws(VMCheckpointError) -> Bool {
     let start = MonotonicClock.nowSeconds
-    guard try reader.readWindow(into: window) else { return false }
-    substitution.apply(to: window)
+    guard try source.reader.readWindow(into: window) else { return false }
+    // Of a settled window that was done.
+    if !window.isSettled { source.substitution.apply(to: window) }
     let byteCount = window.pageCount * Page.byteCount
     clock.add(.read, seconds: MonotonicClock.nowSeconds - start, byteCount: byteCount)
     clock.measure(.scan, byteCount: byteCount) {
       window.findZeroPages()
+      seen?.note(window)
       if let parent { window.isMatched = parent.match(window, fingerprinter) }
     }
     let hashStart = MonotonicClock.nowSeconds

@@ -1,6 +1,15 @@
 import Foundation
 import GRDB
 
+/// What a save reads RAM from, and what it makes of it.
+struct SaveSource {
+  var reader: any RAMReader
+  var substitution: UnderlaySubstitution
+  var compression: ChunkCompression
+  /// Called before each window is read, by several threads; what it throws ends the save.
+  var check: (@Sendable () throws(VMCheckpointError) -> Void)?
+}
+
 /// One save, from the snapshot's first row to its last; runs on the thread that has the
 /// connection, with the writer's lock and the shared chunk lock held.
 ///
@@ -16,7 +25,7 @@ struct SaveOperation {
   private static let patienceSeconds = 0.2
 
   private let database: Database
-  private let prepared: PreparedSave
+  private let source: SaveSource
   private let control: OperationControl
   private let snapshotID: Int64
 
@@ -43,22 +52,24 @@ struct SaveOperation {
 
   init(
     _ database: Database,
-    prepared: PreparedSave,
+    source: SaveSource,
     snapshotID: Int64,
     snapshotUUID: String,
     parentID: Int64?,
+    seen: SeenPages? = nil,
+    phase: String = "saving",
     clock: StageClock<SaveStage>,
     control: OperationControl
   ) throws {
     self.clock = clock
     self.database = database
-    self.prepared = prepared
+    self.source = source
     self.control = control
     self.snapshotID = snapshotID
     firstChunkID = try ChunkWriter.nextChunkID(database)
     numbers = ChunkNumbers(firstChunkID)
     chunkWriter = try ChunkWriter(database)
-    compressor = try ChunkCompressor(prepared.request.compression.effort)
+    compressor = try ChunkCompressor(source.compression.effort)
     storer = try PageStorer(database, newPageCapacity: control.newPageCapacity)
     let seed = try StoreSeed(database)
     fingerprinter = seed.fingerprinter
@@ -74,13 +85,14 @@ struct SaveOperation {
       chunkCount: min(control.threadCount * 64 + 128, Self.maximumChunkCount),
       parent: parent,
       fingerprinter: fingerprinter,
+      seen: seen,
       clock: clock
     )
     batch = try SaveBatch(database, exchange: exchange, clock: clock)
     progress = ProgressReporter(
       control,
-      phase: "saving",
-      totalByteCount: prepared.reader.totalByteCount
+      phase: phase,
+      totalByteCount: source.reader.totalByteCount
     )
   }
 
@@ -103,21 +115,21 @@ struct SaveOperation {
 
   /// Stores RAM, overlays and device state, and leaves a transaction open that the caller
   /// completes the snapshot in.
-  mutating func run() throws -> Totals {
+  ///
+  /// - Parameter candidates: What was stored of RAM before the guest was stopped. Its pages count as new ones.
+  mutating func run(
+    _ prepared: PreparedSave,
+    candidates: CandidatePages?
+  ) throws -> Totals {
     try storeRAM()
-    let layout = try prepared.reader.finalLayout()
+    let layout = try source.reader.finalLayout()
     let plan = try prepared.guest.overlays.validated(in: layout)
     for warning in prepared.guest.substitution.warnings() { control.onWarning?(warning) }
     if let warning = prepared.guest.absentUnderlayWarning(plan.stacks.map(\.pfn)) {
       control.onWarning?(warning)
     }
     let contents = try storeOverlayContents(plan)
-    try batch.beginIfNeeded()
-    _ = try extents.write(numbers, isEnd: true)
-    if extents.pendingCount > 0 {
-      throw VMCheckpointError(.corrupt, "an extent names a chunk that was not written")
-    }
-    try storer.flushNewPages(database, numbers)
+    try writeLastExtents()
     let rows = SnapshotRows(database, snapshotID: snapshotID)
     var digester = SnapshotDigester()
     let ramDigest = ramDigester.finalize()
@@ -130,13 +142,23 @@ struct SaveOperation {
     if let origin = prepared.guest.overlayOrigin { try rows.insert(overlayOrigin: origin) }
     try rows.insert(prepared.guest.deviceStates, digester: &digester)
     let digest = digester.finalize()
+    var new = NewPages(pageCount: storer.newPageCount, storedByteCount: newStoredByteCount)
+    if let candidates {
+      new = try NewPages(
+        of: snapshotID,
+        from: candidates.firstChunkID,
+        to: numbers.next,
+        alsoNamed: contents.values.map(\.chunkID),
+        database
+      )
+    }
     let totals = Totals(
       layout: layout,
       plan: plan,
       facts: facts,
       tally: extents.tally,
-      newPageCount: storer.newPageCount,
-      newStoredByteCount: newStoredByteCount,
+      newPageCount: new.pageCount,
+      newStoredByteCount: new.storedByteCount,
       digest: digest,
       uncommittedByteCount: batch.chunkByteCount
     )
@@ -157,16 +179,29 @@ struct SaveOperation {
     return totals
   }
 
+  /// Stores RAM alone, and commits it. The snapshot stays unfinished.
+  mutating func runCandidates() throws {
+    try storeRAM()
+    try writeLastExtents()
+    try database.commit()
+  }
+
+  private mutating func writeLastExtents() throws {
+    try batch.beginIfNeeded()
+    _ = try extents.write(numbers, isEnd: true)
+    if extents.pendingCount > 0 {
+      throw VMCheckpointError(.corrupt, "an extent names a chunk that was not written")
+    }
+    try storer.flushNewPages(database, numbers)
+  }
+
   // MARK: RAM
 
   private mutating func storeRAM() throws {
     // Before the workers start: they would hash what they could compare.
     try parent?.loadAhead()
-    let (exchange, reader, substitution) = (exchange, prepared.reader, prepared.guest.substitution)
-    let compression = prepared.request.compression
-    let workers = try WorkerThreads(count: control.threadCount) {
-      exchange.work(reader: reader, substitution: substitution, compression: compression)
-    }
+    let (exchange, source) = (exchange, source)
+    let workers = try WorkerThreads(count: control.threadCount) { exchange.work(source) }
     // Without a thread to spare the coordinator commits itself.
     let committer = try? WorkerThreads(count: 1) { exchange.makeCommits() }
     if committer != nil { exchange.setHasCommitter() }
@@ -212,6 +247,12 @@ struct SaveOperation {
       let location: PageLocation
       if window.knownLocations[index] != 0 {
         location = PageLocation(packed: window.knownLocations[index])
+      } else if window.isAsSeen[index] {
+        throw VMCheckpointError(
+          .corrupt,
+          "the page at PFN \(hexString(pfn)), which was stored while the guest ran, is not in the store any more",
+          hint: "look at the disk, run vmckpt verify, and save again"
+        )
       } else {
         location =
           try storedLocation(of: digest)
@@ -390,7 +431,7 @@ struct SaveOperation {
   /// Writes the chunk if it has pages, and begins the next.
   private mutating func writeOverlayChunk(_ chunk: ChunkBuffer) throws {
     guard chunk.pageCount > 0 else { return }
-    let compressor = try ChunkCompressor(prepared.request.compression.effort)
+    let compressor = try ChunkCompressor(source.compression.effort)
     chunk.compress(with: compressor, fingerprinter)
     chunk.chunkID = numbers.takeNext()
     try write(chunk)

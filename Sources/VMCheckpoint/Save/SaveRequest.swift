@@ -123,6 +123,8 @@ public struct SaveResult: Sendable, Codable, Hashable {
   /// For how long a VM that was saved live was stopped; `nil` when it did not run before, or does
   /// not go on, or was not saved live.
   public var pausedSeconds: Double? = nil
+  /// How that was kept short; `nil` as ``pausedSeconds``.
+  public var pauseMethod: PauseMethod? = nil
 
   /// Where the time went, added up over threads. `read` and `scan` take all RAM outside holes,
   /// `digest` and `look-up` the pages that are not zero, and `compress` new ones. `write` and `sync`

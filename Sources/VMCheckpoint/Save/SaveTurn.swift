@@ -9,6 +9,7 @@ final class SaveTurn: CaptureDestination {
   private var store: Store?
   private var newStore: NewStore?
   private var writerLock: StoreLock?
+  private var candidates: CandidatePages?
 
   /// A turn at the store at `path`, which need not be there. Does nothing yet.
   init(storePath path: String, for request: SaveRequest, control: OperationControl) {
@@ -83,10 +84,80 @@ final class SaveTurn: CaptureDestination {
     try store?.prepare(for: request, control: control)
   }
 
+  /// Reads RAM of a guest that runs, and stores it in the turn that was taken: candidates for the snapshot.
+  func storeCandidates(_ ram: RunningRAM) throws(VMCheckpointError) -> RunningRAMReport? {
+    guard let writerLock else { return nil }
+    let candidates = try openStore().storeCandidates(
+      ram,
+      for: request,
+      vm: PreparedSave.vm(request, calledByVMM: ram.vmName),
+      writerLock: writerLock,
+      control: control
+    )
+    self.candidates = candidates
+    guard ram.measuresLook else { return RunningRAMReport(lookSeconds: nil) }
+    // As when the guest is stopped, but for its overlays.
+    let start = MonotonicClock.nowSeconds
+    let cancellation = control.cancellation
+    let none = OverlayDocument(guestOSID: nil, records: [])
+    _ = try candidates.settled.look(
+      ram.makeReader(),
+      UnderlaySubstitution(plan: none.validated(in: ram.layout), absent: AbsentPages()),
+      clock: candidates.clock
+    ) { () throws(VMCheckpointError) in try cancellation.check() }
+    return RunningRAMReport(lookSeconds: MonotonicClock.nowSeconds - start)
+  }
+
+  /// Removes what ``storeCandidates(_:)`` has stored, if nothing came of it.
+  func abandonCandidates() {
+    guard let candidates, let store else { return }
+    self.candidates = nil
+    store.abandon(candidates, writerLock: writerLock)
+  }
+
   /// Saves, in the turn that was taken or waiting for one now.
   ///
+  /// With candidates, RAM is compared with them first, and then the guest goes on.
+  ///
   /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
-  func save(_ prepared: PreparedSave) throws(VMCheckpointError) -> SaveResult {
+  func save(_ given: PreparedSave) throws(VMCheckpointError) -> SaveResult {
+    var prepared = given
+    if let candidates, candidates.seen.layout == prepared.guest.layout {
+      let (check, cancellation) = (prepared.guest.checkWhileStopped, control.cancellation)
+      let isSettled = try candidates.settled.look(
+        prepared.reader,
+        prepared.guest.substitution,
+        clock: candidates.clock
+      ) { () throws(VMCheckpointError) in
+        try cancellation.check()
+        try check?()
+      }
+      if isSettled {
+        prepared.reader = SettledRAMReader(candidates.settled)
+        try prepared.guest.letGoOn?()
+      } else if check != nil {
+        throw VMCheckpointError(
+          .unavailable,
+          "the VM changes more of its RAM than can be kept, and would be stopped until all of it is stored; it runs "
+            + "on, and nothing was saved",
+          hint: "save without --max-pause, or when the VM has less to do"
+        )
+      } else {
+        // Too much has changed to be kept in memory: it is stored while the guest is stopped.
+        prepared.reader = try prepared.guest.makeReader()
+      }
+    }
+    let store = try openStore()
+    return try store.save(
+      prepared,
+      candidates: candidates,
+      writerLock: writerLock,
+      control: control
+    )
+  }
+
+  /// The store, made now if there was none.
+  private func openStore() throws(VMCheckpointError) -> Store {
     if let newStore {
       let location = try StoreLocation(path)
       try newStore.commit(replacingEmptyFile: NewStore.place(location) == .emptyFile)
@@ -98,10 +169,9 @@ final class SaveTurn: CaptureDestination {
       )
       self.newStore = nil
     }
-    let store =
-      if let store { store } else {
-        try Store.openOrCreate(at: path, cancellation: control.cancellation)
-      }
-    return try store.save(prepared, writerLock: writerLock, control: control)
+    if let store { return store }
+    let opened = try Store.openOrCreate(at: path, cancellation: control.cancellation)
+    store = opened
+    return opened
   }
 }

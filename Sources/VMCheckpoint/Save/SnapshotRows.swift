@@ -57,6 +57,29 @@ struct SnapshotRows {
     ) ?? false
   }
 
+  /// Inserts a snapshot for what is read while a guest runs, which stays in state `writing`. Its name has a space,
+  /// which no snapshot's name has that somebody gave.
+  static func beginCandidates(
+    _ database: Database,
+    vm: String
+  ) throws -> (id: Int64, uuid: String) {
+    let uuid = UniqueID.make()
+    try database.inTransaction(.immediate) {
+      try database.execute(
+        sql: """
+          INSERT INTO snapshot (uuid, name, vm, state, started_at, source, producer, ram_bytes)
+          VALUES (?, ?, ?, 'writing', ?, ?, ?, ?)
+          """,
+        arguments: [
+          uuid, "candidates \(uuid)", vm, UTCTime.now, "candidates", VMCheckpointVersion.producer,
+          Page.byteCount,
+        ]
+      )
+      return .commit
+    }
+    return (database.lastInsertedRowID, uuid)
+  }
+
   /// A path with its control characters as `\u{a}`: rows are shown on terminals.
   static func withoutControls(_ text: String) -> String {
     text.unicodeScalars.reduce(into: "") { result, scalar in

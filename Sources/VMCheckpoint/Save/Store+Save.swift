@@ -75,9 +75,12 @@ extension Store {
     }
   }
 
-  /// - Parameter writerLock: The writer's lock if the caller has it.
+  /// - Parameters:
+  ///   - candidates: What was stored of RAM before; they go with the save, however it ends.
+  ///   - writerLock: The writer's lock if the caller has it.
   func save(
     _ prepared: PreparedSave,
+    candidates: CandidatePages? = nil,
     writerLock: StoreLock? = nil,
     control: OperationControl
   ) throws(VMCheckpointError) -> SaveResult {
@@ -104,27 +107,31 @@ extension Store {
       chunkLock.release()
       writerLock?.release()
     }
+    func requireLocks() throws(VMCheckpointError) {
+      try writerLock?.requireInPlace()
+      try chunkLock.requireInPlace()
+    }
     return try withConnection(control: control) { database in
-      try UnfinishedSnapshots.remove(database, control.cancellation)
+      // With candidates that was done before them; and they are unfinished.
+      if candidates == nil { try UnfinishedSnapshots.remove(database, control.cancellation) }
       let begun = try begin(prepared, database)
-      let clock = StageClock<SaveStage>()
+      let clock = candidates?.clock ?? StageClock<SaveStage>()
       var operation: SaveOperation?
       var totals: SaveOperation.Totals?
       do {
         operation = try SaveOperation(
           database,
-          prepared: prepared,
+          source: prepared.saveSource,
           snapshotID: begun.id,
           snapshotUUID: begun.uuid,
-          parentID: begun.parent?.id,
+          parentID: candidates?.snapshotID ?? begun.parent?.id,
           clock: clock,
           control: control
         )
-        totals = try operation?.run()
+        totals = try operation?.run(prepared, candidates: candidates)
         try control.cancellation.check()
         try prepared.guest.checkBeforeCompletion?()
-        try writerLock?.requireInPlace()
-        try chunkLock.requireInPlace()
+        try requireLocks()
         try clock.measure(.sync, byteCount: totals?.uncommittedByteCount ?? 0) {
           try database.commit()
         }
@@ -132,16 +139,25 @@ extension Store {
         ignoreCancellation(database)
         if database.isInsideTransaction { try? database.rollback() }
         guard totals != nil, isComplete(begun, database) else {
-          func requireLocks() throws(VMCheckpointError) {
-            try writerLock?.requireInPlace()
-            try chunkLock.requireInPlace()
-          }
-          removeRemains(operation?.newChunkIDs ?? [], database, requireLocks: requireLocks)
+          // Those of the candidates come before, without a gap.
+          let newIDs = operation?.newChunkIDs ?? []
+          let first = candidates?.firstChunkID ?? newIDs.first ?? 0
+          let next = try? ChunkWriter.nextChunkID(database)
+          let end = newIDs.last.map { $0 + 1 } ?? next ?? first
+          candidates?.areRemoved = true
+          removeRemains(
+            candidates == nil ? newIDs : Array(first..<end),
+            database,
+            requireLocks: requireLocks
+          )
           // Whatever failed then, that is why.
           if !control.cancellation.isCancelled { try requireLocks() }
           throw error
         }
         makeLast(begun, database, control)
+      }
+      if let candidates {
+        removeCandidates(candidates, of: begun.id, database, requireLocks: requireLocks)
       }
       mergeIndex(database, control)
       let cautions = SaveCautions(
@@ -242,7 +258,7 @@ extension Store {
   private func begin(_ prepared: PreparedSave, _ database: Database) throws -> Begun {
     var begun: Begun?
     try database.inTransaction(.immediate) {
-      let parent = try parent(prepared, database)
+      let parent = try parent(prepared.request.parent, ofVM: prepared.vm, database)
       let name = try unusedName(prepared, database)
       let beginning = SnapshotRows.Beginning(
         uuid: UniqueID.make(),
@@ -263,10 +279,15 @@ extension Store {
     return begun!
   }
 
-  private func parent(_ prepared: PreparedSave, _ database: Database) throws -> SnapshotRow? {
-    switch prepared.request.parent {
+  /// The snapshot that `choice` means for a save of `vm`.
+  func parent(
+    _ choice: ParentChoice,
+    ofVM vm: String,
+    _ database: Database
+  ) throws -> SnapshotRow? {
+    switch choice {
     case .none: nil
-    case .newestOfSameVM: try SnapshotCatalog.newest(ofVM: prepared.vm, in: database)
+    case .newestOfSameVM: try SnapshotCatalog.newest(ofVM: vm, in: database)
     case .snapshot(let reference): try SnapshotCatalog.resolve(reference, in: database)
     }
   }

@@ -127,10 +127,13 @@ package struct SourceOptions: ParsableArguments {
 
   /// What is read.
   ///
-  /// - Parameter base: What the holes of a diff are.
+  /// - Parameters:
+  ///   - base: What the holes of a diff are.
+  ///   - maximumPauseSeconds: For how long a VM that is saved live may be stopped.
   func makeInput(
     _ source: Source,
     base: DiffBase?,
+    maximumPauseSeconds: Double? = nil,
     in session: CommandSession
   ) throws(VMCheckpointError) -> RAMInput {
     let (argument, format) = (source.argument, source.format)
@@ -148,6 +151,7 @@ package struct SourceOptions: ParsableArguments {
           ? .standardInput(fileDescriptor: session.standardInput) : .path(argument.path),
         inspectStream: argument.formatName == nil ? FormatRegistry.refuseStream : nil,
         leavesStopped: leaveStopped,
+        maximumPauseSeconds: maximumPauseSeconds,
         guardCommand: ["/proc/self/exe", GuardCommand.name],
         base: base,
         diffs: diff,

@@ -8,13 +8,19 @@ extension SaveCommand {
     storePath: String
   ) throws(VMCheckpointError) -> SaveRequest {
     let source = try sourceOptions.parse(hasBase: base != nil)
+    try checkMaximumPause(source)
     if let name { try SnapshotName.check(name) }
     if let vm { try SnapshotName.check(vm, what: "VM name") }
     let tags = try TagArgument.dictionary(tag)
     let base = try findBase(storePath)
     let parent = try makeParent(base)
     return SaveRequest(
-      input: try sourceOptions.makeInput(source, base: base?.base, in: session),
+      input: try sourceOptions.makeInput(
+        source,
+        base: base?.base,
+        maximumPauseSeconds: maxPause.map { Double($0) / 1000 },
+        in: session
+      ),
       layout: source.layout,
       name: name,
       vm: vm ?? base?.vm,
@@ -62,5 +68,22 @@ extension SaveCommand {
       )
     }
     return .snapshot(try SnapshotReference(parent))
+  }
+
+  private func checkMaximumPause(_ source: SourceOptions.Source) throws(VMCheckpointError) {
+    guard let maxPause else { return }
+    let problem: String? =
+      if !source.format.savesLive {
+        "--max-pause goes with a SOURCE of qemu:"
+      } else if sourceOptions.leaveStopped {
+        "--max-pause and --leave-stopped exclude each other"
+      } else if maxPause < 1 {
+        "--max-pause is a number of milliseconds, and at least 1"
+      } else {
+        nil
+      }
+    if let problem {
+      throw VMCheckpointError(.invalidArgument, problem, hint: "leave it out")
+    }
   }
 }

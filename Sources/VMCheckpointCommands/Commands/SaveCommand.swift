@@ -116,6 +116,15 @@ package struct SaveCommand: VerbCommand {
   )
   var deviceState: [DeviceStateArgument] = []
 
+  @Option(
+    name: .long,
+    help: ArgumentHelp(
+      "With 'qemu:', the longest that the VM may be stopped, in ms; else nothing is saved.",
+      valueName: "ms"
+    )
+  )
+  var maxPause: Int?
+
   @Option(name: .long, help: "How hard to compress pages that are new.")
   var compression = ChunkCompression.default
 

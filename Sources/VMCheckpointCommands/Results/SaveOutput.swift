@@ -17,6 +17,7 @@ package struct SaveOutput: CommandOutput, Hashable {
   var digest: String
   var durationSeconds: Double
   @Nullable var pausedSeconds: Double?
+  @Nullable var pauseMethod: PauseMethod?
   var stages: [StageOutput]
   var warnings: [String]
   /// Whether the text has the stages; JSON always does.
@@ -34,6 +35,7 @@ package struct SaveOutput: CommandOutput, Hashable {
     case compression, digest
     case durationSeconds = "duration_seconds"
     case pausedSeconds = "paused_seconds"
+    case pauseMethod = "pause_method"
     case stages, warnings
   }
 
@@ -56,6 +58,7 @@ package struct SaveOutput: CommandOutput, Hashable {
     // JSON has no number that is not finite, and the number may be a stranger's.
     pausedSeconds = result.pausedSeconds.map(HumanReadable.milliseconds)
       .flatMap { $0.isFinite ? $0 : nil }
+    pauseMethod = result.pauseMethod
     stages = result.stages.map { StageOutput($0) }
     self.warnings = warnings
     self.showsStages = showsStages
@@ -70,12 +73,25 @@ package struct SaveOutput: CommandOutput, Hashable {
     fields.add("Overlays", "\(overlayCount)")
     fields.add("Device states", "\(deviceStateCount)")
     if let pausedSeconds {
-      fields.add("Paused", "\(HumanReadable.wholeMilliseconds(pausedSeconds)) ms")
+      let method = pauseMethod.map { " (\($0.text))" } ?? ""
+      fields.add("Paused", "\(HumanReadable.wholeMilliseconds(pausedSeconds)) ms\(method)")
     }
     fields.add("UUID", uuid)
     fields.add("Digest", digest)
     return "Saved \(printable(name)) in \(HumanReadable.seconds(durationSeconds))\n" + fields.text
       + (showsStages ? StageOutput.text(stages) : "")
+  }
+}
+
+extension PauseMethod {
+  /// For people.
+  var text: String {
+    switch self {
+    case .twoPass: "RAM was read before, and compared"
+    case .backgroundSnapshot: "background snapshot"
+    case .precopy: "RAM was sent before"
+    case .stopped: "for all of RAM"
+    }
   }
 }
 

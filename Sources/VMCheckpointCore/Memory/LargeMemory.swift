@@ -20,6 +20,19 @@ package enum LargeMemory {
     return UnsafeMutableRawBufferPointer(start: pointer, count: byteCount)
   }
 
+  /// Allocates zeros, which take memory only once they are written; ``free(_:)`` gives them back. Aligned to 16
+  /// bytes.
+  ///
+  /// - Throws: As ``allocate(byteCount:alignment:)``.
+  package static func allocateZeroed(
+    byteCount: Int
+  ) throws(VMCheckpointError) -> UnsafeMutableRawBufferPointer {
+    guard let pointer = calloc(max(1, byteCount), 1) else {
+      throw .outOfMemory(byteCount: byteCount)
+    }
+    return UnsafeMutableRawBufferPointer(start: pointer, count: byteCount)
+  }
+
   /// Allocates `count` values that are all `value`; ``free(_:)`` gives them back.
   ///
   /// - Throws: As ``allocate(byteCount:alignment:)``.

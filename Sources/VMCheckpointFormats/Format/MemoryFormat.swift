@@ -71,6 +71,8 @@ package struct SourceReference: Sendable {
   package var inspectStream: StreamInspector.Inspect?
   /// Whether a VM that is saved live stays stopped.
   package var leavesStopped: Bool
+  /// For how long a VM that is saved live may be stopped; `nil`: for as long as it takes.
+  package var maximumPauseSeconds: Double?
   /// The command that guards a VM while it is stopped.
   package var guardCommand: [String]
   /// What the holes of a diff are; `nil`: SOURCE is not a diff.
@@ -86,6 +88,7 @@ package struct SourceReference: Sendable {
     place: Place,
     inspectStream: StreamInspector.Inspect? = nil,
     leavesStopped: Bool = false,
+    maximumPauseSeconds: Double? = nil,
     guardCommand: [String] = [],
     base: DiffBase? = nil,
     diffs: [String] = [],
@@ -95,6 +98,7 @@ package struct SourceReference: Sendable {
     self.place = place
     self.inspectStream = inspectStream
     self.leavesStopped = leavesStopped
+    self.maximumPauseSeconds = maximumPauseSeconds
     self.guardCommand = guardCommand
     self.base = base
     self.diffs = diffs

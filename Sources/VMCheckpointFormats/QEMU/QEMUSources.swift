@@ -45,19 +45,28 @@ struct QEMULiveCaptureSource: CaptureSource {
       spoolDirectory: try context.spoolDirectory(),
       control: context.control
     )
-    let (outcome, pausedSeconds) = try live.run(takeTurn: context.takeTurn) {
-      (capture, ram, check) throws(VMCheckpointError) in
+    let (outcome, pause) = try live.run(
+      takeTurn: context.takeTurn,
+      storeCandidates: context.storeCandidates
+    ) { (capture, ram, pause) throws(VMCheckpointError) in
       defer { withExtendedLifetime((capture, ram)) {} }
       var guest = try capture.guest(
         context,
         machineLayout: ram.layout,
         paths: ram.paths
       )
-      guest.checkBeforeCompletion = check
+      guest.checkBeforeCompletion = { () throws(VMCheckpointError) in try pause.check() }
+      guest.letGoOn = { () throws(VMCheckpointError) in
+        pause.method = .twoPass
+        try pause.end()
+      }
+      if let limit = pause.limit {
+        guest.checkWhileStopped = { () throws(VMCheckpointError) in try limit.check() }
+      }
       guest.vmName = capture.vmName
       return try use(guest)
     }
-    context.note(pausedSeconds: pausedSeconds)
+    context.note(pause)
     return outcome
   }
 }

@@ -34,12 +34,14 @@ struct QEMUStreamCapture {
   /// - Parameters:
   ///   - ramBlockNames: The blocks that are the guest's RAM, in the order in which they make up flat
   ///     RAM, where that is known.
+  ///   - isBackground: Whether it is a background snapshot.
   ///   - spoolDirectory: Where RAM is put down until it is saved, in a file without a name, unless the source is a
   ///     regular file.
   /// - Throws: ``VMCheckpointError`` that names what cannot be parsed safely. Nothing is left.
   init(
     _ source: QEMUStreamSource,
     ramBlockNames: [String]? = nil,
+    isBackground: Bool = false,
     spoolDirectory: String,
     control: OperationControl
   ) throws(VMCheckpointError) {
@@ -51,7 +53,12 @@ struct QEMUStreamCapture {
         name: title,
         cancellation: control.cancellation
       )
-      var parser = QEMUStreamParser(input, spoolDirectory: spoolDirectory, control: control)
+      var parser = QEMUStreamParser(
+        input,
+        isBackground: isBackground,
+        spoolDirectory: spoolDirectory,
+        control: control
+      )
       return try parser.run()
     }
     guard let indices = QEMURAMBlock.indicesOfRAM(contents.blocks, named: ramBlockNames) else {

@@ -13,6 +13,9 @@ import VMCheckpoint
 /// 6. an end mark;
 /// 7. a description of the devices, with its length.
 ///
+/// In a background snapshot (QEMU's capability `background-snapshot`) step 4 is missing: RAM ends where the first
+/// device begins.
+///
 /// Whatever follows the RAM's end is therefore kept without a look into it. Only the description is
 /// read: it shows that nothing is missing.
 struct QEMUStreamParser {
@@ -21,6 +24,10 @@ struct QEMUStreamParser {
 
   private let input: QEMUStreamInput
   private let directory: String
+  /// Whether the stream is a background snapshot.
+  private let isBackground: Bool
+  /// The type of the devices' first section, which shows where RAM ends.
+  private var devicesBegin: [UInt8] = []
 
   private(set) var machineName = ""
   private(set) var ignoresShared = false
@@ -42,8 +49,14 @@ struct QEMUStreamParser {
   private var progress: ProgressReporter
 
   /// - Parameter directory: Where RAM is put down that cannot stay where it is.
-  init(_ input: QEMUStreamInput, spoolDirectory directory: String, control: OperationControl) {
+  init(
+    _ input: QEMUStreamInput,
+    isBackground: Bool = false,
+    spoolDirectory directory: String,
+    control: OperationControl
+  ) {
     self.input = input
+    self.isBackground = isBackground
     self.directory = directory
     progress = ProgressReporter(control, phase: "receiving", totalByteCount: nil)
   }
@@ -276,6 +289,9 @@ struct QEMUStreamParser {
         hint: "only RAM may be sent in parts: migrate without block migration, dirty bitmaps and "
           + "passed-through devices"
       )
+    case Section.full where isBackground:
+      devicesBegin = [type]
+      return true
     case Section.full:
       _ = try input.uint32()
       let name = try string()
@@ -373,7 +389,7 @@ struct QEMUStreamParser {
   // MARK: Devices
 
   private func readDevices() throws(VMCheckpointError) -> [UInt8] {
-    let start = input.offset
+    let start = input.offset - UInt64(devicesBegin.count)
     let name = input.name
     var search = QEMUDeviceDescription.Search()
     let rest = try input.rest(
@@ -382,7 +398,7 @@ struct QEMUStreamParser {
       // What follows a stream's end may be without end, and would all be kept in memory.
       if search.findsEnd(in: bytes) { throw QEMUDeviceDescription.goesOn.naming("\(name):") }
     }
-    guard let devices = rest else {
+    guard let devices = rest.map({ devicesBegin + $0 }) else {
       throw input.invalid(
         "more than \(QEMUStreamFormat.maximumDeviceStateByteCount) bytes of device state"
       )

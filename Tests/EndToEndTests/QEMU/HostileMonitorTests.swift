@@ -24,7 +24,7 @@ import VMCheckpointTestSupport
     let qemu = try FakeQEMU(in: bench.directory)
     let outcome = try save(qemu)
     #expect(outcome.succeeded, "\(outcome)")
-    #expect(outcome.text.contains("Paused         5 ms\n"), "\(outcome)")
+    #expect(outcome.text.contains("Paused         5 ms (RAM was sent before)\n"), "\(outcome)")
     #expect(try bench.tool.verify().succeeded)
   }
 

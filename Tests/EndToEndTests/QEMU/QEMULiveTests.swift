@@ -157,7 +157,7 @@ import VMCheckpointTestSupport
   /// Ctrl-Z in the midst of a save must not leave the guest stopped for as long as its user is away;
   /// and what was read of RAM while it ran on must not become a snapshot.
   ///
-  /// A reader of the store keeps the save from committing, so that the guest stays stopped.
+  /// The signal comes as soon as the guest is stopped, before its RAM is read.
   @Test(arguments: [SIGSTOP, SIGTSTP], QEMURelease.allCases)
   func aStoppedSaveLetsItsGuestGoOnAndFails(signal: Int32, qemu: QEMURelease) throws {
     let guest = try start(.file, qemu)
@@ -165,16 +165,12 @@ import VMCheckpointTestSupport
     let monitor = try guest.monitor()
     let settings = try monitor.migrationSettings()
     try bench.save("other", sampleRAM(4))
-    let reader = try StoreReader(bench.storePath)
     let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)", "--name", "live"])
     try waitUntil("the guest is stopped") { try monitor.status() != "running" }
-    // Until RAM is read: the stream has ended then.
-    usleep(300_000)
     save.send(signal)
     try waitUntil("the guest goes on", timeoutSeconds: 20) { try monitor.status() == "running" }
     // The guest goes on first.
     try waitUntil("the settings are put back") { try monitor.migrationSettings() == settings }
-    try reader.end()
     save.send(SIGCONT)
     let outcome = try save.wait(timeoutSeconds: 60)
     #expect(outcome.ending == .exit(69), "\(outcome)")
@@ -199,15 +195,12 @@ import VMCheckpointTestSupport
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
     try bench.save("other", sampleRAM(4))
-    let reader = try StoreReader(bench.storePath)
     let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)", "--name", "live"])
     try waitUntil("the guest is stopped") { try monitor.status() != "running" }
     save.send(SIGSTOP)
     usleep(800_000)
     #expect(try monitor.status() != "running")
     save.send(SIGCONT)
-    usleep(800_000)
-    try reader.end()
     expectSuccess(try save.wait(timeoutSeconds: 60))
     #expect(try bench.tool.snapshotNames() == ["other", "live"])
     #expect(try monitor.status() == "running")
@@ -272,7 +265,11 @@ import VMCheckpointTestSupport
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
     let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
-    try waitUntil("the guest is stopped") { try monitor.status() != "running" }
+    // For a background snapshot it is stopped for a moment only.
+    try waitUntil("the guest was stopped") {
+      _ = try monitor.status()
+      return monitor.stopCount > 0
+    }
     try guest.kill()
     let outcome = try save.wait(timeoutSeconds: 20)
     // All may have been there when QEMU ended.

@@ -33,6 +33,18 @@ import VMCheckpointCommands
     (["save", "elf:"], "SOURCE has nothing behind 'elf:'; write elf:PATH, or elf:-"),
     (["save", "vmware:"], "SOURCE has nothing behind 'vmware:'; write vmware:PATH"),
     (["save", "qemu:"], "SOURCE has nothing behind 'qemu:'; write qemu:SOCKET"),
+    (
+      ["save", "raw:x", "--max-pause", "5"],
+      "--max-pause goes with a SOURCE of qemu:; leave it out"
+    ),
+    (
+      ["save", "qemu:x", "--max-pause", "0"],
+      "--max-pause is a number of milliseconds, and at least 1; leave it out"
+    ),
+    (
+      ["save", "qemu:x", "--max-pause", "5", "--leave-stopped"],
+      "--max-pause and --leave-stopped exclude each other; leave it out"
+    ),
     (["save", "libvirt:"], "SOURCE has nothing behind 'libvirt:'; write libvirt:DOMAIN"),
     (
       ["save", "qcow2:x"],

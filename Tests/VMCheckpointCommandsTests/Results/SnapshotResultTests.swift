@@ -48,6 +48,7 @@ import VMCheckpointProbes
           "new_stored_bytes": 50000000,
           "overlay_count": 2,
           "parent": null,
+          "pause_method": null,
           "paused_seconds": null,
           "ram_bytes": 1073741824,
           "stages": [
@@ -82,6 +83,20 @@ import VMCheckpointProbes
     let rendered = RenderedResult(result)
     #expect(rendered.text.hasPrefix("Saved web/1 in 1.2 s\n"))
     #expect(rendered.json.contains("\"paused_seconds\": "))
+  }
+
+  /// How long the guest was stopped says little without how.
+  @Test(arguments: PauseMethod.allCases)
+  func aPauseIsShownWithItsMethod(method: PauseMethod) throws {
+    var result = try Self.saveResult()
+    (result.pausedSeconds, result.pauseMethod) = (0.0125, method)
+    let rendered = RenderedResult(result)
+    let texts: [PauseMethod: String] = [
+      .twoPass: "RAM was read before, and compared", .backgroundSnapshot: "background snapshot",
+      .precopy: "RAM was sent before", .stopped: "for all of RAM",
+    ]
+    #expect(rendered.text.contains("  Paused         13 ms (\(texts[method] ?? "?"))\n"))
+    #expect(rendered.json.contains("\"pause_method\": \"\(method.rawValue)\",\n"))
   }
 
   @Test func saveAsText() throws {

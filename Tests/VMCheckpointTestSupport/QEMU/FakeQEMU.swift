@@ -9,6 +9,8 @@ package final class FakeQEMU: Sendable {
   package enum Answer: Sendable {
     /// The JSON of the result.
     case result(String)
+    /// The command is refused, with these words.
+    case refusal(String)
     /// These bytes, again and again, until the client is gone.
     case flood([UInt8])
   }
@@ -145,6 +147,10 @@ private final class Conversation: Sendable {
       let answer = answer(name, arguments.compactMapValues { $0 as? String })
       if case .result(let json) = answer {
         bytes = Array(#"{"return": \#(json), "id": "\#(id)"}\#n"#.utf8)
+      }
+      if case .refusal(let words) = answer {
+        let error = #"{"class": "GenericError", "desc": "\#(words)"}"#
+        bytes = Array(#"{"error": \#(error), "id": "\#(id)"}\#n"#.utf8)
       }
       guard send(client, answer, or: bytes) else { return }
       if name == "migrate", pipe >= 0 {

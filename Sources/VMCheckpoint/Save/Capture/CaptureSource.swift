@@ -41,6 +41,18 @@ package protocol CaptureDestination {
   ///
   /// - Throws: ``VMCheckpointError`` when the guest cannot go there.
   func prepare() throws(VMCheckpointError)
+
+  /// Stores what it can of a guest's RAM before the guest is stopped. Called after ``prepare()``.
+  ///
+  /// - Returns: `nil`: the destination has no use for that.
+  /// - Throws: ``VMCheckpointError``; the guest need not be stopped then.
+  func storeCandidates(_ ram: RunningRAM) throws(VMCheckpointError) -> RunningRAMReport?
+}
+
+extension CaptureDestination {
+  package func storeCandidates(
+    _ ram: RunningRAM
+  ) throws(VMCheckpointError) -> RunningRAMReport? { nil }
 }
 
 /// What a source calls what is saved from it.
@@ -68,7 +80,7 @@ package struct CaptureContext {
   private let pause = Pause()
 
   private final class Pause {
-    var seconds: Double?
+    var report: LivePause?
   }
 
   init(
@@ -102,11 +114,19 @@ package struct CaptureContext {
   /// - Throws: ``VMCheckpointError`` as ``Store/save(_:control:)``.
   package func takeTurn() throws(VMCheckpointError) { try destination.prepare() }
 
+  /// Lets the destination read a guest's RAM while the guest runs, so that it is stopped for less. RAM is read once
+  /// more then. As ``CaptureDestination/storeCandidates(_:)``.
+  package func storeCandidates(
+    _ ram: RunningRAM
+  ) throws(VMCheckpointError) -> RunningRAMReport? {
+    try destination.storeCandidates(ram)
+  }
+
   /// Notes for how long a VM was stopped; `nil` when it did not run before or does not go on.
-  package func note(pausedSeconds: Double?) { pause.seconds = pausedSeconds }
+  package func note(_ pause: LivePause?) { self.pause.report = pause }
 
   /// What was noted last.
-  var pausedSeconds: Double? { pause.seconds }
+  var livePause: LivePause? { pause.report }
 }
 
 /// Overlays that a source shows, so that nobody need describe them.
@@ -125,6 +145,8 @@ package struct FoundOverlays {
 package struct CapturedGuest {
   /// Throws when the snapshot must not be completed.
   package typealias Check = () throws(VMCheckpointError) -> Void
+  /// The same, called by several threads.
+  package typealias ConcurrentCheck = @Sendable () throws(VMCheckpointError) -> Void
 
   /// What the VMM calls the VM, if it does; the source's names count otherwise.
   package var vmName: String?
@@ -145,6 +167,11 @@ package struct CapturedGuest {
   /// Called when all of RAM was read, right before the snapshot is made complete; what it throws fails
   /// the save.
   package var checkBeforeCompletion: Check?
+  /// Called often while RAM is read; what it throws fails the save.
+  package var checkWhileStopped: ConcurrentCheck?
+  /// Called once, when all of RAM was read into memory: the guest may go on, and RAM may change. Only where
+  /// ``CaptureContext/storeCandidates(_:)`` was called before; and not when too much had changed to be kept.
+  package var letGoOn: Check?
 
   package init(
     layout: RAMLayout?,

@@ -11,6 +11,8 @@ package final class RAMWindow: @unchecked Sendable {
   /// The digest of each page that is not zero; others are left as they were.
   package let digests: UnsafeMutablePointer<PageDigest>
   package let isZero: UnsafeMutablePointer<Bool>
+  /// Pages that ``ParentPages`` has, and whose bytes are not here: of a window that ``isSettled``.
+  package let isAsSeen: UnsafeMutablePointer<Bool>
   /// Where pages are stored that ``ParentPages`` has found unchanged, packed; 0 for others. Their
   /// digests are the parent's.
   package let knownLocations: UnsafeMutablePointer<UInt64>
@@ -20,6 +22,8 @@ package final class RAMWindow: @unchecked Sendable {
   private let memory: UnsafeMutableRawBufferPointer
   /// Whether the parent's pages were compared with these.
   package var isMatched = false
+  /// Whether ``SettledPages`` has filled it, and zero pages are known.
+  package var isSettled = false
 
   /// Windows count from 0 in ascending order of PFN.
   package var sequence = 0
@@ -33,7 +37,8 @@ package final class RAMWindow: @unchecked Sendable {
     let count = Self.pageCapacity
     let pageByteCount = count * Page.byteCount
     let perPage =
-      MemoryLayout<PageDigest>.stride + 2 * MemoryLayout<UInt64>.stride + MemoryLayout<Bool>.stride
+      MemoryLayout<PageDigest>.stride + 2 * MemoryLayout<UInt64>.stride
+      + 2 * MemoryLayout<Bool>.stride
     let memory = try LargeMemory.allocate(byteCount: pageByteCount + count * perPage)
     self.memory = memory
     bytes = UnsafeMutableRawBufferPointer(rebasing: memory[..<pageByteCount])
@@ -48,6 +53,7 @@ package final class RAMWindow: @unchecked Sendable {
     knownLocations = take(UInt64(0))
     parentFingerprints = take(UInt64(0))
     isZero = take(true)
+    isAsSeen = take(false)
   }
 
   deinit { LargeMemory.free(memory) }
@@ -63,20 +69,23 @@ package final class RAMWindow: @unchecked Sendable {
   /// Finds zero pages; of the others it is not known yet where they are stored.
   package func findZeroPages() {
     let base = UnsafeRawPointer(bytes.baseAddress!)
-    for index in 0..<pageCount {
-      isZero[index] = ZeroPage.isZero(base + index * Page.byteCount)
+    if !isSettled {
+      for index in 0..<pageCount {
+        isZero[index] = ZeroPage.isZero(base + index * Page.byteCount)
+      }
     }
     knownLocations.update(repeating: 0, count: Self.pageCapacity)
     isMatched = false
   }
 
-  /// Computes the digests of the pages that are neither zero nor known.
+  /// Computes the digests of the pages that are here, and neither zero nor known.
   ///
   /// - Returns: How many those are.
   package func computeDigests() -> Int {
     let base = UnsafeRawPointer(bytes.baseAddress!)
     var count = 0
-    for index in 0..<pageCount where !isZero[index] && knownLocations[index] == 0 {
+    for index in 0..<pageCount
+    where !isZero[index] && knownLocations[index] == 0 && !isAsSeen[index] {
       digests[index] = PageDigest(
         of: UnsafeRawBufferPointer(start: base + index * Page.byteCount, count: Page.byteCount)
       )

@@ -63,7 +63,11 @@ struct LibvirtLiveSave: CaptureSource {
     defer { withExtendedLifetime(capture) {} }
     var guest = try capture.guest(context)
     guest.deviceStates.append(description)
-    context.note(pausedSeconds: pausedSeconds)
+    context.note(
+      pausedSeconds.map {
+        LivePause(seconds: $0, method: domain.isEmulated ? .stopped : .precopy)
+      }
+    )
     return try use(guest)
   }
 

@@ -13,7 +13,8 @@ import VMCheckpoint
 /// A saving process that is stopped, by Ctrl-Z for example, would leave its VM stopped as well. So the
 /// guard acts too when its parent has been stopped for two seconds. It closes its end of the pipe
 /// before it acts: a snapshot for which RAM was read in place is complete only if that end was open
-/// after all of RAM was read (``QEMUGuardProcess/requireIdle()``).
+/// after all of RAM was read (``QEMUGuardProcess/requireIdle()``). While a background snapshot is sent, it kills the
+/// saving process then, for which the guest waits.
 public enum QEMUGuard {
   /// Where a guard finds the connection and the pipe.
   fileprivate static let monitorDescriptor: Int32 = 3
@@ -32,6 +33,9 @@ public enum QEMUGuard {
     for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT] { signal(number, SIG_IGN) }
     guard let undo = try? JSONDecoder().decode(QEMUUndo.self, from: Data(plan.utf8)) else { return }
     guard awaitCause(watchesParent: undo.wasRunning) else { return }
+    // A guest that writes to a page waits until the page is taken; and so, perhaps, does QEMU itself, which
+    // cannot be asked for anything then.
+    if undo.mayBeBackground, isStopped(getppid()) { kill(getppid(), SIGKILL) }
     close(pipeDescriptor)
     let client = QMPClient(descriptor: monitorDescriptor)
     // QEMU may be busy with what it was asked for last.

@@ -22,6 +22,8 @@ struct QEMULiveRAM {
   private var files: [QEMURAMFile]?
   /// The files' paths, as long as this value lives.
   var paths: [String]? { files?.map(\.path) }
+  /// Whether QEMU shares memory with others, which may write to it.
+  private(set) var hasSharedBackend = false
   /// DIMMs that were plugged in while the VM ran, so that its command line lacks them.
   private(set) var pluggedNames: [String] = []
 
@@ -55,6 +57,7 @@ struct QEMULiveRAM {
   ) throws(VMCheckpointError) {
     let objects = Objects(client: client)
     let backends = objects.list("query-memdev")
+    hasSharedBackend = backends.contains { $0["share"] as? Bool == true }
     guard var blocks = Self.mainBlocks(objects, backends) else {
       guard backends.count < 2 else {
         throw VMCheckpointError(

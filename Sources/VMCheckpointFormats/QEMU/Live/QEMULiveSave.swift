@@ -6,9 +6,11 @@ import VMCheckpoint
 /// Saves a VM that QEMU runs.
 ///
 /// QEMU migrates the VM into a pipe that this process reads. Where RAM can be read in place, the
-/// stream has device state only, and RAM is read while the guest is stopped. Otherwise RAM comes
+/// stream has device state only. RAM is read twice: while the guest runs, so that most of it is stored before, and
+/// while it is stopped, to find what differs and to keep that in memory (``RunningRAM``). Otherwise RAM comes
 /// through the pipe while the guest runs on; what it writes meanwhile comes once more. The guest is
-/// stopped for the rest, and goes on as soon as all has arrived.
+/// stopped for the rest, and goes on as soon as all has arrived. Where QEMU can take a background snapshot of such RAM
+/// (``QEMUSettings``), the guest is stopped for its devices only.
 ///
 /// The guest is stopped by the migration's own end, and not before. So the stream remembers that the
 /// guest ran, and a user who restores it has a guest that runs. Without KVM nothing of a guest can be
@@ -23,52 +25,54 @@ struct QEMULiveSave {
   /// The longest that QEMU allows: always enough to send the rest.
   private static let unlimitedDowntimeMilliseconds: Int64 = 2_000_000
 
-  /// Capabilities that change nothing of the stream, and stay as they are.
-  private static let harmlessCapabilities: Set<String> = [
-    "events", "auto-converge", "late-block-activate", "validate-uuid", "zero-blocks",
-    "rdma-pin-all", "dirty-limit",
-  ]
-
   let source: QEMULiveSource
   /// What is asked of the save beside the VM's state.
   let request: SaveRequest
   let spoolDirectory: String
   let control: OperationControl
 
-  typealias Check = CapturedGuest.Check
-
   /// Captures the VM and calls `save` with what was captured.
   ///
   /// - Parameters:
   ///   - takeTurn: Is called before anything of the VM is changed.
-  ///   - save: Its last parameter is to be called when all of RAM was read, before the snapshot is
-  ///     made complete.
-  /// - Returns: What `save` returned, and for how long the guest was stopped; `nil` when it did not
-  ///   run before or does not go on.
+  ///   - storeCandidates: Is called then with RAM that can be read in place, while the guest runs.
+  ///   - save: Ends the pause when RAM was read and kept. Otherwise it checks the pause when all of RAM was
+  ///     read, before the snapshot is made complete.
+  /// - Returns: What `save` returned, and for how long the guest was stopped, and how that was kept short; `nil`
+  ///   when it did not run before or does not go on.
   /// - Throws: ``VMCheckpointError``. The VM runs again if it did before, and its migration settings
   ///   are as they were, unless QEMU does not answer any more.
   func run<Result>(
     takeTurn: () throws(VMCheckpointError) -> Void,
-    _ save: (QEMUStreamCapture, QEMULiveRAM, @escaping Check) throws(VMCheckpointError) -> Result
-  ) throws(VMCheckpointError) -> (result: Result, pausedSeconds: Double?) {
-    let startSeconds = MonotonicClock.nowSeconds
+    storeCandidates: (RunningRAM) throws(VMCheckpointError) -> RunningRAMReport?,
+    _ save: (QEMUStreamCapture, QEMULiveRAM, QEMUPause) throws(VMCheckpointError) -> Result
+  ) throws(VMCheckpointError) -> (result: Result, pause: LivePause?) {
     let client = try QMPClient(path: source.socketPath, cancellation: control.cancellation)
     _ = try QEMUVirtualMachine(client)
     try takeTurn()
     // It may have changed while another save was waited for.
-    let machine = try QEMUVirtualMachine(client)
+    var machine = try QEMUVirtualMachine(client)
     // A question that was not asked because of a cancellation must not become a warning.
     try control.cancellation.check()
     try check(machine)
+    let limit = source.maximumPauseSeconds.map(QEMUPauseLimit.init)
+    if let ram = try runningRAM(machine), let report = try storeCandidates(ram) {
+      if let limit, let seconds = report.lookSeconds { try limit.check(estimate: seconds) }
+      // That took a while, and the VM's user is free to change it.
+      machine = try QEMUVirtualMachine(client)
+      try control.cancellation.check()
+      try check(machine)
+    }
     for warning in machine.ram.warnings { control.onWarning?(warning) }
     for warning in machine.commandLineWarnings { control.onWarning?(warning) }
     for warning in machine.disks?.warnings ?? [] { control.onWarning?(warning) }
     let key = machine.commandLine == nil ? nil : commandKey(machine)
-    let wanted = wantedCapabilities(machine)
+    let settings = QEMUSettings(machine, leavesStopped: source.leavesStopped)
     let undo = QEMUUndo(
-      capabilities: machine.capabilities.filter { wanted[$0.key] != nil },
+      capabilities: settings.original,
       parameters: machine.parameters,
-      wasRunning: machine.state == "running"
+      wasRunning: machine.state == "running",
+      mayBeBackground: settings.forBackground != nil
     )
     let guardProcess: QEMUGuardProcess? =
       source.guardCommand.isEmpty
@@ -78,14 +82,24 @@ struct QEMULiveSave {
         undo: undo,
         monitor: client.descriptor
       )
-    let requireIdle: Check = { () throws(VMCheckpointError) in try guardProcess?.requireIdle() }
-    client.check = requireIdle
+    client.check = { () throws(VMCheckpointError) in try guardProcess?.requireIdle() }
+    let pause = QEMUPause(
+      client,
+      undo,
+      guardProcess,
+      leavesStopped: source.leavesStopped,
+      limit: limit
+    )
     var result: Result?
     do throws(VMCheckpointError) {
-      try prepare(client, wanted, machine)
-      let stopsFirst = undo.wasRunning && !machine.tracksWrites
+      let isBackground = try prepare(client, settings, machine)
+      // While a background snapshot is sent the guest writes to its disks. What it writes after this moment makes
+      // them others than those recorded, also if it was before the snapshot's.
+      let disksBefore = isBackground ? machine.disks?.record() : nil
+      let stopsFirst = undo.wasRunning && !machine.tracksWrites && !isBackground
+      client.forgetStops()
       if stopsFirst { try client.run("stop") }
-      var capture = try capture(client, machine)
+      var capture = try capture(client, machine, limit, isBackground: isBackground)
       if stopsFirst, !capture.resume() {
         control.onWarning?("the restored guest will be stopped until QMP's cont")
       }
@@ -93,22 +107,16 @@ struct QEMULiveSave {
       capture.record.qemuVersion = machine.version
       capture.record.commandLine = machine.commandLine
       capture.record.workingDirectory = machine.workingDirectory
-      capture.record.disks = machine.disks?.record()
+      capture.record.disks = isBackground ? disksBefore : machine.disks?.record()
       if let key { capture.prove(with: key) }
+      // RAM that came with the stream is here already.
       if capture.hasRAM {
-        // Everything is here: the guest need not wait until it is stored.
-        try requireIdle()
-        try undo.perform(client, resumes: !source.leavesStopped)
-        // A guest that runs needs no guard, and a save that is stopped now harms nobody.
-        if !source.leavesStopped { guardProcess?.dismiss() }
-        result = try save(capture, machine.ram, {})
-        if source.leavesStopped { try requireIdle() }
-      } else {
-        result = try save(capture, machine.ram, requireIdle)
-        try requireIdle()
-        try undo.perform(client, resumes: !source.leavesStopped)
+        pause.method = isBackground ? .backgroundSnapshot : stopsFirst ? .stopped : .precopy
+        try pause.end()
       }
-      try? client.takeEvents()
+      result = try save(capture, machine.ram, pause)
+      try pause.check()
+      try pause.end()
     } catch {
       if guardProcess?.hasActed == true {
         try concludeStopped(client, undo, guardProcess!, isSaved: result != nil)
@@ -116,7 +124,10 @@ struct QEMULiveSave {
       }
       let failure = error
       do throws(VMCheckpointError) {
-        try undo.perform(client, resumes: result == nil || !source.leavesStopped)
+        // A guest that went on is its user's again.
+        if !pause.hasEnded || source.leavesStopped {
+          try undo.perform(client, resumes: result == nil || !source.leavesStopped)
+        }
       } catch {
         // The guard has another try at it.
         guardProcess?.leave()
@@ -133,23 +144,43 @@ struct QEMULiveSave {
       }
     }
     guardProcess?.dismiss()
-    return (
-      result!,
-      Self.pausedSeconds(client, atMost: MonotonicClock.nowSeconds - startSeconds)
-    )
+    return (result!, pause.report)
   }
 
-  /// How long the guest was stopped by QEMU's clock; `nil` when QEMU does not say, or says what cannot
-  /// be. Its clock may have been set meanwhile, and another program than QEMU may answer.
-  private static func pausedSeconds(
-    _ client: QMPClient,
-    atMost maximumSeconds: Double
-  ) -> Double? {
-    guard let stopped = client.stoppedAtSeconds, let resumed = client.resumedAtSeconds else {
-      return nil
+  /// RAM that can be read while the guest runs; `nil` when that is of no use.
+  private func runningRAM(_ machine: QEMUVirtualMachine) throws(VMCheckpointError) -> RunningRAM? {
+    // A guest that does not go on loses nothing by being stopped earlier.
+    guard machine.state == "running", !source.leavesStopped, let paths = machine.ram.paths,
+      let blocks = machine.ram.blocks, let type = machine.type
+    else { return nil }
+    let layout = try QEMUCapturedRAM.layout(
+      request.layout,
+      machineLayout: machine.ram.layout,
+      machine: type,
+      blocks: blocks
+    )
+    let placement = RAMPlacement(
+      layout,
+      blocks: blocks.enumerated().map { index, block in
+        RAMPlacement.Block(byteCount: block.byteCount, fileIndex: index, fileOffset: 0)
+      }
+    )
+    let ram = QEMUCapturedRAM(
+      layout: layout,
+      paths: paths,
+      placement: placement,
+      inPlace: nil,
+      absent: AbsentPages()
+    )
+    let owner = machine.ram
+    var running = RunningRAM(vmName: machine.name, layout: layout) { () throws(VMCheckpointError) in
+      // The paths lead to descriptors that it has.
+      try withExtendedLifetime(owner) { () throws(VMCheckpointError) in
+        try ram.guest().makeReader([])
+      }
     }
-    let seconds = resumed - stopped
-    return seconds <= maximumSeconds ? max(0, seconds) : nil
+    running.measuresLook = source.maximumPauseSeconds != nil
+    return running
   }
 
   /// Ends a save whose guard has acted: the process was stopped for too long while the VM was paused.
@@ -204,33 +235,33 @@ struct QEMULiveSave {
     _ = try request.overlays.validated(in: layout)
   }
 
-  /// The capabilities that must change: everything that makes the stream more than RAM and devices
-  /// goes off, and shared RAM is left out where it can be read in place.
-  private func wantedCapabilities(_ machine: QEMUVirtualMachine) -> [String: Bool] {
-    var wanted: [String: Bool] = [:]
-    for (name, isOn) in machine.capabilities {
-      let shallBeOn =
-        name == "x-ignore-shared"
-        ? machine.ram.paths != nil : isOn && Self.harmlessCapabilities.contains(name)
-      if shallBeOn != isOn { wanted[name] = shallBeOn }
-    }
-    return wanted
-  }
-
+  /// Changes the settings.
+  ///
+  /// - Returns: Whether a background snapshot is to be taken: QEMU accepts it.
   private func prepare(
     _ client: QMPClient,
-    _ wanted: [String: Bool],
+    _ settings: QEMUSettings,
     _ machine: QEMUVirtualMachine
-  ) throws(VMCheckpointError) {
-    if !wanted.isEmpty {
-      let list = wanted.sorted { $0.key < $1.key }.map {
-        ["capability": $0.key, "state": $0.value] as [String: Any]
+  ) throws(VMCheckpointError) -> Bool {
+    var isBackground = false
+    if let capabilities = settings.forBackground {
+      do throws(VMCheckpointError) {
+        try client.set(capabilities)
+        isBackground = true
+      } catch {
+        // QEMU looks whether the host's kernel and the guest's memory allow it.
+        guard error.code == .unavailable, !client.isBroken else { throw error }
       }
-      try client.run("migrate-set-capabilities", ["capabilities": list])
     }
+    if !isBackground { try client.set(settings.forStream) }
     if machine.parameters["max-bandwidth"] != nil {
       try client.run("migrate-set-parameters", ["max-bandwidth": Self.unlimitedBandwidth])
     }
+    if let maximum = source.maximumPauseSeconds, machine.parameters["downtime-limit"] != nil {
+      let milliseconds = min(Int64(maximum * 1000), Self.unlimitedDowntimeMilliseconds)
+      try client.run("migrate-set-parameters", ["downtime-limit": milliseconds])
+    }
+    return isBackground
   }
 
   // MARK: The migration
@@ -256,7 +287,9 @@ struct QEMULiveSave {
 
   private func capture(
     _ client: QMPClient,
-    _ machine: QEMUVirtualMachine
+    _ machine: QEMUVirtualMachine,
+    _ limit: QEMUPauseLimit?,
+    isBackground: Bool
   ) throws(VMCheckpointError) -> QEMUStreamCapture {
     var ends: [Int32] = [-1, -1]
     guard clinux_pipe(&ends) == 0 else {
@@ -288,6 +321,7 @@ struct QEMULiveSave {
             try QEMUStreamCapture(
               .descriptor(reader, name: "from QEMU"),
               ramBlockNames: names,
+              isBackground: isBackground,
               spoolDirectory: directory,
               control: control
             )
@@ -306,7 +340,7 @@ struct QEMULiveSave {
     }
     do throws(VMCheckpointError) {
       try client.run("migrate", ["uri": "fd:\(name)"])
-      try awaitEnd(client, reception)
+      try awaitEnd(client, reception, limit, isBackground: isBackground)
     } catch {
       // The thread that failed first has the better reason.
       let cause = reception.failure ?? error
@@ -324,18 +358,30 @@ struct QEMULiveSave {
     while MonotonicClock.nowSeconds < deadline {
       if let result = reception.result { return try result.get() }
       try self.control.cancellation.check()
+      try limit?.check()
       usleep(1000)
     }
     // A result that comes only now is not looked at: the thread is stopped, and its result goes with it.
     throw VMCheckpointError(.unavailable, "QEMU has sent everything, but does not say so")
   }
 
-  private func awaitEnd(_ client: QMPClient, _ reception: Reception) throws(VMCheckpointError) {
+  private func awaitEnd(
+    _ client: QMPClient,
+    _ reception: Reception,
+    _ limit: QEMUPauseLimit?,
+    isBackground: Bool
+  ) throws(VMCheckpointError) {
     let start = MonotonicClock.nowSeconds
     var isForced = false
     while true {
       try control.cancellation.check()
       let migration = try client.object("query-migrate")
+      if let limit {
+        limit.begin(atSeconds: client.stopSeenSeconds)
+        // A background snapshot lets the guest go on by itself.
+        if client.resumedAtSeconds != nil { limit.end() }
+        try limit.check()
+      }
       switch migration["status"] as? String ?? "none" {
       case "completed": return
       case "failed", "cancelled":
@@ -350,17 +396,23 @@ struct QEMULiveSave {
       if let error = reception.failure { throw error }
       let ram = migration["ram"] as? [String: Any] ?? [:]
       let passCount = ram["dirty-sync-count"] as? Int ?? 0
-      if !isForced,
+      if !isForced, !isBackground,
         passCount >= Self.maximumPassCount
           || MonotonicClock.nowSeconds - start > Self.maximumLiveSeconds
       {
+        if let limit, client.stopSeenSeconds == nil {
+          let expected = migration["expected-downtime"] as? Double ?? 0
+          try limit.check(estimate: max(expected / 1000, limit.maximumSeconds.nextUp))
+        }
         try client.run(
           "migrate-set-parameters",
           ["downtime-limit": Self.unlimitedDowntimeMilliseconds]
         )
         isForced = true
       }
-      try client.takeEvents()
+      // A guest that is stopped waits for the answer.
+      let isStopped = client.stopSeenSeconds != nil && client.resumedAtSeconds == nil
+      try client.takeEvents(patienceSeconds: isStopped ? 0.001 : 0.01)
     }
   }
 

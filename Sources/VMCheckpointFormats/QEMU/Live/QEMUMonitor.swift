@@ -18,6 +18,7 @@ struct QEMUMonitor: MemoryFormat {
       QEMULiveSource(
         socketPath: path,
         leavesStopped: source.leavesStopped,
+        maximumPauseSeconds: source.maximumPauseSeconds,
         guardCommand: source.guardCommand
       )
     )

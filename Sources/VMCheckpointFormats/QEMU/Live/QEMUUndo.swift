@@ -9,6 +9,8 @@ struct QEMUUndo: Codable, Hashable {
   var parameters: [String: Int64]
   /// Whether the guest ran.
   var wasRunning: Bool
+  /// Whether the guest may wait for the saving process to take a page from it.
+  var mayBeBackground = false
 
   /// States of a migration in which settings cannot be changed and the guest must not be let go on.
   private static let activeStates: Set<String> = [

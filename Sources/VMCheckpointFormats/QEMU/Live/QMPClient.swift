@@ -30,6 +30,8 @@ final class QMPClient {
   /// When QEMU said that the guest was stopped, and went on, by its clock.
   private(set) var stoppedAtSeconds: Double?
   private(set) var resumedAtSeconds: Double?
+  /// When that was read here that the guest was stopped, by ``MonotonicClock``.
+  private(set) var stopSeenSeconds: Double?
 
   /// Connects and negotiates.
   ///
@@ -194,14 +196,19 @@ final class QMPClient {
   }
 
   /// Waits until an event or a reply is there, but not for long, so that events are seen early.
-  func takeEvents() throws(VMCheckpointError) {
+  ///
+  /// - Parameter patienceSeconds: How long; less while a guest is stopped and waits.
+  func takeEvents(patienceSeconds: Double = 0.01) throws(VMCheckpointError) {
     let deadline = MonotonicClock.nowSeconds + 0.5
     while MonotonicClock.nowSeconds < deadline,
-      let message = try line(timeoutSeconds: 0.01, ignoresCancellation: true)
+      let message = try line(timeoutSeconds: patienceSeconds, ignoresCancellation: true)
     {
       note(message)
     }
   }
+
+  /// Forgets what others did with the VM: what comes from now on is this save's.
+  func forgetStops() { (stoppedAtSeconds, resumedAtSeconds, stopSeenSeconds) = (nil, nil, nil) }
 
   private func note(_ message: [String: Any]) {
     guard let event = message["event"] as? String,
@@ -210,7 +217,10 @@ final class QMPClient {
       let microseconds = time["microseconds"] as? Double
     else { return }
     let at = seconds + microseconds / 1e6
-    if event == "STOP" { stoppedAtSeconds = at }
+    if event == "STOP" {
+      stoppedAtSeconds = at
+      stopSeenSeconds = MonotonicClock.nowSeconds
+    }
     if event == "RESUME" { resumedAtSeconds = at }
   }
 
@@ -260,9 +270,11 @@ final class QMPClient {
       }
       if !ignoresCancellation { try cancellation.check() }
       // Also while bytes keep coming: they may never make up a message.
-      guard MonotonicClock.nowSeconds <= deadline else { return nil }
+      let leftSeconds = deadline - MonotonicClock.nowSeconds
+      guard leftSeconds >= 0 else { return nil }
       var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
-      guard poll(&request, 1, Self.pollMilliseconds) > 0 else { continue }
+      let milliseconds = min(Self.pollMilliseconds, Int32(min(leftSeconds, 1) * 1000) + 1)
+      guard poll(&request, 1, milliseconds) > 0 else { continue }
       var block = [UInt8](repeating: 0, count: 64 << 10)
       let count = recv(descriptor, &block, block.count, Int32(MSG_DONTWAIT))
       if count > 0 {
