@@ -5,6 +5,8 @@
 /// instant the words, in that order, are some of one round, followed by the rest of the round before.
 package enum RacingFirmware {
   private static let firstPage = 0x10
+  /// Where the first word is.
+  package static let firstAddress = firstPage * 4096
   private static let pageCount = 128
 
   /// The image, for `-bios`: 64 KiB, of which the last 16 bytes are what a CPU begins with.

@@ -13,8 +13,11 @@ import VMCheckpoint
 /// A saving process that is stopped, by Ctrl-Z for example, would leave its VM stopped as well. So the
 /// guard acts too when its parent has been stopped for two seconds. It closes its end of the pipe
 /// before it acts: a snapshot for which RAM was read in place is complete only if that end was open
-/// after all of RAM was read (``QEMUGuardProcess/requireIdle()``). While a background snapshot is sent, it kills the
-/// saving process then, for which the guest waits.
+/// after all of RAM was read (``QEMUGuardProcess/requireIdle()``).
+///
+/// QEMU may be sending the VM's state just then. Once the pipe is full it waits for the process that is stopped, with
+/// the lock of its main loop held, so that it obeys nobody; and a guest that is saved by a background snapshot waits
+/// for it at its next write. So the guard reads what QEMU sends, and throws it away.
 public enum QEMUGuard {
   /// Where a guard finds the connection and the pipe.
   fileprivate static let monitorDescriptor: Int32 = 3
@@ -33,15 +36,37 @@ public enum QEMUGuard {
     for number in [SIGINT, SIGTERM, SIGHUP, SIGPIPE, SIGQUIT] { signal(number, SIG_IGN) }
     guard let undo = try? JSONDecoder().decode(QEMUUndo.self, from: Data(plan.utf8)) else { return }
     guard awaitCause(watchesParent: undo.wasRunning) else { return }
-    // A guest that writes to a page waits until the page is taken; and so, perhaps, does QEMU itself, which
-    // cannot be asked for anything then.
-    if undo.mayBeBackground, isStopped(getppid()) { kill(getppid(), SIGKILL) }
     close(pipeDescriptor)
+    drain(undo.stream, of: getppid())
     let client = QMPClient(descriptor: monitorDescriptor)
     // QEMU may be busy with what it was asked for last.
     for _ in 0..<5 {
       if (try? undo.perform(client, resumes: true)) != nil || client.isBroken { return }
       sleep(1)
+    }
+  }
+
+  /// Reads a stream to its end, on a thread of its own, in place of a process that is stopped. A process that has
+  /// ended has none: then QEMU's next write fails.
+  private static func drain(_ stream: QEMUStreamPipe.Place, of process: pid_t) {
+    guard isStopped(process) else { return }
+    // Without a writer this would wait for one.
+    let path = "/proc/\(process)/fd/\(stream.descriptor)"
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else { return }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFIFO,
+      UInt64(status.st_ino) == stream.inode, fcntl(descriptor, F_SETFL, 0) == 0
+    else {
+      close(descriptor)
+      return
+    }
+    _ = try? WorkerThreads(count: 1) {
+      var block = [UInt8](repeating: 0, count: 64 << 10)
+      while true {
+        let count = read(descriptor, &block, block.count)
+        if count == 0 || (count < 0 && errno != EINTR) { return }
+      }
     }
   }
 

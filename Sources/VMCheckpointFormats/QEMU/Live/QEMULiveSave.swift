@@ -1,4 +1,3 @@
-import CLinux
 import Glibc
 import SystemPackage
 import VMCheckpoint
@@ -68,11 +67,12 @@ struct QEMULiveSave {
     for warning in machine.disks?.warnings ?? [] { control.onWarning?(warning) }
     let key = machine.commandLine == nil ? nil : commandKey(machine)
     let settings = QEMUSettings(machine, leavesStopped: source.leavesStopped)
+    let pipe = try QEMUStreamPipe()
     let undo = QEMUUndo(
       capabilities: settings.original,
       parameters: machine.parameters,
       wasRunning: machine.state == "running",
-      mayBeBackground: settings.forBackground != nil
+      stream: pipe.place
     )
     let guardProcess: QEMUGuardProcess? =
       source.guardCommand.isEmpty
@@ -99,7 +99,7 @@ struct QEMULiveSave {
       let stopsFirst = undo.wasRunning && !machine.tracksWrites && !isBackground
       client.forgetStops()
       if stopsFirst { try client.run("stop") }
-      var capture = try capture(client, machine, limit, isBackground: isBackground)
+      var capture = try capture(client, machine, pipe, limit, isBackground: isBackground)
       if stopsFirst, !capture.resume() {
         control.onWarning?("the restored guest will be stopped until QMP's cont")
       }
@@ -288,24 +288,14 @@ struct QEMULiveSave {
   private func capture(
     _ client: QMPClient,
     _ machine: QEMUVirtualMachine,
+    _ pipe: QEMUStreamPipe,
     _ limit: QEMUPauseLimit?,
     isBackground: Bool
   ) throws(VMCheckpointError) -> QEMUStreamCapture {
-    var ends: [Int32] = [-1, -1]
-    guard clinux_pipe(&ends) == 0 else {
-      throw VMCheckpointError(.inputOutput, "cannot make a pipe: \(systemError(errno))")
-        .orOutOfResources(Errno(rawValue: errno))
-    }
     let name = "vmckpt-\(UniqueID.make())"
-    do throws(VMCheckpointError) {
-      try client.run("getfd", ["fdname": name], fileDescriptor: ends[1])
-      close(ends[1])
-    } catch {
-      close(ends[0])
-      close(ends[1])
-      throw error
-    }
-    let reader = ends[0]
+    try client.run("getfd", ["fdname": name], fileDescriptor: pipe.writingEnd)
+    pipe.closeWriter()
+    let reader = pipe.takeReader()
     let reception = Reception()
     // The thread has a flag of its own: it must end also when QEMU keeps the pipe and sends nothing.
     let stop = CancellationFlag()
@@ -415,6 +405,4 @@ struct QEMULiveSave {
       try client.takeEvents(patienceSeconds: isStopped ? 0.001 : 0.01)
     }
   }
-
-  private func systemError(_ code: Int32) -> String { String(cString: strerror(code)) }
 }

@@ -6,7 +6,8 @@ import VMCheckpoint
 /// it go on. RAM is sent then. Before the guest, or QEMU's devices, write to a page that was not sent, the kernel
 /// stops them (userfaultfd), and QEMU sends the page first. That needs Linux 5.7 and, for QEMU, the right to handle
 /// faults in the kernel: root, or `vm.unprivileged_userfaultfd`. QEMU says so when the capability is switched on. It
-/// works without KVM as well, since no tracker of writes has a part in it.
+/// works without KVM as well, since no tracker of writes has a part in it. Only a QEMU that lets go of the guest when
+/// such a snapshot comes to nothing is asked for one (``QEMUVirtualMachine/endsBackgroundSnapshots``).
 struct QEMUSettings {
   /// Capabilities that change nothing of the stream, and stay as they are.
   private static let harmless: Set<String> = [
@@ -33,7 +34,8 @@ struct QEMUSettings {
     }
     var background: [String: Bool]?
     // Another process may write to RAM that is shared, and QEMU would not see it.
-    if machine.state == "running", !leavesStopped, machine.ram.paths == nil,
+    if machine.endsBackgroundSnapshots, machine.state == "running", !leavesStopped,
+      machine.ram.paths == nil,
       !machine.ram.hasSharedBackend, machine.capabilities[Self.background] != nil
     {
       background = machine.capabilities.reduce(into: [:]) { wanted, capability in

@@ -9,8 +9,8 @@ struct QEMUUndo: Codable, Hashable {
   var parameters: [String: Int64]
   /// Whether the guest ran.
   var wasRunning: Bool
-  /// Whether the guest may wait for the saving process to take a page from it.
-  var mayBeBackground = false
+  /// The stream that QEMU sends: it must not wait for a reader that is stopped.
+  var stream: QEMUStreamPipe.Place
 
   /// States of a migration in which settings cannot be changed and the guest must not be let go on.
   private static let activeStates: Set<String> = [
@@ -33,7 +33,7 @@ struct QEMUUndo: Codable, Hashable {
         throw VMCheckpointError(.unavailable, "QEMU does not end its migration")
       }
       try client.run("migrate_cancel", ignoresCancellation: true)
-      try client.takeEvents()
+      try client.takeEvents(ignoresCancellation: true)
     }
     // The guest first: settings can wait.
     if resumes, wasRunning { try client.run("cont", ignoresCancellation: true) }

@@ -24,8 +24,9 @@ final class QMPClient {
   private(set) var isBroken = false
   /// Whether ``run(_:_:fileDescriptor:ignoresCancellation:outOfBand:timeoutSeconds:)`` can be asked to go out of band.
   private var isOutOfBand = false
-  /// Called before a command is sent and while its reply is awaited, unless that ignores
-  /// cancellation; what it throws ends the command.
+  /// Called before a command is sent, while its reply is awaited, and before anything is read, unless that ignores
+  /// cancellation; what it throws ends the command. So what another process is told, which has taken over, is not
+  /// read here.
   var check: (() throws(VMCheckpointError) -> Void)?
   /// When QEMU said that the guest was stopped, and went on, by its clock.
   private(set) var stoppedAtSeconds: Double?
@@ -167,7 +168,13 @@ final class QMPClient {
         try cancellation.check()
         try check?()
       }
-      guard let reply = try line(timeoutSeconds: 0.1, ignoresCancellation: true) else { continue }
+      guard
+        let reply = try line(
+          timeoutSeconds: 0.1,
+          ignoresCancellation: true,
+          checks: !ignoresCancellation
+        )
+      else { continue }
       note(reply)
       guard reply["id"] as? String == id else { continue }
       if let result = reply["return"] { return result }
@@ -197,11 +204,20 @@ final class QMPClient {
 
   /// Waits until an event or a reply is there, but not for long, so that events are seen early.
   ///
-  /// - Parameter patienceSeconds: How long; less while a guest is stopped and waits.
-  func takeEvents(patienceSeconds: Double = 0.01) throws(VMCheckpointError) {
+  /// - Parameters:
+  ///   - patienceSeconds: How long; less while a guest is stopped and waits.
+  ///   - ignoresCancellation: As of a command.
+  func takeEvents(
+    patienceSeconds: Double = 0.01,
+    ignoresCancellation: Bool = false
+  ) throws(VMCheckpointError) {
     let deadline = MonotonicClock.nowSeconds + 0.5
     while MonotonicClock.nowSeconds < deadline,
-      let message = try line(timeoutSeconds: patienceSeconds, ignoresCancellation: true)
+      let message = try line(
+        timeoutSeconds: patienceSeconds,
+        ignoresCancellation: true,
+        checks: !ignoresCancellation
+      )
     {
       note(message)
     }
@@ -255,7 +271,8 @@ final class QMPClient {
   /// The next message; `nil` when none came in time.
   private func line(
     timeoutSeconds: Double,
-    ignoresCancellation: Bool = false
+    ignoresCancellation: Bool = false,
+    checks: Bool = false
   ) throws(VMCheckpointError) -> [String: Any]? {
     let deadline = MonotonicClock.nowSeconds + timeoutSeconds
     while true {
@@ -275,6 +292,7 @@ final class QMPClient {
       var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
       let milliseconds = min(Self.pollMilliseconds, Int32(min(leftSeconds, 1) * 1000) + 1)
       guard poll(&request, 1, milliseconds) > 0 else { continue }
+      if checks { try check?() }
       var block = [UInt8](repeating: 0, count: 64 << 10)
       let count = recv(descriptor, &block, block.count, Int32(MSG_DONTWAIT))
       if count > 0 {
