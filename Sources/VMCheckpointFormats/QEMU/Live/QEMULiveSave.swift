@@ -334,8 +334,11 @@ struct QEMULiveSave {
     } catch {
       // The thread that failed first has the better reason.
       let cause = reception.failure ?? error
-      // QEMU still has the pipe if it refused to begin.
-      _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)
+      // QEMU still has the pipe if it refused to begin. A guard that has acted reads the monitor's replies now, and
+      // would wait for those that are read here.
+      if (try? client.check?()) != nil {
+        _ = try? client.run("closefd", ["fdname": name], ignoresCancellation: true)
+      }
       guard !client.isBroken else {
         throw VMCheckpointError(
           .unavailable,
