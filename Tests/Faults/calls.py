@@ -6,7 +6,7 @@ from commands import COMMANDS, Command
 from harness import Outcome, Plan, Worker
 from oracle import DOCUMENTED, StoreCheck, error_lines, orderly
 from shim import ERRORS_FROM, ERRORS_ONCE, KINDS, Fault
-from stores import IMAGES, OTHER_FILES, STORE_FILES, must
+from stores import IMAGES, OTHER_FILES, OTHER_STORE_FILES, STORE_FILES, must
 from tool import Result
 
 # What hurts most: the short form tries it at each call, and samples the rest.
@@ -137,7 +137,8 @@ def _judge_files(command: Command, fault: Fault, result: Result, worker: Worker)
         elif data not in (right[name], old):
             failures.append(f"wrong bytes: {name} is neither whole nor as it was ({result.line})")
     if result.code >= 0 and fault.kind != "unlink":
-        known = set(IMAGES) | set(OTHER_FILES) | STORE_FILES | set(command.writes)
+        known = set(IMAGES) | set(OTHER_FILES) | STORE_FILES | OTHER_STORE_FILES
+        known |= set(command.writes)
         known |= {"old.ram", "out.json"} if command.name == "restore-force" else set()
         for path in folder.iterdir():
             if path.name not in known:

@@ -116,6 +116,18 @@ COMMANDS = {
             ("save", "e1.elf", "--vm", "e", "--name", "e/1"),
             makes=("e/1", "e1.ram"),
         ),
+        Command(
+            "copy",
+            "main",
+            ("copy", "c/1", "--store", "o.db", "--to", "s.db"),
+            makes=("c/1", "c1.ram"),
+        ),
+        Command(
+            "copy-new",
+            "empty",
+            ("copy", "c/1", "--store", "o.db", "--to", "s.db"),
+            makes=("c/1", "c1.ram"),
+        ),
         Command("restore-file", "main", ("restore", "a/2", "-o", "out.ram"), writes=("out.ram",)),
         Command(
             "restore-force",

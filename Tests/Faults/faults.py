@@ -18,7 +18,7 @@ import harness
 from stores import Stores
 from tool import Tool
 
-PARTS = ("calls", "power", "kills", "flips", "rows", "inputs", "mutants")
+PARTS = ("calls", "power", "kills", "flips", "rows", "inputs", "remotes", "mutants")
 
 
 def arguments() -> argparse.Namespace:

@@ -111,7 +111,7 @@ def run_part(
     """Runs all cases on `jobs` processes and prints each failure with how to repeat it."""
     tally = Tally(name, planned=len(cases))
     began = time.monotonic()
-    for outcome in _outcomes(part, cases, arguments, jobs, plan):
+    for outcome in outcomes(part, cases, arguments, jobs, plan):
         tally.checks += outcome.checks
         if not outcome.failures:
             tally.passed += 1
@@ -137,7 +137,7 @@ def _group(failure: str) -> str:
     return text[:120]
 
 
-def _outcomes(
+def outcomes(
     part: ModuleType, cases: list[str], arguments: tuple, jobs: int, plan: Plan
 ) -> Iterable[Outcome]:
     # In any order, so that one that is cut short has seen something of everything.

@@ -16,6 +16,8 @@ from tool import Result, Tool
 
 # What a folder of a case may hold after a command that cleaned up.
 STORE_FILES = {"s.db", "s.db-journal", "s.db-lock"}
+# Another store, which each case finds beside its own: it has c/1.
+OTHER_STORE_FILES = {"o.db", "o.db-journal", "o.db-lock"}
 
 # Image files that each case finds in its folder.
 IMAGES = {
@@ -62,6 +64,8 @@ class Stores:
         for name, data in (IMAGES | OTHER_FILES).items():
             (self.home / name).write_bytes(data)
         (self.home / "empty").mkdir()
+        line = ["save", "c1.ram", "--vm", "c", "--name", "c/1", "--store", "o.db"]
+        must(tool.run(line, self.home), "save")
         self._link_inputs(main)
         for arguments in (
             ["save", "a1.ram", "--vm", "a", "--name", "a/1"],
@@ -113,6 +117,10 @@ class Stores:
         for file in STORE_FILES:
             if (source / file).exists():
                 shutil.copyfile(source / file, folder / file)
+                os.chmod(folder / file, 0o600)
+        for file in OTHER_STORE_FILES:
+            if (self.home / file).exists():
+                shutil.copyfile(self.home / file, folder / file)
                 os.chmod(folder / file, 0o600)
 
     def _link_inputs(self, folder: Path) -> None:

@@ -63,8 +63,16 @@ class Running:
 
     def kill(self) -> None:
         """SIGKILL, to this process alone."""
+        self._send(signal.SIGKILL)
+
+    def go_on(self) -> None:
+        """Ends a stop."""
+        self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        # Popen's own way would wait for a process that has ended.
         try:
-            os.kill(self.process.pid, signal.SIGKILL)
+            os.kill(self.process.pid, number)
         except ProcessLookupError:
             pass
 
@@ -89,7 +97,11 @@ class Running:
         deadline = time.monotonic() + seconds
         options = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG
         while time.monotonic() < deadline:
-            state = os.waitid(os.P_PID, self.process.pid, options)
+            try:
+                state = os.waitid(os.P_PID, self.process.pid, options)
+            except ChildProcessError:
+                # Another thread has waited for its end.
+                return False
             if state:
                 return state.si_code == os.CLD_STOPPED
             time.sleep(0.002)
@@ -175,7 +187,7 @@ class Tool:
     extra: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME") if key in os.environ}
+        kept = {key: os.environ[key] for key in ("PATH", "LANG", "HOME", "VMCKPT_RULE_OFF") if key in os.environ}
         self._environment = kept
         self._report = Report(self.scratch / "report")
 
