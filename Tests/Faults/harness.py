@@ -138,10 +138,16 @@ def _group(failure: str) -> str:
 
 
 def outcomes(
-    part: ModuleType, cases: list[str], arguments: tuple, jobs: int, plan: Plan
+    part: ModuleType,
+    cases: list[str],
+    arguments: tuple,
+    jobs: int,
+    plan: Plan,
+    keeps_order: bool = False,
 ) -> Iterable[Outcome]:
     # In any order, so that one that is cut short has seen something of everything.
-    random.Random(plan.seed).shuffle(cases)
+    if not keeps_order:
+        random.Random(plan.seed).shuffle(cases)
     with multiprocessing.Pool(jobs, _begin, (arguments, part)) as pool:
         for outcome in pool.imap_unordered(_run, cases):
             yield outcome
