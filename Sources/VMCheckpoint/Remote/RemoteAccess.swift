@@ -60,6 +60,8 @@ extension RemoteLocation {
     options.makesFolder = makesFolder
     if let patience {
       options.retrySeconds = patience.retrySeconds
+      // Who waits longer than that says so: see ``RemoteOutages``.
+      options.saysRetries = false
       options.stallTimeoutSeconds = patience.stallSeconds
       options.connectTimeoutSeconds = min(
         options.connectTimeoutSeconds,

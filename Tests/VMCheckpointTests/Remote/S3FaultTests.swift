@@ -55,6 +55,45 @@ import VMCheckpointTestSupport
     #expect(Self.passing[index].name == "reset" ? (2...8).contains(retries) : retries == 8)
   }
 
+  @Test(
+    "whoever waits for a server that fails is told at once, and once, and then that it is an error"
+  )
+  func retriesAreTold() throws {
+    try transport.put("a", bytes)
+    #expect(warnings.all == [])
+    server.fail("GET", .reset)
+    #expect(try transport.get("a")?.bytes == bytes)
+    #expect(warnings.all == [], "one request that fails once is not worth a word")
+    server.fail("GET", count: 4, .status(503, code: "SlowDown"))
+    #expect(try transport.get("a")?.bytes == bytes)
+    #expect(warnings.all.count == 2, "\(warnings.all)")
+    let told = try #require(warnings.all.first)
+    for words in [transport.title, "503 SlowDown", "asked again for up to 20 s", "an error"] {
+      #expect(told.contains(words), "\(told)")
+    }
+    #expect(warnings.all.last?.contains("answers again") == true, "\(warnings.all)")
+    // Not again and again.
+    server.fail("GET", count: 3, .status(503, code: "SlowDown"))
+    #expect(try transport.get("a")?.bytes == bytes)
+    #expect(warnings.all.count == 2, "\(warnings.all)")
+  }
+
+  @Test("whoever waits for a server that sends nothing is told before it is tried again")
+  func stallsAreTold() throws {
+    let warnings = warnings
+    var options = RemoteOptions { warnings.append($0) }
+    options.stallTimeoutSeconds = 8
+    let transport = try server.transport(options)
+    try transport.put("a", bytes)
+    server.fail("GET", .stall)
+    let start = ContinuousClock.now
+    let thread = ThreadResult { try? transport.get("a")?.bytes }
+    try waitUntil("it is said") { !warnings.all.isEmpty }
+    #expect(ContinuousClock.now - start < .seconds(8))
+    #expect(warnings.all.first?.contains("sends nothing") == true, "\(warnings.all)")
+    #expect(thread.wait() == bytes)
+  }
+
   @Test(arguments: ["reset", "short", "stall", "wrong length"])
   func aBodyThatIsCutIsReadAgain(_ kind: String) throws {
     var options = RemoteOptions()

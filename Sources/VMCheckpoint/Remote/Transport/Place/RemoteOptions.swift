@@ -15,6 +15,8 @@ package struct RemoteOptions: Sendable {
   /// How long a request is tried again before it has failed, where the server answered before. One that never
   /// answered is given up sooner.
   package var retrySeconds = 60.0
+  /// Whether it is said, by ``onWarning``, that a request is tried again.
+  package var saysRetries = true
   /// How long a transfer may move nothing before it is tried again.
   package var stallTimeoutSeconds = 30
   package var connectTimeoutSeconds = 10.0

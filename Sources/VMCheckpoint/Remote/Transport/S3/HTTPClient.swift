@@ -64,12 +64,14 @@ final class HTTPClient: Sendable {
   ///   - buffer: Where the body goes of an answer with one of the statuses in `bufferStatuses`; `accepts` sees its
   ///     head first, and what it says against it ends the transfer.
   ///   - maximumByteCount: Of any other body.
+  ///   - onStall: Called again and again while nothing came or went for some seconds.
   func send(
     _ request: HTTPRequest,
     into buffer: UnsafeMutableRawBufferPointer = .init(start: nil, count: 0),
     bufferStatuses: [Int] = [],
     accepts: @escaping (HTTPResponseHead) -> String? = { _ in nil },
-    maximumByteCount: Int
+    maximumByteCount: Int,
+    onStall: () -> Void = {}
   ) throws(HTTPFailure) -> HTTPResponse {
     let connection = try take()
     defer { idle.withLock { $0.append(connection) } }
@@ -81,7 +83,7 @@ final class HTTPClient: Sendable {
       maximumByteCount: maximumByteCount,
       options: options
     )
-    return try connection.run(transfer)
+    return try connection.run(transfer, onStall: onStall)
   }
 
   private func take() throws(HTTPFailure) -> HTTPConnection {
@@ -129,8 +131,14 @@ private final class HTTPConnection: @unchecked Sendable {
     errorText.deallocate()
   }
 
+  /// Who waits is told so after so long.
+  private static let stallSeconds = 5.0
+
   /// Runs one transfer to its end.
-  func run(_ transfer: HTTPTransfer) throws(HTTPFailure) -> HTTPResponse {
+  func run(
+    _ transfer: HTTPTransfer,
+    onStall: () -> Void
+  ) throws(HTTPFailure) -> HTTPResponse {
     library.easyReset(easy)
     errorText.pointee = 0
     let headers = try setUp(transfer)
@@ -140,12 +148,18 @@ private final class HTTPConnection: @unchecked Sendable {
     }
     defer { _ = library.multiRemove(multi, easy) }
     var running: CInt = 1
+    var (movedByteCount, movedSeconds) = (-1, 0.0)
     while true {
       guard library.multiPerform(multi, &running) == 0 else {
         throw .connection("libcurl cannot go on", mayHaveArrived: true)
       }
       if options.cancellation.isCancelled { throw .cancelled }
       if running == 0 { break }
+      if movedByteCount != transfer.movedByteCount {
+        (movedByteCount, movedSeconds) = (transfer.movedByteCount, MonotonicClock.nowSeconds)
+      } else if MonotonicClock.nowSeconds - movedSeconds >= Self.stallSeconds {
+        onStall()
+      }
       library.wait(multi, milliseconds: 100)
     }
     guard let code = library.result(multi) else {
@@ -308,6 +322,9 @@ private final class HTTPTransfer {
   private var body: [UInt8] = []
   private var didAccept = false
   private(set) var failure: HTTPFailure?
+
+  /// What came and went until now.
+  var movedByteCount: Int { sentByteCount + bufferByteCount + body.count }
 
   init(
     request: HTTPRequest,

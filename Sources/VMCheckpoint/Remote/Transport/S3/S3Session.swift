@@ -40,6 +40,8 @@ final class S3Session: Sendable {
   /// A server that never answered is asked so often.
   private static let firstAttemptCount = 3
   private static let maximumAttemptCount = 100
+  /// A request that failed twice, or took so long, is told of.
+  private static let noticeSeconds = 3.0
 
   let counts = Mutex(RemoteRequestCounts())
 
@@ -50,6 +52,7 @@ final class S3Session: Sendable {
   private let isBucketsOwn: Bool
   private let credentials: RemoteCredentials
   private let client: HTTPClient
+  private let notice: RetryNotice
   private let options: RemoteOptions
   /// What is added to this host's clock.
   private let skewSeconds = Atomic<Int64>(0)
@@ -93,6 +96,7 @@ final class S3Session: Sendable {
       )
     }
     credentials = try options.credentials.credentials()
+    notice = RetryNotice(title, options.saysRetries ? options.onWarning : nil)
     client = try HTTPClient(
       HTTPClient.Options(
         caFile: options.caFile,
@@ -124,7 +128,8 @@ final class S3Session: Sendable {
     for name: String,
     isSettled: (() throws(VMCheckpointError) -> Bool)? = nil
   ) throws(VMCheckpointError) -> S3Answer? {
-    let deadline = MonotonicClock.nowSeconds + options.retrySeconds
+    let start = MonotonicClock.nowSeconds
+    let deadline = start + options.retrySeconds
     var attempt = 0
     while true {
       attempt += 1
@@ -132,11 +137,18 @@ final class S3Session: Sendable {
       let reason: String
       var retryAfterSeconds: Int?
       do throws(HTTPFailure) {
-        let answer = try sendOnce(request)
+        let answer = try sendOnce(request) {
+          notice.note(
+            "it sends nothing",
+            beganSeconds: start,
+            remainingSeconds: deadline - MonotonicClock.nowSeconds
+          )
+        }
         hasAnswered.store(true, ordering: .relaxed)
         switch try judge(answer, of: request, attempt: attempt) {
         case .final:
           if answer.head.status < 300 { hasBucket.store(true, ordering: .relaxed) }
+          notice.end()
           return answer
         case .again(let problem):
           (reason, retryAfterSeconds) = (problem, answer.head.retryAfterSeconds)
@@ -166,6 +178,12 @@ final class S3Session: Sendable {
         )
       }
       counts.withLock { $0.retries += 1 }
+      let now = MonotonicClock.nowSeconds
+      if now - start >= Self.noticeSeconds
+        || attempt >= 2 && hasAnswered.load(ordering: .relaxed)
+      {
+        notice.note(reason, beganSeconds: start, remainingSeconds: deadline - now)
+      }
       try pause(attempt: attempt, retryAfterSeconds: retryAfterSeconds)
     }
   }
@@ -209,7 +227,11 @@ final class S3Session: Sendable {
     }
   }
 
-  private func sendOnce(_ request: S3Request) throws(HTTPFailure) -> S3Answer {
+  /// - Parameter onStall: Called while nothing comes or goes.
+  private func sendOnce(
+    _ request: S3Request,
+    onStall: () -> Void
+  ) throws(HTTPFailure) -> S3Answer {
     counts.withLock { counts in
       switch request.method {
       case "PUT": counts.puts += 1
@@ -225,7 +247,8 @@ final class S3Session: Sendable {
       into: request.buffer ?? .init(start: nil, count: 0),
       bufferStatuses: request.buffer == nil ? [] : [200, 206],
       accepts: request.accepts,
-      maximumByteCount: request.maximumByteCount
+      maximumByteCount: request.maximumByteCount,
+      onStall: onStall
     )
     let received = UInt64(response.bufferByteCount + response.body.count)
     counts.withLock { $0.receivedByteCount += received }
