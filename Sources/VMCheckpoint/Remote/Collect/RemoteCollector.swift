@@ -14,7 +14,7 @@ public struct RemoteCollectResult: Sendable, Hashable {
   public var deletedByteCount: UInt64
   /// Packs that were condemned, and that a push needed before they were deleted.
   public var rescuedPackCount: Int
-  /// Packs that wait for pushes to end.
+  /// Packs that wait for pushes to end: they stay for a later collection.
   public var waitingPackCount: Int
   /// Index runs that named no pack any more; they are deleted.
   public var deletedRunCount: Int
@@ -95,13 +95,12 @@ struct RemoteCollector {
     var lists = earlier
     if !new.isEmpty { lists.append(try condemn(new)) }
     var ready = Set<RemoteID>()
-    for list in lists where !list.packs.isDisjoint(with: unneeded) {
-      if try awaitPushes(before: list, waits: waits) {
-        ready.formUnion(list.packs.intersection(unneeded))
-      } else {
-        result.waitingPackCount += list.packs.intersection(unneeded).count
-      }
+    // Of two lists with a pack it is the earlier that has to be waited for: fewer pushes may not have read it.
+    for list in lists.sorted(by: { $0.modifiedSeconds < $1.modifiedSeconds }) {
+      let packs = list.packs.intersection(unneeded).subtracting(ready)
+      if !packs.isEmpty, try awaitPushes(before: list, waits: waits) { ready.formUnion(packs) }
     }
+    result.waitingPackCount = unneeded.subtracting(ready).count
     var last = marks
     if !ready.isEmpty {
       // Rule 5.
@@ -110,6 +109,7 @@ struct RemoteCollector {
       result.snapshotCount = last.snapshotCount
       result.deletedRunCount = try deleteRuns(without: Set(packs.keys).subtracting(ready))
     }
+    try CondemnedListMerge(link).run(lists)
     try RemoteCatalog(link, control: control).write(last.valid)
     result.durationSeconds = MonotonicClock.nowSeconds - start
     return result
@@ -159,13 +159,8 @@ struct RemoteCollector {
 
   // MARK: Condemning
 
-  private struct List {
-    var packs: Set<RemoteID>
-    var modifiedSeconds: Int64
-  }
-
-  private func condemnedBefore() throws(VMCheckpointError) -> [List] {
-    var lists: [List] = []
+  private func condemnedBefore() throws(VMCheckpointError) -> [CondemnedList] {
+    var lists: [CondemnedList] = []
     for facts in try link.list(RemoteNames.condemned) {
       guard let (bytes, facts) = try link.whole(facts.key) else { continue }
       let packs = try RemoteIDList.decode(
@@ -173,21 +168,23 @@ struct RemoteCollector {
         .condemnedPacks,
         title: "\(link.transport.title)/\(facts.key)"
       )
-      lists.append(List(packs: Set(packs), modifiedSeconds: facts.modifiedSeconds))
+      lists.append(CondemnedList(facts, Set(packs)))
     }
     return lists
   }
 
-  private func condemn(_ packs: Set<RemoteID>) throws(VMCheckpointError) -> List {
+  private func condemn(_ packs: Set<RemoteID>) throws(VMCheckpointError) -> CondemnedList {
     let bytes = RemoteIDList.encode(.condemnedPacks, packs.sorted())
-    let facts = try link.put(RemoteNames.condemnedPacks(RemoteID()), bytes)
-    return List(packs: packs, modifiedSeconds: facts.modifiedSeconds)
+    return CondemnedList(try link.put(RemoteNames.condemnedPacks(RemoteID()), bytes), packs)
   }
 
   /// Waits until every push that may not have read the list has ended.
   ///
   /// - Returns: `false` when such pushes are under way, and it does not wait.
-  private func awaitPushes(before list: List, waits: Bool) throws(VMCheckpointError) -> Bool {
+  private func awaitPushes(
+    before list: CondemnedList,
+    waits: Bool
+  ) throws(VMCheckpointError) -> Bool {
     let patience = link.description.leaseSeconds + link.description.marginSeconds
     var sessions: [RemoteKey] = []
     for facts in try link.list(RemoteNames.sessions) {

@@ -19,20 +19,30 @@ struct CondemnedLists {
     let table = RemoteObjectTable(database, remoteID: remoteID)
     let kept = try table.keys(RemoteNames.condemned)
     var all = Set<RemoteID>()
+    var listed = Set<String>()
     for facts in try link.list(RemoteNames.condemned) {
       let title = "\(link.transport.title)/\(facts.key)"
+      listed.insert(facts.key.text)
       if kept.contains(facts.key.text), let bytes = try table.data(facts.key.text),
         let packs = try? RemoteIDList.decode(bytes[...], .condemnedPacks, title: title)
       {
         all.formUnion(packs)
         continue
       }
+      // Deleted meanwhile: another that was listed has all of its packs.
       guard let (bytes, _) = try link.whole(facts.key) else { continue }
       let packs = try RemoteIDList.decode(bytes[...], .condemnedPacks, title: title)
       all.formUnion(packs)
       try database.inTransaction(.immediate) {
         try PackTable(database, remoteID: remoteID).forget(packs)
         try table.insert(facts.key.text, bytes)
+        return .commit
+      }
+    }
+    let gone = kept.subtracting(listed)
+    if !gone.isEmpty {
+      try database.inTransaction(.immediate) {
+        try table.remove(gone)
         return .commit
       }
     }

@@ -9,6 +9,7 @@
 /// 4. A collection lists the packs that it would delete before it looks who pushes. It waits until each session that it
 ///    found is gone, or was not put again for a lease and a margin, by the server's clock.
 /// 5. Then it looks at all manifests again, and deletes what still no manifest names.
+/// 6. A list of condemned packs is deleted only where another that is older than a lease and a margin has all of its packs.
 struct RemoteSession {
   private let link: RemoteLink
   private let key: RemoteKey
@@ -29,11 +30,14 @@ struct RemoteSession {
     renewalSeconds = Self.nextRenewal(link)
   }
 
-  /// Puts the session again, where half of its time is over.
+  /// Whether the session is to be put again.
+  var needsRenewal: Bool { MonotonicClock.nowSeconds >= renewalSeconds }
+
+  /// Puts the session again, where a third of its time is over.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `unavailable` when it was too late for that.
   mutating func renewIfNeeded() throws(VMCheckpointError) {
-    guard MonotonicClock.nowSeconds >= renewalSeconds else { return }
+    guard needsRenewal else { return }
     let facts = try Self.put(key, begunSeconds: begunSeconds, link)
     guard facts.modifiedSeconds <= deadlineSeconds else { throw Self.isLate }
     deadlineSeconds = facts.modifiedSeconds + link.description.leaseSeconds
