@@ -10,6 +10,10 @@ package struct MountOutput: CommandOutput, Hashable {
   @Nullable var readBytes: UInt64?
   @Nullable var failedReads: UInt64?
   @Nullable var decodedChunks: UInt64?
+  @Nullable var remoteChunks: UInt64?
+  @Nullable var remoteBytes: UInt64?
+  @Nullable var remoteWaits: UInt64?
+  @Nullable var remoteWaitSeconds: Double?
   @Nullable var readSecondsP50: Double?
   @Nullable var readSecondsP99: Double?
   var durationSeconds: Double
@@ -20,6 +24,10 @@ package struct MountOutput: CommandOutput, Hashable {
     case readBytes = "read_bytes"
     case failedReads = "failed_reads"
     case decodedChunks = "decoded_chunks"
+    case remoteChunks = "remote_chunks"
+    case remoteBytes = "remote_bytes"
+    case remoteWaits = "remote_waits"
+    case remoteWaitSeconds = "remote_wait_seconds"
     case readSecondsP50 = "read_seconds_p50"
     case readSecondsP99 = "read_seconds_p99"
     case durationSeconds = "duration_seconds"
@@ -36,6 +44,10 @@ package struct MountOutput: CommandOutput, Hashable {
     readBytes = result.counts?.readByteCount
     failedReads = result.counts?.failedReadCount
     decodedChunks = result.counts?.decodedChunkCount
+    remoteChunks = result.counts?.remoteChunkCount
+    remoteBytes = result.counts?.remoteByteCount
+    remoteWaits = result.counts?.remoteWaitCount
+    remoteWaitSeconds = (result.counts?.remoteWaitSeconds).map(HumanReadable.milliseconds)
     readSecondsP50 = result.counts?.readSecondsP50
     readSecondsP99 = result.counts?.readSecondsP99
     durationSeconds = HumanReadable.milliseconds(result.durationSeconds)
@@ -52,6 +64,17 @@ package struct MountOutput: CommandOutput, Hashable {
     }
     fields.add("Read", HumanReadable.bytes(readBytes ?? 0))
     fields.add("Decoded", HumanReadable.count(decodedChunks ?? 0, "chunk"))
+    if remoteChunks ?? 0 > 0 || remoteWaits ?? 0 > 0 {
+      fields.add(
+        "From remotes",
+        RemoteReads.text(
+          chunkCount: remoteChunks ?? 0,
+          byteCount: remoteBytes ?? 0,
+          waitCount: remoteWaits ?? 0,
+          waitSeconds: remoteWaitSeconds ?? 0
+        )
+      )
+    }
     return
       "Served \(count) at \(printable(directory)) for \(HumanReadable.seconds(durationSeconds))\n"
       + fields.text

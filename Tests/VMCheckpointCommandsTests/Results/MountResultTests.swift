@@ -28,6 +28,10 @@ import VMCheckpointProbes
           "read_seconds_p50": null,
           "read_seconds_p99": null,
           "reads": null,
+          "remote_bytes": null,
+          "remote_chunks": null,
+          "remote_wait_seconds": null,
+          "remote_waits": null,
           "snapshots": 2,
           "warnings": [
             "w"
@@ -42,23 +46,24 @@ import VMCheckpointProbes
     let done: MountResult = try result(
       Self.mounted(
         false,
-        #"{"readCount": 1251, "readByteCount": 260046848, "failedReadCount": 1, "decodedChunkCount": 6806, "readSecondsP50": 0.0000471, "readSecondsP99": 0.00026}"#
+        #"{"readCount": 1251, "readByteCount": 260046848, "failedReadCount": 1, "decodedChunkCount": 6806, "remoteChunkCount": 70, "remoteByteCount": 1048576, "remoteWaitCount": 2, "remoteWaitSeconds": 4.5, "readSecondsP50": 0.0000471, "readSecondsP99": 0.00026}"#
       )
     )
     #expect(
       RenderedResult(done).text == """
         Served 2 snapshots at /mnt/v\\u{07}ms for 12.3 s
-          Reads    1251, answered in 47 µs (median), 260 µs (99 of 100)
-          Failed   1 read
-          Read     248.0 MiB
-          Decoded  6806 chunks
+          Reads         1251, answered in 47 µs (median), 260 µs (99 of 100)
+          Failed        1 read
+          Read          248.0 MiB
+          Decoded       6806 chunks
+          From remotes  70 chunks, 1.0 MiB; 2 times it gave nothing, for 4.5 s in all
 
         """
     )
     let idle: MountResult = try result(
       Self.mounted(
         false,
-        #"{"readCount": 0, "readByteCount": 0, "failedReadCount": 0, "decodedChunkCount": 0}"#
+        #"{"readCount": 0, "readByteCount": 0, "failedReadCount": 0, "decodedChunkCount": 0, "remoteChunkCount": 0, "remoteByteCount": 0, "remoteWaitCount": 0, "remoteWaitSeconds": 0}"#
       )
     )
     #expect(RenderedResult(idle).text.contains("  Reads    none\n"))

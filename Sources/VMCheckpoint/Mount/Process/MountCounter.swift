@@ -10,10 +10,29 @@ public struct MountCounts: Sendable, Hashable, Codable {
   public var failedReadCount: UInt64 = 0
   /// Chunks that were decoded.
   public var decodedChunkCount: UInt64 = 0
+  /// Chunks that came from remotes.
+  public var remoteChunkCount: UInt64 = 0
+  /// Of these chunks.
+  public var remoteByteCount: UInt64 = 0
+  /// How often a remote gave nothing, though it was asked several times.
+  public var remoteWaitCount: UInt64 = 0
+  /// How long that lasted in all.
+  public var remoteWaitSeconds = 0.0
   /// Seconds that half of all reads took at most; `nil` without reads.
   public var readSecondsP50: Double?
   /// The same for 99 of 100 reads.
   public var readSecondsP99: Double?
+}
+
+extension MountCounts {
+  /// Adds what a reader brought from remotes, and how often and how long they gave nothing.
+  mutating func addBrought(by reader: SnapshotReader) {
+    let brought = reader.supply.counts
+    remoteChunkCount += brought.chunkCount
+    remoteByteCount += brought.byteCount
+    remoteWaitCount += brought.waitCount
+    remoteWaitSeconds += brought.waitSeconds
+  }
 }
 
 /// Counts that threads add to together.

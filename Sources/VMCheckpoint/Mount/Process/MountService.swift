@@ -83,6 +83,7 @@ final class MountService: @unchecked Sendable {
   var counts: MountCounts {
     var counts = counter.counts
     counts.decodedChunkCount = contents.decodedChunkCount
+    contents.addBrought(to: &counts)
     return counts
   }
 

@@ -19,6 +19,8 @@ final class MountContents: Sendable {
     var files: [Int64: SnapshotFiles] = [:]
     var readers: [ReaderKey: (reader: SnapshotReader, use: UInt64)] = [:]
     var useCount: UInt64 = 0
+    /// What readers brought from remotes that are not kept any more.
+    var pastBrought = MountCounts()
     var bytes: [MountNode: [UInt8]] = [:]
     var bytesOrder: [MountNode] = []
   }
@@ -63,6 +65,16 @@ final class MountContents: Sendable {
 
   /// How many chunks were decoded.
   var decodedChunkCount: UInt64 { cache.decodedChunkCount }
+
+  /// Adds what was brought from remotes, and how often and how long they gave nothing.
+  func addBrought(to counts: inout MountCounts) {
+    let (past, readers) = state.withLock { ($0.pastBrought, Array($0.readers.values)) }
+    counts.remoteChunkCount += past.remoteChunkCount
+    counts.remoteByteCount += past.remoteByteCount
+    counts.remoteWaitCount += past.remoteWaitCount
+    counts.remoteWaitSeconds += past.remoteWaitSeconds
+    for (reader, _) in readers { counts.addBrought(by: reader) }
+  }
 
   /// The files of a snapshot.
   ///
@@ -110,7 +122,10 @@ final class MountContents: Sendable {
         state.readers[key] = (reader, state.useCount)
         let idle = state.readers.filter { !isOpen($0.key.snapshot) && $0.key != key }
           .sorted { $0.value.use < $1.value.use }
-        for (key, _) in idle.dropLast(Self.idleReaderCapacity) { state.readers[key] = nil }
+        for (key, found) in idle.dropLast(Self.idleReaderCapacity) {
+          state.pastBrought.addBrought(by: found.reader)
+          state.readers[key] = nil
+        }
       }
       return reader
     }
