@@ -14,7 +14,7 @@ import SystemPackage
 ///
 /// | byte | held shared by | held exclusively by |
 /// |---|---|---|
-/// | 0, chunks | operations that read or name chunks over several transactions: save, restore, verify | operations that free chunks: gc, and delete's second half |
+/// | 0, chunks | operations that read or name chunks over several transactions: save, restore, verify; push now and then | operations that free chunks: gc, and delete's second half |
 /// | 1, writer | | operations that add chunks: save, gc |
 /// | 16 + id of a lease | | who serves a snapshot's pages: ``LeaseLock`` |
 ///

@@ -77,6 +77,16 @@ package final class WorkerPool<Item: Sendable>: @unchecked Sendable {
     }
   }
 
+  /// An item to fill, where one is free.
+  ///
+  /// - Throws: A worker's error.
+  package func takeFreeAtOnce() throws(VMCheckpointError) -> Item? {
+    try monitor.withLock { () throws(VMCheckpointError) in
+      if let failure { throw failure }
+      return free.popLast()
+    }
+  }
+
   /// Hands a filled item to the workers.
   package func submit(_ item: Item) {
     monitor.withLock {

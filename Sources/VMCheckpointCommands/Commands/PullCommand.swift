@@ -37,7 +37,10 @@ struct PullCommand: VerbCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Requests at a time, 1 to 8. (default: one a core)", valueName: "count")
+    help: ArgumentHelp(
+      "Requests at a time, 1 to 8. (default: 4, or one a core)",
+      valueName: "count"
+    )
   )
   var threads: Int?
 
@@ -57,7 +60,8 @@ struct PullCommand: VerbCommand {
       arguments: arguments,
       name: from,
       purpose: .writing,
-      threadCount: threads
+      // Each waits for the server half of its time.
+      threadCount: threads ?? max(4, OperationControl().threadCount)
     )
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       return try place.store.pull(

@@ -12,9 +12,10 @@ struct PushCommand: VerbCommand {
       """,
     discussion: """
       Only pages that the remote does not have are sent, whoever pushed them. A snapshot is there \
-      for others when all of it is; a push that was interrupted goes on where it was. Saves go on \
-      meanwhile; gc of this store waits. With --all, what was deleted in the remote alone goes \
-      there again.
+      for others when all of it is; a push that was interrupted goes on where it was. Saves and gc \
+      of this store go on meanwhile. A snapshot that is there already gets the working set that was \
+      recorded here after it was pushed. With --all, what was deleted in the remote alone goes there \
+      again.
 
       EXAMPLES:
         vmckpt push web/before-upgrade

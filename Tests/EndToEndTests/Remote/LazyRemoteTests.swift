@@ -37,6 +37,28 @@ struct LazyRemoteTests {
 
     var sql: SQLiteShell { SQLiteShell(tool.storePath) }
 
+    /// What a command says, as JSON, of the only snapshot that it is about.
+    func snapshot(_ arguments: String...) throws -> [String: Any] {
+      let outcome = try start(arguments + ["--json"]).wait()
+      let snapshots = try outcome.jsonObject()["snapshots"] as? [[String: Any]]
+      guard let first = snapshots?.first else { throw TestSetupError("\(outcome)") }
+      return first
+    }
+
+    /// The working sets of the store, with the time of their recording.
+    func recording() throws -> String {
+      let name = "working_set"
+      guard try sql.integer("SELECT count(*) FROM sqlite_schema WHERE name = '\(name)'") == 1 else {
+        return ""
+      }
+      return try sql.run(
+        """
+        SELECT recorded_at, door, first_pfn, page_count
+          FROM working_set JOIN working_set_run USING (snapshot_id) ORDER BY position
+        """
+      )
+    }
+
     func missingCount() throws -> Int {
       try sql.integer(
         """
@@ -284,5 +306,45 @@ struct LazyRemoteTests {
     #expect(try two.tool.snapshotNames() == ["next"])
     let set = try two.tool.json("show", "next")["working_set"] as? [String: Any]
     #expect(try #require(set?["pages"] as? Int) >= 10)
+  }
+
+  @Test(
+    "a working set that was recorded after the push reaches the remote, and hosts that had the snapshot"
+  )
+  func laterSet() throws {
+    let ram = incompressibleRAM(300)
+    let two = try fetched(ram)
+    let one = Host(tool: try VMCkptTool(storePath: bench.directory.file("one.db")))
+    #expect(try two.recording() == "")
+    let server = try Server(one, bench.directory, ["--once", "--record-working-set", "1"])
+    let vm = try ServedVM(pageCount: 300, socketPath: server.socketPath)
+    #expect(vm.mismatches(ram, 40..<50) == [])
+    _ = try server.process.wait()
+
+    let pushed = try one.snapshot("push", "guest")
+    #expect(pushed["working_set_sent"] as? Bool == true)
+    #expect(pushed["was_there"] as? Bool == true)
+    #expect(pushed["packs"] as? Int == 0)
+    #expect(try one.snapshot("push", "guest")["working_set_sent"] as? Bool == false)
+    #expect(try two.snapshot("remote", "fetch", "guest")["working_set_came"] as? Bool == true)
+    #expect(try two.snapshot("remote", "fetch", "guest")["working_set_came"] as? Bool == false)
+    // It is the same recording, and does not go back as a newer one.
+    #expect(try two.snapshot("push", "guest")["working_set_sent"] as? Bool == false)
+    let three = try host("three", "add")
+    try three("pull", "guest")
+    let runs = try one.recording()
+    #expect(!runs.isEmpty)
+    #expect(try two.recording() == runs)
+    #expect(try three.recording() == runs)
+    #expect(try three.tool.restored("guest", in: bench.directory) == ram)
+
+    // Of the two manifests one is left, and all of the snapshot.
+    try one("remote", "gc")
+    #expect(self.server.keys("fleet/snapshots/").count == 1)
+    let sound = try one("remote", "check", "--read-data", "100", "--json").jsonObject()
+    #expect(sound["sound"] as? Bool == true)
+    let four = try host("four", "add")
+    try four("pull", "guest")
+    #expect(try four.recording() == runs)
   }
 }

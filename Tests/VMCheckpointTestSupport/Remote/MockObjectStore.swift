@@ -143,6 +143,11 @@ package final class MockObjectStore: Sendable {
   /// The bytes under a key of the bucket.
   package func object(_ key: String) -> [UInt8]? { state.withLock { $0.objects[key]?.bytes } }
 
+  /// The keys that begin with `prefix`.
+  package func keys(_ prefix: String) -> [String] {
+    state.withLock { $0.objects.keys.filter { $0.hasPrefix(prefix) }.sorted() }
+  }
+
   package func setObject(_ key: String, _ bytes: [UInt8]) {
     state.withLock { $0.objects[key] = Object(bytes: bytes, modifiedSeconds: Self.now($0)) }
   }

@@ -165,6 +165,7 @@ struct ImportedSnapshot {
       try WorkingSetTable(database).replace(
         of: snapshot,
         door: set.door,
+        recordedAt: set.recordedAt,
         durationSeconds: set.durationSeconds,
         runs: workingSet
       )

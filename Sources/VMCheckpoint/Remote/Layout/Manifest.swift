@@ -81,6 +81,35 @@ package struct Manifest: Sendable {
     )
   }
 
+  /// The object with another working set.
+  package func encoded(
+    deadlineSeconds: Int64,
+    workingSet: ManifestFacts.WorkingSet,
+    runs: [Range<UInt64>]
+  ) throws -> [UInt8] {
+    var writer = ManifestBodyWriter()
+    var absent: [Range<UInt64>] = []
+    try forEachItem { item in
+      switch item {
+      case .extent(let firstPFN, let pageCount, var place):
+        for pfn in firstPFN..<(firstPFN + UInt64(pageCount)) {
+          writer.add(pfn: pfn, at: place)
+          place.slot += 1
+        }
+      case .absent(let run): absent.append(run)
+      case .workingSet: break
+      }
+    }
+    var facts = head.facts
+    facts.workingSet = workingSet
+    return try Self.encode(
+      facts,
+      packs: head.packs,
+      deadlineSeconds: deadlineSeconds,
+      body: writer.finish(absent: absent, workingSet: runs)
+    )
+  }
+
   // MARK: Reading
 
   /// How many bytes the head has of the manifest that begins with `bytes`.

@@ -57,6 +57,11 @@ package struct ManifestFacts: Sendable, Hashable, Codable {
     package var door: String
     package var recordedAt: String
     package var durationSeconds: Double
+
+    init(_ summary: VMCheckpoint.WorkingSet.Summary) {
+      (door, recordedAt) = (summary.door, summary.recordedAt)
+      durationSeconds = summary.durationSeconds
+    }
   }
 
   package var uuid: String

@@ -6,7 +6,7 @@ import GRDB
 /// whole, and is not asked for again.
 struct MissingChunks {
   /// What is written in one transaction.
-  private static let bytesPerTransaction = 8 << 20
+  private static let bytesPerTransaction = 16 << 20
   private static let maximumThreadCount = 8
 
   private let database: Database
@@ -72,8 +72,14 @@ struct MissingChunks {
         """
     )
     var missing: [Missing] = []
-    for (index, chunkID) in chunkIDs.enumerated() where try !data.hasData(chunkID) {
-      if index % 4096 == 0 { try cancellation.check() }
+    defer { try? database.endReading() }
+    for (index, chunkID) in chunkIDs.enumerated() {
+      if index % 4096 == 0 {
+        try cancellation.check()
+        try database.endReading()
+      }
+      try database.beginReading()
+      guard try !data.hasData(chunkID) else { continue }
       let row = try Row.fetchOne(place, arguments: [chunkID, remoteID])
       guard let row, let pack = RemoteID(try row.value(at: 0) as String) else {
         throw VMCheckpointError(
@@ -115,6 +121,7 @@ struct MissingChunks {
     let writer = try BroughtChunkWriter(database)
     var uncommitted = 0
     func take() throws -> Bool {
+      if uncommitted == 0 { try database.endReading() }
       var range = try loaders.takeReady()
       if range == nil {
         // No transaction waits for the network.
@@ -137,9 +144,11 @@ struct MissingChunks {
     }
     var open: ChunkRange?
     for chunk in missing {
+      try database.beginReading()
       let part = try reader.part(chunk.chunkID, storedByteCount: chunk.storedByteCount)
       if let range = open {
         if range.add(part, in: chunk.pack, at: chunk.offset) { continue }
+        if uncommitted == 0 { try database.endReading() }
         loaders.submit(range)
         open = nil
       }
@@ -153,6 +162,7 @@ struct MissingChunks {
       open = free
     }
     if let open { loaders.submit(open) }
+    if uncommitted == 0 { try database.endReading() }
     while try take() {}
     if uncommitted > 0 { try database.commit() }
     return totals

@@ -8,6 +8,8 @@ final class RangeLoaders: @unchecked Sendable {
   private let monitor = Monitor(conditionCount: 2)
   private let link: RemoteLink
   private let fingerprinter: PageFingerprinter
+  /// Half of all: meanwhile threads read the others.
+  private let rangesAtOnce: Int
 
   // Guarded by `monitor`.
   private var free: [ChunkRange]
@@ -24,6 +26,7 @@ final class RangeLoaders: @unchecked Sendable {
   ) throws(VMCheckpointError) {
     self.link = link
     self.fingerprinter = fingerprinter
+    rangesAtOnce = max(1, rangeCount / 2)
     var ranges: [ChunkRange] = []
     for _ in 0..<rangeCount { ranges.append(try ChunkRange()) }
     free = ranges
@@ -61,7 +64,7 @@ final class RangeLoaders: @unchecked Sendable {
     }
   }
 
-  /// A range that was read; waits for it.
+  /// A range that was read; waits for some of them, so that they are written together: a commit takes as long for one.
   ///
   /// - Returns: `nil` when all that were submitted are taken.
   /// - Throws: A thread's error.
@@ -69,11 +72,11 @@ final class RangeLoaders: @unchecked Sendable {
     try monitor.withLock { () throws(VMCheckpointError) in
       while true {
         if let failure { throw failure }
-        if let range = read.popLast() {
+        if outstandingCount == 0 { return nil }
+        if read.count >= min(outstandingCount, rangesAtOnce), let range = read.popLast() {
           outstandingCount -= 1
           return range
         }
-        if outstandingCount == 0 { return nil }
         monitor.wait(for: Self.readChanged)
       }
     }

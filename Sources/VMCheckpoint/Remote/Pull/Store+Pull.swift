@@ -12,6 +12,8 @@ public struct PullResult: Sendable, Hashable {
   public var remote: String
   /// Whether the store had the snapshot, with all data that was asked for.
   public var wasThere: Bool
+  /// Whether a working set came for a snapshot that was here before.
+  public var gotWorkingSet: Bool
   /// Chunks whose data came.
   public var chunkCount: UInt64
   /// Pages in them.
@@ -111,6 +113,8 @@ extension Store {
         let found = try ImportedSnapshot.snapshot(uuid: uuid, database)
         let hadRows = found != nil
         let snapshot = try found ?? fetch(entry, as: name, remote, link, database, control)
+        let gotWorkingSet =
+          try hadRows && takeWorkingSet(entry, for: snapshot, remote, link, database, control)
         let missing = try Self.missingChunks(of: snapshot, database, control.cancellation)
         var totals = MissingChunks.Totals()
         if withData {
@@ -124,6 +128,7 @@ extension Store {
           vm: snapshot.vm,
           remote: remote.name,
           wasThere: hadRows && (!withData || missing.isEmpty),
+          gotWorkingSet: gotWorkingSet,
           chunkCount: totals.chunkCount,
           pageCount: totals.pageCount,
           receivedByteCount: after.receivedByteCount - before.receivedByteCount,
@@ -185,6 +190,55 @@ extension Store {
     }
     try IndexMerge.mergeRunsOfLikeSize(database, control.cancellation)
     return snapshot
+  }
+
+  /// Takes the working set of a snapshot that is here, where the remote has another manifest of it than was seen last,
+  /// and a newer recording in that.
+  private func takeWorkingSet(
+    _ entry: RemoteCatalog.Entry,
+    for snapshot: SnapshotRow,
+    _ remote: RemoteRow,
+    _ link: RemoteLink,
+    _ database: Database,
+    _ control: OperationControl
+  ) throws -> Bool {
+    let known = RemoteSnapshotTable(database, remoteID: remote.id)
+    guard try known.known(uuid: snapshot.uuid)?.manifest != entry.key.text else { return false }
+    do {
+      guard let manifest = try ManifestHeads.whole(entry.key, link),
+        manifest.head.facts.uuid == snapshot.uuid
+      else { return false }
+      let facts = manifest.head.facts
+      try facts.check()
+      var runs: [Range<UInt64>] = []
+      try manifest.forEachItem { if case .workingSet(let run) = $0 { runs.append(run) } }
+      var isNew = false
+      try database.inTransaction(.immediate) {
+        let table = WorkingSetTable(database)
+        let own = try table.hasOwn(snapshot) ? table.summary(for: snapshot) : nil
+        if let set = facts.workingSet, set.recordedAt > own?.recordedAt ?? "" {
+          isNew = true
+          try table.replace(
+            of: snapshot,
+            door: set.door,
+            recordedAt: set.recordedAt,
+            durationSeconds: set.durationSeconds,
+            runs: runs
+          )
+        }
+        try known.insert(
+          uuid: snapshot.uuid,
+          vm: snapshot.vm,
+          manifest: entry.key,
+          packs: manifest.head.packs
+        )
+        return .commit
+      }
+      return isNew
+    } catch let error as VMCheckpointError where error.isDamage {
+      control.onWarning?(error.message)
+      return false
+    }
   }
 
   /// The chunks that a snapshot's pages are in, and that have no data here.

@@ -4,11 +4,21 @@ import GRDB
 /// One push: a snapshot of the store becomes one of a remote.
 ///
 /// The data's way: which chunks the snapshot has → which of them, or of their pages, the remote has → packs of the rest
-/// → an index run of these packs → the manifest, which makes all of it count. No transaction of the store is open while
-/// the network is waited for; the chunks' lock is held.
+/// → an index run of these packs → the manifest, which makes all of it count.
+///
+/// While the network is waited for, no transaction of the store is open, and the chunks' lock is not held. When it is
+/// taken again, the snapshot has to have its pages where they were (``PushedPages``).
 ///
 /// What was sent is noted in the store pack by pack, so that a push after one that was killed finds it.
 struct PushOperation {
+  /// What became of the snapshot in the remote.
+  enum Outcome {
+    case pushed
+    case wasThere
+    /// It was there, and has got the working set that was recorded here.
+    case gaveWorkingSet
+  }
+
   /// Pages looked for at a time: some 24 MiB.
   private static let roundPageCount = 256 << 10
   /// Snapshots of the same VM whose packs are looked through first.
@@ -24,12 +34,15 @@ struct PushOperation {
   private let remoteID: Int64
   private let snapshot: SnapshotRow
   private let control: OperationControl
+  private let hold: ChunksHold
   private let packs: PackTable
   private let upload: PackUpload
 
   private var session: RemoteSession
   private var condemned = Set<RemoteID>()
   private var places = PagePlaces()
+  /// Once the lock was taken first.
+  private var pages: PushedPages?
   private var known = KnownPacks()
   private var indexRun = IndexRunObject()
 
@@ -61,9 +74,11 @@ struct PushOperation {
     _ link: RemoteLink,
     remoteID: Int64,
     _ snapshot: SnapshotRow,
+    _ hold: ChunksHold,
     control: OperationControl
   ) throws {
     self.database = database
+    self.hold = hold
     self.link = link
     self.remoteID = remoteID
     self.snapshot = snapshot
@@ -83,26 +98,53 @@ struct PushOperation {
     progress = ProgressReporter(control, phase: "pushing", totalByteCount: nil)
   }
 
-  /// - Returns: The key of the manifest; `nil` when the remote has the snapshot.
-  mutating func run() throws -> RemoteKey? {
-    defer { session.end() }
+  /// - Throws: ``PushedPages/Moved``; ``VMCheckpointError``; `DatabaseError`.
+  mutating func run() throws -> Outcome {
+    defer {
+      hold.drop()
+      session.end()
+    }
     condemned = try CondemnedLists(database, link, remoteID: remoteID).load()
     let earlier = try earlierManifest()
-    if earlier.isThere { return nil }
+    if let found = earlier.found {
+      let set = try WorkingSetTable(database)
+        .newer(than: found.head.facts.workingSet?.recordedAt, for: snapshot)
+      guard let set else { return .wasThere }
+      // Rule 1: no manifest that comes now may name a condemned pack.
+      guard condemned.isDisjoint(with: found.head.packs) else {
+        control.onWarning?(
+          "\(snapshot.title) keeps the working set that it has in \(link.transport.title): a collection has "
+            + "condemned packs that it needs, so that its manifest has to stay"
+        )
+        return .wasThere
+      }
+      let update = WorkingSetUpdate(database, link, remoteID: remoteID, snapshot)
+      let isDone = try update.run(
+        set,
+        found.facts.key,
+        generation: earlier.nextGeneration,
+        &session
+      )
+      return isDone ? .gaveWorkingSet : .wasThere
+    }
 
-    let layout = try snapshot.layout(database)
-    let absent = try snapshot.absentPages(database, in: layout)
-    let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
-    try snapshot.requireDigest(layout, absent, overlays, database)
-    let used = try UsedChunks(of: snapshot, overlays, database, control.cancellation)
-    let deviceStates = try store(used)
-    let facts = try PushedFacts(database, snapshot, layout: layout, overlays: overlays)
-      .facts(deviceStates: deviceStates, place: places.place)
+    try hold.take()
+    let pages = try PushedPages(snapshot, database, control.cancellation)
+    self.pages = pages
+    let (facts, body) = try store(pages.used) { operation, deviceStates in
+      let places = operation.places
+      let facts = try PushedFacts(
+        operation.database,
+        operation.snapshot,
+        layout: pages.layout,
+        overlays: pages.overlays
+      ).facts(deviceStates: deviceStates, place: places.place)
+      return (facts, try operation.body(pages.absent))
+    }
     if !indexRun.isEmpty {
       try link.put(RemoteNames.indexRun(RemoteID()), indexRun.encode())
     }
 
-    let body = try body(absent)
     try session.renewIfNeeded()
     let manifest = try Manifest.encode(
       facts,
@@ -128,15 +170,19 @@ struct PushOperation {
       )
       return .commit
     }
-    return key
+    return .pushed
   }
 
-  /// Whether the remote has a snapshot of this name, and which generation a new manifest of it would be.
-  private func earlierManifest() throws -> (isThere: Bool, nextGeneration: UInt32) {
+  /// The manifest of the snapshot that the remote has, if it has one, and which generation a new one would be.
+  private func earlierManifest() throws -> (
+    found: (facts: RemoteObjectFacts, head: Manifest.Head)?, nextGeneration: UInt32
+  ) {
     let folder = RemoteNames.manifests(vm: snapshot.vm, name: snapshot.name)
     var next: UInt32 = 1
+    var newest: (facts: RemoteObjectFacts, head: Manifest.Head)?
     for facts in try link.list(folder) {
       guard let generation = RemoteNames.generation(ofManifest: facts.key) else { continue }
+      if newest != nil, generation &+ 1 < next { continue }
       next = max(next, generation &+ 1)
       guard let head = try ManifestHeads.read(facts, link) else { continue }
       guard head.facts.uuid == snapshot.uuid else {
@@ -147,15 +193,41 @@ struct PushOperation {
           hint: "delete that one with: vmckpt remote delete, or save under another name"
         )
       }
-      return (true, next)
+      newest = (facts, head)
     }
-    return (false, next)
+    return (newest, next)
+  }
+
+  // MARK: The lock
+
+  private mutating func retake() throws {
+    try hold.take()
+    guard var pages else { return }
+    try pages.requireUnmoved(database, control.cancellation)
+    self.pages = pages
+  }
+
+  /// Runs `body`, which waits for the network, while others may have the chunks.
+  private mutating func unlocked<Result>(
+    _ body: (inout PushOperation) throws -> Result
+  ) throws -> Result {
+    try database.endReading()
+    hold.drop()
+    let result = try body(&self)
+    try retake()
+    return result
   }
 
   // MARK: Pages
 
   /// Gives every chunk and every device state a place, and sends what the remote does not have.
-  private mutating func store(_ used: UsedChunks) throws -> [[ManifestFacts.Place]] {
+  ///
+  /// - Parameter describe: Called with the places of the device states, when all places are known.
+  /// - Returns: What that returned, when the server has all.
+  private mutating func store<Description>(
+    _ used: UsedChunks,
+    describe: (inout PushOperation, [[ManifestFacts.Place]]) throws -> Description
+  ) throws -> Description {
     let total = UInt64(used.ids.count * ChunkFormat.byteCapacity)
     progress = ProgressReporter(control, phase: "pushing", totalByteCount: total)
     let threadCount = min(control.threadCount, 4)
@@ -171,9 +243,14 @@ struct PushOperation {
         try storeChunks(used, pool)
         let states = try storeDeviceStates(pool)
         try submitOpen(pool)
+        let description = try describe(&self, states)
+        hold.drop()
         try pool.drain()
-        try noteSent()
-        return states
+        // Chunks that are others by now are not noted.
+        let isAsBefore = (try? retake()) != nil
+        try noteSent(withPlaces: isAsBefore)
+        hold.drop()
+        return description
       }
     )
   }
@@ -185,6 +262,7 @@ struct PushOperation {
     var (next, isFirstRound) = (0, true)
     var round: [Int] = []
     while next < used.ids.count {
+      try database.beginReading()
       round.removeAll(keepingCapacity: true)
       var pageCount = 0
       while next < used.ids.count, pageCount < Self.roundPageCount {
@@ -200,11 +278,13 @@ struct PushOperation {
         next += 1
       }
       guard !round.isEmpty else { break }
-      if isFirstRound { try addRelatives() }
+      if isFirstRound { try unlocked { try $0.addRelatives() } }
       isFirstRound = false
       let found = try find(round, used)
       for (index, chunk) in round.enumerated() {
+        try database.beginReading()
         try store(used.ids[chunk], used.slots[chunk], found: found[index], pool)
+        if index % 128 == 127 { try database.endReading() }
         if index % 16 == 0 {
           try control.cancellation.check()
           progress.report(
@@ -213,6 +293,7 @@ struct PushOperation {
         }
       }
     }
+    try database.endReading()
     try writeTarget(pool)
   }
 
@@ -251,6 +332,7 @@ struct PushOperation {
   /// - Returns: For each chunk the slots that were found.
   private mutating func find(_ round: [Int], _ used: UsedChunks) throws -> [UInt16] {
     var wanted: [PageDigest: PageLocation] = [:]
+    try database.beginReading()
     let digests = try DigestReader(database)
     var indexOf: [Int64: Int] = [:]
     for (index, chunk) in round.enumerated() {
@@ -268,11 +350,15 @@ struct PushOperation {
       places.set(location, in: page.pack, entry: page.entry, slot: page.slot)
       found[index] |= 1 << UInt16(location.slot)
     }
+    try database.endReading()
     let asked = known.find(from: 0, &wanted, note)
     if !wanted.isEmpty, !known.isFull {
-      for pack in try IndexRuns(database, link, remoteID: remoteID).packs(holding: wanted)
-      where !condemned.contains(pack) && !known.isFull {
-        try add(pack)
+      try unlocked { operation in
+        let runs = IndexRuns(operation.database, operation.link, remoteID: operation.remoteID)
+        for pack in try runs.packs(holding: wanted)
+        where !operation.condemned.contains(pack) && !operation.known.isFull {
+          try operation.add(pack)
+        }
       }
       _ = known.find(from: asked, &wanted, note)
     }
@@ -353,7 +439,7 @@ struct PushOperation {
   ) throws -> PackUpload.Item {
     if let open, !open.builder.isFull(for: storedByteCount) { return open }
     try submitOpen(pool)
-    let item = try pool.takeFree()
+    let item = try pool.takeFreeAtOnce() ?? unlocked { _ in try pool.takeFree() }
     item.begin()
     open = item
     return item
@@ -364,15 +450,24 @@ struct PushOperation {
     open = nil
     pool.submit(item)
     try noteSent()
-    try session.renewIfNeeded()
+    let hold = hold
+    if hold.isLong || session.needsRenewal {
+      try unlocked { operation in
+        try operation.session.renewIfNeeded()
+        hold.pause()
+      }
+    }
   }
 
   /// Notes in the store which packs the server has.
-  private mutating func noteSent() throws {
+  ///
+  /// - Parameter withPlaces: Whether the chunks are still those that were sent, and so where they are.
+  private mutating func noteSent(withPlaces: Bool = true) throws {
     for sent in upload.takeSent() {
+      try database.endReading()
       try database.inTransaction(.immediate) {
         let id = try packs.insert(sent.id, byteCount: sent.byteCount, footer: sent.footer[...])
-        try packs.insert(sent.places, inPack: id)
+        if withPlaces { try packs.insert(sent.places, inPack: id) }
         return .commit
       }
       totals.sentPackCount += 1

@@ -81,9 +81,7 @@ struct PushedFacts {
       },
       overlayOrigin: try origin(),
       deviceStates: try states(deviceStates),
-      workingSet: workingSet.map {
-        .init(door: $0.door, recordedAt: $0.recordedAt, durationSeconds: $0.durationSeconds)
-      }
+      workingSet: workingSet.map { .init($0) }
     )
   }
 

@@ -12,6 +12,8 @@ public struct PushResult: Sendable, Hashable {
   public var remote: String
   /// Whether the remote had the snapshot before.
   public var wasThere: Bool
+  /// Whether the remote's snapshot has got the working set that was recorded here after it was pushed.
+  public var gaveWorkingSet: Bool
   /// Packs that were sent.
   public var packCount: Int
   /// Of all objects that were sent.
@@ -32,11 +34,14 @@ extension Store {
   /// Pushes a snapshot to a remote: what the remote does not have is sent, and then the snapshot is there for all who use
   /// it, or not at all.
   ///
-  /// The chunks' lock is held shared: saves go on, and gc waits. A push that ended early has sent packs that the next one
-  /// does not send again.
+  /// The remote's snapshot gets the working set that was recorded here since, where that is newer.
+  ///
+  /// The chunks' lock is held shared while chunks are read, and not while the network is waited for: saves go on, and so
+  /// does gc, after a moment. A push that ended early has sent packs that the next one does not send again.
   ///
   /// - Throws: ``VMCheckpointError``: `notFound`; `cannotCreate` when the remote has another snapshot of that name;
-  ///   `unavailable` when the push took longer than the remote's lease; `corrupt`; and as ``RemoteTransport``.
+  ///   `unavailable` when the push took longer than the remote's lease; `locked` when the store's pages are moved again
+  ///   and again; `corrupt`; and as ``RemoteTransport``.
   package func push(
     _ reference: SnapshotReference,
     to remote: RemoteRow,
@@ -47,25 +52,18 @@ extension Store {
     try requireWritable()
     let before = transport.requestCounts
     let link = try RemoteLink(transport, uuid: remote.uuid)
-    return try withSharedChunks(control: control) { database in
+    return try withConnection(control: control) { database in
       do {
         let snapshot = try SnapshotCatalog.resolve(reference, in: database)
-        var operation = try PushOperation(
-          database,
-          link,
-          remoteID: remote.id,
-          snapshot,
-          control: control
-        )
-        let manifest = try operation.run()
+        let (outcome, totals) = try push(snapshot, database, link, remoteID: remote.id, control)
         let after = transport.requestCounts
-        let totals = operation.totals
         return PushResult(
           name: snapshot.name,
           uuid: snapshot.uuid,
           vm: snapshot.vm,
           remote: remote.name,
-          wasThere: manifest == nil,
+          wasThere: outcome != .pushed,
+          gaveWorkingSet: outcome == .gaveWorkingSet,
           packCount: totals.sentPackCount,
           sentByteCount: after.sentByteCount - before.sentByteCount,
           sentPageCount: totals.sentPageCount,
@@ -80,4 +78,37 @@ extension Store {
       }
     }
   }
+
+  /// A push that begins anew where the snapshot's pages were moved meanwhile. What was sent until then is found again.
+  private func push(
+    _ snapshot: SnapshotRow,
+    _ database: Database,
+    _ link: RemoteLink,
+    remoteID: Int64,
+    _ control: OperationControl
+  ) throws -> (PushOperation.Outcome, PushOperation.Totals) {
+    let hold = ChunksHold(location, control.cancellation)
+    for _ in 0..<Self.pushAttemptCount {
+      var operation = try PushOperation(
+        database,
+        link,
+        remoteID: remoteID,
+        snapshot,
+        hold,
+        control: control
+      )
+      do {
+        return (try operation.run(), operation.totals)
+      } catch is PushedPages.Moved {
+        continue
+      }
+    }
+    throw VMCheckpointError(
+      .locked,
+      "the pages of \(snapshot.title) were moved in the store again and again while it was pushed",
+      hint: "push again when gc and optimize are done"
+    )
+  }
+
+  private static let pushAttemptCount = 5
 }

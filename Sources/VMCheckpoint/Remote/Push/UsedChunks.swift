@@ -3,9 +3,11 @@ import GRDB
 /// The chunks that a snapshot's pages are in, in the order of the pages, with the slots that it uses.
 ///
 /// 12 bytes a chunk, and a table of as many entries.
-struct UsedChunks {
+struct UsedChunks: Equatable {
   private(set) var ids: [Int64] = []
   private(set) var slots: [UInt16] = []
+  /// The sum of the extents' checksums: of the pages' contents, wherever they are.
+  private(set) var checksum: UInt64 = 0
   private var indices: [Int64: Int] = [:]
 
   /// - Throws: ``VMCheckpointError`` with the code `corrupt`, `notFound` when the snapshot was deleted meanwhile,
@@ -27,6 +29,7 @@ struct UsedChunks {
       add(extent.chunkID, extent.slotMask)
     }
     try tally.requireComplete(snapshot, database)
+    checksum = tally.checksum
     for entry in overlays.entries {
       guard let location = entry.contentsLocation else { continue }
       add(location.chunkID, 1 << UInt16(location.slot))

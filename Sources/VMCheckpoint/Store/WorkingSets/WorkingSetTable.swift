@@ -54,6 +54,16 @@ struct WorkingSetTable {
     return WorkingSet(summary: try summary(of: owner), runs: runs)
   }
 
+  /// The recording that `snapshot` has to be given elsewhere in place of the one that it has there.
+  ///
+  /// - Parameter known: When the one there was recorded; `nil`: there is none.
+  /// - Returns: `nil` when that is as new, or what is here is only an ancestor's.
+  func newer(than known: String?, for snapshot: SnapshotRow) throws -> WorkingSet? {
+    guard let set = try workingSet(for: snapshot) else { return nil }
+    guard let known else { return set }
+    return try hasOwn(snapshot) && set.summary.recordedAt > known ? set : nil
+  }
+
   /// Whether `snapshot` has a recording of its own.
   func hasOwn(_ snapshot: SnapshotRow) throws -> Bool {
     try isThere
@@ -65,9 +75,12 @@ struct WorkingSetTable {
   }
 
   /// Stores a recording in place of the one that `snapshot` has, if it has one.
+  ///
+  /// - Parameter recordedAt: When it was stored first; `nil`: now.
   func replace(
     of snapshot: SnapshotRow,
     door: String,
+    recordedAt: String? = nil,
     durationSeconds: Double,
     runs: [Range<UInt64>]
   ) throws {
@@ -81,7 +94,7 @@ struct WorkingSetTable {
         INSERT INTO working_set (snapshot_id, door, recorded_at, duration_seconds)
         VALUES (?, ?, ?, ?)
         """,
-      arguments: [snapshot.id, door, UTCTime.now, durationSeconds]
+      arguments: [snapshot.id, door, recordedAt ?? UTCTime.now, durationSeconds]
     )
     let statement = try database.makeStatement(
       sql: """

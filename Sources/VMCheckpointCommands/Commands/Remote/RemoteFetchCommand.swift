@@ -10,7 +10,8 @@ struct RemoteFetchCommand: VerbCommand {
     discussion: """
       Without a REF all snapshots are fetched. 'list', 'show', 'diff' and the plain sqlite3 shell \
       answer about them then; 'vmckpt pull' brings the pages. Pages that the store has already \
-      never come over the network.
+      never come over the network. A snapshot that is here gets a working set that was recorded \
+      elsewhere since.
 
       EXAMPLES:
         vmckpt remote fetch

@@ -9,6 +9,7 @@ package struct PullOutput: CommandOutput, Hashable {
     var vm: String
     var remote: String
     var wasThere: Bool
+    var workingSetCame: Bool
     var chunks: UInt64
     var pages: UInt64
     var receivedBytes: UInt64
@@ -19,6 +20,7 @@ package struct PullOutput: CommandOutput, Hashable {
     enum CodingKeys: String, CodingKey {
       case name, uuid, vm, remote
       case wasThere = "was_there"
+      case workingSetCame = "working_set_came"
       case chunks, pages
       case receivedBytes = "received_bytes"
       case missingChunks = "missing_chunks"
@@ -40,6 +42,7 @@ package struct PullOutput: CommandOutput, Hashable {
         vm: result.vm,
         remote: result.remote,
         wasThere: result.wasThere,
+        workingSetCame: result.gotWorkingSet,
         chunks: result.chunkCount,
         pages: result.pageCount,
         receivedBytes: result.receivedByteCount,
@@ -55,7 +58,11 @@ package struct PullOutput: CommandOutput, Hashable {
   package var text: String {
     snapshots.map { snapshot in
       let title = "\(printable(snapshot.name)) from \(printable(snapshot.remote))"
-      guard !snapshot.wasThere else { return "Nothing to bring of \(title): it is here already\n" }
+      guard !snapshot.wasThere else {
+        return snapshot.workingSetCame
+          ? "Brought the working set of \(title): its pages are here already\n"
+          : "Nothing to bring of \(title): it is here already\n"
+      }
       var fields = FieldList()
       fields.add("Received", HumanReadable.bytes(snapshot.receivedBytes))
       fields.add("Pages", HumanReadable.pages(snapshot.pages))

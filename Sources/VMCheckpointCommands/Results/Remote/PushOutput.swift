@@ -9,6 +9,7 @@ package struct PushOutput: CommandOutput, Hashable {
     var vm: String
     var remote: String
     var wasThere: Bool
+    var workingSetSent: Bool
     var packs: Int
     var sentBytes: UInt64
     var sentPages: UInt64
@@ -20,6 +21,7 @@ package struct PushOutput: CommandOutput, Hashable {
     enum CodingKeys: String, CodingKey {
       case name, uuid, vm, remote
       case wasThere = "was_there"
+      case workingSetSent = "working_set_sent"
       case packs
       case sentBytes = "sent_bytes"
       case sentPages = "sent_pages"
@@ -43,6 +45,7 @@ package struct PushOutput: CommandOutput, Hashable {
         vm: result.vm,
         remote: result.remote,
         wasThere: result.wasThere,
+        workingSetSent: result.gaveWorkingSet,
         packs: result.packCount,
         sentBytes: result.sentByteCount,
         sentPages: result.sentPageCount,
@@ -57,7 +60,12 @@ package struct PushOutput: CommandOutput, Hashable {
   package var text: String {
     guard !snapshots.isEmpty else { return "Nothing was pushed\n" }
     return snapshots.map { snapshot in
-      SentSnapshotText.text(
+      if snapshot.workingSetSent {
+        return
+          "Pushed the working set of \(printable(snapshot.name)) to \(printable(snapshot.remote)): its "
+          + "pages are there already\n"
+      }
+      return SentSnapshotText.text(
         verb: "pushed",
         name: snapshot.name,
         target: snapshot.remote,
