@@ -24,6 +24,7 @@ struct PushedPages {
   ) throws {
     self.snapshot = snapshot
     version = try NamedChunks.version(database)
+    try Self.requirePresent(snapshot, database)
     layout = try snapshot.layout(database)
     absent = try snapshot.absentPages(database, in: layout)
     overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
@@ -37,15 +38,20 @@ struct PushedPages {
   mutating func requireUnmoved(_ database: Database, _ cancellation: CancellationFlag) throws {
     let version = try NamedChunks.version(database)
     guard version != self.version else { return }
-    let present = try SnapshotCatalog.fetch(id: snapshot.id, in: database)
-    guard present?.uuid == snapshot.uuid else {
-      throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
-    }
+    try Self.requirePresent(snapshot, database)
     let overlays = try StoredOverlays(database, snapshot: snapshot, layout: layout)
     let used = try UsedChunks(of: snapshot, overlays, database, cancellation)
     guard used == self.used,
       overlays.entries.map(\.contentsLocation) == self.overlays.entries.map(\.contentsLocation)
     else { throw Moved() }
     self.version = version
+  }
+
+  /// A snapshot that was deleted would look damaged.
+  private static func requirePresent(_ snapshot: SnapshotRow, _ database: Database) throws {
+    let present = try SnapshotCatalog.fetch(id: snapshot.id, in: database)
+    guard present?.uuid == snapshot.uuid else {
+      throw VMCheckpointError(.notFound, "\(snapshot.title) was deleted in the meantime")
+    }
   }
 }
