@@ -154,7 +154,7 @@ extension Store {
           if !control.cancellation.isCancelled { try requireLocks() }
           throw error
         }
-        makeLast(begun, database, control)
+        makeLast(begun.id, database, control)
       }
       if let candidates {
         removeCandidates(candidates, of: begun.id, database, requireLocks: requireLocks)
@@ -215,8 +215,8 @@ extension Store {
 
   /// Sees to it that a snapshot whose commit returned an error, but counts, outlives a power failure
   /// too: by one more commit, which syncs the same files. Where that fails as well, a warning says so.
-  private func makeLast(
-    _ begun: Begun,
+  func makeLast(
+    _ snapshotID: Int64,
     _ database: Database,
     _ control: OperationControl
   ) {
@@ -224,7 +224,7 @@ extension Store {
       try database.inTransaction(.immediate) {
         try database.execute(
           sql: "UPDATE snapshot SET completed_at = completed_at WHERE id = ?",
-          arguments: [begun.id]
+          arguments: [snapshotID]
         )
         return .commit
       }

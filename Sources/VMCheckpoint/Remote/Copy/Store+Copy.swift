@@ -140,6 +140,13 @@ extension Store {
     } catch {
       ignoreCancellation(database)
       if database.isInsideTransaction { try? database.rollback() }
+      // A commit may count although it returned an error: as for a save.
+      if let operation,
+        let copied = try? ImportedSnapshot.snapshot(uuid: snapshot.uuid, database)
+      {
+        makeLast(copied.id, database, control)
+        return CopyResult(copied, operation.totals, wasThere: false)
+      }
       removeRemains(operation?.newChunkIDs ?? [], database, requireLocks: requireLocks)
       throw error
     }
