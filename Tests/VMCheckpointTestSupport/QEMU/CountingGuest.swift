@@ -141,13 +141,32 @@ package final class CountingGuest {
   /// What a guest has printed into a file, in the order of printing.
   package static func counts(console path: String) -> [Count] {
     guard let bytes = try? readFile(path) else { return [] }
+    return counts(consoleText: String(decoding: bytes, as: UTF8.self))
+  }
+
+  /// The counts in what a console has shown. A guest that was captured in the middle of a line leaves the
+  /// line's start on one console and its end on the next: the end counts as the number, if the line after
+  /// it tells that it is one.
+  package static func counts(consoleText: String) -> [Count] {
     // The last line may not be complete yet.
-    return String(decoding: bytes, as: UTF8.self).split(separator: "\r\n").compactMap { line in
-      let words = line.split(separator: " ")
-      guard words.count == 3, words[0] == "COUNT", words[2].count == 32, let number = Int(words[1])
-      else { return nil }
-      return Count(number: number, nonce: String(words[2]))
+    let lines = consoleText.unicodeScalars.split(separator: "\n", omittingEmptySubsequences: false)
+      .dropLast().map { String($0.last == "\r" ? $0.dropLast() : $0) }
+    var counts = lines.compactMap(Self.count(line:))
+    if lines.count > 1, let first = counts.first, first.number > 0,
+      Self.count(line: lines[0]) == nil,
+      Self.count(line: lines[1]) == first,
+      "COUNT \(first.number - 1) \(first.nonce)".hasSuffix(lines[0])
+    {
+      counts.insert(Count(number: first.number - 1, nonce: first.nonce), at: 0)
     }
+    return counts
+  }
+
+  private static func count(line: some StringProtocol) -> Count? {
+    let words = line.split(separator: " ")
+    guard words.count == 3, words[0] == "COUNT", words[2].count == 32, let number = Int(words[1])
+    else { return nil }
+    return Count(number: number, nonce: String(words[2]))
   }
 
   /// Waits until the guest has printed `count` numbers; returns all.
