@@ -31,8 +31,13 @@ package final class GuestKernel {
   private var loadCount = 0
   private var translations: TranslationCache
 
-  /// How many reads a query may make.
-  package static let readLimit = 10_000_000
+  /// How many reads a query may make: more where there is more RAM, which has room for more objects.
+  /// Pointers that a small guest made to lead in circles so cost less than two seconds.
+  private let readLimit: Int
+  private static let readLimitOfAny = 5_000_000
+  private static let readLimitPerGiB = 2_000_000
+  /// A layout is a claim: RAM above this adds no reads.
+  private static let readLimitGiBCount: UInt64 = 32
   /// As how many reads it counts to get pages from the store.
   private static let readsOfLoad = 256
   private static let noteLimit = 64
@@ -64,6 +69,8 @@ package final class GuestKernel {
     self.release = release
     foundInfo = info
     translations = TranslationCache()
+    let gibCount = min(ram.layout.byteCount >> 30, Self.readLimitGiBCount)
+    readLimit = Self.readLimitOfAny + Self.readLimitPerGiB * Int(gibCount)
   }
 
   /// Begins a query: nothing is noted, and its budget is whole.
@@ -101,10 +108,10 @@ package final class GuestKernel {
 
   private func checkBudget() throws {
     try ram.poll()
-    guard readCount + (ram.loadCount - loadCount) * Self.readsOfLoad < Self.readLimit else {
+    guard readCount + (ram.loadCount - loadCount) * Self.readsOfLoad < readLimit else {
       throw VMCheckpointError(
         .invalidData,
-        "the guest's kernel memory has no end: \(Self.readLimit) reads were not enough",
+        "the guest's kernel memory has no end: \(readLimit) reads were not enough",
         hint: "it is damaged, or made to keep readers busy"
       )
     }
