@@ -20,13 +20,14 @@ import VMCheckpointTestSupport
       _ options: [String] = [],
       reference: String = "live",
       arguments: [String] = [],
-      temporary: String = "/tmp"
+      temporary: String = "/tmp",
+      wrapper: [String] = []
     ) throws {
       let place = try bench.directory.subdirectory("resumed-\(UUID().uuidString.prefix(8))")
       consolePath = "\(place)/console"
       monitorPath = "\(place)/qmp2"
       process = try ChildProcess(
-        bench.tool.commandLine(["resume", reference, "--json"] + options) + arguments,
+        wrapper + bench.tool.commandLine(["resume", reference, "--json"] + options) + arguments,
         environment: ["VMCKPT_WORKING_DIRECTORY": place, "TMPDIR": temporary]
       )
     }
@@ -175,6 +176,28 @@ import VMCheckpointTestSupport
     #expect(refused.ending == .exit(69), "\(refused)")
     #expect(refused.standardError.contains(socket), "\(refused)")
     #expect(try QMPConnection(path: socket).status() == "running")
+    #expect(try running.end().ending == .exit(0))
+  }
+
+  @Test(
+    "a socket of another container that has the same path is not in the way",
+    .enabled(if: SmallFileSystem.canMount, "cannot mount")
+  )
+  func socketsElsewhere() throws {
+    _ = try saveGuest(.system)
+    let place = try bench.directory.subdirectory("run")
+    let own = ["--", "-qmp", "unix:\(place)/monitor,server=on,wait=off"]
+    let running = try Resumed(bench, arguments: own)
+    _ = try running.waitForCounts(1)
+    // It shares the network, and so the table of sockets, but not the folder.
+    let script = "mount -t tmpfs none \(place) && exec \"$@\""
+    let second = try Resumed(
+      bench,
+      arguments: own,
+      wrapper: ["/usr/bin/env", "unshare", "--mount", "/bin/sh", "-c", script, "sh"]
+    )
+    _ = try second.waitForCounts(1)
+    #expect(try second.end().ending == .exit(0))
     #expect(try running.end().ending == .exit(0))
   }
 
