@@ -42,7 +42,8 @@ extension VMCheckpointError {
       self.init(
         .inputOutput,
         "the disk is full: cannot write to store \(store)",
-        hint: "free some space and try again; vmckpt gc returns what deleted snapshots held"
+        hint:
+          "free some space and try again; vmckpt prune and vmckpt delete make room, even on a full disk"
       )
     case .SQLITE_PERM:
       self.init(

@@ -20,7 +20,7 @@ import VMCheckpointTestSupport
         try bench.tool.run("save", source.file("large.ram"), "--name", "large"),
         74,
         "the disk is full: cannot write to store \"\(bench.storePath)\"; free some space and "
-          + "try again; vmckpt gc returns what deleted snapshots held"
+          + "try again; vmckpt prune and vmckpt delete make room, even on a full disk"
       )
     }
     #expect(try bench.sql.integer("SELECT count(*) FROM snapshot") == 1)
