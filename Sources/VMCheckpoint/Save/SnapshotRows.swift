@@ -292,7 +292,9 @@ struct SnapshotRows {
       throw VMCheckpointError(
         .locked,
         "another process has removed what was written for the snapshot, or what it relied on",
-        hint: "never remove a store's lock file, and try again"
+        hint:
+          "never remove a store's lock file, and try again; if the store is a copy that cp made of one in use, copy "
+          + "anew with: vmckpt backup"
       )
     }
   }

@@ -2,6 +2,11 @@ import GRDB
 import Glibc
 import SystemPackage
 
+/// What to do with a store whose parts do not fit together. Bad disks are rare, and copies by `cp` are not.
+private let tornCopyHint =
+  "if it is a copy that cp made of a store in use, copy anew with: vmckpt backup"
+private let damageHint = "see what is hurt with: vmckpt verify; \(tornCopyHint)"
+
 extension VMCheckpointError {
   /// What a SQLite error means to a user of the store at `path`.
   ///
@@ -36,7 +41,7 @@ extension VMCheckpointError {
       self.init(
         .corrupt,
         "store \(store) is damaged: \(detail)",
-        hint: "see what is hurt with: vmckpt verify"
+        hint: damageHint
       )
     case .SQLITE_FULL:
       self.init(
@@ -75,13 +80,13 @@ extension VMCheckpointError {
       self.init(
         .corrupt,
         "store \(store) does not hold together: \(detail)",
-        hint: "see what is hurt with: vmckpt verify"
+        hint: damageHint
       )
     case .SQLITE_TOOBIG:
       self.init(
         .corrupt,
         "store \(store) is damaged: it has a value that is longer than any of the format",
-        hint: "see what is hurt with: vmckpt verify"
+        hint: damageHint
       )
     case .SQLITE_NOMEM:
       self = Self.outOfMemory(using: store)
@@ -103,13 +108,17 @@ extension VMCheckpointError {
     case .SQLITE_INTERRUPT:
       self.init(.cancelled, "interrupted")
     case .SQLITE_ERROR where detail.hasPrefix("malformed database schema"):
-      self.init(.corrupt, "store \(store) is damaged: \(detail)", hint: "restore a backup")
+      self.init(
+        .corrupt,
+        "store \(store) is damaged: \(detail)",
+        hint: "restore a backup; \(tornCopyHint)"
+      )
     case .SQLITE_ERROR
     where detail.hasPrefix("no such table") || detail.hasPrefix("no such column"):
       self.init(
         .corrupt,
         "store \(store) is damaged: \(detail)",
-        hint: "see what is hurt with: vmckpt verify"
+        hint: damageHint
       )
     default:
       self.init(.inputOutput, "store \(store): \(detail)")
@@ -150,10 +159,20 @@ extension VMCheckpointError {
       self.init(
         .corrupt,
         "store \(quotedName(path)) is damaged: a row holds a value of another type",
-        hint: "see what is hurt with: vmckpt verify"
+        hint: damageHint
       )
     default: self.init(.inputOutput, "store \(quotedName(path)): \(error)")
     }
+  }
+}
+
+extension VMCheckpointError {
+  /// The error as `verify` ends with it, whose user need not be sent to `verify`.
+  package var whileVerifying: Self {
+    guard code == .corrupt, hint?.hasPrefix("see what is hurt with") == true else { return self }
+    var error = self
+    error.hint = "\(tornCopyHint); otherwise Recovery.md says how to save what is whole"
+    return error
   }
 }
 

@@ -55,10 +55,14 @@ struct VerifyCommand: VerbCommand {
       common: common,
       threadCount: threadOptions.threads
     )
-    let (report, warnings) = try operation.run { (control) throws(VMCheckpointError) in
-      let store = try Store.open(at: storePath, cancellation: control.cancellation)
-      return try store.verify(references, part: part?.part(of: store) ?? .whole, control: control)
+    do {
+      let (report, warnings) = try operation.run { (control) throws(VMCheckpointError) in
+        let store = try Store.open(at: storePath, cancellation: control.cancellation)
+        return try store.verify(references, part: part?.part(of: store) ?? .whole, control: control)
+      }
+      return VerifyOutput(report, warnings: warnings)
+    } catch {
+      throw error.whileVerifying
     }
-    return VerifyOutput(report, warnings: warnings)
   }
 }

@@ -23,9 +23,6 @@ package struct VerifyOutput: CommandOutput, Hashable {
   /// A longer message is cut in text: SQLite's may name many pages.
   private static let maximumShownMessageLength = 200
 
-  /// What SQLite calls the database when its pages are not of one moment.
-  private static let signsOfTornFile = ["malformed", "Tree ", "Freelist", "Page ", "btree"]
-
   var sound: Bool
   /// `null`: the whole store, or the snapshots that were named.
   @Nullable var part: String?
@@ -83,15 +80,18 @@ package struct VerifyOutput: CommandOutput, Hashable {
     damagedSnapshots = report.damagedSnapshots
     durationSeconds = HumanReadable.milliseconds(report.durationSeconds)
     self.warnings = warnings
-    let isTorn = report.problems.contains { problem in
-      problem.subject == "database"
-        && Self.signsOfTornFile.contains { problem.message.contains($0) }
-    }
     hint =
-      isTorn
+      report.problems.contains(where: Self.isSignOfTornFile)
       ? "the file's parts do not fit together, as in a copy that was made while somebody wrote to the store; "
         + "if it is one, copy the store with: vmckpt backup"
       : nil
+  }
+
+  /// Whether rows and SQLite's pages do not fit together. A disk that fails damages what is in a row as well, and few rows
+  /// hold anything but guests' pages.
+  private static func isSignOfTornFile(_ problem: VerifyReport.Problem) -> Bool {
+    problem.subject == "database" || problem.message == "it is missing"
+      || problem.message.hasPrefix("it cannot be read")
   }
 
   package var exitCode: Int32 { sound ? SysExit.ok : SysExit.dataError }

@@ -107,4 +107,44 @@ import VMCheckpointTestSupport
     #expect(damaged.ending == .exit(65))
     #expect(!damaged.text.contains("do not fit together"))
   }
+
+  /// Wherever the copy was when somebody wrote, its user learns what happened, and is not sent in a circle.
+  @Test func everyTornCopyIsNamedByWhateverOpensIt() throws {
+    var moments: [[UInt8]] = []
+    for (index, pageCount) in [700, 900, 400, 1200].enumerated() {
+      try bench.save("n\(index)", incompressibleRAM(pageCount, seed: UInt64(index) + 2))
+      if index > 0 { try bench.tool.succeed("delete", "n\(index - 1)") }
+      if index == 2 { try bench.tool.succeed("gc") }
+      moments.append(try readFile(bench.storePath))
+    }
+    let source = try bench.write("x.ram", incompressibleRAM(50, seed: 9))
+    let binary = try VMCkptTool.path()
+    var tornCount = 0
+    for (before, after) in [(0, 1), (2, 1), (2, 3), (3, 0)] {
+      for cut in [4096, 40 << 10, 256 << 10, 1 << 20] {
+        let bytes = Array(moments[before].prefix(cut) + moments[after].dropFirst(cut))
+        let copy = try bench.write("copy.db", bytes)
+        for arguments in [["list"], ["save", source, "--vm", "other", "--name", "x"], ["verify"]] {
+          // A save changes it.
+          let place = try bench.write("torn.db", try readFile(copy))
+          chmod(place, 0o600)
+          let outcome = try run([binary] + arguments + ["--store", place])
+          guard !outcome.succeeded else { continue }
+          tornCount += 1
+          let context = "\(arguments) of \(before), \(after) at \(cut): \(outcome)"
+          let said =
+            arguments == ["verify"] && !outcome.text.isEmpty ? outcome.text : outcome.standardError
+          let line = said.split(separator: "\n").first {
+            $0.hasSuffix("vmckpt backup") || $0.contains("vmckpt backup;")
+          }
+          #expect(line != nil, "\(context)")
+          #expect(said.split(separator: "\n").allSatisfy { $0.count < 400 }, "\(context)")
+          if arguments == ["verify"] {
+            #expect(!said.contains("with: vmckpt verify"), "\(context)")
+          }
+        }
+      }
+    }
+    #expect(tornCount > 12)
+  }
 }
