@@ -7,7 +7,6 @@ package final class PackBuilder: @unchecked Sendable {
   package private(set) var bytes: [UInt8] = []
   private var table = ByteWriter()
   private var digests: [UInt8] = []
-  private var hasher = SHA256Hasher()
   package private(set) var entryCount = 0
   /// Where each entry begins.
   package private(set) var offsets: [UInt64] = []
@@ -32,7 +31,6 @@ package final class PackBuilder: @unchecked Sendable {
     bytes.removeAll(keepingCapacity: true)
     table = ByteWriter(capacity: 8192)
     digests.removeAll(keepingCapacity: true)
-    hasher = SHA256Hasher()
     entryCount = 0
     offsets.removeAll(keepingCapacity: true)
   }
@@ -49,7 +47,6 @@ package final class PackBuilder: @unchecked Sendable {
   ) -> Int {
     offsets.append(UInt64(bytes.count))
     bytes.append(contentsOf: stored)
-    hasher.update(stored)
     table.byte(kind.rawValue)
     table.byte(UInt8(pageCount))
     table.little16(0)
@@ -71,9 +68,22 @@ package final class PackBuilder: @unchecked Sendable {
     )
   }
 
-  /// Appends footer and trailer.
+  /// Of pages and parts until now.
+  package var digestCount: Int { digests.count / PageDigest.byteCount }
+
+  /// Calls `body` with digests, 32 bytes each.
+  package func withDigests(from first: Int, count: Int, _ body: (UnsafeRawBufferPointer) -> Void) {
+    digests.withUnsafeBytes { bytes in
+      let start = first * PageDigest.byteCount
+      body(UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count * PageDigest.byteCount)]))
+    }
+  }
+
+  /// Hashes the data, and appends footer and trailer.
   package func finish() {
     let dataByteCount = bytes.count
+    var hasher = SHA256Hasher()
+    bytes.withUnsafeBytes { hasher.update($0) }
     var footer = ByteWriter(
       capacity: table.bytes.count + digests.count + PackFooter.trailerByteCount
     )

@@ -12,18 +12,28 @@ struct IndexRuns {
     self.remoteID = remoteID
   }
 
+  /// The runs that the remote has.
+  ///
+  /// - Throws: As ``RemoteTransport``.
+  func list() throws(VMCheckpointError) -> [RemoteObjectFacts] {
+    try link.list(RemoteNames.indexRuns)
+  }
+
   /// The packs that hold at least one of `pages`, by what the runs say; those with most of them first.
   ///
   /// A run that cannot be read is passed over: it is a hint.
   ///
+  /// - Parameter runs: What ``list()`` returned.
   /// - Complexity: O(*n*) in the entries of all runs, of which one is in memory at a time.
-  func packs(holding pages: [PageDigest: PageLocation]) throws -> [RemoteID] {
-    let prefixes = Set(pages.keys.map(\.prefix))
+  func packs(
+    holding pages: WantedPages,
+    _ runs: [RemoteObjectFacts]
+  ) throws -> [RemoteID] {
     let table = RemoteObjectTable(database, remoteID: remoteID)
     let kept = try table.keys(RemoteNames.indexRuns)
     var hits: [RemoteID: Int] = [:]
     var listed = Set<String>()
-    for facts in try link.list(RemoteNames.indexRuns) {
+    for facts in runs {
       listed.insert(facts.key.text)
       var bytes = try kept.contains(facts.key.text) ? table.data(facts.key.text) : nil
       if bytes == nil, let read = try link.whole(facts.key)?.bytes {
@@ -35,7 +45,7 @@ struct IndexRuns {
       }
       guard let bytes else { continue }
       try? IndexRunObject.forEachEntry(bytes[...], title: facts.key.text) { prefix, pack in
-        if prefixes.contains(prefix) { hits[pack, default: 0] += 1 }
+        if pages.has(prefix: prefix) { hits[pack, default: 0] += 1 }
       }
     }
     let gone = kept.subtracting(listed)

@@ -11,7 +11,7 @@ struct FetchedPages {
   private let database: Database
   private let index: PageIndex
   private let data: ChunkPresence
-  private let packs: PackTable
+  private let places: ChunkPlaceTable
   private var footers: PackFooters
   private let condemned: Set<RemoteID>
   private let insert: HotStatement
@@ -34,7 +34,7 @@ struct FetchedPages {
     self.footers = footers
     index = try PageIndex(database)
     data = try ChunkPresence(database)
-    packs = PackTable(database, remoteID: remoteID)
+    places = try ChunkPlaceTable(database, remoteID: remoteID)
     digests = try DigestReader(database)
     insert = try HotStatement(
       database,
@@ -81,13 +81,14 @@ struct FetchedPages {
   ) throws -> PageLocation {
     let key = UInt64(place.pack) << 32 | UInt64(place.entry)
     if let chunk = chunks[key] { return PageLocation(chunkID: chunk, slot: slot) }
-    if let known = try packs.chunk(inPack: footers.rows[Int(place.pack)], entry: Int(place.entry)) {
+    let row = footers.rows[Int(place.pack)]
+    if let known = try places.chunk(inPack: row, entry: Int(place.entry)) {
       // What a stranger wrote there may be any chunk.
       let location = PageLocation(chunkID: known, slot: slot)
       if try digests.matches(location, digest) { return location }
     }
     if let found = try index.location(of: digest),
-      try data.hasData(found.chunkID) || isKept(packs.place(ofChunk: found.chunkID))
+      try data.hasData(found.chunkID) || isKept(places.place(ofChunk: found.chunkID))
     {
       return found
     }
@@ -96,7 +97,7 @@ struct FetchedPages {
     return PageLocation(chunkID: chunk, slot: slot)
   }
 
-  private func isKept(_ place: PackTable.Place?) -> Bool {
+  private func isKept(_ place: ChunkPlaceTable.Place?) -> Bool {
     place.map { !condemned.contains($0.pack) } ?? false
   }
 
@@ -122,9 +123,11 @@ struct FetchedPages {
       insert.bind(bytes, at: 5)
       try insert.run()
     }
-    try packs.insert(
-      [(id, Int(place.entry), entry.offset)],
-      inPack: footers.rows[Int(place.pack)]
+    try places.insert(
+      id,
+      inPack: footers.rows[Int(place.pack)],
+      entry: Int(place.entry),
+      offset: entry.offset
     )
     for slot in 0..<entry.pageCount {
       newEntries.append(

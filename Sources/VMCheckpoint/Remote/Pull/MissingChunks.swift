@@ -11,14 +11,12 @@ struct MissingChunks {
 
   private let database: Database
   private let link: RemoteLink
-  private let packs: PackTable
   private let remoteID: Int64
 
   init(_ database: Database, _ link: RemoteLink, remoteID: Int64) {
     self.database = database
     self.link = link
     self.remoteID = remoteID
-    packs = PackTable(database, remoteID: remoteID)
   }
 
   /// What came.
@@ -64,13 +62,15 @@ struct MissingChunks {
     _ cancellation: CancellationFlag
   ) throws -> [Missing] {
     let data = try ChunkPresence(database)
-    let place = try database.makeStatement(
-      sql: """
-        SELECT p.name, c.offset, k.stored_bytes
-          FROM chunk_place c JOIN remote_pack p ON p.id = c.pack_id JOIN chunk k ON k.id = c.chunk_id
-         WHERE c.chunk_id = ? AND p.remote_id = ? ORDER BY p.id LIMIT 1
-        """
+    let place = try HotStatement(
+      database,
+      """
+      SELECT p.name, c.offset, k.stored_bytes
+        FROM chunk_place c JOIN remote_pack p ON p.id = c.pack_id JOIN chunk k ON k.id = c.chunk_id
+       WHERE c.chunk_id = ? AND p.remote_id = ? ORDER BY p.id LIMIT 1
+      """
     )
+    place.bind(remoteID, at: 2)
     var missing: [Missing] = []
     defer { try? database.endReading() }
     for (index, chunkID) in chunkIDs.enumerated() {
@@ -80,15 +80,18 @@ struct MissingChunks {
       }
       try database.beginReading()
       guard try !data.hasData(chunkID) else { continue }
-      let row = try Row.fetchOne(place, arguments: [chunkID, remoteID])
-      guard let row, let pack = RemoteID(try row.value(at: 0) as String) else {
+      place.bind(chunkID, at: 1)
+      defer { place.reset() }
+      guard try place.step(),
+        let pack = RemoteID(try place.text(0, maximumByteCount: 2 * RemoteID.byteCount))
+      else {
         throw VMCheckpointError(
           .notFound,
           "chunk \(chunkID) has no data here, and no known place in \(link.transport.title)",
           hint: "delete the snapshot, and fetch it anew"
         )
       }
-      let storedByteCount = Int(clamping: try row.value(at: 2) as Int64)
+      let storedByteCount = Int(clamping: try place.integer(2))
       guard (1...ChunkFormat.maximumStoredByteCount).contains(storedByteCount) else {
         throw VMCheckpointError.corrupt("chunk \(chunkID): its length is impossible")
       }
@@ -96,7 +99,7 @@ struct MissingChunks {
         Missing(
           chunkID: chunkID,
           pack: pack,
-          offset: UInt64(clamping: try row.value(at: 1) as Int64),
+          offset: UInt64(clamping: try place.integer(1)),
           storedByteCount: storedByteCount
         )
       )
@@ -171,16 +174,16 @@ struct MissingChunks {
 
 /// Writes chunks that came; the caller's transaction holds data and fingerprints together.
 struct BroughtChunkWriter {
+  private let database: Database
   private let insert: HotStatement
   private let update: HotStatement
 
   init(_ database: Database) throws {
+    self.database = database
+    // Of one row: of what may write several, SQLite keeps each page as it was, in a file beside its journal.
     insert = try HotStatement(
       database,
-      """
-      INSERT OR IGNORE INTO chunk_data (chunk_id, data)
-      SELECT id, ?2 FROM chunk WHERE id = ?1
-      """
+      "INSERT OR IGNORE INTO chunk_data (chunk_id, data) VALUES (?, ?)"
     )
     update = try HotStatement(database, "UPDATE chunk SET fingerprints = ? WHERE id = ?")
   }
@@ -210,6 +213,7 @@ extension BroughtChunkWriter {
       update.bind(chunkID, at: 2)
       try update.run()
     }
+    guard database.changesCount == 1 else { return }
     insert.bind(chunkID, at: 1)
     insert.bind(stored, at: 2)
     try insert.run()

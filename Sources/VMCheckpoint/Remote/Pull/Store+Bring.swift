@@ -25,9 +25,8 @@ extension Store {
       let chunkIDs = try missing()
       guard !chunkIDs.isEmpty else { return }
       let here = try read { database in
-        try chunkIDs.filter {
-          try PackTable(database, remoteID: remote.id).place(ofChunk: $0) != nil
-        }
+        let places = try ChunkPlaceTable(database, remoteID: remote.id)
+        return try chunkIDs.filter { try places.place(ofChunk: $0) != nil }
       }
       guard !here.isEmpty else { continue }
       let (_, transport) = try open(remote: remote.name, RemoteAccess(), control: control)

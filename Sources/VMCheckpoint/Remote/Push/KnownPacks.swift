@@ -9,6 +9,7 @@ struct KnownPacks {
   private var known = Set<RemoteID>()
   private var byteCount = 0
 
+  var isEmpty: Bool { footers.isEmpty }
   /// Whether no more footers are taken.
   var isFull: Bool { byteCount >= Self.footerByteLimit }
 
@@ -36,15 +37,15 @@ struct KnownPacks {
   /// - Returns: Where to go on, when there are more footers.
   func find(
     from start: Int,
-    _ wanted: inout [PageDigest: PageLocation],
-    _ body: (PageLocation, Found) -> Void
+    _ wanted: inout WantedPages,
+    _ body: (WantedPages.Page, Found) -> Void
   ) -> Int {
-    for footer in footers[start...] where !wanted.isEmpty {
+    for footer in footers[start...] where wanted.leftCount > 0 {
       for (number, entry) in footer.entries.enumerated() where entry.pageCount > 0 {
         for slot in 0..<entry.pageCount {
           let digest = footer.digest(entry.firstDigest + slot)
-          guard let location = wanted.removeValue(forKey: digest) else { continue }
-          body(location, Found(pack: footer.id, entry: number, slot: slot))
+          guard let page = wanted.take(digest) else { continue }
+          body(page, Found(pack: footer.id, entry: number, slot: slot))
         }
       }
     }

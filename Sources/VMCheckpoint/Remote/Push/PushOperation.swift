@@ -23,6 +23,8 @@ struct PushOperation {
   private static let roundPageCount = 256 << 10
   /// Snapshots of the same VM whose packs are looked through first.
   private static let relativeCount = 4
+  /// Footers that are read side by side.
+  private static let footersAtOnce = 8
   /// A chunk is packed anew when the remote has at least one in so many of its pages.
   private static let repackingShare = 4
 
@@ -36,6 +38,7 @@ struct PushOperation {
   private let control: OperationControl
   private let hold: ChunksHold
   private let packs: PackTable
+  private let chunkPlaces: ChunkPlaceTable
   private let upload: PackUpload
 
   private var session: RemoteSession
@@ -84,10 +87,11 @@ struct PushOperation {
     self.snapshot = snapshot
     self.control = control
     packs = PackTable(database, remoteID: remoteID)
-    upload = PackUpload(link)
+    chunkPlaces = try ChunkPlaceTable(database, remoteID: remoteID)
     reader = try ChunkReader(database)
     decoder = try LZ4FrameDecoder()
     check = try PageCheck(database, verifyingDigests: false)
+    upload = PackUpload(link, check, title: snapshot.title)
     fingerprinter = try StoreSeed(database).fingerprinter
     compressor = try ChunkCompressor(ChunkCompression.default.effort)
     source = try ChunkBuffer()
@@ -236,9 +240,7 @@ struct PushOperation {
     return try WorkerPool<PackUpload.Item>.run(
       threadCount: threadCount,
       items: items,
-      makeWorker: { () throws(VMCheckpointError) in
-        { (item) throws(VMCheckpointError) in try upload.send(item) }
-      },
+      makeWorker: { () throws(VMCheckpointError) in try upload.makeSender() },
       produce: { pool in
         try storeChunks(used, pool)
         let states = try storeDeviceStates(pool)
@@ -268,7 +270,9 @@ struct PushOperation {
       while next < used.ids.count, pageCount < Self.roundPageCount {
         try control.cancellation.check()
         let count = used.slots[next].nonzeroBitCount
-        if let place = try packs.place(ofChunk: used.ids[next]), !condemned.contains(place.pack) {
+        if let place = try chunkPlaces.place(ofChunk: used.ids[next]),
+          !condemned.contains(place.pack)
+        {
           places.set(chunk: used.ids[next], in: place.pack, entry: place.entry)
           totals.reusedPageCount += UInt64(count)
         } else {
@@ -300,30 +304,17 @@ struct PushOperation {
   /// The footers of the packs that the VM's other snapshots need.
   private mutating func addRelatives() throws {
     let table = RemoteSnapshotTable(database, remoteID: remoteID)
-    for relative in try table.newest(ofVM: snapshot.vm, count: Self.relativeCount) {
-      for pack in relative.packs where !known.isFull && !condemned.contains(pack) {
-        try add(pack)
-      }
-    }
+    let relatives = try table.newest(ofVM: snapshot.vm, count: Self.relativeCount)
+    try add(relatives.flatMap(\.packs))
   }
 
-  private mutating func add(_ pack: RemoteID) throws {
-    guard !known.has(pack) else { return }
-    if let stored = try packs.footer(of: pack),
-      let footer = try? PackFooter(stored.footer[...], of: pack, packByteCount: stored.byteCount)
-    {
-      known.add(footer)
-      return
-    }
-    do {
-      let (footer, bytes, byteCount) = try link.footer(of: pack)
-      known.add(footer)
-      try database.inTransaction(.immediate) {
-        _ = try packs.insert(pack, byteCount: byteCount, footer: bytes)
-        return .commit
-      }
-    } catch let error as VMCheckpointError where error.code == .notFound {
-      // It was deleted: nothing of it is used.
+  /// Adds the footers of packs, in their order, but of such as are condemned or gone.
+  private mutating func add(_ wanted: [RemoteID]) throws {
+    let footers = StoredFooters(packs, link)
+    let wanted = wanted.filter { !condemned.contains($0) }
+    for start in stride(from: 0, to: wanted.count, by: Self.footersAtOnce) where !known.isFull {
+      let batch = wanted[start...].prefix(Self.footersAtOnce).filter { !known.has($0) }
+      for footer in try footers.footers(of: batch, database) { known.add(footer) }
     }
   }
 
@@ -331,39 +322,46 @@ struct PushOperation {
   ///
   /// - Returns: For each chunk the slots that were found.
   private mutating func find(_ round: [Int], _ used: UsedChunks) throws -> [UInt16] {
-    var wanted: [PageDigest: PageLocation] = [:]
-    try database.beginReading()
-    let digests = try DigestReader(database)
-    var indexOf: [Int64: Int] = [:]
-    for (index, chunk) in round.enumerated() {
-      let chunkID = used.ids[chunk]
-      indexOf[chunkID] = index
-      let all = try digests.all(chunkID)
-      for (slot, digest) in all.enumerated() where used.slots[chunk] & 1 << UInt16(slot) != 0 {
-        wanted[digest] = PageLocation(chunkID: chunkID, slot: slot)
-      }
-    }
     var found = [UInt16](repeating: 0, count: round.count)
-    var places = places
-    func note(_ location: PageLocation, _ page: KnownPacks.Found) {
-      guard let index = indexOf[location.chunkID] else { return }
-      places.set(location, in: page.pack, entry: page.entry, slot: page.slot)
-      found[index] |= 1 << UInt16(location.slot)
+    let runs = IndexRuns(database, link, remoteID: remoteID)
+    var listed: [RemoteObjectFacts]?
+    if known.isEmpty {
+      listed = try unlocked { _ in try runs.list() }
+      // The remote has nothing.
+      if listed!.isEmpty { return found }
     }
-    try database.endReading()
+    var wanted = try wantedPages(round, used)
+    var places = places
+    func note(_ page: WantedPages.Page, _ there: KnownPacks.Found) {
+      let location = PageLocation(chunkID: used.ids[round[page.chunk]], slot: page.slot)
+      places.set(location, in: there.pack, entry: there.entry, slot: there.slot)
+      found[page.chunk] |= 1 << UInt16(page.slot)
+    }
     let asked = known.find(from: 0, &wanted, note)
-    if !wanted.isEmpty, !known.isFull {
+    if wanted.leftCount > 0, !known.isFull {
       try unlocked { operation in
-        let runs = IndexRuns(operation.database, operation.link, remoteID: operation.remoteID)
-        for pack in try runs.packs(holding: wanted)
-        where !operation.condemned.contains(pack) && !operation.known.isFull {
-          try operation.add(pack)
-        }
+        try operation.add(runs.packs(holding: wanted, listed ?? runs.list()))
       }
       _ = known.find(from: asked, &wanted, note)
     }
     self.places = places
     return found
+  }
+
+  private func wantedPages(_ round: [Int], _ used: UsedChunks) throws -> WantedPages {
+    try database.beginReading()
+    defer { try? database.endReading() }
+    let digests = try DigestReader(database)
+    var wanted = WantedPages(
+      capacity: round.reduce(0) { $0 + used.slots[$1].nonzeroBitCount }
+    )
+    for (index, chunk) in round.enumerated() {
+      for (slot, digest) in try digests.all(used.ids[chunk]).enumerated()
+      where used.slots[chunk] & 1 << UInt16(slot) != 0 {
+        wanted.add(digest, chunk: index, slot: slot)
+      }
+    }
+    return wanted
   }
 
   /// Sends a chunk as it is, or the pages of it that the remote does not have.
@@ -375,25 +373,21 @@ struct PushOperation {
   ) throws {
     totals.reusedPageCount += UInt64(found.nonzeroBitCount)
     guard found != slots else { return }
-    let problem =
-      try reader.load(chunkID, into: source) ?? source.decompress(with: decoder, check: check)
-    if let problem {
-      throw VMCheckpointError(
-        .corrupt,
-        "\(snapshot.title) is damaged: chunk \(chunkID): \(problem)",
-        hint: "see what is hurt with: vmckpt verify"
-      )
+    if let problem = try reader.load(chunkID, into: source) {
+      throw upload.damage(chunkID, problem)
     }
     guard slots >> source.pageCount == 0 else {
       throw VMCheckpointError.corrupt("\(snapshot.title) names slots that chunk \(chunkID) lacks")
     }
     if found.nonzeroBitCount * Self.repackingShare < slots.nonzeroBitCount {
       let item = try room(for: source.storedByteCount, pool)
-      let entry = item.builder.add(source)
-      item.chunks.append((chunkID, entry))
+      let entry = item.add(source)
       places.set(chunk: chunkID, in: item.builder.id, entry: entry)
       totals.sentPageCount += UInt64(source.pageCount)
       return
+    }
+    if let problem = source.decompress(with: decoder, check: check) {
+      throw upload.damage(chunkID, problem)
     }
     for slot in 0..<source.pageCount where slots & ~found & 1 << UInt16(slot) != 0 {
       _ = target.append(source.page(slot).baseAddress!, digest: source.digest(slot))
@@ -467,7 +461,10 @@ struct PushOperation {
       try database.endReading()
       try database.inTransaction(.immediate) {
         let id = try packs.insert(sent.id, byteCount: sent.byteCount, footer: sent.footer[...])
-        if withPlaces { try packs.insert(sent.places, inPack: id) }
+        for place in withPlaces ? sent.places : [] {
+          let (chunkID, entry, offset) = place
+          try chunkPlaces.insert(chunkID, inPack: id, entry: entry, offset: offset)
+        }
         return .commit
       }
       totals.sentPackCount += 1

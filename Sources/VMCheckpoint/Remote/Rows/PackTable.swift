@@ -16,12 +16,6 @@ struct PackTable {
     self.remoteID = remoteID
   }
 
-  /// Where a chunk is in the remote.
-  struct Place {
-    var pack: RemoteID
-    var entry: Int
-  }
-
   /// The pack's row, made where there is none.
   func insert(_ pack: RemoteID, byteCount: UInt64, footer: ArraySlice<UInt8>?) throws -> Int64 {
     let kept = footer.flatMap { $0.count <= Self.keptFooterByteCount ? Data($0) : nil }
@@ -67,47 +61,6 @@ struct PackTable {
     )
     guard let row else { return nil }
     return (UInt64(clamping: try row.value(at: 0) as Int64), Array(try row.value(at: 1) as Data))
-  }
-
-  /// Notes where chunks are. A chunk that has a place in the pack already keeps it.
-  func insert(_ places: [(chunkID: Int64, entry: Int, offset: UInt64)], inPack packID: Int64) throws
-  {
-    let insert = try HotStatement(
-      database,
-      "INSERT OR IGNORE INTO chunk_place (chunk_id, pack_id, entry, offset) VALUES (?, ?, ?, ?)"
-    )
-    for place in places {
-      insert.bind(place.chunkID, at: 1)
-      insert.bind(packID, at: 2)
-      insert.bind(Int64(place.entry), at: 3)
-      insert.bind(Int64(clamping: place.offset), at: 4)
-      try insert.run()
-    }
-  }
-
-  /// Where a chunk is, if the store knows a place.
-  func place(ofChunk chunkID: Int64) throws -> Place? {
-    let row = try Row.fetchOne(
-      try database.cachedStatement(
-        sql: """
-          SELECT p.name, c.entry FROM chunk_place c JOIN remote_pack p ON p.id = c.pack_id
-           WHERE c.chunk_id = ? AND p.remote_id = ? ORDER BY p.id LIMIT 1
-          """
-      ),
-      arguments: [chunkID, remoteID]
-    )
-    guard let row, let pack = RemoteID(try row.value(at: 0) as String) else { return nil }
-    return Place(pack: pack, entry: Int(clamping: try row.value(at: 1) as Int64))
-  }
-
-  /// The chunk that a place in a pack belongs to.
-  func chunk(inPack packID: Int64, entry: Int) throws -> Int64? {
-    try Int64.fetchOne(
-      try database.cachedStatement(
-        sql: "SELECT chunk_id FROM chunk_place WHERE pack_id = ? AND entry = ?"
-      ),
-      arguments: [packID, entry]
-    )
   }
 
   /// Forgets packs, and the places in them of chunks whose data is here. Others keep theirs: a condemned pack may still
