@@ -40,6 +40,26 @@ import VMCheckpointTestSupport
   }
 
   @Test(
+    "a chunk that is damaged in the store is never pushed",
+    arguments: [
+      "UPDATE chunk_data SET data = zeroblob(length(data))",
+      "UPDATE chunk SET digests = zeroblob(length(digests)), fingerprints = zeroblob(length(fingerprints))",
+    ]
+  )
+  func damagedChunk(damage: String) throws {
+    let host = try bench.host("one")
+    try bench.save("first", incompressibleRAM(300), on: host)
+    let sql = SQLiteShell(host.storePath)
+    let chunkID = try sql.integer("SELECT max(id) FROM chunk")
+    let column = damage.hasPrefix("UPDATE chunk_data") ? "chunk_id" : "id"
+    try sql.run("\(damage) WHERE \(column) = \(chunkID)")
+    let outcome = try host.run("push", "first")
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("chunk \(chunkID)"), "\(outcome)")
+    #expect(bench.packs.isEmpty && bench.objects("snapshots").isEmpty)
+  }
+
+  @Test(
     "damaged lists and manifests are errors, not crashes, and no snapshot is made of them",
     arguments: ["packs", "snapshots", "remote.json"]
   )
