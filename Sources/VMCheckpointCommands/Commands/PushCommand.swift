@@ -47,7 +47,7 @@ struct PushCommand: VerbCommand {
 
   @Option(
     name: .long,
-    help: ArgumentHelp("Requests at a time, 1 to 4. (default: one a core)", valueName: "count")
+    help: ArgumentHelp("Requests at a time, 1 to 4. (default: 4)", valueName: "count")
   )
   var threads: Int?
 
@@ -75,7 +75,7 @@ struct PushCommand: VerbCommand {
       arguments: arguments,
       name: to,
       purpose: .writing,
-      threadCount: threads
+      threadCount: threads ?? 4
     )
     let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
       if all {
