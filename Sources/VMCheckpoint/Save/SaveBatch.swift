@@ -1,7 +1,6 @@
 import GRDB
 
-/// The transactions of a save: short ones, so that readers and small writers hardly wait, but few,
-/// because each is synced to disk.
+/// The transactions of a save: few, because each is synced to disk (``LongTransaction``).
 ///
 /// A commit waits for the disk, so another thread makes it while the save goes on with what needs no
 /// database. The connection belongs to that thread from ``startCommit()`` until the exchange has
@@ -12,7 +11,7 @@ struct SaveBatch {
 
   private let database: Database
   private let exchange: SaveExchange
-  private let commit: CommitStatement
+  private let transaction: LongTransaction
   private let clock: StageClock<SaveStage>
   /// Of the chunks that the open transaction has.
   private(set) var chunkByteCount = 0
@@ -20,17 +19,23 @@ struct SaveBatch {
   /// Whether a commit was started that was not waited for.
   private(set) var mayBeCommitting = false
 
-  init(_ database: Database, exchange: SaveExchange, clock: StageClock<SaveStage>) throws {
+  /// - Parameter transaction: May be open.
+  init(
+    _ database: Database,
+    transaction: LongTransaction,
+    exchange: SaveExchange,
+    clock: StageClock<SaveStage>
+  ) {
     self.clock = clock
     self.database = database
     self.exchange = exchange
-    commit = try CommitStatement(database)
+    self.transaction = transaction
   }
 
   /// Begins a transaction if none is open; call before writing. Waits for a commit under way.
   mutating func beginIfNeeded() throws {
     try awaitCommit()
-    if !database.isInsideTransaction { try database.beginTransaction(.immediate) }
+    if !database.isInsideTransaction { try transaction.begin() }
   }
 
   /// Whether a transaction is open that nobody commits yet.
@@ -46,7 +51,7 @@ struct SaveBatch {
   mutating func add(chunkByteCount: Int) { self.chunkByteCount += chunkByteCount }
   mutating func add(rowCount: Int) { rowByteCount += rowCount * Self.byteCountOfRow }
 
-  var isFull: Bool { chunkByteCount + rowByteCount >= ChunkWriter.batchByteLimit }
+  var isFull: Bool { transaction.isFull(byteCount: chunkByteCount + rowByteCount) }
 
   /// Lets the exchange's thread commit what is open. An error comes from the exchange later.
   mutating func startCommit() throws {
@@ -54,17 +59,8 @@ struct SaveBatch {
     (self.chunkByteCount, rowByteCount) = (0, 0)
     guard database.isInsideTransaction else { return }
     mayBeCommitting = true
-    try exchange.startCommit { [commit, clock] in
-      try clock.measure(.sync, byteCount: chunkByteCount) { try commit.statement.run() }
-    }
-  }
-
-  /// Handed to the thread that commits, which alone uses the connection then.
-  private final class CommitStatement: @unchecked Sendable {
-    let statement: HotStatement
-
-    init(_ database: Database) throws {
-      statement = try HotStatement(database, "COMMIT")
+    try exchange.startCommit { [transaction, clock] in
+      try clock.measure(.sync, byteCount: chunkByteCount) { try transaction.commit() }
     }
   }
 }

@@ -25,6 +25,7 @@ struct SaveOperation {
   private static let patienceSeconds = 0.2
 
   private let database: Database
+  private let transaction: LongTransaction
   private let source: SaveSource
   private let control: OperationControl
   private let snapshotID: Int64
@@ -52,6 +53,7 @@ struct SaveOperation {
 
   init(
     _ database: Database,
+    transaction: LongTransaction,
     source: SaveSource,
     snapshotID: Int64,
     snapshotUUID: String,
@@ -63,6 +65,7 @@ struct SaveOperation {
   ) throws {
     self.clock = clock
     self.database = database
+    self.transaction = transaction
     self.source = source
     self.control = control
     self.snapshotID = snapshotID
@@ -88,7 +91,12 @@ struct SaveOperation {
       seen: seen,
       clock: clock
     )
-    batch = try SaveBatch(database, exchange: exchange, clock: clock)
+    batch = SaveBatch(
+      database,
+      transaction: transaction,
+      exchange: exchange,
+      clock: clock
+    )
     progress = ProgressReporter(
       control,
       phase: phase,
@@ -121,7 +129,7 @@ struct SaveOperation {
     _ prepared: PreparedSave,
     candidates: CandidatePages?
   ) throws -> Totals {
-    try storeRAM()
+    try transaction.writingBack { try storeRAM() }
     let layout = try source.reader.finalLayout()
     let plan = try prepared.guest.overlays.validated(in: layout)
     for warning in prepared.guest.substitution.warnings() { control.onWarning?(warning) }
@@ -181,9 +189,9 @@ struct SaveOperation {
 
   /// Stores RAM alone, and commits it. The snapshot stays unfinished.
   mutating func runCandidates() throws {
-    try storeRAM()
+    try transaction.writingBack { try storeRAM() }
     try writeLastExtents()
-    try database.commit()
+    try transaction.commit()
   }
 
   private mutating func writeLastExtents() throws {

@@ -114,13 +114,15 @@ extension Store {
     return try withConnection(control: control) { database in
       // With candidates that was done before them; and they are unfinished.
       if candidates == nil { try UnfinishedSnapshots.remove(database, control.cancellation) }
-      let begun = try begin(prepared, database)
+      let transaction = try LongTransaction(database, busy: busy)
+      let begun = try begin(prepared, database, transaction)
       let clock = candidates?.clock ?? StageClock<SaveStage>()
       var operation: SaveOperation?
       var totals: SaveOperation.Totals?
       do {
         operation = try SaveOperation(
           database,
+          transaction: transaction,
           source: prepared.saveSource,
           snapshotID: begun.id,
           snapshotUUID: begun.uuid,
@@ -133,11 +135,11 @@ extension Store {
         try prepared.guest.checkBeforeCompletion?()
         try requireLocks()
         try clock.measure(.sync, byteCount: totals?.uncommittedByteCount ?? 0) {
-          try database.commit()
+          try transaction.commit()
         }
       } catch {
         ignoreCancellation(database)
-        if database.isInsideTransaction { try? database.rollback() }
+        transaction.rollBack()
         guard totals != nil, isComplete(begun, database) else {
           // Those of the candidates come before, without a gap.
           let newIDs = operation?.newChunkIDs ?? []
@@ -255,9 +257,14 @@ extension Store {
     var parent: SnapshotRow?
   }
 
-  private func begin(_ prepared: PreparedSave, _ database: Database) throws -> Begun {
-    var begun: Begun?
-    try database.inTransaction(.immediate) {
+  /// Inserts the snapshot's row, in a transaction that stays open: a save that fits into one is synced once.
+  private func begin(
+    _ prepared: PreparedSave,
+    _ database: Database,
+    _ transaction: LongTransaction
+  ) throws -> Begun {
+    try transaction.begin()
+    do {
       let parent = try parent(prepared.request.parent, ofVM: prepared.vm, database)
       let name = try unusedName(prepared, database)
       let beginning = SnapshotRows.Beginning(
@@ -273,10 +280,11 @@ extension Store {
         tags: prepared.request.tags
       )
       let rows = try SnapshotRows.begin(database, beginning)
-      begun = Begun(id: rows.snapshotID, uuid: beginning.uuid, name: name, parent: parent)
-      return .commit
+      return Begun(id: rows.snapshotID, uuid: beginning.uuid, name: name, parent: parent)
+    } catch {
+      transaction.rollBack()
+      throw error
     }
-    return begun!
   }
 
   /// The snapshot that `choice` means for a save of `vm`.
@@ -328,6 +336,7 @@ extension Store {
     guard (try? requireLocks()) != nil else { return }
     // Chunks go only when no row names them any more.
     guard (try? UnfinishedSnapshots.remove(database, CancellationFlag())) != nil else { return }
+    try? LongTransaction.cutRemains(database)
     _ = try? ChunkRemover.remove(
       chunkIDs,
       database,

@@ -83,7 +83,9 @@ struct PlantedFileTests {
     let more = incompressibleRAM(2048 + 12)
     try pipe.write(Array(more[..<(2048 * 4096)]))
     try save.waitUntilItWaits(for: .descriptor)
-    #expect(try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1)
+    try waitUntil("the save has committed what it has") {
+      try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
+    }
     unlink(journal)
     try writeFile(journal, "")
     try OtherUser.own(journal)

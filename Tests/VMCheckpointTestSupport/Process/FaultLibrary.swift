@@ -23,18 +23,24 @@ package final class FaultLibrary {
   ///   - emptyWrites: The part of a file's path to which `write` and `pwrite` write nothing, and say so.
   ///   - spawnFailure: Which of the functions that start another process fails, for want of descriptors;
   ///     `fcntl` only where it duplicates one.
+  ///   - notesFileSyncs: Whether ``fileSyncCount`` counts.
+  ///   - killsAtStoreSync: Whether the program is killed when it syncs a database whose journal counts.
   ///   - freeBlockCount: How many blocks of 4096 bytes `statvfs` says are free; `nil`: those that are.
   package func environment(
     directorySyncError: Int32 = 0,
     directoryPart: String = "",
     emptyWrites: String = "",
     spawnFailure: String = "",
+    notesFileSyncs: Bool = false,
+    killsAtStoreSync: Bool = false,
     freeBlockCount: UInt64? = nil
   ) -> [String: String] {
     [
       "LD_PRELOAD": directory.file("faults.so"), "FAULT_LOG": log,
       "FAULT_DIRECTORY_SYNC": "\(directorySyncError)", "FAULT_DIRECTORY_PART": directoryPart,
       "FAULT_EMPTY_WRITES": emptyWrites, "FAULT_SPAWN": spawnFailure,
+      "FAULT_NOTE_SYNCS": notesFileSyncs ? "1" : "",
+      "FAULT_KILL_AT_STORE_SYNC": killsAtStoreSync ? "1" : "",
       "FAULT_FREE_BLOCKS": freeBlockCount.map { "\($0)" } ?? "",
     ]
   }
@@ -46,11 +52,15 @@ package final class FaultLibrary {
     } ?? []
   }
 
+  /// How many calls of `fsync` and `fdatasync` were noted, of files and of directories.
+  package var fileSyncCount: Int { calls.count { $0 == "file sync" } }
+
   private static let source = #"""
     #define _GNU_SOURCE
     #include <dlfcn.h>
     #include <errno.h>
     #include <fcntl.h>
+    #include <signal.h>
     #include <spawn.h>
     #include <stdarg.h>
     #include <stdio.h>
@@ -79,7 +89,33 @@ package final class FaultLibrary {
       path[count > 0 ? count : 0] = 0;
     }
 
+    static void note_sync(void) {
+      if (*setting("FAULT_NOTE_SYNCS")) note("file sync");
+    }
+
+    static void kill_at_store_sync(int fd) {
+      char path[4096];
+      if (!*setting("FAULT_KILL_AT_STORE_SYNC")) return;
+      path_of(fd, path, sizeof path - 8);
+      size_t length = strlen(path);
+      if (length < 3 || strcmp(path + length - 3, ".db")) return;
+      strcat(path, "-journal");
+      char first = 0;
+      int journal = open(path, O_RDONLY | O_CLOEXEC);
+      if (journal < 0) return;
+      if (pread(journal, &first, 1, 0) == 1 && first) kill(getpid(), SIGKILL);
+      close(journal);
+    }
+
+    int fdatasync(int fd) {
+      int (*real)(int) = dlsym(RTLD_NEXT, "fdatasync");
+      note_sync();
+      kill_at_store_sync(fd);
+      return real(fd);
+    }
+
     int fsync(int fd) {
+      note_sync();
       int (*real)(int) = dlsym(RTLD_NEXT, "fsync");
       struct stat status;
       char path[4096], line[4200];

@@ -116,6 +116,7 @@ struct GarbageCollector {
   /// Moves the file's last pages into free ones and cuts the file, in steps.
   mutating func returnSpace() throws {
     guard !result.dryRun else { return }
+    try LongTransaction.cutRemains(database)
     var free = try Int64.fetchOne(database, sql: "PRAGMA freelist_count") ?? 0
     var batch = SpaceBoundedBatch(count: Self.vacuumStepPageCount)
     while free > 0 {

@@ -41,6 +41,7 @@ extension Store {
     do throws(VMCheckpointError) {
       return try withConnection(control: control) { database in
         let firstChunkID = try ChunkWriter.nextChunkID(database)
+        let transaction = try LongTransaction(database, busy: busy)
         do {
           return try storeRounds(
             ram,
@@ -48,12 +49,13 @@ extension Store {
             vm: vm,
             firstChunkID: firstChunkID,
             chunkLock: chunkLock,
+            transaction,
             database,
             control
           )
         } catch {
           ignoreCancellation(database)
-          if database.isInsideTransaction { try? database.rollback() }
+          transaction.rollBack()
           let end = (try? ChunkWriter.nextChunkID(database)) ?? firstChunkID
           removeRemains(Array(firstChunkID..<end), database, requireLocks: requireLocks)
           throw error
@@ -71,6 +73,7 @@ extension Store {
     vm: String,
     firstChunkID: Int64,
     chunkLock: StoreLock,
+    _ transaction: LongTransaction,
     _ database: Database,
     _ control: OperationControl
   ) throws -> CandidatePages {
@@ -92,6 +95,7 @@ extension Store {
       let begun = try SnapshotRows.beginCandidates(database, vm: vm)
       var operation = try SaveOperation(
         database,
+        transaction: transaction,
         source: SaveSource(
           reader: try ram.makeReader(),
           substitution: substitution,

@@ -12,7 +12,7 @@ struct CombinedFile {
   /// `SQLITE_IOERR_READ`.
   private static let readFailure: Int32 = SQLITE_IOERR | 1 << 8
   /// `SQLITE_IOERR_SHORT_READ`: the file ends before the page does.
-  private static let shortRead: Int32 = SQLITE_IOERR | 2 << 8
+  static let shortRead: Int32 = SQLITE_IOERR | 2 << 8
 
   /// SQLite's part; must be the first.
   private var file: sqlite3_file
@@ -22,6 +22,8 @@ struct CombinedFile {
   private var failedReadCount = 0
   /// SQLite's, for as long as the file is open.
   private var path: UnsafePointer<CChar>?
+  /// Those of the transaction that is open, if it is a long one.
+  private var early: Unmanaged<EarlyWrites>?
 
   /// What comes before the base's file, which needs the alignment of a pointer.
   static let byteCount = (MemoryLayout<CombinedFile>.size + 15) & ~15
@@ -44,18 +46,94 @@ struct CombinedFile {
   static func begin(_ file: UnsafeMutablePointer<sqlite3_file>, path: UnsafePointer<CChar>?) {
     UnsafeMutableRawPointer(file).initializeMemory(
       as: CombinedFile.self,
-      to: CombinedFile(file: sqlite3_file(pMethods: methods), held: nil, path: path)
+      to: CombinedFile(file: sqlite3_file(pMethods: methods), held: nil, path: path, early: nil)
     )
   }
 
   /// How many reads of the database on `connection` the device has failed; 0 when another VFS opened it.
   static func failedReadCount(on connection: OpaquePointer?) -> Int {
+    guard let file = mainFile(of: connection) else { return 0 }
+    return state(file).pointee.failedReadCount
+  }
+
+  // MARK: Long transactions
+
+  /// Lets the transaction that is open on `connection`, which has written nothing yet, write early. It ends with the
+  /// transaction.
+  ///
+  /// - Parameters:
+  ///   - awaitLock: As SQLite's busy handler; called within the commit.
+  ///   - onWrite: Called with the number of bytes whenever something was written early.
+  /// - Returns: `nil` when that cannot be done with this database.
+  static func beginEarlyWrites(
+    on connection: OpaquePointer?,
+    awaitLock: @escaping (_ attempt: Int) -> Bool,
+    onWrite: @escaping (_ byteCount: Int) -> Void
+  ) -> EarlyWrites? {
+    guard let file = mainFile(of: connection),
+      let early = EarlyWrites.make(for: base(of: file), awaitLock: awaitLock, onWrite: onWrite)
+    else { return nil }
+    endEarlyWrites(file)
+    state(file).pointee.early = Unmanaged.passRetained(early)
+    return early
+  }
+
+  /// Cuts off what a killed process has written early: bytes that the database does not count. Call within an exclusive
+  /// transaction that has written nothing.
+  ///
+  /// - Parameter pageCount: The database's.
+  /// - Returns: SQLite's code.
+  static func cut(on connection: OpaquePointer?, toPageCount pageCount: Int64) -> Int32 {
+    guard let file = mainFile(of: connection), isLonger(on: connection, thanPageCount: pageCount)
+    else { return SQLITE_OK }
+    return forward(file) { $1.xTruncate($0, pageCount * Int64(EarlyWrites.pageByteCount)) }
+  }
+
+  /// Whether the file goes on behind so many pages.
+  static func isLonger(on connection: OpaquePointer?, thanPageCount pageCount: Int64) -> Bool {
+    guard let file = mainFile(of: connection) else { return false }
+    var byteCount: Int64 = 0
+    return forward(file) { $1.xFileSize($0, &byteCount) } == SQLITE_OK && pageCount > 0
+      && byteCount > pageCount * Int64(EarlyWrites.pageByteCount)
+  }
+
+  /// The early writes of the database's `file` for as long as its journal is in memory.
+  static func earlyJournal(of file: UnsafeMutablePointer<sqlite3_file>?) -> EarlyWrites? {
+    guard let file, file.pointee.pMethods == methods, let early = early(file), !early.isReal else {
+      return nil
+    }
+    return early
+  }
+
+  private static func early(_ file: Handle) -> EarlyWrites? {
+    state(file).pointee.early?.takeUnretainedValue()
+  }
+
+  private static func endEarlyWrites(_ file: Handle) {
+    state(file).pointee.early?.release()
+    state(file).pointee.early = nil
+  }
+
+  private static func sync(_ file: Handle, _ flags: Int32) -> Int32 {
+    guard let early = early(file), !early.isReal else {
+      return afterFlush(file) { $1.xSync($0, flags) }
+    }
+    let code = flush(file)
+    guard code == SQLITE_OK else { return code }
+    return early.sync(base: base(of: file), syncFlags: flags) {
+      write(file, $0, $1, $2)
+    } flush: {
+      flush(file)
+    }
+  }
+
+  private static func mainFile(of connection: OpaquePointer?) -> Handle? {
     var file: UnsafeMutablePointer<sqlite3_file>?
     guard
       sqlite3_file_control(connection, "main", SQLITE_FCNTL_FILE_POINTER, &file) == SQLITE_OK,
       let file, file.pointee.pMethods == methods
-    else { return 0 }
-    return state(file).pointee.failedReadCount
+    else { return nil }
+    return file
   }
 
   private typealias Handle = UnsafeMutablePointer<sqlite3_file>
@@ -99,7 +177,9 @@ struct CombinedFile {
     let byteCount = state.pointee.heldByteCount
     guard byteCount > 0, let held = state.pointee.held else { return SQLITE_OK }
     state.pointee.heldByteCount = 0
-    return writeToBase(file, held, byteCount, state.pointee.heldOffset)
+    let code = writeToBase(file, held, byteCount, state.pointee.heldOffset)
+    if code != SQLITE_OK { early(file)?.noteLostPages() }
+    return code
   }
 
   private static func writeToBase(
@@ -134,6 +214,7 @@ struct CombinedFile {
 
   private static func close(_ file: Handle) -> Int32 {
     let flushed = flush(file)
+    endEarlyWrites(file)
     free(state(file).pointee.held)
     state(file).pointee.held = nil
     let closed = forward(file) { $1.xClose($0) }
@@ -148,8 +229,17 @@ struct CombinedFile {
     var methods = sqlite3_io_methods()
     methods.iVersion = 2
     methods.xClose = { CombinedFile.close($0!) }
-    methods.xWrite = { CombinedFile.write($0!, $1!, Int($2), $3) }
+    methods.xWrite = { file, bytes, count, offset in
+      if let early = CombinedFile.early(file!) {
+        if early.mustHold(offset) { return early.hold(bytes!, Int(count), offset) }
+        early.noteWrite(Int(count))
+      }
+      return CombinedFile.write(file!, bytes!, Int(count), offset)
+    }
     methods.xRead = { file, bytes, count, offset in
+      if let early = CombinedFile.early(file!), early.read(bytes!, Int(count), offset) {
+        return SQLITE_OK
+      }
       let code = CombinedFile.afterFlush(file) { $1.xRead($0, bytes, count, offset) }
       if code != SQLITE_OK, code != CombinedFile.shortRead {
         CombinedFile.state(file!).pointee.failedReadCount += 1
@@ -158,11 +248,20 @@ struct CombinedFile {
       return code == CombinedFile.corruptFileSystem ? CombinedFile.readFailure : code
     }
     methods.xTruncate = { file, size in
-      CombinedFile.afterFlush(file) { $1.xTruncate($0, size) }
+      // A reader that is in has taken the file's size for the database's, and may write by it later. Whoever cuts the file
+      // must keep readers out.
+      if CombinedFile.earlyJournal(of: file) != nil { return SQLITE_OK }
+      return CombinedFile.afterFlush(file) { $1.xTruncate($0, size) }
     }
-    methods.xSync = { file, flags in CombinedFile.afterFlush(file) { $1.xSync($0, flags) } }
+    methods.xSync = { file, flags in CombinedFile.sync(file!, flags) }
     methods.xFileSize = { file, size in CombinedFile.afterFlush(file) { $1.xFileSize($0, size) } }
-    methods.xLock = { file, level in CombinedFile.afterFlush(file) { $1.xLock($0, level) } }
+    methods.xLock = { file, level in
+      // The commit takes it in earnest.
+      if level == SQLITE_LOCK_EXCLUSIVE, CombinedFile.earlyJournal(of: file) != nil {
+        return SQLITE_OK
+      }
+      return CombinedFile.afterFlush(file) { $1.xLock($0, level) }
+    }
     methods.xUnlock = { file, level in CombinedFile.unlock(file!, level) }
     methods.xCheckReservedLock = { file, result in
       CombinedFile.forward(file) { $1.xCheckReservedLock($0, result) }
@@ -193,6 +292,7 @@ struct CombinedFile {
   /// Others must find what was written; the lock goes even when that fails.
   private static func unlock(_ file: Handle, _ level: Int32) -> Int32 {
     let flushed = flush(file)
+    if level <= SQLITE_LOCK_SHARED { endEarlyWrites(file) }
     let unlocked = forward(file) { $1.xUnlock($0, level) }
     return flushed == SQLITE_OK ? unlocked : flushed
   }

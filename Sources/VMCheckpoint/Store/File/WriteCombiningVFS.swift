@@ -130,7 +130,7 @@ package enum WriteCombiningVFS {
   }
 
   /// Whether a journal is not to be believed: somebody else may have made it after the store was opened.
-  private static func isPlanted(_ path: String) -> Bool {
+  static func isPlanted(_ path: String) -> Bool {
     guard let suffix = ["-journal", "-wal"].first(where: path.hasSuffix) else { return false }
     return StoreLocation.distrust(path, of: String(path.dropLast(suffix.utf8.count))) != nil
   }
