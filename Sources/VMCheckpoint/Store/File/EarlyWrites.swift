@@ -26,6 +26,9 @@ final class EarlyWrites {
   /// What a disk writes as a whole.
   private static let sectorByteCount = 512
 
+  /// `SQLITE_READONLY_DBMOVED`.
+  private static let databaseMoved: Int32 = SQLITE_READONLY | 4 << 8
+
   /// What is written early may be so much before it is worth a sync of its own, which keeps no reader waiting.
   private static let byteCountWorthSync = 32 << 20
 
@@ -229,6 +232,7 @@ final class EarlyWrites {
       let code = methods.xSync(base, syncFlags)
       guard code == SQLITE_OK else { return code }
     }
+    if Self.hasMoved(base) { return Self.databaseMoved }
     var code = putDownJournal(syncFlags)
     guard code == SQLITE_OK else { return code }
     var attempt = 0
@@ -239,6 +243,7 @@ final class EarlyWrites {
       attempt += 1
     }
     // That may have taken a minute.
+    if Self.hasMoved(base) { return Self.databaseMoved }
     code = journalFile.map(JournalFile.check) ?? SQLITE_OK
     guard code == SQLITE_OK else { return code }
     isReal = true
@@ -248,6 +253,14 @@ final class EarlyWrites {
     }
     code = flush()
     return code == SQLITE_OK ? methods.xSync(base, syncFlags) : code
+  }
+
+  /// Whether the database has another path now, or none: a journal at the old one would be found by nobody. SQLite asks
+  /// when a transaction begins, which may be long ago.
+  private static func hasMoved(_ base: UnsafeMutablePointer<sqlite3_file>) -> Bool {
+    var result: Int32 = 0
+    let code = base.pointee.pMethods.pointee.xFileControl(base, SQLITE_FCNTL_HAS_MOVED, &result)
+    return code == SQLITE_OK && result != 0
   }
 
   private func putDownJournal(_ syncFlags: Int32) -> Int32 {
