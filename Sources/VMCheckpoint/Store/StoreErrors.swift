@@ -23,6 +23,14 @@ extension VMCheckpointError {
       )
       return
     }
+    if error.extendedResultCode == .SQLITE_READONLY_DBMOVED {
+      self.init(
+        .inputOutput,
+        "store \(store) was moved, replaced or removed while it was in use; nothing more was written",
+        hint: "run the command again when the store is in its place"
+      )
+      return
+    }
     switch error.resultCode {
     case .SQLITE_BUSY, .SQLITE_LOCKED:
       let who = LockHolder.list(LockHolder.all(ofFileAt: path)) ?? "another process"

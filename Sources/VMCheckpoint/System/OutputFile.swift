@@ -38,6 +38,14 @@ package final class OutputFile: Sendable {
   ) throws(VMCheckpointError) {
     self.path = shownPath ?? path
     self.overwriting = overwriting
+    // The slash says that it is a folder; without this check a file of its name would be made or replaced.
+    guard path.utf8.last != UInt8(ascii: "/") else {
+      throw VMCheckpointError(
+        .cannotCreate,
+        "cannot create \(quotedName(self.path)): that names a folder",
+        hint: "give the file's name too"
+      )
+    }
     targetPath = try Self.resolvingLinks(path)
     try Self.check(targetPath, overwriting: overwriting)
     let target = FilePath(targetPath)
@@ -188,10 +196,12 @@ package final class OutputFile: Sendable {
   private static func resolvingLinks(_ path: String) throws(VMCheckpointError) -> String {
     let resolved = try ResolvedPath.of(path)
     var status = stat()
-    // A link to nothing is no name for a new file.
-    let leadsToNothing =
-      lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK && stat(path, &status) != 0
-    return leadsToNothing ? path : resolved
+    // A link to nothing is no name for a new file. The pipe that /dev/stdout or /dev/fd/63 leads
+    // to has no path.
+    let leadsToNoFile =
+      lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK
+      && (stat(path, &status) != 0 || status.st_mode & S_IFMT != S_IFREG)
+    return leadsToNoFile ? path : resolved
   }
 
   private static func check(_ path: String, overwriting: Bool) throws(VMCheckpointError) {
@@ -222,7 +232,12 @@ package final class OutputFile: Sendable {
       "cannot create \(quotedName(path)): \(error)",
       hint: error == .noSuchFileOrDirectory
         ? "make its folder first, or give another path"
-        : error == .notDirectory ? "a part of the path is a file; give another path" : nil
+        : error == .notDirectory
+          ? "a part of the path is a file; give another path"
+          : error == .readOnlyFileSystem
+            ? "give a path on a file system that may be written to"
+            : error == .noSpace
+              ? "there is no space, or no inode (df -i), for another file; free some" : nil
     ).orOutOfResources(error)
   }
 }

@@ -139,7 +139,8 @@ struct ForeignFormat: Sendable {
     "it cannot be read yet; dump the running VM by: VBoxManage debugvm VM dumpvmcore --filename FILE"
   private static let xen = "it cannot be read yet"
 
-  // Sources: POSIX.1-2017 `pax`; PKWARE's APPNOTE 4.3.7; 7zFormat.txt; RAR 5.0 archive format.
+  // Sources: POSIX.1-2017 `pax`; PKWARE's APPNOTE 4.3.7; 7zFormat.txt; RAR 5.0 archive format; Proxmox's
+  // vma_spec.txt.
   private static let archives = [
     magic("a tar archive", "ustar", at: 257, unpack),
     ForeignFormat("a tar archive", unpack) { $0.isHeaderOfOldTar },
@@ -154,6 +155,7 @@ struct ForeignFormat: Sendable {
     magic("a cpio archive", "070707", unpack),
     magic("a cpio archive", [0xc7, 0x71], unpack),
     magic("an ar archive", "!<arch>\n", unpack),
+    magic("a Proxmox backup (VMA)", [0x56, 0x4d, 0x41, 0x00], disk),
   ]
   private static let unpack = "unpack it first, and give the RAM file"
 

@@ -43,6 +43,76 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// It would have become a file of that name, or have replaced one.
+  @Test func aTargetThatIsWrittenAsAFolderIsRefused() throws {
+    let path = bench.directory.file("x")
+    try writeFile(path, "precious")
+    for target in ["\(path)/", bench.directory.file("y/")] {
+      expectFailure(
+        try bench.tool.run("restore", "a", "-o", target, "--force"),
+        73,
+        "cannot create \"\(target)\": that names a folder; give the file's name too"
+      )
+    }
+    #expect(try readFile(path) == Array("precious".utf8))
+  }
+
+  /// A shell's `>(…)`, and `/dev/stdout` in a pipe.
+  @Test func aPipeByItsPathIsRefusedWithAdvice() throws {
+    let outcome = try run(
+      ["/bin/bash", "-c", "\"$@\" -o >(cat)", "sh"] + bench.tool.commandLine(["restore", "a"])
+    )
+    #expect(outcome.ending == .exit(73), "\(outcome)")
+    #expect(outcome.standardError.contains("not a regular file"), "\(outcome)")
+    #expect(outcome.standardError.contains("standard output"), "\(outcome)")
+  }
+
+  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
+  func aReadOnlyFileSystemIsNoPlaceForAFile() throws {
+    let fileSystem = try SmallFileSystem(.tmpfs, megabyteCount: 1)
+    _ = try run(["/usr/bin/env", "mount", "-o", "remount,ro", fileSystem.path])
+    let outcome = try bench.tool.run("restore", "a", "-o", "\(fileSystem.path)/x")
+    #expect(
+      outcome.standardError.contains("; give a path on a file system that may be written to"),
+      "\(outcome)"
+    )
+  }
+
+  @Test func aStoreThatIsMovedDuringASaveIsNotCalledReadOnly() throws {
+    let pipe = try ChildPipe()
+    let save = try bench.tool.start(
+      ["save", "-", "--name", "b", "--no-parent"],
+      input: .descriptor(pipe.reader)
+    )
+    // The rest fits into the pipe, also when nobody reads it any more.
+    let ram = incompressibleRAM(2048 + 12, seed: 5)
+    try pipe.write(Array(ram[..<(2048 * 4096)]))
+    try save.waitUntilItWaits(for: .descriptor)
+    rename(bench.storePath, bench.storePath + ".moved")
+    try pipe.write(Array(ram[(2048 * 4096)...]))
+    pipe.closeWriter()
+    let outcome = try save.wait(timeoutSeconds: 60)
+    #expect(!outcome.succeeded)
+    #expect(outcome.standardError.contains("was moved, replaced or removed"), "\(outcome)")
+    #expect(!outcome.standardError.contains("read-only"), "\(outcome)")
+  }
+
+  @Test func aBackupOfProxmoxIsNotTakenForRAM() throws {
+    let path = try bench.write("back.vma", Array("VMA\0".utf8) + [UInt8](repeating: 0, count: 8188))
+    let outcome = try bench.tool.run("save", path)
+    #expect(outcome.ending == .exit(65), "\(outcome)")
+    #expect(outcome.standardError.contains("a Proxmox backup (VMA)"), "\(outcome)")
+  }
+
+  @Test func aFileIsNotTakenForADeadMonitor() throws {
+    let path = try bench.write("qmp", [1])
+    expectFailure(
+      try bench.tool.run("save", "qemu:\(path)"),
+      64,
+      "QEMU's monitor \"\(path)\" is not a socket; start QEMU with -qmp unix:PATH,server=on,wait=off, and give PATH"
+    )
+  }
+
   @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
   func hugePagesAreNoPlaceForAFile() throws {
     let place = try bench.directory.subdirectory("huge")

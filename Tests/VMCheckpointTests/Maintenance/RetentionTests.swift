@@ -1,3 +1,4 @@
+import Foundation
 import Testing
 import VMCheckpoint
 import VMCheckpointTestSupport
@@ -20,13 +21,15 @@ import VMCheckpointTestSupport
   /// The numbers of those that stay, and why.
   private func kept(
     _ candidates: [Retention.Candidate],
+    now: String = "2100-01-01T00:00:00Z",
     _ change: (inout RetentionPolicy) -> Void
   ) throws -> [Int64: [RetentionReason]] {
     var policy = RetentionPolicy()
     policy.deletesNewest = true
     change(&policy)
     var kept: [Int64: [RetentionReason]] = [:]
-    for decision in try Retention(policy).decide(candidates) where !decision.reasons.isEmpty {
+    let retention = Retention(policy, now: try Date(now, strategy: .iso8601))
+    for decision in try retention.decide(candidates) where !decision.reasons.isEmpty {
       kept[decision.candidate.id] = decision.reasons
     }
     return kept
@@ -41,6 +44,17 @@ import VMCheckpointTestSupport
     #expect(try kept(days) { $0.counts[.weekly] = 9 }.keys.sorted() == [1, 3, 5])
     #expect(try kept(days) { $0.counts[.yearly] = 9 }.keys.sorted() == [2, 5])
     #expect(try kept(days) { $0.counts[.monthly] = 9 }.keys.sorted() == [2, 5])
+  }
+
+  @Test("a snapshot that a wrong clock dated ahead does not make all others old")
+  func wrongClock() throws {
+    let days = candidates(["2026-11-20", "2038-01-19", "2026-11-29", "1970-01-01", "2026-11-30"])
+    var week = CalendarDuration()
+    week.days = 7
+    let now = "2026-11-30T13:00:00Z"
+    #expect(try kept(days, now: now) { $0.within = week }.keys.sorted() == [2, 3, 5])
+    // Where no clock can be right, the newest is.
+    #expect(try kept(Array(days[1...1]), now: now) { $0.within = week }.keys.sorted() == [2])
   }
 
   @Test("periods without a snapshot do not count, and the newest of each stays")

@@ -42,6 +42,19 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// The folder may be on another machine.
+  @Test func aFolderIsWrittenToAtTheLimitedRate() throws {
+    let transport = try FolderTransport(
+      path: directory.file("r"),
+      makesFolder: true,
+      limitBytesPerSecond: 1_000_000
+    )
+    let start = monotonicSeconds()
+    try transport.put("packs/ab/x", [UInt8](repeating: 1, count: 500_000))
+    // A tenth of a second's bytes come at once.
+    #expect(monotonicSeconds() - start > 0.35)
+  }
+
   @Test func aDeletedObjectLeavesNothing() throws {
     let transport = try transport()
     try transport.put("packs/ab/x", [1])

@@ -1,4 +1,4 @@
-import FoundationEssentials
+package import FoundationEssentials
 
 /// Applies a ``RetentionPolicy``.
 package struct Retention {
@@ -46,9 +46,12 @@ package struct Retention {
 
   private let policy: RetentionPolicy
   private let calendar: Calendar
+  private let now: Date
 
-  package init(_ policy: RetentionPolicy) {
+  /// - Parameter now: When it is. A snapshot with a later time was saved while the clock was wrong.
+  package init(_ policy: RetentionPolicy, now: Date = Date()) {
     self.policy = policy
+    self.now = now
     var calendar = Calendar(identifier: .gregorian)
     calendar.timeZone = .gmt
     calendar.firstWeekday = 2
@@ -115,7 +118,10 @@ package struct Retention {
         reasons[candidate.id, default: []].append(.period(period))
       }
     }
-    guard let within = policy.within, let newest = dates.max() else { return }
+    // One snapshot that a wrong clock dated years ahead must not make all others old.
+    guard let within = policy.within,
+      let newest = dates.filter({ $0 <= now }).max() ?? dates.max()
+    else { return }
     let oldest = calendar.date(byAdding: within.negated, to: newest) ?? .distantPast
     for (candidate, date) in zip(group, dates) where date >= oldest {
       reasons[candidate.id, default: []].append(.within)

@@ -36,7 +36,8 @@ public struct RetentionPolicy: Sendable, Hashable {
   public var last = 0
   /// The newest of each of so many periods that have one.
   public var counts: [Period: Int] = [:]
-  /// All that are not older than this before the group's newest.
+  /// All that are not older than this before the group's newest. A snapshot that is dated later than now does not
+  /// count as the newest, unless all are.
   public var within: CalendarDuration?
   /// All that have one of these.
   public var tags: [TagCondition] = []

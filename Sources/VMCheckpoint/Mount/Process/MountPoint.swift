@@ -23,6 +23,15 @@ enum MountPoint {
     var status = stat()
     guard stat(path, &status) == 0 else {
       let code = Errno(rawValue: errno)
+      // Where the path cannot be followed it is not found among the mounts either.
+      guard code != .socketNotConnected else {
+        throw VMCheckpointError(
+          .cannotCreate,
+          "\(name) is a mount whose server has ended",
+          hint:
+            "take it away first, with: vmckpt unmount DIR; or, if it is another program's, with umount"
+        )
+      }
       guard code == .noSuchFileOrDirectory else {
         throw VMCheckpointError.cannotOpen(name, code)
       }

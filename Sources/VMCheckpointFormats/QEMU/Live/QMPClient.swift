@@ -58,7 +58,10 @@ final class QMPClient {
         : VMCheckpointError(
           .unavailable,
           "\(name) does not answer",
-          hint: "it serves one client at a time: give QEMU a second one with another -qmp unix:…"
+          hint: """
+            it serves one client at a time: give QEMU a second one with another -qmp unix:…; the \
+            socket of a guest agent, or of another VMM, is none
+            """
         )
     }
     let offered = (greeting?["QMP"] as? [String: Any])?["capabilities"] as? [String] ?? []
@@ -108,6 +111,17 @@ final class QMPClient {
     guard descriptor >= 0, result == 0 else {
       let error = Errno(rawValue: errno)
       if descriptor >= 0 { close(descriptor) }
+      var status = stat()
+      // Linux refuses connections to files of other kinds with the same error as to a dead socket.
+      if error == .connectionRefused, stat(path, &status) == 0,
+        status.st_mode & S_IFMT != S_IFSOCK
+      {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "\(name) is not a socket",
+          hint: "start QEMU with -qmp unix:PATH,server=on,wait=off, and give PATH"
+        )
+      }
       switch error {
       case .noSuchFileOrDirectory, .notDirectory:
         throw VMCheckpointError(

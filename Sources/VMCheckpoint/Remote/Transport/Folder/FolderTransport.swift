@@ -23,20 +23,24 @@ package final class FolderTransport: RemoteTransport {
 
   private let tree: FolderTree
   private let clock: FolderClock
+  private let limit: RateLimit?
   private let counts = Mutex(RemoteRequestCounts())
   private let didClean = Atomic(false)
 
   /// - Parameters:
   ///   - path: Absolute.
   ///   - makesFolder: Whether the folder is made, with mode 0700, when it is missing; its parent must be there.
+  ///   - limitBytesPerSecond: Of what is read and written; the folder may be on another machine.
   /// - Throws: ``VMCheckpointError``: `notFound` when there is no such folder, `cannotCreate` when it cannot be made,
   ///   `permissionDenied`, `inputOutput`.
   package init(
     path: String,
     makesFolder: Bool = false,
+    limitBytesPerSecond: UInt64? = nil,
     cancellation: CancellationFlag = CancellationFlag()
   ) throws(VMCheckpointError) {
     title = "file://\(path)"
+    limit = limitBytesPerSecond.map { RateLimit(bytesPerSecond: $0) }
     if makesFolder, mkdir(path, 0o700) != 0, errno != EEXIST {
       throw Self.failure("cannot create the folder \(quotedName(path))", Errno(rawValue: errno))
     }
@@ -100,7 +104,8 @@ package final class FolderTransport: RemoteTransport {
           file.remove()
           break
         }
-        let count = min(4 << 20, bytes.count - offset)
+        let count = min(limit?.partByteCount ?? 4 << 20, bytes.count - offset)
+        limit?.wait(byteCount: count, cancellation: clock.cancellation)
         try FileIO.write(
           UnsafeRawBufferPointer(rebasing: bytes[offset..<offset + count]),
           to: FileDescriptor(rawValue: file.descriptor),
@@ -185,7 +190,8 @@ package final class FolderTransport: RemoteTransport {
       var done = 0
       while done < total {
         try clock.cancellation.check()
-        let end = min(total, done + 4 << 20)
+        let end = min(total, done + (limit?.partByteCount ?? 4 << 20))
+        limit?.wait(byteCount: end - done, cancellation: clock.cancellation)
         let count: Int
         do throws(Errno) {
           count = try FileIO.read(

@@ -58,6 +58,7 @@ extension RemoteAddress {
       return try FolderTransport(
         path: path,
         makesFolder: options.makesFolder,
+        limitBytesPerSecond: options.limitBytesPerSecond,
         cancellation: options.cancellation
       )
     }
