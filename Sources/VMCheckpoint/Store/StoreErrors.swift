@@ -94,7 +94,7 @@ extension VMCheckpointError {
       self.init(
         .corrupt,
         "store \(store) is damaged: it has a value that is longer than any of the format",
-        hint: damageHint
+        hint: "see what is hurt with: vmckpt verify"
       )
     case .SQLITE_NOMEM:
       self = Self.outOfMemory(using: store)
