@@ -21,6 +21,8 @@ import sys
 import time
 import uuid
 
+from limits import fresh, table
+
 PAGE = 4096
 GIB = 1 << 30
 TOUCHED_SHARE = 8
@@ -46,18 +48,6 @@ class Tool:
             sys.exit(f"large: vmckpt {' '.join(arguments)} failed: {error.decode()}")
         taken = time.perf_counter() - start
         return taken, usage.ru_maxrss * 1024, usage.ru_utime + usage.ru_stime
-
-
-def table(header, rows):
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    lines += ["| " + " | ".join(row) + " |" for row in rows]
-    print("\n".join(lines) + "\n", flush=True)
-
-
-def fresh(work):
-    shutil.rmtree(work, ignore_errors=True)
-    os.mkdir(work)
-    return os.path.join(work, "s.db")
 
 
 # MARK: Large guests

@@ -196,7 +196,7 @@ package final class OutputFile: Sendable {
   private static func resolvingLinks(_ path: String) throws(VMCheckpointError) -> String {
     let resolved = try ResolvedPath.of(path)
     var status = stat()
-    // A link to nothing is no name for a new file. The pipe that /dev/stdout or /dev/fd/63 leads
+    // A link to nothing does not name a new file. The pipe that /dev/stdout or /dev/fd/63 leads
     // to has no path.
     let leadsToNoFile =
       lstat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFLNK

@@ -2,9 +2,8 @@ package import GRDB
 
 /// Adds chunks; the caller's transaction holds a chunk's row and its data together.
 package struct ChunkWriter {
-  /// 4 MiB of chunks in one transaction: what SQLite holds in memory until the commit. A commit of this
-  /// size takes some 10 ms, for which the buffers of a save keep its workers busy. Larger ones take
-  /// longer in proportion, and workers wait.
+  /// 4 MiB of chunks in one short transaction: what SQLite holds in memory until the commit, which takes some
+  /// 10 ms. A save uses these only where it cannot have a ``LongTransaction``.
   static let batchByteLimit = 4 << 20
 
   private let insertChunk: HotStatement

@@ -59,8 +59,8 @@ final class QMPClient {
           .unavailable,
           "\(name) does not answer",
           hint: """
-            it serves one client at a time: give QEMU a second one with another -qmp unix:…; the \
-            socket of a guest agent, or of another VMM, is none
+            it serves one client at a time: give QEMU a second one with another -qmp unix:…; a \
+            guest agent or another VMM does not speak QMP
             """
         )
     }
