@@ -133,6 +133,11 @@ int64_t clinux_file_system_type(const char *path) {
   return statfs(path, &status) == 0 ? (int64_t)status.f_type : -1;
 }
 
+int64_t clinux_open_file_system_type(int fd) {
+  struct statfs status;
+  return fstatfs(fd, &status) == 0 ? (int64_t)status.f_type : -1;
+}
+
 static int argument_count;
 static char **argument_values;
 

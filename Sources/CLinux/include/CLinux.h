@@ -75,6 +75,28 @@ int clinux_is_in_proc(const char *path);
 /* The same: the type of the file system that `path` is in; -1 when that cannot be found out. */
 int64_t clinux_file_system_type(const char *path);
 
+/* The same, of an open file; -1 when that cannot be found out. */
+int64_t clinux_open_file_system_type(int fd);
+
+/*
+ * Mapped files that others may cut or damage. Where a page of such a mapping cannot be read, the kernel sends
+ * SIGBUS, whose default is the end of the process. A mapping that is guarded gets a page of zeros there instead,
+ * and is known to be broken from then on: what was read of it is worth nothing. SIGBUS for any other reason does
+ * what it did before.
+ */
+
+/* How many mappings can be guarded at once. */
+extern const int clinux_guard_capacity;
+
+/* Guards `byte_count` bytes at `base`, both whole pages. The guard's number; -1 when there are too many. */
+int clinux_guard_mapping(void *base, size_t byte_count);
+
+/* Whether a page of the mapping could not be read. */
+int clinux_is_mapping_broken(int guard);
+
+/* Ends the guard. Before the mapping is undone, and when no thread reads it any more. */
+void clinux_unguard_mapping(int guard);
+
 /* The arguments of this process as glibc was started with them, and one of them: without /proc, which
  * Swift's CommandLine reads. */
 int clinux_argument_count(void);

@@ -51,6 +51,14 @@ final class UnderlaySubstitution: Sendable {
     underlay != nil && underlay != .unknown
   }
 
+  /// Whether there is a rule for a page of the window.
+  ///
+  /// - Complexity: O(log *n*) in the number of rules.
+  func concerns(_ window: RAMWindow) -> Bool {
+    let index = rules.partitioningIndex { $0.pfn >= window.firstPFN }
+    return index < rules.count && rules[index].pfn < window.endPFN
+  }
+
   /// Applies the rules for the window's pages.
   ///
   /// - Complexity: O(log *n*) in the number of rules for a window without any.

@@ -20,6 +20,8 @@ package struct WorkerThreads {
     var blocked = sigset_t()
     var previous = sigset_t()
     sigfillset(&blocked)
+    // One that an access to memory causes is not taken by another thread: blocked, it would end the process.
+    sigdelset(&blocked, SIGBUS)
     pthread_sigmask(SIG_BLOCK, &blocked, &previous)
     defer { pthread_sigmask(SIG_SETMASK, &previous, nil) }
     var failure = EAGAIN

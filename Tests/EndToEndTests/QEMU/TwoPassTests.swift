@@ -1,3 +1,5 @@
+import Dispatch
+import Foundation
 import Glibc
 import Synchronization
 import Testing
@@ -22,9 +24,16 @@ import VMCheckpointTestSupport
   }
 
   /// A page of another moment, one that was torn, a hole that came or went: none may be in a snapshot.
-  @Test(.slow, arguments: [0, 20, 2000] as [UInt32])
-  func aSnapshotOfAGuestThatWritesWithoutPauseIsOneInstant(pauseMicroseconds: UInt32) throws {
-    let guest = try WritingGuest(in: bench.directory, pauseMicroseconds: pauseMicroseconds)
+  @Test(.slow, arguments: [0, 20, 2000] as [UInt32], WritingGuest.Place.allCases)
+  func aSnapshotOfAGuestThatWritesWithoutPauseIsOneInstant(
+    pauseMicroseconds: UInt32,
+    place: WritingGuest.Place
+  ) throws {
+    let guest = try WritingGuest(
+      in: bench.directory,
+      ram: place,
+      pauseMicroseconds: pauseMicroseconds
+    )
     defer { guest.end() }
     for round in 1...3 {
       let before = guest.stepCount
@@ -62,6 +71,47 @@ import VMCheckpointTestSupport
     // What was stored while it ran, and is not used, is gone: it would take as much space again.
     let (stored, named) = try bench.sql.pageCounts()
     #expect(stored < named * 3 / 2, "\(stored) pages are stored, \(named) named")
+  }
+
+  /// Pages are compared where they are: of a page that is gone the kernel gives a signal, which ends a process.
+  @Test(.slow) func aGuestWhoseRAMIsCutWhileItIsComparedEndsNoSave() throws {
+    let isOver = Mutex(false)
+    let cutter = Mutex<Thread?>(nil)
+    let ended = DispatchSemaphore(value: 0)
+    let guest = try WritingGuest(
+      in: bench.directory,
+      holePageCount: 0,
+      hook: { name, guest in
+        guard name == "cont", cutter.withLock({ $0 != nil }) else { return }
+        isOver.withLock { $0 = true }
+        ended.wait()
+        cutter.withLock { $0 = nil }
+      },
+      answer: { name, _ in
+        if name == "migrate" { cutter.withLock { $0?.start() } }
+        return nil
+      }
+    )
+    defer { guest.end() }
+    var hasShrunk = false
+    for round in 1...30 where !hasShrunk {
+      isOver.withLock { $0 = false }
+      cutter.withLock {
+        $0 = Thread {
+          guest.cutAgainAndAgain { isOver.withLock { $0 } }
+          ended.signal()
+        }
+      }
+      let outcome = try save(guest, "s\(round)")
+      guard case .exit(let code) = outcome.ending, [0, 65, 66, 69, 74].contains(code) else {
+        Issue.record("\(outcome)")
+        break
+      }
+      hasShrunk = outcome.standardError.contains("shrank while it was being saved")
+      #expect(guest.isRunning)
+    }
+    #expect(hasShrunk)
+    #expect(try bench.tool.verify().succeeded)
   }
 
   /// The guest would be stopped for as long as it takes to store its RAM.

@@ -21,6 +21,13 @@ package final class WritingGuest: @unchecked Sendable {
   private static let pageByteCount = 4096
   private static let wordCount = pageByteCount / 8
 
+  /// Where its RAM is: that decides how a save reads it.
+  package enum Place: String, CaseIterable, Sendable {
+    /// On a file system that is not in memory.
+    case disk
+    case memory
+  }
+
   package let ramPath: String
   package let pageCount: Int
   private let hotPageCount: Int
@@ -45,6 +52,7 @@ package final class WritingGuest: @unchecked Sendable {
   ///   - hook: Is called with each command.
   package init(
     in directory: TemporaryDirectory,
+    ram place: Place = .memory,
     hotPageCount: Int = 512,
     stillPageCount: Int = 4096,
     holePageCount: Int = 4096,
@@ -57,7 +65,8 @@ package final class WritingGuest: @unchecked Sendable {
     self.hotPageCount = hotPageCount
     self.stillPageCount = stillPageCount
     pageCount = 1 + hotPageCount + stillPageCount + holePageCount
-    ramPath = directory.file("guest.ram")
+    ramPath =
+      place == .disk ? directory.file("guest.ram") : "/dev/shm/vmckpt-test-\(UUID().uuidString)"
     descriptor = open(ramPath, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
     let size = pageCount * Self.pageByteCount
     guard descriptor >= 0, ftruncate(descriptor, off_t(size)) == 0,
@@ -93,6 +102,7 @@ package final class WritingGuest: @unchecked Sendable {
     ended.wait()
     munmap(memory, byteCount)
     close(descriptor)
+    unlink(ramPath)
   }
 
   package var isRunning: Bool { state.withLock { !$0.isStopped } }
@@ -101,6 +111,18 @@ package final class WritingGuest: @unchecked Sendable {
 
   /// Makes `count` steps at once.
   package func hurry(_ count: Int) { for _ in 0..<count { _ = step() } }
+
+  /// Cuts off the last MiB of its RAM and puts it back, again and again until `isOver` says so. Only while it is
+  /// stopped, and where its still pages come last: a write of its own would end this process.
+  package func cutAgainAndAgain(until isOver: () -> Bool) {
+    let start = byteCount - 1 << 20
+    let bytes = [UInt8](UnsafeRawBufferPointer(start: memory + start, count: 1 << 20))
+    while !isOver() {
+      ftruncate(descriptor, off_t(start))
+      ftruncate(descriptor, off_t(byteCount))
+      pwrite(descriptor, bytes, bytes.count, off_t(start))
+    }
+  }
 
   private func stop() {
     state.withLock { state in

@@ -16,7 +16,7 @@ package final class FileRAMReader: RAMReader {
     var keptIndex = 0
   }
 
-  private let opened: OpenRAMFiles
+  let opened: OpenRAMFiles
   private var files: [OpenRAMFiles.File] { opened.files }
   private let layout: RAMLayout
   private let placement: RAMPlacement
@@ -106,19 +106,28 @@ package final class FileRAMReader: RAMReader {
   package func finalLayout() -> RAMLayout { layout }
 
   package func readWindow(into window: RAMWindow) throws(VMCheckpointError) -> Bool {
-    let claimed = try position.withLock { position throws(VMCheckpointError) in
-      try claim(&position, window)
-    }
-    guard let claimed else { return false }
-    try read(window, from: files[claimed.fileIndex], at: claimed.fileOffset)
+    guard let place = try claimWindow(window) else { return false }
+    try read(0..<window.pageCount, of: window, at: place)
     return true
   }
 
-  /// Sets the window's PFNs; returns where it begins, or `nil` at the end.
+  /// Where a window's first page lies.
+  struct Place {
+    var fileIndex: Int
+    var fileOffset: UInt64
+  }
+
+  /// Sets the PFNs of `window` as ``readWindow(into:)`` does, and reads nothing.
+  ///
+  /// - Returns: Where the window begins; `nil` at the end.
+  func claimWindow(_ window: RAMWindow) throws(VMCheckpointError) -> Place? {
+    try position.withLock { position throws(VMCheckpointError) in try claim(&position, window) }
+  }
+
   private func claim(
     _ position: inout Position,
     _ window: RAMWindow
-  ) throws(VMCheckpointError) -> (fileIndex: Int, fileOffset: UInt64)? {
+  ) throws(VMCheckpointError) -> Place? {
     while position.piece < placement.pieces.count {
       let piece = placement.pieces[position.piece]
       if let start = try nextOffsetToVisit(&position, in: piece) {
@@ -132,7 +141,7 @@ package final class FileRAMReader: RAMReader {
         position.sequence += 1
         position.offset = start + pageCount << UInt64(Page.shift)
         window.sourceEndOffset = position.doneByteCount + position.offset
-        return (piece.fileIndex, piece.fileOffset + start)
+        return Place(fileIndex: piece.fileIndex, fileOffset: piece.fileOffset + start)
       }
       position.piece += 1
       position.doneByteCount += piece.byteCount
@@ -177,13 +186,21 @@ package final class FileRAMReader: RAMReader {
     return next < piece.byteCount ? next : nil
   }
 
-  private func read(
-    _ window: RAMWindow,
-    from file: OpenRAMFiles.File,
-    at fileOffset: UInt64
+  /// Reads some of a window's pages.
+  ///
+  /// - Parameters:
+  ///   - pages: Counted from the window's first.
+  ///   - place: What ``claimWindow(_:)`` gave for the window.
+  func read(
+    _ pages: Range<Int>,
+    of window: RAMWindow,
+    at place: Place
   ) throws(VMCheckpointError) {
+    let file = files[place.fileIndex]
+    let start = pages.lowerBound * Page.byteCount
+    let fileOffset = place.fileOffset + UInt64(start)
     let room = UnsafeMutableRawBufferPointer(
-      rebasing: window.bytes[..<(window.pageCount * Page.byteCount)]
+      rebasing: window.bytes[start..<(pages.upperBound * Page.byteCount)]
     )
     let count: Int
     do throws(Errno) {
@@ -199,7 +216,7 @@ package final class FileRAMReader: RAMReader {
     guard count == room.count else { throw shrank(file) }
   }
 
-  private func shrank(_ file: OpenRAMFiles.File) -> VMCheckpointError {
+  func shrank(_ file: OpenRAMFiles.File) -> VMCheckpointError {
     VMCheckpointError(
       .inputOutput,
       "RAM file \(quotedName(file.path)) shrank while it was being saved",

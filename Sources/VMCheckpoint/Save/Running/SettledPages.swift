@@ -4,8 +4,13 @@ import Synchronization
 /// The RAM of a guest at one instant, as what differs from ``SeenPages``: the result of one look at all of RAM
 /// while the guest is stopped.
 ///
-/// The look reads each page once, into memory of its own, and compares what it read there. A page that differs
-/// is kept, so that the guest can go on before anything is stored. Nothing of it touches the store or the disk.
+/// The look reads each page once and compares what it read. A page that differs is copied and kept, so that the
+/// guest can go on before anything is stored. Nothing of it touches the store or the disk.
+///
+/// Pages of ``MappedRAM`` are read where they are, others into memory of the look's own. A page in place may change
+/// while it is read, since a stopped guest's devices may be other processes. That does no harm: each byte is read
+/// once for the fingerprint, so equal means that the bytes which were read are those that were stored; and what is
+/// kept, and then stored, is the copy.
 ///
 /// Made before the guest is stopped: its memory is there by then.
 final class SettledPages: @unchecked Sendable {
@@ -20,6 +25,7 @@ final class SettledPages: @unchecked Sendable {
   private static let keptShare = 64
 
   let seen: SeenPages
+  private let mapped: MappedRAM?
   /// By the index of ``SeenPages``. Pages in holes are not visited, and zero.
   private let places: UnsafeMutablePointer<UInt32>
   private let placesMemory: UnsafeMutableRawBufferPointer
@@ -30,9 +36,11 @@ final class SettledPages: @unchecked Sendable {
   /// By the thread that looks.
   private var hasLooked = false
 
+  /// - Parameter mapped: The files of RAM, if they are mapped.
   /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
-  init(_ seen: SeenPages, threadCount: Int) throws(VMCheckpointError) {
+  init(_ seen: SeenPages, mapped: MappedRAM?, threadCount: Int) throws(VMCheckpointError) {
     self.seen = seen
+    self.mapped = mapped
     let share = seen.pageCount / Self.keptShare * Page.byteCount
     let byteCount = min(max(share, Self.minimumKeptByteCount), Self.maximumKeptByteCount)
     keptCapacity = byteCount / Page.byteCount
@@ -75,6 +83,7 @@ final class SettledPages: @unchecked Sendable {
   ) throws(VMCheckpointError) -> Bool {
     forget()
     hasLooked = true
+    let look = Look(reader, substitution, mapped, clock)
     let state = LookState()
     let count = windows.withLock { $0.count }
     let threads = try WorkerThreads(count: count) { [self] in
@@ -83,14 +92,7 @@ final class SettledPages: @unchecked Sendable {
       do throws(VMCheckpointError) {
         while !state.isOver {
           try check()
-          let start = MonotonicClock.nowSeconds
-          guard try reader.readWindow(into: window) else { return }
-          substitution.apply(to: window)
-          let read = MonotonicClock.nowSeconds
-          let byteCount = window.pageCount * Page.byteCount
-          clock.add(.read, seconds: read - start, byteCount: byteCount)
-          let hasRoom = try compare(window)
-          clock.add(.scan, seconds: MonotonicClock.nowSeconds - read, byteCount: byteCount)
+          guard let hasRoom = try lookAtNext(window, look) else { return }
           if !hasRoom { state.end(nil) }
         }
       } catch {
@@ -99,7 +101,33 @@ final class SettledPages: @unchecked Sendable {
     }
     threads.join()
     if let error = state.error { throw error }
+    if let (mapped, reader) = look.inPlace { try mapped.requireIntact(reader) }
     return !state.isOver
+  }
+
+  /// What is looked at.
+  private struct Look: Sendable {
+    let reader: any RAMReader
+    let substitution: UnderlaySubstitution
+    let clock: StageClock<SaveStage>
+    /// `nil`: all pages are read.
+    let inPlace: (mapped: MappedRAM, reader: FileRAMReader)?
+
+    init(
+      _ reader: any RAMReader,
+      _ substitution: UnderlaySubstitution,
+      _ mapped: MappedRAM?,
+      _ clock: StageClock<SaveStage>
+    ) {
+      self.reader = reader
+      self.substitution = substitution
+      self.clock = clock
+      if let mapped, let files = reader as? FileRAMReader, mapped.isOf(files.opened) {
+        inPlace = (mapped, files)
+      } else {
+        inPlace = nil
+      }
+    }
   }
 
   /// What the threads of a look share.
@@ -123,13 +151,75 @@ final class SettledPages: @unchecked Sendable {
     keptCount.store(0, ordering: .relaxed)
   }
 
-  /// - Returns: Whether there was room for what differs.
-  private func compare(_ window: RAMWindow) throws(VMCheckpointError) -> Bool {
+  /// - Returns: Whether there was room for what differs; `nil` at the end of RAM.
+  private func lookAtNext(_ window: RAMWindow, _ look: Look) throws(VMCheckpointError) -> Bool? {
+    let start = MonotonicClock.nowSeconds
+    if let (mapped, reader) = look.inPlace {
+      guard let place = try reader.claimWindow(window) else { return nil }
+      if let pages = mapped.pages(at: place, count: window.pageCount),
+        !look.substitution.concerns(window)
+      {
+        let hasRoom = try compare(window, inPlace: pages, reader, place)
+        look.clock.add(
+          .scan,
+          seconds: MonotonicClock.nowSeconds - start,
+          byteCount: window.pageCount * Page.byteCount
+        )
+        return hasRoom
+      }
+      try reader.read(0..<window.pageCount, of: window, at: place)
+    } else {
+      guard try look.reader.readWindow(into: window) else { return nil }
+    }
+    look.substitution.apply(to: window)
+    let read = MonotonicClock.nowSeconds
+    let byteCount = window.pageCount * Page.byteCount
+    look.clock.add(.read, seconds: read - start, byteCount: byteCount)
+    let first = try index(of: window)
+    let pages = UnsafeRawPointer(window.bytes.baseAddress!)
+    let hasRoom = compare(0..<window.pageCount, pages, first)
+    look.clock.add(.scan, seconds: MonotonicClock.nowSeconds - read, byteCount: byteCount)
+    return hasRoom
+  }
+
+  /// Compares a window whose pages are at `pages`. Those that were zero are read all the same: they may be in
+  /// holes.
+  private func compare(
+    _ window: RAMWindow,
+    inPlace pages: UnsafeRawPointer,
+    _ reader: FileRAMReader,
+    _ place: FileRAMReader.Place
+  ) throws(VMCheckpointError) -> Bool {
+    let first = try index(of: window)
+    var start = 0
+    while start < window.pageCount {
+      let wereZero = seen.wasZero(at: first + start)
+      var end = start + 1
+      while end < window.pageCount, seen.wasZero(at: first + end) == wereZero { end += 1 }
+      if wereZero { try reader.read(start..<end, of: window, at: place) }
+      let base = wereZero ? UnsafeRawPointer(window.bytes.baseAddress!) : pages
+      guard compare(start..<end, base, first) else { return false }
+      start = end
+    }
+    return true
+  }
+
+  private func index(of window: RAMWindow) throws(VMCheckpointError) -> Int {
     guard let first = seen.index(ofPFN: window.firstPFN) else {
       throw VMCheckpointError(.unavailable, "the guest's RAM was moved while it was saved")
     }
-    let base = UnsafeRawPointer(window.bytes.baseAddress!)
-    for offset in 0..<window.pageCount {
+    return first
+  }
+
+  /// Compares some pages of a window.
+  ///
+  /// - Parameters:
+  ///   - offsets: Which, counted from the window's first.
+  ///   - base: Where the window's first page is.
+  ///   - first: The index of the window's first page.
+  /// - Returns: Whether there was room for what differs.
+  private func compare(_ offsets: Range<Int>, _ base: UnsafeRawPointer, _ first: Int) -> Bool {
+    for offset in offsets {
       let index = first + offset
       let page = base + offset * Page.byteCount
       if seen.wasZero(at: index) {

@@ -123,15 +123,34 @@ extension Store {
         || (round > 1
           && (differingPageCount <= Self.fewPageCount || differingPageCount > before / 2))
       guard isLast else { continue }
+      let mapped = try mapRAM(ram, seen, control)
       return CandidatePages(
         snapshotID: begun.id,
         firstChunkID: firstChunkID,
         seen: seen,
-        settled: try SettledPages(seen, threadCount: control.threadCount),
+        settled: try SettledPages(seen, mapped: mapped, threadCount: control.threadCount),
         chunkLock: chunkLock,
         clock: clock
       )
     }
+  }
+
+  /// Maps RAM for the look that the guest will be stopped for, where that makes the look shorter.
+  private func mapRAM(
+    _ ram: RunningRAM,
+    _ seen: SeenPages,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) -> MappedRAM? {
+    guard let reader = try ram.makeReader() as? FileRAMReader,
+      let mapped = MappedRAM(reader.opened)
+    else { return nil }
+    try mapped.touch(
+      seen,
+      reader,
+      threadCount: control.threadCount,
+      cancellation: control.cancellation
+    )
+    return mapped
   }
 
   /// How many pages were not the parent's.
