@@ -21,6 +21,13 @@ package enum UTCTime {
     return "\(date(parts, separator: "-"))T\(clock(parts, separator: ":"))Z"
   }
 
+  /// Now, with its fraction.
+  package static var nowSecondsSince1970: Double {
+    var time = timespec()
+    clock_gettime(CLOCK_REALTIME, &time)
+    return Double(time.tv_sec) + Double(time.tv_nsec) / 1e9
+  }
+
   /// The reverse of ``now``, as text with milliseconds; `nil` for what is not such a time.
   package static func secondsSince1970(_ text: String) -> String? {
     let bytes = Array(text.utf8)

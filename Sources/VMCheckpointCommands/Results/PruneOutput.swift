@@ -9,11 +9,13 @@ package struct PruneOutput: CommandOutput, Hashable {
     var startedAt: String
     var kept: Bool
     var reasons: [String]
+    @Nullable var aheadSeconds: Double?
 
     enum CodingKeys: String, CodingKey {
       case name, uuid, vm
       case startedAt = "started_at"
       case kept, reasons
+      case aheadSeconds = "ahead_seconds"
     }
   }
 
@@ -23,6 +25,9 @@ package struct PruneOutput: CommandOutput, Hashable {
   /// `null`: nothing was deleted, or freeing was left to `gc`, because others used the store.
   @Nullable var collected: CollectOutput?
   var warnings: [String]
+
+  /// The warning about snapshots that are dated ahead, if there are any; not in JSON but among the others.
+  private var aheadWarning: String?
 
   enum CodingKeys: String, CodingKey {
     case dryRun = "dry_run"
@@ -39,14 +44,39 @@ package struct PruneOutput: CommandOutput, Hashable {
         vm: snapshot.vm,
         startedAt: snapshot.startedAt,
         kept: !snapshot.reasons.isEmpty,
-        reasons: snapshot.reasons.map(\.text)
+        reasons: snapshot.reasons.map(\.text),
+        aheadSeconds: snapshot.aheadSeconds.map(HumanReadable.milliseconds)
       )
     }
     collected = result.collected.map(CollectOutput.init)
-    self.warnings = warnings
+    aheadWarning = Self.aheadWarning(snapshots)
+    self.warnings = warnings + [aheadWarning].compactMap { $0 }
   }
 
-  package var notice: String? { snapshots.isEmpty ? "there are no snapshots to look at" : nil }
+  package var notice: String? {
+    snapshots.isEmpty
+      ? "there are no snapshots to look at" : aheadWarning.map { "warning: \($0)" }
+  }
+
+  /// - Returns: One line, however many there are; `nil`: all that stay are of the past.
+  private static func aheadWarning(_ snapshots: [Snapshot]) -> String? {
+    let ahead = snapshots.filter { $0.kept && $0.aheadSeconds != nil }
+      .sorted { $0.aheadSeconds ?? 0 > $1.aheadSeconds ?? 0 }
+    guard !ahead.isEmpty else { return nil }
+    let shown = ahead.prefix(shownAheadCount).map {
+      "\(quotedName($0.name)) by \(HumanReadable.age($0.aheadSeconds ?? 0))"
+    }
+    let others = ahead.count > shown.count ? ["\(ahead.count - shown.count) more"] : []
+    return """
+      \(ahead.count == 1 ? "1 snapshot that stays is" : "\(ahead.count) snapshots that stay are") \
+      dated later than now: \((shown + others).joined(separator: ", ")); if this machine's clock is \
+      wrong, set it; if another was when they were saved, rules that look at time keep them too \
+      long: delete them by name
+      """
+  }
+
+  /// Of how many snapshots that are dated ahead the warning has names.
+  private static let shownAheadCount = 3
 
   package var text: String {
     guard !snapshots.isEmpty else { return "" }

@@ -40,6 +40,9 @@ enum StatusMetrics {
       each("vmckpt_last_snapshot_age_seconds", "seconds", "How old the last snapshot of a VM is.") {
         "\(HumanReadable.milliseconds($0.lastAgeSeconds))"
       },
+      each("vmckpt_snapshots_dated_ahead", nil, "Snapshots that are dated later than now.") {
+        "\($0.aheadSnapshotCount)"
+      },
       each("vmckpt_last_snapshot_ram_bytes", "bytes", "The guest's RAM in the last snapshot.") {
         "\($0.lastRAMByteCount)"
       },

@@ -8,6 +8,9 @@ package struct StatusOutput: CommandOutput, Hashable {
     var lastSnapshot: String
     var lastCompletedAt: String
     var lastAgeSeconds: Double
+    var aheadSnapshots: UInt64
+    @Nullable var furthestAheadSnapshot: String?
+    var furthestAheadSeconds: Double
     var lastRAMBytes: UInt64
     var lastNewStoredBytes: UInt64
     var newStoredBytes: UInt64
@@ -22,6 +25,9 @@ package struct StatusOutput: CommandOutput, Hashable {
       case lastSnapshot = "last_snapshot"
       case lastCompletedAt = "last_completed_at"
       case lastAgeSeconds = "last_age_seconds"
+      case aheadSnapshots = "ahead_snapshots"
+      case furthestAheadSnapshot = "furthest_ahead_snapshot"
+      case furthestAheadSeconds = "furthest_ahead_seconds"
       case lastRAMBytes = "last_ram_bytes"
       case lastNewStoredBytes = "last_new_stored_bytes"
       case newStoredBytes = "new_stored_bytes"
@@ -78,6 +84,9 @@ package struct StatusOutput: CommandOutput, Hashable {
         lastSnapshot: vm.lastSnapshot,
         lastCompletedAt: vm.lastCompletedAt,
         lastAgeSeconds: HumanReadable.milliseconds(vm.lastAgeSeconds),
+        aheadSnapshots: vm.aheadSnapshotCount,
+        furthestAheadSnapshot: vm.furthestAheadSnapshot,
+        furthestAheadSeconds: HumanReadable.milliseconds(vm.furthestAheadSeconds),
         lastRAMBytes: vm.lastRAMByteCount,
         lastNewStoredBytes: vm.lastNewStoredByteCount,
         newStoredBytes: vm.newStoredByteCount,
@@ -125,6 +134,14 @@ package struct StatusOutput: CommandOutput, Hashable {
     )
     let unfinished = unfinishedSnapshots > 0 ? ", \(unfinishedSnapshots) unfinished" : ""
     fields.add("Snapshots", "\(snapshots) of \(HumanReadable.count(vms.count, "VM"))\(unfinished)")
+    if let furthest = vms.filter({ $0.aheadSnapshots > 0 })
+      .max(by: { $0.furthestAheadSeconds < $1.furthestAheadSeconds }),
+      let name = furthest.furthestAheadSnapshot
+    {
+      let count = HumanReadable.count(vms.reduce(0) { $0 + $1.aheadSnapshots }, "snapshot")
+      let age = HumanReadable.age(furthest.furthestAheadSeconds)
+      fields.add("DATED AHEAD", "\(count), \(printable(name)) by \(age)")
+    }
     let lost = lostLeases > 0 ? ", \(lostLeases) without a server" : ""
     fields.add("Leases", "\(heldLeases + lostLeases)\(lost)")
     fields.add("Verified", verifiedAt ?? "not all of it")

@@ -109,6 +109,49 @@ import VMCheckpointTestSupport
     #expect(nobody.standardError == "vmckpt: there are no snapshots to look at\n")
   }
 
+  @Test("what was saved while a clock ran ahead does not stay for years without a word")
+  func datedAhead() throws {
+    for number in 1...6 {
+      try bench.save("web/\(number)", sampleRAM(16, seed: UInt64(number)), "--vm", "web")
+    }
+    // The clocks of two machines that are in order differ by half a minute; those of a wrong one by days.
+    try bench.sql.run(
+      """
+      UPDATE snapshot SET started_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now',
+        CASE WHEN id > 2 THEN '+' || (id - 2) || ' days' ELSE '+0 days' END,
+        CASE id WHEN 1 THEN '-30 seconds' WHEN 2 THEN '+30 seconds' ELSE '+90 minutes' END)
+      """
+    )
+    func warning(_ subject: String) -> String {
+      "\(subject); if this machine's clock is wrong, set it; if another was when they were saved, "
+        + "rules that look at time keep them too long: delete them by name"
+    }
+    let all = warning(
+      "4 snapshots that stay are dated later than now: \"web/6\" by 4 d, \"web/5\" by 3 d, "
+        + "\"web/4\" by 2 d, 1 more"
+    )
+    let shown = try bench.tool.run("prune", "--keep-within", "1h", "--dry-run")
+    #expect(shown.standardError == "vmckpt: warning: \(all)\n")
+    let judged = try json(["prune", "--keep-within", "1h", "--dry-run"])
+    #expect(judged["warnings"] as? [String] == [all])
+    let ahead = try #require(judged["snapshots"] as? [[String: Any]]).map {
+      $0["ahead_seconds"] as? Double
+    }
+    #expect(ahead.prefix(2) == [nil, nil])
+    // A day and ninety minutes, less the seconds since then.
+    let days = (ahead[2] ?? 0) / 86400
+    #expect((1.06...1.0625).contains(days), "\(ahead)")
+    // What goes is no trouble any more.
+    let done = try bench.tool.run("prune", "--keep-last", "1")
+    #expect(
+      done.standardError
+        == "vmckpt: warning: "
+        + warning("1 snapshot that stays is dated later than now: \"web/6\" by 4 d") + "\n"
+    )
+    try bench.tool.succeed("prune", "--keep-tag", "none", "--delete-newest")
+    #expect(try bench.tool.snapshotNames().isEmpty)
+  }
+
   @Test("without a rule nothing is deleted")
   func noRule() throws {
     try saveDays()

@@ -95,6 +95,39 @@ import VMCheckpointTestSupport
     #expect(try status()["verified_at"] is String)
   }
 
+  @Test("a VM whose last snapshot is dated ahead does not look as if it was saved a moment ago")
+  func datedAhead() throws {
+    for number in 1...3 {
+      try bench.save("s\(number)", incompressibleRAM(40, seed: UInt64(number)), "--vm", "web")
+    }
+    #expect(try vm("web")["ahead_snapshots"] as? Int == 0)
+    #expect(try vm("web")["furthest_ahead_snapshot"] is NSNull)
+    #expect(try !bench.tool.run("status").text.contains("DATED AHEAD"))
+    try bench.sql.run(
+      """
+      UPDATE snapshot SET completed_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now', '+90 minutes',
+        '+' || (5 - id) || ' days') WHERE id > 1
+      """
+    )
+    let row = try vm("web")
+    #expect(row["ahead_snapshots"] as? Int == 2)
+    #expect(row["furthest_ahead_snapshot"] as? String == "s2")
+    // Three days and ninety minutes, less the seconds since then.
+    let days = try #require(row["furthest_ahead_seconds"] as? Double) / 86400
+    #expect((3.06...3.0625).contains(days))
+    // Of the week that comes, and not of the last one.
+    #expect(row["week_new_stored_bytes"] as? Int == 40 << 12)
+    #expect(row["new_stored_bytes"] as? Int == 3 * 40 << 12)
+    let text = try bench.tool.run("status").text
+    #expect(text.contains("\n  DATED AHEAD   2 snapshots, s2 by 3 d\n"), "\(text)")
+    let metrics = try bench.tool.run("status", "--openmetrics").text
+    #expect(
+      metrics.contains(
+        "vmckpt_snapshots_dated_ahead{store=\"\(bench.storePath)\",vm=\"web\"} 2\n"
+      )
+    )
+  }
+
   @Test("a monitoring system can read the metrics, whatever the store is called")
   func openMetrics() throws {
     let place = try bench.directory.subdirectory("a\"b\\c")

@@ -63,6 +63,7 @@ extension Store {
           FROM snapshot WHERE state = 'complete' ORDER BY id
         """
     )
+    let future = FutureTimes.now
     var vms: [String: StoreStatus.VM] = [:]
     var oldestProofs: [String: String] = [:]
     while let row = try rows.next() {
@@ -82,7 +83,15 @@ extension Store {
       vm.lastNewStoredByteCount = new
       // The numbers in a damaged row may not fit; they are only reported.
       vm.newStoredByteCount &+= new
-      if try row.value("is_new") as Bool { vm.weekNewStoredByteCount &+= new }
+      if let seconds = future.secondsAhead(of: completedAt) {
+        vm.aheadSnapshotCount += 1
+        if seconds > vm.furthestAheadSeconds {
+          vm.furthestAheadSnapshot = vm.lastSnapshot
+          vm.furthestAheadSeconds = seconds
+        }
+      } else if try row.value("is_new") as Bool {
+        vm.weekNewStoredByteCount &+= new
+      }
       if let time = verifications.time(of: try row.value("id"), completedAt: completedAt) {
         oldestProofs[name] = min(oldestProofs[name] ?? time, time)
       } else {
@@ -104,6 +113,8 @@ extension Store {
       lastSnapshot: "",
       lastCompletedAt: "",
       lastAgeSeconds: 0,
+      aheadSnapshotCount: 0,
+      furthestAheadSeconds: 0,
       lastRAMByteCount: 0,
       lastNewStoredByteCount: 0,
       newStoredByteCount: 0,

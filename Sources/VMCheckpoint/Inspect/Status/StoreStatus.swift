@@ -10,15 +10,21 @@ public struct StoreStatus: Sendable, Codable, Hashable {
     public var lastSnapshot: String
     /// When that was complete: ISO 8601, UTC.
     public var lastCompletedAt: String
-    /// The seconds since then; 0 where the clock was set back.
+    /// The seconds since then; 0 where the clock was set back, as ``furthestAheadSeconds`` shows.
     public var lastAgeSeconds: Double
+    /// Snapshots that were complete more than a minute later than now, by their dates: a clock was wrong then, or is now.
+    public var aheadSnapshotCount: UInt64
+    /// The name of the one of these that is dated last.
+    public var furthestAheadSnapshot: String?
+    /// By how many seconds it is; 0: there are none.
+    public var furthestAheadSeconds: Double
     /// The guest's RAM in it.
     public var lastRAMByteCount: UInt64
     /// What it added to the store, compressed.
     public var lastNewStoredByteCount: UInt64
     /// What all of the VM's snapshots have added to the store, compressed.
     public var newStoredByteCount: UInt64
-    /// What those of the last seven days have added.
+    /// What those of the last seven days have added, without those that are dated later than now.
     public var weekNewStoredByteCount: UInt64
     /// Snapshots that were never read and proved as a whole since they were saved.
     public var unverifiedSnapshotCount: UInt64

@@ -42,6 +42,8 @@ package struct Retention {
     package var candidate: Candidate
     /// Empty: it goes.
     package var reasons: [RetentionReason]
+    /// By how much it is dated later than now; `nil`: it is not.
+    package var aheadSeconds: Double?
   }
 
   private let policy: RetentionPolicy
@@ -93,7 +95,14 @@ package struct Retention {
         reasons[candidate.id, default: []].append(.newest)
       }
     }
-    return candidates.map { Decision(candidate: $0, reasons: reasons[$0.id] ?? []) }
+    let future = FutureTimes(nowSeconds: now.timeIntervalSince1970)
+    return candidates.map { candidate in
+      Decision(
+        candidate: candidate,
+        reasons: reasons[candidate.id] ?? [],
+        aheadSeconds: future.secondsAhead(of: candidate.startedAt)
+      )
+    }
   }
 
   /// The rules that look at time.

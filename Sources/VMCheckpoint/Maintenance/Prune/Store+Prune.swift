@@ -97,6 +97,9 @@ public struct PruneResult: Sendable, Hashable {
     public var startedAt: String
     /// Why it stays; empty: it goes.
     public var reasons: [RetentionReason]
+    /// By how many seconds ``startedAt`` is later than now, if by more than a minute: a clock was wrong when it was
+    /// saved, or is wrong now. Rules that look at time may keep it until that much later. `nil`: it is not.
+    public var aheadSeconds: Double?
   }
 
   /// Whether nothing was changed.
@@ -115,7 +118,8 @@ public struct PruneResult: Sendable, Hashable {
         uuid: decision.candidate.uuid,
         vm: decision.candidate.vm,
         startedAt: decision.candidate.startedAt,
-        reasons: decision.reasons
+        reasons: decision.reasons,
+        aheadSeconds: decision.aheadSeconds
       )
     }
   }
