@@ -158,7 +158,7 @@ final class NewStore {
     return VMCheckpointError(
       .cannotCreate,
       "cannot create store \(store): \(error)",
-      hint: "choose another path"
+      hint: error == .noSpace ? VMCheckpointError.noSpaceHint : "choose another path"
     ).orOutOfResources(error)
   }
 }

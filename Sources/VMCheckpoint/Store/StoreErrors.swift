@@ -82,7 +82,8 @@ extension VMCheckpointError {
         isForbidden ? .permissionDenied : .inputOutput,
         "cannot open store \(store): \(detail)",
         hint: isForbidden
-          ? "check the permissions of the file, its journal and its directory" : nil
+          ? "check the permissions of the file, its journal and its directory"
+          : Self.hasNoInode(path) ? Self.noSpaceHint : nil
       )
     case .SQLITE_CONSTRAINT, .SQLITE_MISMATCH:
       self.init(
@@ -143,6 +144,15 @@ extension VMCheckpointError {
       (directory.isEmpty ? "." : directory.string, R_OK | W_OK | X_OK),
     ]
     return places.contains { access($0, $1) != 0 && [EACCES, EPERM, EROFS].contains(errno) }
+  }
+
+  /// Whether the file system that a store is on can take no other file.
+  fileprivate static func hasNoInode(_ path: String) -> Bool {
+    let directory = FilePath(path).removingLastComponent()
+    var status = statvfs()
+    // Where inodes are made as they are needed, there are 0 of 0.
+    return statvfs(directory.isEmpty ? "." : directory.string, &status) == 0 && status.f_files > 0
+      && status.f_favail == 0
   }
 
   /// Whether this process may not write files of any size. SQLite does not say that it was that.

@@ -105,7 +105,7 @@ struct StoreLockFile {
       Self.isDenial(error) ? .permissionDenied : .inputOutput,
       "cannot make the store's lock file \(quotedName(path)): \(error)",
       hint: !Self.isDenial(error)
-        ? nil
+        ? error == .noSpace ? VMCheckpointError.noSpaceHint : nil
         : error == .readOnlyFileSystem
           ? "the file system must be mounted for writing"
           : "let the store's owner run vmckpt gc --dry-run, which makes it"

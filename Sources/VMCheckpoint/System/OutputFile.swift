@@ -236,8 +236,7 @@ package final class OutputFile: Sendable {
           ? "a part of the path is a file; give another path"
           : error == .readOnlyFileSystem
             ? "give a path on a file system that may be written to"
-            : error == .noSpace
-              ? "there is no space, or no inode (df -i), for another file; free some" : nil
+            : error == .noSpace ? VMCheckpointError.noSpaceHint : nil
     ).orOutOfResources(error)
   }
 }

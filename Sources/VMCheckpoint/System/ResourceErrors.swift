@@ -4,6 +4,10 @@ extension VMCheckpointError {
   /// What helps against too few file descriptors.
   package static let openFilesHint = "raise the limit on open files, with: ulimit -n 1024"
 
+  /// What helps where another file cannot be made for want of space. A full table of inodes gives the same error.
+  package static let noSpaceHint =
+    "there is no space, or no inode (df -i), for another file; free some"
+
   /// This error, or the same with the code `outOfResources` where `cause`, which is what the system
   /// said, means that descriptors or memory have run out.
   package func orOutOfResources(_ cause: Errno) -> VMCheckpointError {

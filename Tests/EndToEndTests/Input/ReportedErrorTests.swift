@@ -34,6 +34,28 @@ import VMCheckpointTestSupport
     )
   }
 
+  /// A guest agent waits for commands, and so would vmckpt for a greeting.
+  @Test func theSocketOfAGuestAgentIsNotWaitedForForEver() throws {
+    let path = bench.directory.file("agent")
+    let agent = try ChildProcess([
+      "/usr/bin/env", "python3", "-c",
+      """
+      import os, socket, sys
+      s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1] + ".new"); s.listen()
+      os.rename(sys.argv[1] + ".new", sys.argv[1])
+      while True: c = s.accept()[0]; c.recv(1)
+      """, path,
+    ])
+    defer { agent.send(SIGKILL) }
+    try waitUntil("it listens") { exists(path) }
+    expectFailure(
+      try bench.tool.run("save", "qemu:\(path)"),
+      69,
+      "QEMU's monitor \"\(path)\" does not answer; it serves one client at a time: give QEMU a second one with "
+        + "another -qmp unix:…; a guest agent or another VMM does not speak QMP"
+    )
+  }
+
   @Test func aTargetInAFolderThatIsNotThereIsRefusedWithAdvice() throws {
     let path = bench.directory.file("no/x.ram")
     expectFailure(
@@ -76,6 +98,26 @@ import VMCheckpointTestSupport
       outcome.standardError.contains("; give a path on a file system that may be written to"),
       "\(outcome)"
     )
+  }
+
+  /// `df` shows space, and the system says that there is none.
+  @Test(.enabled(if: SmallFileSystem.canMount, "cannot mount"))
+  func aFullTableOfInodesIsNotCalledAFullDiskAlone() throws {
+    let advice = "there is no space, or no inode (df -i), for another file; free some"
+    let full = try SmallFileSystem(.tmpfs, inodeCount: 1)
+    expectFailure(
+      try bench.tool.run("restore", "a", "-o", "\(full.path)/x"),
+      73,
+      "cannot create \"\(full.path)/x\": No space left on device; \(advice)"
+    )
+    let source = try bench.write("x.ram", sampleRAM(40))
+    // Each of a new store's files is the first that does not fit: itself, its journal, its lock.
+    for (inodeCount, code) in [(1, 73), (2, 74), (3, 74)] {
+      let place = try SmallFileSystem(.tmpfs, inodeCount: inodeCount)
+      let outcome = try VMCkptTool(storePath: "\(place.path)/s.db").run("save", source)
+      #expect(outcome.ending == .exit(Int32(code)), "\(inodeCount): \(outcome)")
+      #expect(outcome.standardError.hasSuffix("; \(advice)\n"), "\(inodeCount): \(outcome)")
+    }
   }
 
   @Test func aStoreThatIsMovedDuringASaveIsNotCalledReadOnly() throws {

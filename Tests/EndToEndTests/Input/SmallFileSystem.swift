@@ -26,9 +26,11 @@ final class SmallFileSystem {
     try self.init(.tmpfs, megabyteCount: 4)
   }
 
-  init(_ kind: Kind, megabyteCount: Int = 64) throws {
+  /// - Parameter inodeCount: How many files a tmpfs has at most, its own folder included; `nil`: many.
+  init(_ kind: Kind, megabyteCount: Int = 64, inodeCount: Int? = nil) throws {
     directory = try TemporaryDirectory()
-    var options = ["-t", "tmpfs", "-o", "size=\(megabyteCount)m", "tmpfs"]
+    let limit = inodeCount.map { ",nr_inodes=\($0)" } ?? ""
+    var options = ["-t", "tmpfs", "-o", "size=\(megabyteCount)m\(limit)", "tmpfs"]
     if kind == .ext4 {
       guard let file = image?.file("ext4") else { throw TestSetupError("no folder for an image") }
       try writeFile(file, [])

@@ -147,10 +147,31 @@ struct MountLifeTests {
     #expect(file.page(5) == nil, "an error, not zeros")
     #expect(try bench.tool.run("delete", "guest").ending == .exit(75))
     file.closeFile()
+    // Whoever mounts there again learns what is in the way.
+    expectFailure(
+      try bench.tool.run("mount", mount.directory),
+      73,
+      "a store is mounted on directory \"\(mount.directory)\" already; unmount it first, with: vmckpt unmount DIR"
+    )
     expectSuccess(try mount.unmount())
     let again = try MountTool(bench)
     #expect(try leaseCount == 0, "the lease of the mount before is gone")
     #expect(try readFile(again.path("guest", "ram")) == bench.restore("guest"))
+  }
+
+  @Test("another program's mount whose server is gone is named, with what takes it away")
+  func foreign() throws {
+    try bench.save("guest", sampleRAM(4))
+    let place = try bench.directory.subdirectory("foreign")
+    try #require(MountTool.mountWithoutServer(on: place))
+    expectFailure(
+      try bench.tool.run("mount", place),
+      73,
+      "directory \"\(place)\" is a mount whose server has ended; take it away first, with: "
+        + "vmckpt unmount DIR; or, if it is another program's, with umount"
+    )
+    expectSuccess(try run(["/bin/umount", place]))
+    expectSuccess(try MountTool(bench, name: "foreign").unmount())
   }
 
   @Test("who may not write the store mounts it without leases, and is told")

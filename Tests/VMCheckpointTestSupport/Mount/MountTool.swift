@@ -15,15 +15,17 @@ package final class MountTool {
   /// Asks the kernel and not `vmckpt`: a `vmckpt mount` that does not work must fail the tests.
   package static let canMount: Bool = {
     guard geteuid() == 0, let place = try? TemporaryDirectory() else { return false }
+    return mountWithoutServer(on: place.path) && umount2(place.path, Int32(MNT_DETACH)) == 0
+  }()
+
+  /// Mounts a FUSE file system whose server has ended: whoever looks at it gets ENOTCONN.
+  package static func mountWithoutServer(on path: String) -> Bool {
     let device = open("/dev/fuse", O_RDWR | O_CLOEXEC)
     guard device >= 0 else { return false }
     defer { close(device) }
     let options = "fd=\(device),rootmode=40000,user_id=0,group_id=0"
-    guard mount("probe", place.path, "fuse", UInt(MS_NOSUID | MS_NODEV), options) == 0 else {
-      return false
-    }
-    return umount2(place.path, Int32(MNT_DETACH)) == 0
-  }()
+    return mount("probe", path, "fuse", UInt(MS_NOSUID | MS_NODEV), options) == 0
+  }
 
   /// Mounts on a directory of the bench, and waits until the mount answers.
   package init(
