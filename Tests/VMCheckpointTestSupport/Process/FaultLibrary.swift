@@ -25,6 +25,8 @@ package final class FaultLibrary {
   ///     `fcntl` only where it duplicates one.
   ///   - notesFileSyncs: Whether ``fileSyncCount`` counts.
   ///   - killsAtStoreSync: Whether the program is killed when it syncs a database whose journal counts.
+  ///   - failingStoreCall: Which of the calls fails, with EIO, that change or sync a store's file or journal, counted
+  ///     from 1, and notes them all: see ``storeCalls``. 0: none fails; `nil`: none is noted.
   ///   - freeBlockCount: How many blocks of 4096 bytes `statvfs` says are free; `nil`: those that are.
   package func environment(
     directorySyncError: Int32 = 0,
@@ -33,6 +35,7 @@ package final class FaultLibrary {
     spawnFailure: String = "",
     notesFileSyncs: Bool = false,
     killsAtStoreSync: Bool = false,
+    failingStoreCall: Int? = nil,
     freeBlockCount: UInt64? = nil
   ) -> [String: String] {
     [
@@ -41,6 +44,7 @@ package final class FaultLibrary {
       "FAULT_EMPTY_WRITES": emptyWrites, "FAULT_SPAWN": spawnFailure,
       "FAULT_NOTE_SYNCS": notesFileSyncs ? "1" : "",
       "FAULT_KILL_AT_STORE_SYNC": killsAtStoreSync ? "1" : "",
+      "FAULT_STORE_CALL": failingStoreCall.map { "\($0)" } ?? "",
       "FAULT_FREE_BLOCKS": freeBlockCount.map { "\($0)" } ?? "",
     ]
   }
@@ -54,6 +58,34 @@ package final class FaultLibrary {
 
   /// How many calls of `fsync` and `fdatasync` were noted, of files and of directories.
   package var fileSyncCount: Int { calls.count { $0 == "file sync" } }
+
+  /// A call that changed or synced a store's file or its journal.
+  package struct StoreCall: Sendable {
+    /// `store` or `journal`.
+    package var file: String
+    /// `write`, `cut` or `sync`.
+    package var kind: String
+    /// Where it wrote, or where it cut the file.
+    package var offset: Int
+    package var hasFailed: Bool
+  }
+
+  /// Those that were noted, in order.
+  package var storeCalls: [StoreCall] {
+    calls.compactMap { line in
+      let words = line.split(separator: " ")
+      guard words.count == 5, words[0] == "call" else { return nil }
+      return StoreCall(
+        file: String(words[1]),
+        kind: String(words[2]),
+        offset: Int(words[3]) ?? 0,
+        hasFailed: words[4] == "fails"
+      )
+    }
+  }
+
+  /// Forgets what was noted.
+  package func forgetCalls() throws { try writeFile(log, "") }
 
   private static let source = #"""
     #define _GNU_SOURCE
@@ -107,14 +139,47 @@ package final class FaultLibrary {
       close(journal);
     }
 
+    static int ends_with(const char *text, const char *end) {
+      size_t length = strlen(text), part = strlen(end);
+      return length >= part && !strcmp(text + length - part, end);
+    }
+
+    /* Whether this call is the one that fails. */
+    static int store_call(const char *kind, int fd, long long offset) {
+      static int last;
+      char path[4096], line[100];
+      if (!*setting("FAULT_STORE_CALL")) return 0;
+      path_of(fd, path, sizeof path);
+      const char *file = ends_with(path, ".db") ? "store" : ends_with(path, ".db-journal") ? "journal" : 0;
+      if (!file) return 0;
+      int number = __atomic_add_fetch(&last, 1, __ATOMIC_SEQ_CST);
+      int fails = number == atoi(setting("FAULT_STORE_CALL"));
+      snprintf(line, sizeof line, "call %s %s %lld %s", file, kind, offset, fails ? "fails" : "works");
+      note(line);
+      if (fails) errno = EIO;
+      return fails;
+    }
+
+    int ftruncate(int fd, off_t size) {
+      int (*real)(int, off_t) = dlsym(RTLD_NEXT, "ftruncate");
+      return store_call("cut", fd, size) ? -1 : real(fd, size);
+    }
+
+    int ftruncate64(int fd, off64_t size) {
+      int (*real)(int, off64_t) = dlsym(RTLD_NEXT, "ftruncate64");
+      return store_call("cut", fd, size) ? -1 : real(fd, size);
+    }
+
     int fdatasync(int fd) {
       int (*real)(int) = dlsym(RTLD_NEXT, "fdatasync");
+      if (store_call("sync", fd, 0)) return -1;
       note_sync();
       kill_at_store_sync(fd);
       return real(fd);
     }
 
     int fsync(int fd) {
+      if (store_call("sync", fd, 0)) return -1;
       note_sync();
       int (*real)(int) = dlsym(RTLD_NEXT, "fsync");
       struct stat status;
@@ -158,11 +223,13 @@ package final class FaultLibrary {
 
     ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
       ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
+      if (store_call("write", fd, offset)) return -1;
       return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
     }
 
     ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
       ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
+      if (store_call("write", fd, offset)) return -1;
       return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
     }
 

@@ -144,7 +144,7 @@ extension Store {
       if let operation,
         let copied = try? ImportedSnapshot.snapshot(uuid: snapshot.uuid, database)
       {
-        makeLast(copied.id, database, control)
+        makeLast(database, control)
         return CopyResult(copied, operation.totals, wasThere: false)
       }
       removeRemains(operation?.newChunkIDs ?? [], database, requireLocks: requireLocks)
