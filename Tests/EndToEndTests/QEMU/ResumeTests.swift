@@ -21,7 +21,8 @@ import VMCheckpointTestSupport
       reference: String = "live",
       arguments: [String] = [],
       temporary: String = "/tmp",
-      wrapper: [String] = []
+      wrapper: [String] = [],
+      environment: [String: String] = [:]
     ) throws {
       let place = try bench.directory.subdirectory("resumed-\(UUID().uuidString.prefix(8))")
       consolePath = "\(place)/console"
@@ -29,6 +30,7 @@ import VMCheckpointTestSupport
       process = try ChildProcess(
         wrapper + bench.tool.commandLine(["resume", reference, "--json"] + options) + arguments,
         environment: ["VMCKPT_WORKING_DIRECTORY": place, "TMPDIR": temporary]
+          .merging(environment) { $1 }
       )
     }
 
@@ -95,6 +97,26 @@ import VMCheckpointTestSupport
     let start = try #require(text.firstIndex(of: "{"), "\(outcome)")
     let object = try JSONSerialization.jsonObject(with: Data(text[start...].utf8))
     return try #require(object as? [String: Any], "\(outcome)")
+  }
+
+  @Test("in a container that forbids a postcopy migration to root, the guest runs in another way")
+  func container() throws {
+    let before = try saveGuest(.system)
+    let faults = try FaultLibrary()
+    let forbidden = faults.environment(forbidsUnlocking: true)
+    let resumed = try Resumed(bench, environment: forbidden)
+    #expect(try resumed.waitForCounts(before.count + 2).count > before.count)
+    let way = try result(try resumed.end())["lazy"] as? String
+    #expect(way == (MountTool.canMount ? "mount" : "none"))
+    let asked = try run(
+      bench.tool.commandLine(["resume", "live", "--lazy", "postcopy"]),
+      environment: forbidden
+    )
+    expectFailure(
+      asked,
+      77,
+      "this user may not call munlockall, which a postcopy migration needs; give --lazy mount, or --lazy none"
+    )
   }
 
   @Test(

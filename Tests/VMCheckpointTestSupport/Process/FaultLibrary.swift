@@ -27,6 +27,7 @@ package final class FaultLibrary {
   ///   - killsAtStoreSync: Whether the program is killed when it syncs a database whose journal counts.
   ///   - failingStoreCall: Which of the calls fails, with EIO, that change or sync a store's file or journal, counted
   ///     from 1, and notes them all: see ``storeCalls``. 0: none fails; `nil`: none is noted.
+  ///   - forbidsUnlocking: Whether `munlockall` fails with EPERM, as in a container of systemd-nspawn.
   ///   - freeBlockCount: How many blocks of 4096 bytes `statvfs` says are free; `nil`: those that are.
   package func environment(
     directorySyncError: Int32 = 0,
@@ -36,6 +37,7 @@ package final class FaultLibrary {
     notesFileSyncs: Bool = false,
     killsAtStoreSync: Bool = false,
     failingStoreCall: Int? = nil,
+    forbidsUnlocking: Bool = false,
     freeBlockCount: UInt64? = nil
   ) -> [String: String] {
     [
@@ -45,6 +47,7 @@ package final class FaultLibrary {
       "FAULT_NOTE_SYNCS": notesFileSyncs ? "1" : "",
       "FAULT_KILL_AT_STORE_SYNC": killsAtStoreSync ? "1" : "",
       "FAULT_STORE_CALL": failingStoreCall.map { "\($0)" } ?? "",
+      "FAULT_NO_UNLOCKING": forbidsUnlocking ? "1" : "",
       "FAULT_FREE_BLOCKS": freeBlockCount.map { "\($0)" } ?? "",
     ]
   }
@@ -231,6 +234,13 @@ package final class FaultLibrary {
       ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
       if (store_call("write", fd, offset)) return -1;
       return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
+    }
+
+    int munlockall(void) {
+      int (*real)(void) = dlsym(RTLD_NEXT, "munlockall");
+      if (!*setting("FAULT_NO_UNLOCKING")) return real();
+      errno = EPERM;
+      return -1;
     }
 
     static int spawn_fails(const char *function) {

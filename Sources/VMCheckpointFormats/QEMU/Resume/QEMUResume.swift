@@ -90,12 +90,12 @@ public enum QEMUResume {
       return (.mount, "as asked for")
     case .none?: return (.none, "as asked for")
     case .postcopy:
-      guard mayUseUserfaultfd else {
+      if let obstacle = postcopyObstacle {
         throw VMCheckpointError(
           .permissionDenied,
-          "this user may not use userfaultfd, which a postcopy migration needs",
-          hint:
-            "as root: sysctl vm.unprivileged_userfaultfd=1; or give --lazy mount, or --lazy none"
+          "\(obstacle.text), which a postcopy migration needs",
+          hint: (obstacle.mayRootHelp ? "as root: sysctl vm.unprivileged_userfaultfd=1; or " : "")
+            + "give --lazy mount, or --lazy none"
         )
       }
       _ = try QEMUPostcopyStream(state, of: title)
@@ -103,8 +103,8 @@ public enum QEMUResume {
     case nil: break
     }
     let obstacle: String
-    if !mayUseUserfaultfd {
-      obstacle = "this user may not use userfaultfd (vm.unprivileged_userfaultfd is 0)"
+    if let found = postcopyObstacle {
+      obstacle = found.text + (found.mayRootHelp ? " (vm.unprivileged_userfaultfd is 0)" : "")
     } else {
       do throws(VMCheckpointError) {
         _ = try QEMUPostcopyStream(state, of: title)
@@ -121,14 +121,14 @@ public enum QEMUResume {
     request.overlays == .apply && request.tscFrequencyHz == nil && request.cpuVendor == nil
   }
 
-  /// Whether QEMU may receive a postcopy migration from this user.
-  private static var mayUseUserfaultfd: Bool {
-    if geteuid() == 0 || access("/dev/userfaultfd", R_OK | W_OK) == 0 { return true }
-    let setting = try? String(
-      contentsOfFile: "/proc/sys/vm/unprivileged_userfaultfd",
-      encoding: .utf8
-    )
-    return setting?.hasPrefix("1") == true
+  /// What keeps QEMU from receiving a postcopy migration; `nil`: nothing. What QEMU needs is tried: containers forbid it
+  /// to root too, and QEMU would end.
+  private static var postcopyObstacle: (text: String, mayRootHelp: Bool)? {
+    let descriptor = clinux_userfaultfd()
+    guard descriptor >= 0 else { return ("this user may not use userfaultfd", geteuid() != 0) }
+    close(descriptor)
+    // QEMU unlocks its memory first. This process has none that is locked.
+    return munlockall() == 0 ? nil : ("this user may not call munlockall", false)
   }
 }
 
