@@ -7,7 +7,7 @@ nothing that was pushed may be lost. The remote is a folder, or a server of VMCK
 
 from __future__ import annotations
 
-import json
+import fcntl
 import os
 import random
 import signal
@@ -19,7 +19,7 @@ from pathlib import Path
 import guests
 from harness import Outcome, Plan, Worker
 from oracle import clear, names_in, orderly
-from shim import ERRORS_ONCE, Fault, preloading
+from shim import ERRORS_ONCE, Fault, Report, preloading
 from tool import Result, Running
 
 STRIKES_IN_ROUND = 20
@@ -27,6 +27,8 @@ LEASE_SECONDS = 1
 MARGIN_SECONDS = 1
 # A collection has given a silent push up by then, as whole seconds of the clock go.
 _PATIENCE_SECONDS = LEASE_SECONDS + MARGIN_SECONDS + 1.5
+# And has deleted what it may, also on a busy machine.
+_COLLECTION_SECONDS = 15.0
 _HOSTS = ("h0", "h1", "h2")
 _FAULTS = [(kind, error) for kind in ("write", "pwrite", "fdatasync", "fsync", "rename", "unlink", "open")
            for error in ERRORS_ONCE[kind]]
@@ -274,6 +276,15 @@ class Fleet:
     def _ended(self, running: Running) -> None:
         running.finish()
 
+    def is_locked(self) -> bool:
+        """Whether somebody has the remote's lock."""
+        with open(self.remote / "~vmckpt" / "lock", "rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     def resume(self, running: Running) -> Result:
         running.go_on()
         return running.finish()
@@ -283,10 +294,7 @@ class Fleet:
 
         Whether it had so many calls.
         """
-        base = self.source.randrange(1 << 30)
-        old = self.save("h0", self.image(base, 4))
-        self.must("h0", ["push", old])
-        new = self.save("h0", self.image(base, 9))
+        base, old, new = self._old_and_new()
         if variant == "collector":
             return self._collector_paused(old, new, nth)
         if variant == "condemned":
@@ -303,19 +311,46 @@ class Fleet:
         if push is None:
             self.settle_push(new)
             return False
-        if variant != "condemned":
-            self.run("h2", ["remote", "delete", old])
-        collector = self.start("h2", ["remote", "gc"])
-        # It waits for the push, is done with it, or needs the lock that the push has.
-        collector.has_ended(0.7 if variant == "resumed" else _PATIENCE_SECONDS + 2)
+        # Who deletes and collects meanwhile waits for the remote's lock where the push has it.
+        is_locked = self.is_locked()
+        deletion = self.start("h2", ["remote", "delete", old]) if variant != "condemned" else None
+        if deletion and not is_locked:
+            deletion.finish()
+        collector = self.start("h1", ["remote", "gc"])
+        if is_locked:
+            collector.has_ended(0.3)
+        elif variant == "resumed":
+            collector.has_ended(0.7)
+        else:
+            # The push is to be late, and what it needs deleted: on a busy machine that takes longer than the lease.
+            collector.has_ended(_COLLECTION_SECONDS)
         result = self.resume(push)
         collected = collector.finish()
+        if deletion and is_locked:
+            deletion.finish()
         for failure in orderly(collected) + orderly(result, {0, 69, 75}):
             self.fail(f"{variant} {nth}: {failure}")
         if result.code == 0:
             self.present.add(new)
         self.settle_push(new)
         return True
+
+    def _old_and_new(self) -> tuple[int, str, str]:
+        """What their common pages are of, a snapshot that is pushed, and one that is to be pushed."""
+        base = self.source.randrange(1 << 30)
+        old = self.save("h0", self.image(base, 4))
+        self.must("h0", ["push", old])
+        return base, old, self.save("h0", self.image(base, 9))
+
+    def push_call_count(self) -> int:
+        """How many calls on the remote the push makes that `collected_while_paused` stops."""
+        _, _, new = self._old_and_new()
+        report = Report(self.folder / "report")
+        more = preloading(self.worker.tool.library, self.remote, report.path)
+        result = self.start("h0", ["push", new], **more).finish()
+        if result.code != 0:
+            raise RuntimeError(f"without a fault, push fails: {result.line}")
+        return report.read()[0]["io"]
 
     def _collector_paused(self, old: str, new: str, nth: int) -> bool:
         self.must("h2", ["remote", "delete", old])
