@@ -30,7 +30,11 @@ struct PushCommand: VerbCommand {
   )
   var references: [String] = []
 
-  @Flag(name: .long, help: "All snapshots that the remote does not have, the oldest first.")
+  @Flag(
+    name: .long,
+    help:
+      "All snapshots that the remote does not have, the oldest first, and working sets that it lacks."
+  )
   var all = false
 
   @Option(name: .long, help: ArgumentHelp("With --all: only this VM's.", valueName: "name"))

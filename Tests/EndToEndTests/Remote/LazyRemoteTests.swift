@@ -347,4 +347,42 @@ struct LazyRemoteTests {
     try four("pull", "guest")
     #expect(try four.recording() == runs)
   }
+
+  @Test(
+    "a timer's push leaves no working set behind that was recorded after its snapshot was pushed"
+  )
+  func laterSetOfAll() throws {
+    let ram = incompressibleRAM(200)
+    let one = try host("one", "init")
+    try bench.save("guest", ram, on: one.tool)
+    try bench.save("next", ram, ["--parent", "guest"], on: one.tool)
+    try bench.save("other", ram, vm: "other", on: one.tool)
+    func pushed(_ options: String...) throws -> [String: Bool] {
+      let answer = try one.start(["push", "--all", "--json"] + options).wait().jsonObject()
+      let snapshots = try #require(answer["snapshots"] as? [[String: Any]])
+      return Dictionary(
+        uniqueKeysWithValues: snapshots.map {
+          ($0["name"] as? String ?? "", $0["working_set_sent"] as? Bool ?? false)
+        }
+      )
+    }
+    #expect(try pushed() == ["guest": false, "next": false, "other": false])
+    let two = try host("two", "add")
+    try two("remote", "fetch")
+    let server = try Server(one, bench.directory, ["--once", "--record-working-set", "1"])
+    let vm = try ServedVM(pageCount: 200, socketPath: server.socketPath)
+    #expect(vm.mismatches(ram, 40..<50) == [])
+    _ = try server.process.wait()
+
+    #expect(try pushed("--vm", "other") == [:])
+    // Who has only the descendant starts from its ancestor's.
+    let packs = self.server.keys("fleet/packs/")
+    #expect(try pushed() == ["guest": true, "next": true])
+    #expect(self.server.keys("fleet/packs/") == packs)
+    #expect(try pushed() == [:])
+    for name in ["guest", "next"] {
+      #expect(try two.snapshot("remote", "fetch", name)["working_set_came"] as? Bool == true)
+    }
+    #expect(try two.snapshot("remote", "fetch", "other")["working_set_came"] as? Bool == false)
+  }
 }

@@ -28,6 +28,16 @@ package enum CatalogObject {
       self.summary = summary
     }
 
+    /// The manifest as the server lists it.
+    var facts: RemoteObjectFacts {
+      RemoteObjectFacts(
+        key: key,
+        byteCount: byteCount,
+        modifiedSeconds: modifiedSeconds,
+        serverSeconds: modifiedSeconds
+      )
+    }
+
     /// Whether the server lists the manifest so.
     func isOf(_ facts: RemoteObjectFacts) -> Bool {
       (key, byteCount, modifiedSeconds) == (facts.key, facts.byteCount, facts.modifiedSeconds)
