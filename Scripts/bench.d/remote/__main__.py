@@ -1,10 +1,10 @@
 """Measures snapshots in an object store on loopback, beside restic with the same server. Prints a Markdown table, with
 the goal beside each number; ratios are of numbers of one run, of which the median is shown.
 
-Usage: remote VMCKPT IMAGES KERNEL COUNTING_GUEST DELAY WORK RUNS SERVER SIZE
+Usage: remote VMCKPT IMAGES KERNEL COUNTING_GUEST DELAY WORK RUNS SERVER SIZE PART
 IMAGES has moment-1.ram, moment-2.ram, moment-3.ram and boot2-moment-1.ram; KERNEL and COUNTING_GUEST make a guest that
 works; DELAY is the program that delays connections; SERVER is what Scripts/object-store prints. SIZE is `full` or
-`small`, which shows in some minutes that each row works.
+`small`, which shows in some minutes that each row works. PART is `all`, or `restic` or `resume` for half of the rows.
 """
 
 import json
@@ -63,8 +63,6 @@ class Measurement:
         stamp = f"{os.getpid()}-{time.time_ns()}"
         self.prefix, self.repository = f"bench/{stamp}/vmckpt", f"bench/{stamp}/restic"
         self.seconds, self.peaks, self.pushes = {}, {}, {}
-        key, secret = server.keys()
-        os.environ |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "RESTIC_PASSWORD": "bench"}
         self.restic("one", "init")
 
     def timed(self, tool, work, *command):
@@ -192,23 +190,28 @@ def compare(runs, common, rows):
 
 
 def main():
-    vmckpt, images, kernel, counting_guest, delay, work, runs, server, size = sys.argv[1:10]
+    vmckpt, images, kernel, counting_guest, delay, work, runs, server, size, part = sys.argv[1:11]
     runs, server = int(runs), Server.parse(server)
     # Whoever runs this has a key of their own, and remotes that they have confirmed, which are left alone.
     os.environ["XDG_STATE_HOME"] = os.path.join(work, "state")
+    key, secret = server.keys()
+    os.environ |= {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "RESTIC_PASSWORD": "bench"}
     rows: list[Row] = []
-    say("what the images have in common")
-    common = pages_in_common(images)
-    done = []
-    for number in range(runs):
-        say(f"run {number + 1} of {runs}, beside restic")
-        done.append(Measurement(vmckpt, images, work, server, number).run())
-    compare(done, common, rows)
-    resume.measure(vmckpt, kernel, counting_guest, delay, work, server, runs, size, rows)
-    version = subprocess.run(["restic", "version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    beside = ""
+    if part != "resume":
+        say("what the images have in common")
+        common = pages_in_common(images)
+        done = []
+        for number in range(runs):
+            say(f"run {number + 1} of {runs}, beside restic")
+            done.append(Measurement(vmckpt, images, work, server, number).run())
+        compare(done, common, rows)
+        version = subprocess.run(["restic", "version"], capture_output=True, text=True, check=True).stdout.split()[1]
+        beside = f"; restic {version}"
+    if part != "restic":
+        resume.measure(vmckpt, kernel, counting_guest, delay, work, server, runs, size, rows)
     print(
-        f"{os.cpu_count()} cores; {server.name} on loopback, which has the same cores; restic {version}; medians of "
-        f"{runs} runs.\n"
+        f"{os.cpu_count()} cores; {server.name} on loopback, which has the same cores{beside}; medians of {runs} runs.\n"
     )
     print(report.table(rows))
 
