@@ -11,15 +11,13 @@ enum { capacity = 64 };
 
 const int clinux_guard_capacity = capacity;
 
-/* Free while `end` is 0. `start` is written before `end` and outlives it, so that the handler, which takes no lock,
-   sees both or nothing. */
+/* Free while `end` is 0. `start` is written before `end`, for the handler, which takes no lock. */
 static struct {
   _Atomic uintptr_t start, end;
   _Atomic int is_broken;
 } guards[capacity];
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static int is_installed;
 static uintptr_t page_byte_count;
 static struct sigaction previous;
 
@@ -45,11 +43,15 @@ static void handle(int number, siginfo_t *info, void *context) {
 int clinux_guard_mapping(void *base, size_t byte_count) {
   int found = -1;
   pthread_mutex_lock(&lock);
-  if (!is_installed) {
+  /* Not once and for all: the handler gives way to what was there before, and the program may have set another. */
+  struct sigaction now;
+  int is_installed = sigaction(SIGBUS, 0, &now) == 0;
+  if (is_installed && !(now.sa_flags & SA_SIGINFO && now.sa_sigaction == handle)) {
     page_byte_count = (uintptr_t)sysconf(_SC_PAGESIZE);
+    previous = now;
     struct sigaction action = {.sa_sigaction = handle, .sa_flags = SA_SIGINFO | SA_RESTART};
     sigfillset(&action.sa_mask);
-    is_installed = sigaction(SIGBUS, &action, &previous) == 0;
+    is_installed = sigaction(SIGBUS, &action, 0) == 0;
   }
   for (int index = 0; is_installed && found < 0 && index < capacity; index++) {
     if (atomic_load(&guards[index].end) != 0) continue;

@@ -22,7 +22,7 @@ package struct WorkerThreads {
     sigfillset(&blocked)
     // One that an access to memory causes is not taken by another thread: blocked, it would end the process.
     sigdelset(&blocked, SIGBUS)
-    pthread_sigmask(SIG_BLOCK, &blocked, &previous)
+    pthread_sigmask(SIG_SETMASK, &blocked, &previous)
     defer { pthread_sigmask(SIG_SETMASK, &previous, nil) }
     var failure = EAGAIN
     for _ in 0..<count {

@@ -38,6 +38,18 @@ package enum CatalogObject {
       )
     }
 
+    /// Of the year 9999: later times have another form as text.
+    private static let lastSecond: Int64 = 253_402_300_799
+
+    /// When the manifest was put, by the server's clock, to the end of that second and with milliseconds, as text
+    /// that sorts.
+    ///
+    /// - Parameter lessSeconds: How much earlier.
+    func timeOfPut(lessSeconds: Int64 = 0) -> String {
+      let seconds = min(max(lessSeconds, modifiedSeconds), Self.lastSecond) - lessSeconds
+      return "\(UTCTime.text(secondsSince1970: Int(seconds)).dropLast()).999Z"
+    }
+
     /// Whether the server lists the manifest so.
     func isOf(_ facts: RemoteObjectFacts) -> Bool {
       (key, byteCount, modifiedSeconds) == (facts.key, facts.byteCount, facts.modifiedSeconds)

@@ -19,9 +19,10 @@ extension Store {
     let link = try RemoteLink(transport, uuid: remote.uuid)
     let entries = try RemoteCatalog(link, control: control).entries()
     let there = Dictionary(entries.map { ($0.summary.uuid, $0) }) { first, _ in first }
-    let all = try read { try SnapshotCatalog.all(in: $0) }.filter { vm == nil || $0.vm == vm }
-    let lacking = try lackingWorkingSets(all, there, link, control)
-    let snapshots = all.filter { there[$0.uuid] == nil || lacking.contains($0.uuid) }
+    let all = try read { try SnapshotCatalog.all(in: $0) }
+    let wanted = all.filter { vm == nil || $0.vm == vm }
+    let lacking = try lackingWorkingSets(wanted, of: all, there, link, control)
+    let snapshots = wanted.filter { there[$0.uuid] == nil || lacking.contains($0.uuid) }
     var results: [PushResult] = []
     var refusals: [VMCheckpointError] = []
     for snapshot in snapshots {
@@ -53,54 +54,62 @@ extension Store {
     if let first = refusals.first {
       throw VMCheckpointError(
         .cannotCreate,
-        "\(refusals.count) of \(snapshots.count) snapshots could not be pushed: \(first.message)",
+        "\(refusals.count) of \(snapshots.count - lacking.count) snapshots could not be pushed: \(first.message)",
         hint: first.hint
       )
     }
     return results
   }
 
-  /// The UUIDs of those snapshots that a remote has without the working set that this store has for them.
+  /// How much later than the server's a host's clock may be at most: S3 refuses requests of other times.
+  private static let clockDifferenceSeconds: Int64 = 900
+
+  /// The UUIDs of those snapshots that a remote has without the working set that this store has for them: their own, or
+  /// their nearest ancestor's.
   ///
-  /// A manifest is read only where that set may be later than its push: one of the snapshot's own, or an ancestor's that
-  /// was recorded after the snapshot was saved.
+  /// A manifest that was put after the recording has it. Only others are read; so few are, however many snapshots
+  /// there are.
   ///
-  /// - Parameter there: What the remote has, by UUID.
+  /// - Parameters:
+  ///   - snapshots: Which ones.
+  ///   - all: The store's.
+  ///   - there: What the remote has, by UUID.
   private func lackingWorkingSets(
     _ snapshots: [SnapshotRow],
+    of all: [SnapshotRow],
     _ there: [String: RemoteCatalog.Entry],
     _ link: RemoteLink,
     _ control: OperationControl
   ) throws(VMCheckpointError) -> Set<String> {
-    let candidates = try read { database in
-      let table = WorkingSetTable(database)
-      return try snapshots.compactMap { snapshot -> (SnapshotRow, RemoteCatalog.Entry)? in
-        guard let entry = there[snapshot.uuid],
-          (entry.summary.vm, entry.summary.name) == (snapshot.vm, snapshot.name),
-          let set = try table.summary(for: snapshot),
-          try table.hasOwn(snapshot) || set.recordedAt > entry.summary.completedAt
-        else { return nil }
-        return (snapshot, entry)
-      }
+    struct Candidate {
+      var entry: RemoteCatalog.Entry
+      var recordedAt: String
+      /// The recording is not an ancestor's.
+      var isOwn: Bool
     }
-    let heads = try SideBySide.map(candidates) { (candidate) throws(VMCheckpointError) in
+    let recordings = try read { try WorkingSetTable($0).recordedTimes() }
+    let parentIDs = Dictionary(all.map { ($0.id, $0.parentID) }) { first, _ in first }
+    let candidates = snapshots.compactMap { snapshot -> Candidate? in
+      guard let entry = there[snapshot.uuid],
+        (entry.summary.vm, entry.summary.name) == (snapshot.vm, snapshot.name),
+        let owner = WorkingSetTable.nearest(snapshot.id, parentIDs, { recordings[$0] != nil }),
+        let recordedAt = recordings[owner],
+        recordedAt > entry.timeOfPut(lessSeconds: Self.clockDifferenceSeconds)
+      else { return nil }
+      return Candidate(entry: entry, recordedAt: recordedAt, isOwn: owner == snapshot.id)
+    }
+    let uuids = try SideBySide.map(candidates) { (candidate) throws(VMCheckpointError) -> String? in
       do throws(VMCheckpointError) {
-        return try ManifestHeads.read(candidate.1.facts, link)
+        guard let head = try ManifestHeads.read(candidate.entry.facts, link) else { return nil }
+        let uuid = candidate.entry.summary.uuid
+        guard let known = head.facts.workingSet?.recordedAt else { return uuid }
+        return candidate.isOwn && candidate.recordedAt > known ? uuid : nil
       } catch {
         guard error.isDamage else { throw error }
         control.onWarning?(error.message)
         return nil
       }
     }
-    return try read { database in
-      let table = WorkingSetTable(database)
-      var lacking = Set<String>()
-      for ((snapshot, _), head) in zip(candidates, heads) {
-        guard let head else { continue }
-        let known = head.facts.workingSet?.recordedAt
-        if try table.newer(than: known, for: snapshot) != nil { lacking.insert(snapshot.uuid) }
-      }
-      return lacking
-    }
+    return Set(uuids.compactMap { $0 })
   }
 }

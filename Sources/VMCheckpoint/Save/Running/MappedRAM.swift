@@ -4,17 +4,17 @@ import Synchronization
 import SystemPackage
 
 /// The RAM files of a running guest in this process's memory, so that ``SettledPages`` compares pages where they
-/// are. To copy each of them first takes three times as long, and the guest waits for it.
+/// are. To copy each of them first takes 2.5 times as long, and the guest waits for it.
 ///
 /// Only files in memory are mapped (tmpfs, and the memory files of `memfd_create`): for others, reading ahead
-/// counts for more. Of huge pages, reading a hole would take one of few. A page in a hole of a file in memory is
-/// made when it is read in a mapping, and then the guest has more memory than before: so who reads here looks only
-/// at pages that were there.
+/// counts for more. Files of huge pages are not, since to read a hole of one takes one of the few that there are. To
+/// read a hole of a file in memory makes a page there, and then the guest has more memory than before: so only pages
+/// are read here that were not zero before. One that the guest has given back since then is made anew.
 ///
 /// The kernel counts pages that were read to this process as well (`RssShmem`), though it has no copies.
 ///
-/// A file that is cut while it is mapped makes reading it fail by a signal; that is caught, see
-/// ``requireIntact(_:)``.
+/// To read a page that is not there any more fails by a signal; that is caught, see ``requireIntact(_:)``. So it is
+/// where the file was cut, its file system is full, or memory or swap has failed.
 final class MappedRAM: @unchecked Sendable {
   /// `TMPFS_MAGIC` of <linux/magic.h>.
   private static let tmpfsType: Int64 = 0x0102_1994
@@ -117,13 +117,33 @@ final class MappedRAM: @unchecked Sendable {
     try cancellation.check()
   }
 
+  /// Whether a page could not be read. Zeros were there instead, and that stays so.
+  var isBroken: Bool {
+    mappings.contains { mapping in
+      mapping.map { clinux_is_mapping_broken($0.guardNumber) != 0 } ?? false
+    }
+  }
+
   /// Call after reading, before what was read is used.
   ///
-  /// - Throws: ``VMCheckpointError`` when a page could not be read: zeros were there instead.
+  /// - Throws: ``VMCheckpointError`` when something was not read, and zeros were there instead.
   func requireIntact(_ reader: FileRAMReader) throws(VMCheckpointError) {
     for (file, mapping) in zip(reader.opened.files, mappings) {
-      guard let mapping, clinux_is_mapping_broken(mapping.guardNumber) != 0 else { continue }
-      throw reader.shrank(file)
+      guard let mapping else { continue }
+      var status = stat()
+      // Behind its end the last page that a file has a part of is zeros, without a signal.
+      guard fstat(file.descriptor.rawValue, &status) == 0,
+        Int(status.st_size) >= mapping.bytes.count
+      else { throw reader.shrank(file) }
+      guard clinux_is_mapping_broken(mapping.guardNumber) == 0 else {
+        throw VMCheckpointError(
+          .inputOutput,
+          "a page of RAM file \(quotedName(file.path)) could not be read",
+          hint:
+            "see whether its file system is full, whether the kernel's log tells of failed memory or swap, "
+            + "or who cuts the file"
+        )
+      }
     }
   }
 }

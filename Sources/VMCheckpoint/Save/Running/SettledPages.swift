@@ -4,8 +4,8 @@ import Synchronization
 /// The RAM of a guest at one instant, as what differs from ``SeenPages``: the result of one look at all of RAM
 /// while the guest is stopped.
 ///
-/// The look reads each page once and compares what it read. A page that differs is copied and kept, so that the
-/// guest can go on before anything is stored. Nothing of it touches the store or the disk.
+/// The look reads and compares each page. A page that differs is copied and kept, so that the guest can go on
+/// before anything is stored. Nothing of it touches the store or the disk.
 ///
 /// Pages of ``MappedRAM`` are read where they are, others into memory of the look's own. A page in place may change
 /// while it is read, since a stopped guest's devices may be other processes. That does no harm: each byte is read
@@ -232,7 +232,10 @@ final class SettledPages: @unchecked Sendable {
       }
       let slot = keptCount.wrappingAdd(1, ordering: .relaxed).oldValue
       guard slot < keptCapacity else { return false }
-      (kept.baseAddress! + slot * Page.byteCount).copyMemory(from: page, byteCount: Page.byteCount)
+      let copy = kept.baseAddress! + slot * Page.byteCount
+      copy.copyMemory(from: page, byteCount: Page.byteCount)
+      // Another process may have zeroed it meanwhile.
+      if ZeroPage.isZero(copy) { continue }
       places[index] = UInt32(slot) + Self.firstKept
     }
     return true

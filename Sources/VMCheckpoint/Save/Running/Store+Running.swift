@@ -150,7 +150,8 @@ extension Store {
       threadCount: control.threadCount,
       cancellation: control.cancellation
     )
-    return mapped
+    // Then pages are read, which a file system that is full does not make fail.
+    return mapped.isBroken ? nil : mapped
   }
 
   /// How many pages were not the parent's.

@@ -74,6 +74,18 @@ struct WorkingSetTable {
       ) == true
   }
 
+  /// When each recording of the store was stored first, by the snapshot's row.
+  func recordedTimes() throws -> [Int64: String] {
+    guard try isThere else { return [:] }
+    let rows = try Row.fetchAll(
+      database,
+      sql: "SELECT snapshot_id, recorded_at FROM working_set"
+    )
+    return try Dictionary(
+      rows.map { (try $0.value("snapshot_id"), try $0.value("recorded_at")) }
+    ) { first, _ in first }
+  }
+
   /// Stores a recording in place of the one that `snapshot` has, if it has one.
   ///
   /// - Parameter recordedAt: When it was stored first; `nil`: now.
@@ -110,6 +122,23 @@ struct WorkingSetTable {
   }
 
   /// The snapshot itself or the nearest ancestor that has a recording.
+  /// The snapshot whose recording a start from the one with `id` plays, where all are at hand.
+  ///
+  /// - Parameters:
+  ///   - parentIDs: Of all snapshots.
+  ///   - hasOwn: Whether a snapshot has a recording.
+  static func nearest(_ id: Int64, _ parentIDs: [Int64: Int64?], _ hasOwn: (Int64) -> Bool)
+    -> Int64?
+  {
+    var candidate: Int64? = id
+    for _ in 0..<maximumDepth {
+      guard let current = candidate else { return nil }
+      if hasOwn(current) { return current }
+      candidate = parentIDs[current] ?? nil
+    }
+    return nil
+  }
+
   private func nearest(_ snapshot: SnapshotRow) throws -> SnapshotRow? {
     guard try isThere else { return nil }
     var candidate: SnapshotRow? = snapshot

@@ -125,7 +125,15 @@ public enum QEMUResume {
   /// to root too, and QEMU would end.
   private static var postcopyObstacle: (text: String, mayRootHelp: Bool)? {
     let descriptor = clinux_userfaultfd()
-    guard descriptor >= 0 else { return ("this user may not use userfaultfd", geteuid() != 0) }
+    guard descriptor >= 0 else {
+      let setting = try? String(
+        contentsOfFile: "/proc/sys/vm/unprivileged_userfaultfd",
+        encoding: .utf8
+      )
+      return (
+        "this user may not use userfaultfd", geteuid() != 0 && setting?.hasPrefix("0") == true
+      )
+    }
     close(descriptor)
     // QEMU unlocks its memory first. This process has none that is locked.
     return munlockall() == 0 ? nil : ("this user may not call munlockall", false)
