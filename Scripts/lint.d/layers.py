@@ -75,7 +75,9 @@ FOLDERS = {
         "Maintenance/Delete": {"System", "Store", "Maintenance/Collect", "Maintenance"},
         "Maintenance/Prune": {
             "System", "Store", "Maintenance", "Maintenance/Collect", "Maintenance/Delete",
+            "Maintenance/Retention",
         },
+        "Maintenance/Retention": {"System"},
         "Maintenance/Collect": {"System", "Store", "Maintenance"},
         "Maintenance/Optimize": {"System", "Store", "Maintenance", "Maintenance/Collect"},
         "Maintenance/Verify": {"System", "Store", "Maintenance"},
@@ -84,7 +86,9 @@ FOLDERS = {
         "Remote/Transport": {"System"},
         # What the objects of a remote hold, byte for byte.
         "Remote/Layout": {"System", "Store", "Remote/Transport"},
-        "Remote": {"System", "Store", "Save", "Remote/Transport", "Remote/Layout"},
+        "Remote": {
+            "System", "Store", "Save", "Maintenance/Retention", "Remote/Transport", "Remote/Layout",
+        },
     },
     "VMCheckpointFormats": {
         "Registry": {"*"},

@@ -49,7 +49,7 @@ package struct PruneOutput: CommandOutput, Hashable {
       )
     }
     collected = result.collected.map(CollectOutput.init)
-    aheadWarning = Self.aheadWarning(snapshots)
+    aheadWarning = Self.aheadWarning(result.snapshots)
     self.warnings = warnings + [aheadWarning].compactMap { $0 }
   }
 
@@ -59,9 +59,11 @@ package struct PruneOutput: CommandOutput, Hashable {
   }
 
   /// - Returns: One line, however many there are; `nil`: all that stay are of the past.
-  private static func aheadWarning(_ snapshots: [Snapshot]) -> String? {
-    let ahead = snapshots.filter { $0.kept && $0.aheadSeconds != nil }
-      .sorted { $0.aheadSeconds ?? 0 > $1.aheadSeconds ?? 0 }
+  private static func aheadWarning(_ snapshots: [PruneResult.Snapshot]) -> String? {
+    let ahead = snapshots.filter {
+      $0.aheadSeconds != nil && $0.reasons.contains(where: \.isOfTime)
+    }
+    .sorted { $0.aheadSeconds ?? 0 > $1.aheadSeconds ?? 0 }
     guard !ahead.isEmpty else { return nil }
     let shown = ahead.prefix(shownAheadCount).map {
       "\(quotedName($0.name)) by \(HumanReadable.age($0.aheadSeconds ?? 0))"
@@ -80,38 +82,14 @@ package struct PruneOutput: CommandOutput, Hashable {
 
   package var text: String {
     guard !snapshots.isEmpty else { return "" }
-    let goes = dryRun ? "would go" : "deleted"
-    let table = TextTable(
-      [("SNAPSHOT", .left), ("VM", .left), ("SAVED", .left), ("DONE", .left), ("WHY", .left)],
-      rows: snapshots.map { snapshot in
-        [
-          snapshot.name, snapshot.vm, snapshot.startedAt, snapshot.kept ? "stays" : goes,
-          snapshot.reasons.joined(separator: ", "),
-        ]
-      }
+    let table = RetentionTable(
+      rows: snapshots.map {
+        RetentionTable.Row(name: $0.name, vm: $0.vm, time: $0.startedAt, reasons: $0.reasons)
+      },
+      dryRun: dryRun
     )
-    let deletedCount = snapshots.count { !$0.kept }
-    let counts =
-      "\(HumanReadable.count(UInt64(deletedCount), "snapshot")) \(dryRun ? "would go" : "deleted"), "
-      + "\(snapshots.count - deletedCount) kept\n"
-    guard !dryRun, deletedCount > 0 else { return table.text() + "\n" + counts }
-    return table.text() + "\n" + counts
+    guard !dryRun, table.deletedCount > 0 else { return table.text }
+    return table.text
       + (collected?.text ?? "The store is in use: 'vmckpt gc' will free the space later\n")
-  }
-}
-
-extension RetentionReason {
-  /// In a few words.
-  fileprivate var text: String {
-    switch self {
-    case .last: "last"
-    case .period(let period): period.rawValue
-    case .within: "within"
-    case .tag(let condition):
-      "tag \(condition.key)" + (condition.value.map { "=\($0)" } ?? "")
-    case .parent: "has children"
-    case .lease(let id): "served (lease \(id))"
-    case .newest: "newest of its VM"
-    }
   }
 }

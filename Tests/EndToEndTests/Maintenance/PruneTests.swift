@@ -141,10 +141,13 @@ import VMCheckpointTestSupport
     // A day and ninety minutes, less the seconds since then.
     let days = (ahead[2] ?? 0) / 86400
     #expect((1.06...1.0625).contains(days), "\(ahead)")
-    // What goes is no trouble any more.
-    let done = try bench.tool.run("prune", "--keep-last", "1")
+    // What goes is no trouble any more, and what stays by no rule of time neither.
+    let done = try bench.tool.run("prune", "--keep-within", "1h", "--keep-last", "1", "--dry-run")
+    #expect(done.standardError == "vmckpt: warning: \(all)\n")
+    #expect(try bench.tool.run("prune", "--keep-last", "1").standardError == "")
+    let one = try bench.tool.run("prune", "--keep-daily", "1")
     #expect(
-      done.standardError
+      one.standardError
         == "vmckpt: warning: "
         + warning("1 snapshot that stays is dated later than now: \"web/6\" by 4 d") + "\n"
     )

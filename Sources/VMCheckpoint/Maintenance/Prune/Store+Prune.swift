@@ -18,13 +18,7 @@ extension Store {
     dryRun: Bool = false,
     control: OperationControl = OperationControl()
   ) throws(VMCheckpointError) -> PruneResult {
-    guard !policy.isEmpty else {
-      throw VMCheckpointError(
-        .invalidArgument,
-        "no rule says which snapshots to keep",
-        hint: "give one, such as --keep-last 7"
-      )
-    }
+    try policy.requireRule()
     if dryRun {
       return try read { database in
         PruneResult(try judge(policy, database), dryRun: true, collected: nil)

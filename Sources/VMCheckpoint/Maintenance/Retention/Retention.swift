@@ -9,7 +9,7 @@ package struct Retention {
     package var name: String
     package var uuid: String
     package var vm: String
-    /// As in the column `started_at`.
+    /// The time that rules go by, as in the column `started_at`.
     package var startedAt: String
     package var tags: [String: String]
     package var hasChildren: Bool

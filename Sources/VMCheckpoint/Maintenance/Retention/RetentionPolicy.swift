@@ -58,6 +58,16 @@ public struct RetentionPolicy: Sendable, Hashable {
 
   /// Whether no rule says what to keep.
   public var isEmpty: Bool { last == 0 && !looksAtTime && tags.isEmpty }
+
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when no rule says what to keep.
+  func requireRule() throws(VMCheckpointError) {
+    guard isEmpty else { return }
+    throw VMCheckpointError(
+      .invalidArgument,
+      "no rule says which snapshots to keep",
+      hint: "give one, such as --keep-last 7"
+    )
+  }
 }
 
 /// A span of time in units of the calendar.

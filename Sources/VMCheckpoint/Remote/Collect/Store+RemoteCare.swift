@@ -62,18 +62,41 @@ extension Store {
     let catalog = RemoteCatalog(link, control: control)
     var doomed: [RemoteCatalog.Entry] = []
     for reference in references { doomed.append(try catalog.entry(reference)) }
-    for entry in doomed {
-      // All generations: an older one must not come back.
-      let folder = "\(RemoteNames.folder(ofManifest: entry.key))/"
-      for facts in try link.list(folder) { try transport.delete(facts.key) }
-    }
-    if !isReadOnly {
-      let uuids = doomed.map(\.summary.uuid)
-      try write { database in
-        let table = RemoteSnapshotTable(database, remoteID: remote.id)
-        for uuid in uuids { try table.remove(uuid: uuid) }
-      }
-    }
+    try deleteManifests(of: doomed, remote, link, control)
     return doomed.map(\.summary.name)
+  }
+
+  /// Deletes snapshots of a remote, one after the other.
+  ///
+  /// - Throws: As ``RemoteTransport``; `cancelled`. Those before stay deleted.
+  func deleteManifests(
+    of doomed: [RemoteCatalog.Entry],
+    _ remote: RemoteRow,
+    _ link: RemoteLink,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) {
+    var deleted: [String] = []
+    do throws(VMCheckpointError) {
+      for entry in doomed {
+        try control.cancellation.check()
+        // All generations: an older one must not come back.
+        let folder = "\(RemoteNames.folder(ofManifest: entry.key))/"
+        for facts in try link.list(folder) { try link.transport.delete(facts.key) }
+        deleted.append(entry.summary.uuid)
+      }
+    } catch {
+      try? forget(deleted, remote)
+      throw error
+    }
+    try forget(deleted, remote)
+  }
+
+  /// Takes out the rows of snapshots that the remote has no more.
+  private func forget(_ uuids: [String], _ remote: RemoteRow) throws(VMCheckpointError) {
+    guard !isReadOnly, !uuids.isEmpty else { return }
+    try write { database in
+      let table = RemoteSnapshotTable(database, remoteID: remote.id)
+      for uuid in uuids { try table.remove(uuid: uuid) }
+    }
   }
 }

@@ -89,6 +89,56 @@ struct RemoteDeleteCommand: VerbCommand {
   }
 }
 
+/// `vmckpt remote prune`.
+struct RemotePruneCommand: VerbCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "prune",
+    abstract: "Delete the snapshots of a remote that no rule keeps.",
+    usage: "vmckpt remote prune --keep-... [--dry-run] [<options>]",
+    discussion: """
+      The rules are those of 'vmckpt prune', and go by when a snapshot was complete. 'vmckpt \
+      remote gc' frees what only the deleted snapshots needed. Snapshots in stores stay; 'vmckpt \
+      push --all' sends them again if they are there.
+
+      The newest snapshot of a VM stays whatever the rules say, unless --delete-newest is given. A \
+      snapshot that is served from this store stays too. Of other hosts that is not known: VMs \
+      there whose pages still come from the remote lose them when they are collected.
+
+      EXAMPLES:
+        vmckpt remote prune --keep-last 3 --keep-daily 7 --keep-weekly 5 --dry-run
+        vmckpt remote prune --keep-within 1m --keep-tag keep --vm web
+      """
+  )
+
+  @OptionGroup var retention: RetentionOptions
+
+  @Flag(name: .long, help: "Only show what would be deleted.")
+  var dryRun = false
+
+  @OptionGroup var choice: RemoteChoice
+  @OptionGroup var arguments: RemoteArguments
+  @OptionGroup var common: CommonOptions
+
+  var accomplishment: String? { dryRun ? nil : "the deletion is done" }
+
+  func perform(in session: CommandSession) throws(VMCheckpointError) -> RemotePruneOutput {
+    let operation = choice.operation(in: session, common, arguments)
+    let (result, warnings) = try operation.run { (place) throws(VMCheckpointError) in
+      return (
+        place.remote,
+        try place.store.pruneRemote(
+          retention.policy,
+          dryRun: dryRun,
+          of: place.remote,
+          place.transport,
+          control: place.control
+        )
+      )
+    }
+    return RemotePruneOutput(result.0.name, result.1, dryRun: dryRun, warnings: warnings)
+  }
+}
+
 /// `vmckpt remote gc`.
 struct RemoteGcCommand: VerbCommand {
   static let configuration = CommandConfiguration(

@@ -25,7 +25,7 @@ struct RemoteCommand: ParsableCommand {
       RemoteListCommand.self,
       RemoteForgetCommand.self, RemoteShowCommand.self, RemoteFetchCommand.self,
       RemoteStatsCommand.self, RemoteCheckCommand.self, RemoteDeleteCommand.self,
-      RemoteGcCommand.self, RemoteAdoptCommand.self,
+      RemotePruneCommand.self, RemoteGcCommand.self, RemoteAdoptCommand.self,
     ]
   )
 }

@@ -63,6 +63,74 @@ package struct RemoteDeleteOutput: CommandOutput, Hashable {
   }
 }
 
+/// What `remote prune` prints.
+package struct RemotePruneOutput: CommandOutput, Hashable {
+  struct Snapshot: Codable, Hashable, Sendable {
+    var name: String
+    var uuid: String
+    var vm: String
+    var completedAt: String
+    var kept: Bool
+    var reasons: [String]
+
+    enum CodingKeys: String, CodingKey {
+      case name, uuid, vm
+      case completedAt = "completed_at"
+      case kept, reasons
+    }
+  }
+
+  var remote: String
+  var dryRun: Bool
+  /// In the order of their saving.
+  var snapshots: [Snapshot]
+  var warnings: [String]
+
+  enum CodingKeys: String, CodingKey {
+    case remote
+    case dryRun = "dry_run"
+    case snapshots, warnings
+  }
+
+  /// What is printed of `decisions`.
+  package init(
+    _ remote: String,
+    _ decisions: [Retention.Decision],
+    dryRun: Bool,
+    warnings: [String]
+  ) {
+    self.remote = remote
+    self.dryRun = dryRun
+    snapshots = decisions.map { decision in
+      Snapshot(
+        name: decision.candidate.name,
+        uuid: decision.candidate.uuid,
+        vm: decision.candidate.vm,
+        completedAt: decision.candidate.startedAt,
+        kept: !decision.reasons.isEmpty,
+        reasons: decision.reasons.map(\.text)
+      )
+    }
+    self.warnings = warnings
+  }
+
+  package var notice: String? {
+    snapshots.isEmpty ? "there are no snapshots to look at" : nil
+  }
+
+  package var text: String {
+    guard !snapshots.isEmpty else { return "" }
+    let table = RetentionTable(
+      rows: snapshots.map {
+        RetentionTable.Row(name: $0.name, vm: $0.vm, time: $0.completedAt, reasons: $0.reasons)
+      },
+      dryRun: dryRun
+    )
+    guard !dryRun, table.deletedCount > 0 else { return table.text }
+    return table.text + "Free what only they needed with: vmckpt remote gc\n"
+  }
+}
+
 /// What `remote gc` prints.
 package struct RemoteGcOutput: CommandOutput, Hashable {
   var remote: String
