@@ -13,6 +13,9 @@ struct PruneCommand: VerbCommand {
       hours, days, weeks, months or years that have one, as UTC counts them; weeks begin on Monday. \
       The table shows what stays, and why.
 
+      Where an old snapshot was pulled, or a clock was wrong, the newest by time and the newest that \
+      came differ. Then each rule is applied in both orders, and what one of them keeps stays.
+
       The newest snapshot of a VM stays whatever the rules say, unless --delete-newest is given. \
       A snapshot that is being served stays too: see 'vmckpt lease'. Children of a deleted snapshot \
       keep all of their pages, and descend from its parent.

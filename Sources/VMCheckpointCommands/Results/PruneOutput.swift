@@ -49,7 +49,9 @@ package struct PruneOutput: CommandOutput, Hashable {
       )
     }
     collected = result.collected.map(CollectOutput.init)
-    aheadWarning = Self.aheadWarning(result.snapshots)
+    aheadWarning = RetentionTable.aheadWarning(
+      result.snapshots.map { ($0.name, $0.aheadSeconds, $0.reasons) }
+    )
     self.warnings = warnings + [aheadWarning].compactMap { $0 }
   }
 
@@ -57,28 +59,6 @@ package struct PruneOutput: CommandOutput, Hashable {
     snapshots.isEmpty
       ? "there are no snapshots to look at" : aheadWarning.map { "warning: \($0)" }
   }
-
-  /// - Returns: One line, however many there are; `nil`: all that stay are of the past.
-  private static func aheadWarning(_ snapshots: [PruneResult.Snapshot]) -> String? {
-    let ahead = snapshots.filter {
-      $0.aheadSeconds != nil && $0.reasons.contains(where: \.isOfTime)
-    }
-    .sorted { $0.aheadSeconds ?? 0 > $1.aheadSeconds ?? 0 }
-    guard !ahead.isEmpty else { return nil }
-    let shown = ahead.prefix(shownAheadCount).map {
-      "\(quotedName($0.name)) by \(HumanReadable.age($0.aheadSeconds ?? 0))"
-    }
-    let others = ahead.count > shown.count ? ["\(ahead.count - shown.count) more"] : []
-    return """
-      \(ahead.count == 1 ? "1 snapshot that stays is" : "\(ahead.count) snapshots that stay are") \
-      dated later than now: \((shown + others).joined(separator: ", ")); if this machine's clock is \
-      wrong, set it; if another was when they were saved, rules that look at time keep them too \
-      long: delete them by name
-      """
-  }
-
-  /// Of how many snapshots that are dated ahead the warning has names.
-  private static let shownAheadCount = 3
 
   package var text: String {
     guard !snapshots.isEmpty else { return "" }

@@ -169,6 +169,19 @@ import VMCheckpointTestSupport
     }
   }
 
+  @Test("an old snapshot that was pulled is not the reason to delete the newest")
+  func pulledLater() throws {
+    let all = candidates(["2026-03-01", "2026-03-05", "2024-01-01"])
+    #expect(try kept(all) { $0.last = 1 } == [2: [.last], 3: [.last]])
+    #expect(try kept(all) { $0.counts[.daily] = 1 }.keys.sorted() == [2, 3])
+    #expect(
+      try kept(all) {
+        $0.tags = [.init(key: "x")]
+        $0.deletesNewest = false
+      } == [2: [.newest], 3: [.newest]]
+    )
+  }
+
   @Test("a time that a damaged store has is an error")
   func damagedTime() {
     #expect(throws: VMCheckpointError.self) {

@@ -77,12 +77,13 @@ package struct Retention {
       }
     }
     for group in groups.values {
-      try keep(group.sorted { $0.id > $1.id }, &reasons)
+      for order in orders(of: group) { try keep(order, &reasons) }
     }
-    var newest: [String: Candidate] = [:]
-    for candidate in candidates where candidate.id > newest[candidate.vm]?.id ?? 0 {
-      newest[candidate.vm] = candidate
-    }
+    let newest = Set(
+      Dictionary(grouping: candidates, by: \.vm).values.flatMap { snapshots in
+        orders(of: snapshots).compactMap { $0.first?.id }
+      }
+    )
     for candidate in candidates {
       for condition in policy.tags where condition.fits(candidate.tags) {
         reasons[candidate.id, default: []].append(.tag(condition))
@@ -91,7 +92,7 @@ package struct Retention {
         reasons[candidate.id, default: []].append(.parent)
       }
       if let lease = candidate.lease { reasons[candidate.id, default: []].append(.lease(lease)) }
-      if !policy.deletesNewest, newest[candidate.vm]?.id == candidate.id {
+      if !policy.deletesNewest, newest.contains(candidate.id) {
         reasons[candidate.id, default: []].append(.newest)
       }
     }
@@ -99,15 +100,36 @@ package struct Retention {
     return candidates.map { candidate in
       Decision(
         candidate: candidate,
-        reasons: reasons[candidate.id] ?? [],
+        reasons: unique(reasons[candidate.id] ?? []),
         aheadSeconds: future.secondsAhead(of: candidate.startedAt)
       )
     }
   }
 
+  /// The snapshots of a group, newest first, in each order that a user may mean: that in which they came to the store,
+  /// and that of their times. They differ where an old snapshot was pulled, or a clock was wrong. Each order keeps what
+  /// is newest by it, so that neither makes a rule delete what the other calls the newest.
+  private func orders(of group: [Candidate]) -> [[Candidate]] {
+    let future = FutureTimes(nowSeconds: now.timeIntervalSince1970)
+    let byArrival = group.sorted { $0.id > $1.id }
+    // Times sort as text. One that is later than now says nothing: it comes last.
+    let byTime = byArrival.map { (isPast: future.secondsAhead(of: $0.startedAt) == nil, $0) }
+      .sorted { first, second in
+        guard first.isPast == second.isPast else { return first.isPast }
+        return (first.1.startedAt, first.1.id) > (second.1.startedAt, second.1.id)
+      }
+      .map(\.1)
+    return byArrival == byTime ? [byArrival] : [byArrival, byTime]
+  }
+
+  private func unique(_ reasons: [RetentionReason]) -> [RetentionReason] {
+    var found = Set<RetentionReason>()
+    return reasons.filter { found.insert($0).inserted }
+  }
+
   /// The rules that look at time.
   ///
-  /// - Parameter group: Newest first.
+  /// - Parameter group: Newest first, in one of its orders.
   private func keep(
     _ group: [Candidate],
     _ reasons: inout [Int64: [RetentionReason]]

@@ -3,8 +3,8 @@ import GRDB
 extension Store {
   /// Deletes the snapshots of a remote that no rule of `policy` keeps. A collection frees what only they needed.
   ///
-  /// The rules go by when a snapshot was complete, since lists of a remote know no more. A clock that ran ahead does not
-  /// count: no snapshot was complete after it came to the remote, as the server's clock tells.
+  /// The rules go by when a snapshot was complete, since lists of a remote know no more. One that is dated later than
+  /// now is not the newest of anything.
   ///
   /// What other hosts push meanwhile is not looked at. Who serves a snapshot is known of this store only.
   ///
@@ -24,12 +24,17 @@ extension Store {
     try policy.requireRule()
     let link = try RemoteLink(transport, uuid: remote.uuid)
     let entries = try RemoteCatalog(link, control: control).entries()
+    let ordered = Self.inOrderOfSaving(entries)
     let leases = try read { try leasesByUUID($0) }
-    let decisions = try Retention(policy).decide(Self.candidates(entries, leases: leases))
+    let decisions = try Retention(policy).decide(Self.candidates(ordered, leases: leases))
     guard !dryRun else { return decisions }
-    let doomed = Set(decisions.filter(\.reasons.isEmpty).map(\.candidate.uuid))
+    // By their places: a snapshot may be there under two names.
+    let doomed = decisions.filter(\.reasons.isEmpty).map { ordered[Int($0.candidate.id) - 1] }
     try deleteManifests(
-      of: entries.filter { doomed.contains($0.summary.uuid) },
+      in: doomed.map { "\(RemoteNames.folder(ofManifest: $0.key))/" },
+      forgetting: Set(doomed.map(\.summary.uuid)).subtracting(
+        decisions.filter { !$0.reasons.isEmpty }.map(\.candidate.uuid)
+      ),
       remote,
       link,
       control
@@ -48,9 +53,20 @@ extension Store {
     return Dictionary(named) { first, _ in first }
   }
 
-  /// What ``Retention`` needs to know of a remote's snapshots, in the order of saving: of when they were complete, or
-  /// came to the remote, if that was earlier.
-  package static func candidates(
+  /// Those that are dated later than now come first, since nobody knows when they were saved.
+  private static func inOrderOfSaving(_ entries: [RemoteCatalog.Entry]) -> [RemoteCatalog.Entry] {
+    let future = FutureTimes.now
+    return entries.map { (isAhead: future.secondsAhead(of: $0.summary.completedAt) != nil, $0) }
+      .sorted { first, second in
+        guard first.isAhead == second.isAhead else { return first.isAhead }
+        let (first, second) = (first.1.summary, second.1.summary)
+        return (first.completedAt, first.name) < (second.completedAt, second.name)
+      }
+      .map(\.1)
+  }
+
+  /// What ``Retention`` needs to know of a remote's snapshots: by their places, from 1 on.
+  private static func candidates(
     _ entries: [RemoteCatalog.Entry],
     leases: [String: Int64]
   ) -> [Retention.Candidate] {
@@ -63,16 +79,14 @@ extension Store {
         entry.summary.parent.map { Name(vm: entry.summary.vm, name: $0) }
       }
     )
-    let ordered = entries.map { (entry: $0, time: min($0.summary.completedAt, $0.timeOfPut())) }
-      .sorted { ($0.time, $0.entry.summary.name) < ($1.time, $1.entry.summary.name) }
-    return ordered.enumerated().map { index, item in
-      let summary = item.entry.summary
+    return entries.enumerated().map { index, entry in
+      let summary = entry.summary
       return Retention.Candidate(
         id: Int64(index) + 1,
         name: summary.name,
         uuid: summary.uuid,
         vm: summary.vm,
-        startedAt: item.time,
+        startedAt: summary.completedAt,
         tags: summary.tags,
         hasChildren: parents.contains(Name(vm: summary.vm, name: summary.name)),
         lease: leases[summary.uuid]

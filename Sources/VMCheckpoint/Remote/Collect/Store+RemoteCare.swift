@@ -60,39 +60,51 @@ extension Store {
   ) throws(VMCheckpointError) -> [String] {
     let link = try RemoteLink(transport, uuid: remote.uuid)
     let catalog = RemoteCatalog(link, control: control)
-    var doomed: [RemoteCatalog.Entry] = []
-    for reference in references { doomed.append(try catalog.entry(reference)) }
-    try deleteManifests(of: doomed, remote, link, control)
-    return doomed.map(\.summary.name)
+    var folders: [String] = []
+    var names: [String] = []
+    var uuids = Set<String>()
+    for reference in references {
+      do throws(VMCheckpointError) {
+        let entry = try catalog.entry(reference)
+        folders.append("\(RemoteNames.folder(ofManifest: entry.key))/")
+        names.append(entry.summary.name)
+        uuids.insert(entry.summary.uuid)
+      } catch {
+        // One that cannot be read is no snapshot, and must go all the same.
+        guard error.code == .notFound, let folder = try catalog.onlyFolder(named: reference) else {
+          throw error
+        }
+        folders.append("\(folder)/")
+        names.append(reference)
+      }
+    }
+    try deleteManifests(in: folders, forgetting: uuids, remote, link, control)
+    return names
   }
 
   /// Deletes snapshots of a remote, one after the other.
   ///
-  /// - Throws: As ``RemoteTransport``; `cancelled`. Those before stay deleted.
+  /// - Parameters:
+  ///   - folders: Of their manifests.
+  ///   - uuids: Of those that the remote does not have any more then.
+  /// - Throws: As ``RemoteTransport``; `cancelled`. Those before stay deleted, and the next ``RemoteCatalog`` says so.
   func deleteManifests(
-    of doomed: [RemoteCatalog.Entry],
+    in folders: [String],
+    forgetting uuids: Set<String>,
     _ remote: RemoteRow,
     _ link: RemoteLink,
     _ control: OperationControl
   ) throws(VMCheckpointError) {
-    var deleted: [String] = []
-    do throws(VMCheckpointError) {
-      for entry in doomed {
-        try control.cancellation.check()
-        // All generations: an older one must not come back.
-        let folder = "\(RemoteNames.folder(ofManifest: entry.key))/"
-        for facts in try link.list(folder) { try link.transport.delete(facts.key) }
-        deleted.append(entry.summary.uuid)
-      }
-    } catch {
-      try? forget(deleted, remote)
-      throw error
+    for folder in folders {
+      try control.cancellation.check()
+      // All generations: an older one must not come back.
+      for facts in try link.list(folder) { try link.transport.delete(facts.key) }
     }
-    try forget(deleted, remote)
+    try forget(uuids, remote)
   }
 
   /// Takes out the rows of snapshots that the remote has no more.
-  private func forget(_ uuids: [String], _ remote: RemoteRow) throws(VMCheckpointError) {
+  private func forget(_ uuids: Set<String>, _ remote: RemoteRow) throws(VMCheckpointError) {
     guard !isReadOnly, !uuids.isEmpty else { return }
     try write { database in
       let table = RemoteSnapshotTable(database, remoteID: remote.id)

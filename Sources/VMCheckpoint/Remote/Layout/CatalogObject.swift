@@ -45,7 +45,7 @@ package enum CatalogObject {
     /// that sorts.
     ///
     /// - Parameter lessSeconds: How much earlier.
-    func timeOfPut(lessSeconds: Int64 = 0) -> String {
+    func timeOfPut(lessSeconds: Int64) -> String {
       let seconds = min(max(lessSeconds, modifiedSeconds), Self.lastSecond) - lessSeconds
       return "\(UTCTime.text(secondsSince1970: Int(seconds)).dropLast()).999Z"
     }

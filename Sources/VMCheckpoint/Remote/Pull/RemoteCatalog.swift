@@ -70,6 +70,19 @@ package final class RemoteCatalog {
     return first
   }
 
+  /// The folder of the manifests that are called `name`, whether they can be read or not; `nil`: there is none, or
+  /// several VMs have one.
+  ///
+  /// - Throws: As ``RemoteTransport``.
+  func onlyFolder(named name: String) throws(VMCheckpointError) -> Substring? {
+    let keys = try manifests.get().map(\.key)
+    let folders = Set(
+      keys.filter { RemoteNames.isManifest($0, ofSnapshotNamed: name) }
+        .map { RemoteNames.folder(ofManifest: $0) }
+    )
+    return folders.count == 1 ? folders.first : nil
+  }
+
   static func entry(_ facts: RemoteObjectFacts, _ head: Manifest.Head) -> Entry {
     Entry(
       key: facts.key,

@@ -43,7 +43,7 @@ extension Store {
         let result = try push(reference, to: remote, transport, control: control)
         // Nothing is given where a collection has condemned what the snapshot needs.
         if !result.wasThere || result.gaveWorkingSet { results.append(result) }
-      } catch  where error.code == .cannotCreate {
+      } catch  where error.code == .cannotCreate || error.isDamage {
         control.onWarning?("\(snapshot.title) was not pushed: \(error.message)")
         refusals.append(error)
       } catch  where error.code == .notFound {
@@ -53,7 +53,7 @@ extension Store {
     }
     if let first = refusals.first {
       throw VMCheckpointError(
-        .cannotCreate,
+        first.code,
         "\(refusals.count) of \(snapshots.count - lacking.count) snapshots could not be pushed: \(first.message)",
         hint: first.hint
       )

@@ -101,8 +101,9 @@ struct RemotePruneCommand: VerbCommand {
       push --all' sends them again if they are there.
 
       The newest snapshot of a VM stays whatever the rules say, unless --delete-newest is given. A \
-      snapshot that is served from this store stays too. Of other hosts that is not known: VMs \
-      there whose pages still come from the remote lose them when they are collected.
+      snapshot that is served from this store stays too, which of a mount is so while a file in it \
+      is open. Of other hosts that is not known: VMs there whose pages still come from the remote \
+      lose them when they are collected.
 
       EXAMPLES:
         vmckpt remote prune --keep-last 3 --keep-daily 7 --keep-weekly 5 --dry-run

@@ -72,11 +72,13 @@ package struct RemotePruneOutput: CommandOutput, Hashable {
     var completedAt: String
     var kept: Bool
     var reasons: [String]
+    @Nullable var aheadSeconds: Double?
 
     enum CodingKeys: String, CodingKey {
       case name, uuid, vm
       case completedAt = "completed_at"
       case kept, reasons
+      case aheadSeconds = "ahead_seconds"
     }
   }
 
@@ -85,6 +87,9 @@ package struct RemotePruneOutput: CommandOutput, Hashable {
   /// In the order of their saving.
   var snapshots: [Snapshot]
   var warnings: [String]
+
+  /// The warning about snapshots that are dated ahead, if there are any; not in JSON but among the others.
+  private var aheadWarning: String?
 
   enum CodingKeys: String, CodingKey {
     case remote
@@ -108,14 +113,19 @@ package struct RemotePruneOutput: CommandOutput, Hashable {
         vm: decision.candidate.vm,
         completedAt: decision.candidate.startedAt,
         kept: !decision.reasons.isEmpty,
-        reasons: decision.reasons.map(\.text)
+        reasons: decision.reasons.map(\.text),
+        aheadSeconds: decision.aheadSeconds.map(HumanReadable.milliseconds)
       )
     }
-    self.warnings = warnings
+    aheadWarning = RetentionTable.aheadWarning(
+      decisions.map { ($0.candidate.name, $0.aheadSeconds, $0.reasons) }
+    )
+    self.warnings = warnings + [aheadWarning].compactMap { $0 }
   }
 
   package var notice: String? {
-    snapshots.isEmpty ? "there are no snapshots to look at" : nil
+    snapshots.isEmpty
+      ? "there are no snapshots to look at" : aheadWarning.map { "warning: \($0)" }
   }
 
   package var text: String {
