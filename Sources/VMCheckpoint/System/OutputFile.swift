@@ -23,9 +23,6 @@ package final class OutputFile: Sendable {
     var isNew = false
   }
 
-  /// `HUGETLBFS_MAGIC`.
-  private static let hugePageFileSystem: Int64 = 0x9584_58f6
-
   /// Creates the temporary file.
   ///
   /// - Parameter shownPath: What messages call the file, if not by its path.
@@ -86,7 +83,7 @@ package final class OutputFile: Sendable {
         hint: code == .fileTooLarge
           ? "the file system, or a limit (ulimit -f), does not allow files that large"
           : clinux_file_system_type(FilePath(targetPath).removingLastComponent().string)
-            == Self.hugePageFileSystem
+            == FileSystemType.hugePages
             ? "huge pages (hugetlbfs) cannot be written to as a file; give a path elsewhere, such as in /dev/shm"
             : nil
       )

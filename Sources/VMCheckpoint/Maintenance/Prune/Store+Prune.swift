@@ -42,8 +42,7 @@ extension Store {
     _ policy: RetentionPolicy,
     _ database: Database
   ) throws -> [Retention.Decision] {
-    var leases: [String: Int64] = [:]
-    for lease in try LeaseTable(database, location).all() { leases[lease.snapshot] = lease.id }
+    let leases = try LeaseTable(database, location).idsByName()
     var tags: [Int64: [String: String]] = [:]
     let tagRows = try Row.fetchCursor(
       database,

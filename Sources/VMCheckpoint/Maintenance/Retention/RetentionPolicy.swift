@@ -2,6 +2,9 @@
 ///
 /// The words are those of restic's `forget`, since many know them. Days, weeks, months and years are those of the
 /// calendar in UTC, and weeks begin on Monday (ISO 8601).
+///
+/// The newest by time and the one that came last differ where an old snapshot was pulled, or a clock was wrong. Then
+/// each rule is applied in both orders, and what one of them keeps stays.
 public struct RetentionPolicy: Sendable, Hashable {
   /// Every snapshot, as a count.
   public static let unlimited = Int.max

@@ -6,14 +6,14 @@ extension Store {
   /// The rules go by when a snapshot was complete, since lists of a remote know no more. One that is dated later than
   /// now is not the newest of anything.
   ///
-  /// What other hosts push meanwhile is not looked at. Who serves a snapshot is known of this store only.
+  /// What other hosts push meanwhile stays. Only this store's leases are known, not those of other hosts.
   ///
   /// - Parameters:
   ///   - policy: What stays.
   ///   - dryRun: Only decide.
   /// - Returns: What was decided, in the order of saving.
-  /// - Throws: ``VMCheckpointError``: `invalidArgument` when no rule says what to keep; `corrupt` for a time that is
-  ///   none; as ``deleteRemoteSnapshots(_:of:_:control:)``.
+  /// - Throws: ``VMCheckpointError``: `invalidArgument` when no rule says what to keep; `corrupt` for a snapshot whose
+  ///   time has another form; as ``deleteRemoteSnapshots(_:of:_:control:)``.
   package func pruneRemote(
     _ policy: RetentionPolicy,
     dryRun: Bool,
@@ -44,8 +44,7 @@ extension Store {
 
   /// The leases of this store, by the UUIDs of the snapshots that are served.
   private func leasesByUUID(_ database: Database) throws -> [String: Int64] {
-    var leases: [String: Int64] = [:]
-    for lease in try LeaseTable(database, location).all() { leases[lease.snapshot] = lease.id }
+    let leases = try LeaseTable(database, location).idsByName()
     guard !leases.isEmpty else { return [:] }
     let named = try SnapshotCatalog.all(in: database).compactMap { snapshot in
       leases[snapshot.name].map { (snapshot.uuid, $0) }

@@ -16,9 +16,6 @@ import SystemPackage
 /// To read a page that is not there any more fails by a signal; that is caught, see ``requireIntact(_:)``. So it is
 /// where the file was cut, its file system is full, or memory or swap has failed.
 final class MappedRAM: @unchecked Sendable {
-  /// `TMPFS_MAGIC` of <linux/magic.h>.
-  private static let tmpfsType: Int64 = 0x0102_1994
-
   private struct Mapping {
     var device: dev_t
     var inode: ino_t
@@ -45,7 +42,7 @@ final class MappedRAM: @unchecked Sendable {
 
   private static func map(_ descriptor: Int32) -> Mapping? {
     var status = stat()
-    guard clinux_open_file_system_type(descriptor) == tmpfsType,
+    guard clinux_open_file_system_type(descriptor) == FileSystemType.memory,
       fstat(descriptor, &status) == 0, status.st_mode & S_IFMT == S_IFREG
     else { return nil }
     let byteCount = Int(status.st_size) & ~(Page.byteCount - 1)

@@ -21,6 +21,11 @@ struct LeaseTable {
     }
   }
 
+  /// The last lease of each snapshot that has one, by the snapshot's name.
+  func idsByName() throws -> [String: Int64] {
+    Dictionary(try all().map { ($0.snapshot, $0.id) }) { _, last in last }
+  }
+
   /// All leases, in the order in which they began.
   func all() throws -> [Lease] {
     guard try isThere else { return [] }

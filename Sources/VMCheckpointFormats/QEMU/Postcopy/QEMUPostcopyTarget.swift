@@ -101,10 +101,8 @@ struct QEMUPostcopyTarget {
   /// Whether a file is in a file system that userfaultfd works on.
   private static func isInMemory(_ path: String) -> Bool {
     let kind = clinux_file_system_type(path)
-    let tmpfs: Int64 = 0x0102_1994
-    let hugetlbfs: Int64 = 0x9584_58f6
     // Where it cannot be seen from here, QEMU finds out.
-    return kind < 0 || [tmpfs, hugetlbfs].contains(kind)
+    return kind < 0 || [FileSystemType.memory, FileSystemType.hugePages].contains(kind)
   }
 
   private static func parent(of process: Int32) -> Int32? {
