@@ -123,6 +123,10 @@ final class MountService: @unchecked Sendable {
       LargeMemory.free(request)
       LargeMemory.free(answer)
     }
+    // The kernel copies a request to memory that is there even for a process that is being killed, and hands it out
+    // again. For memory that it would first have to get, such a process gets none, and whoever asked gets EIO
+    // (fuse_dev_do_read, Linux 6.18).
+    request.initializeMemory(as: UInt8.self, repeating: 0)
     let start = Page.byteCount - FUSEReply.headerByteCount
     let reply = UnsafeMutableRawBufferPointer(rebasing: answer[start...])
     while true {
