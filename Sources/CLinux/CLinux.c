@@ -30,6 +30,10 @@ const int clinux_posix_spawn_setsid = POSIX_SPAWN_SETSID;
 
 int clinux_pipe(int ends[2]) { return pipe2(ends, O_CLOEXEC); }
 
+const void *clinux_find(const void *bytes, size_t byte_count, const void *wanted, size_t wanted_byte_count) {
+  return memmem(bytes, byte_count, wanted, wanted_byte_count);
+}
+
 int clinux_memory_file(const char *name) { return memfd_create(name, MFD_CLOEXEC); }
 
 int clinux_punch_hole(int fd, uint64_t offset, uint64_t byte_count) {

@@ -249,12 +249,14 @@ public enum StoreMount {
 
     // 2. Threads that answer; those first that asked the server before.
     let stop = try ServeStop()
+    let cache = try ChunkCache(byteCapacity: cacheByteCount)
+    cache.populate()
     let contents = MountContents(
       store,
       storePath: settings.storePath,
       forms: request.forms,
       describe: request.describe,
-      cache: try ChunkCache(byteCapacity: cacheByteCount),
+      cache: cache,
       warn: warn
     )
     let view = MountView(settings, catalog, contents)

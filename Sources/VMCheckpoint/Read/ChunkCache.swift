@@ -52,20 +52,25 @@ public final class ChunkCache: Sendable {
   private nonisolated(unsafe) var state: State
   private nonisolated(unsafe) let arena: UnsafeMutableRawBufferPointer
 
-  /// Makes an empty cache, whose memory is there from the beginning: no page fault comes in a reader's way.
+  /// Makes an empty cache, whose memory comes as it is used.
   ///
   /// - Parameter byteCapacity: What decoded chunks may take; one chunk of 64 KiB at least.
   /// - Throws: ``VMCheckpointError`` with the code `outOfResources`.
   public init(byteCapacity: Int) throws(VMCheckpointError) {
     let count = max(1, byteCapacity / Self.slotByteCount)
     arena = try LargeMemory.allocate(byteCount: count * Self.slotByteCount)
-    // Where the kernel has no such call, pages come with their first use.
-    _ = madvise(arena.baseAddress, arena.count, CInt(MADV_POPULATE_WRITE))
     state = State(entries: Array(repeating: Entry(), count: count))
     state.indexes.reserveCapacity(count)
   }
 
   deinit { LargeMemory.free(arena) }
+
+  /// Gets all of the memory, so that no page fault comes in the way of a reader that somebody waits for: some
+  /// milliseconds for 16 MiB. Others may use the cache meanwhile.
+  func populate() {
+    // Where the kernel has no such call, pages come with their first use.
+    _ = madvise(arena.baseAddress, arena.count, CInt(MADV_POPULATE_WRITE))
+  }
 
   /// How many chunks were decoded into the cache.
   public var decodedChunkCount: UInt64 { monitor.withLock { state.decodedCount } }

@@ -47,6 +47,7 @@ extension PageServer {
       leavesToVMM: { _ in false }
     )
 
+    server.populate()
     if !server.reader.absent.isEmpty, legacy == nil {
       control.onWarning?(
         "\(server.reader.absent.pageCount) pages of snapshot \(quotedName(server.reader.name)) are absent, "

@@ -1,9 +1,9 @@
 /// Answers the faults of VMs with the pages of one snapshot.
 ///
 /// What it promises, and how, is the DocC article "Serving pages". All extents are in memory, and proved, before
-/// the first answer: without that no page could be called zero. Decoded chunks are in a cache of bounded size
-/// whose memory is there from the beginning. No lock of the store is held: a chunk that `gc` or `optimize` has
-/// moved is not found under its number, which is never given again, and then the extents are read anew.
+/// the first answer: without that no page could be called zero. Decoded chunks are in a cache of bounded size.
+/// No lock of the store is held: a chunk that `gc` or `optimize` has moved is not found under its number, which
+/// is never given again, and then the extents are read anew.
 ///
 /// Thread-safe. VMs may share one.
 public final class PageServer: Sendable {
@@ -76,6 +76,9 @@ public final class PageServer: Sendable {
     // A VM would wait for what nobody may bring.
     try reader.requireRemotes()
   }
+
+  /// Gets the cache's memory, so that no page fault comes in the way of an answer: some milliseconds.
+  package func populate() { cache.populate() }
 
   /// What was done so far.
   public var counts: ServeCounts {

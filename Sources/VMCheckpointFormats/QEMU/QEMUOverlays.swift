@@ -95,6 +95,6 @@ struct QEMUHyperVState {
     else { return false }
     var entry = [UInt8(name.count)] + name
     entry.appendBigEndian(UInt64(Page.byteCount))
-    return head.firstRange(of: entry) != nil
+    return head.firstIndex(of: entry, from: 0) != nil
   }
 }

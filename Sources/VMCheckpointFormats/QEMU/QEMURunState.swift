@@ -35,7 +35,7 @@ enum QEMURunState {
     let wanted = header + state
     var places: [Int] = []
     var start = 0
-    while let place = data[start...].firstRange(of: wanted)?.lowerBound {
+    while let place = data.firstIndex(of: wanted, from: start) {
       places.append(place)
       start = place + wanted.count
     }

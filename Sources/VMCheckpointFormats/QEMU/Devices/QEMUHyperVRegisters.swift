@@ -40,7 +40,7 @@ enum QEMUHyperVRegisters {
   ) throws(VMCheckpointError) -> [HyperVMSRs.Registers] {
     // What has no such registers is not taken apart: it need not be understood, and a guest may be waiting.
     guard let start = QEMUDeviceDescription.start(in: stream),
-      stream[start...].firstRange(of: namePrefix) != nil
+      stream.firstIndex(of: namePrefix, from: start) != nil
     else { return [] }
     let described = (QEMUDeviceDescription.devices(in: stream) ?? []).filter {
       $0["name"] as? String == cpu

@@ -66,37 +66,7 @@ public enum QEMUPostcopy {
     )
     let stream = try QEMUPostcopyStream(restore.state, of: plan.title)
 
-    // 2. QEMU, and what its command line shows.
-    var recovered: QEMURecoveredPages?
-    if let path = request.recoveredPath {
-      recovered = try QEMURecoveredPages(path: path, blocks: stream.blocks)
-    }
-    let (channel, target) = try connect(request, plan, store, control)
-    let isRecovery = request.isRecovery
-    if !isRecovery {
-      let runs = QEMURunState.runs(restore.state.stream, ramOffset: restore.state.record.ramOffset)
-      try target.check(runs: runs, of: plan.title)
-      if runs == false, target.arguments.isEmpty {
-        control.onWarning?(
-          "\(plan.title) was saved while its guest was stopped; QEMU lets it run unless it was "
-            + "started with -S"
-        )
-      }
-    }
-
-    // 3. Something keeps the snapshot's chunks before any of them is read.
-    let protection = try ServeProtection(
-      store,
-      snapshot: plan.uuid,
-      door: door,
-      target: target.leaseTarget,
-      control: control
-    )
-    var mayNeedPages = isRecovery
-    defer {
-      // A lease that is not given back goes on to protect: QEMU may wait for another server.
-      if !mayNeedPages || target.hasEnded { protection.release() }
-    }
+    // 2. Where its pages are. A server that waits for QEMU has that done then, and reads no page yet.
     let server = try PageServer(
       storePath: storePath,
       reference: try SnapshotReference(plan.uuid),
@@ -106,11 +76,11 @@ public enum QEMUPostcopy {
       control: control,
       leavesToVMM: restore.leavesToVMM
     )
+    let populating = try WorkerThreads(count: 1) { server.populate() }
+    defer { populating.join() }
     let bell = try Doorbell()
     server.reader.listen(bell)
-    if !isRecovery { warn(server, restore, plan, request.overlays, control) }
-
-    // 4. The guest, and its pages.
+    let isRecovery = request.isRecovery
     let workingSets = WorkingSetUse(
       store,
       snapshot: plan.uuid,
@@ -119,13 +89,33 @@ public enum QEMUPostcopy {
       isSuccessor: isRecovery,
       control: control
     )
-    if request.prefetches {
-      server.reader.bringAhead(workingSets.played?.runs ?? [], all: true)
+    let pages = try PostcopyPages(server, blockByteCounts: stream.blocks.map(\.byteCount))
+
+    // 3. QEMU, and what its command line shows.
+    var recovered: QEMURecoveredPages?
+    if let path = request.recoveredPath {
+      recovered = try QEMURecoveredPages(path: path, blocks: stream.blocks)
     }
+    let runs =
+      isRecovery
+      ? nil
+      : QEMURunState.runs(restore.state.stream, ramOffset: restore.state.record.ramOffset)
+    let (channel, target) = try connect(request, plan, store, control)
+    if !isRecovery {
+      try target.check(runs: runs, of: plan.title)
+      if runs == false, target.arguments.isEmpty {
+        control.onWarning?(
+          "\(plan.title) was saved while its guest was stopped; QEMU lets it run unless it was "
+            + "started with -S"
+        )
+      }
+      warn(server, restore, plan, request.overlays, control)
+    }
+    var protection: ServeProtection?
     let session = try QEMUPostcopySession(
       channel,
       stream: stream,
-      pages: try PostcopyPages(server, blockByteCounts: stream.blocks.map(\.byteCount)),
+      pages: pages,
       workingSets: workingSets,
       prefetches: request.prefetches,
       bell: bell,
@@ -135,13 +125,34 @@ public enum QEMUPostcopy {
         QEMUPostcopyReady(
           name: server.reader.name,
           process: target.process,
-          leaseID: protection.lease?.id,
+          leaseID: protection?.lease?.id,
           seconds: seconds
         )
       )
     }
     if let start = request.startDescriptor { try waitForStart(start, control) }
     hasBegun = true
+    // QEMU gets ready for pages while the lease is taken.
+    if !isRecovery { try session.open() }
+
+    // 4. Something keeps the snapshot's chunks before any of them is read.
+    protection = try ServeProtection(
+      store,
+      snapshot: plan.uuid,
+      door: door,
+      target: target.leaseTarget,
+      control: control
+    )
+    var mayNeedPages = isRecovery
+    defer {
+      // A lease that is not given back goes on to protect: QEMU may wait for another server.
+      if !mayNeedPages || target.hasEnded { protection?.release() }
+    }
+    if request.prefetches {
+      server.reader.bringAhead(workingSets.played?.runs ?? [], all: true)
+    }
+
+    // 5. The guest, and its pages.
     do throws(VMCheckpointError) {
       if isRecovery { try session.recover(recovered) } else { try session.start() }
     } catch {
@@ -157,7 +168,7 @@ public enum QEMUPostcopy {
       name: server.reader.name,
       uuid: plan.uuid,
       process: target.process,
-      leaseID: protection.lease?.id,
+      leaseID: protection?.lease?.id,
       isRecovery: isRecovery,
       secondsToRun: counts.secondsToRun,
       secondsToSent: counts.secondsToSent,
@@ -277,7 +288,7 @@ public enum QEMUPostcopy {
         }
       }
       try control.cancellation.check()
-      usleep(5000)
+      usleep(1000)
     }
   }
 }

@@ -103,12 +103,19 @@ final class QEMUPostcopySession {
 
   // MARK: Steps
 
-  /// Sends the guest to a QEMU that waits for it, and serves its pages until QEMU has all.
+  /// Tells a QEMU that waits for a guest that its pages will come later, for which it has much to prepare.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `inputOutput`.
+  func open() throws(VMCheckpointError) {
+    channel.append { $0 += stream.opening }
+    try channel.send()
+  }
+
+  /// Sends the guest after ``open()``, and serves its pages until QEMU has all.
   ///
   /// - Throws: ``VMCheckpointError``: `unavailable` when QEMU, or its host, refuses; `corrupt` when a page that is
   ///   needed is damaged; `invalidData` for what QEMU cannot have sent.
   func start() throws(VMCheckpointError) {
-    channel.append { $0 += stream.opening }
     try run(cancellable: true, refusal: Self.refusedPostcopy) {
       pongs.contains(QEMUPostcopyStream.Ping.advised)
     }
