@@ -200,8 +200,9 @@ final class QEMUPostcopySession {
     .unavailable,
     "QEMU refuses a postcopy migration; it says why",
     hint:
-      "start it with -global migration.x-postcopy-ram=on; where it says \"Operation not permitted\", run it as "
-      + "root or set vm.unprivileged_userfaultfd=1"
+      "start it with -global migration.x-postcopy-ram=on; where it says \"page sizes\", give it RAM without huge "
+      + "pages, and else where it says \"Operation not permitted\", run it as root or set "
+      + "vm.unprivileged_userfaultfd=1"
   )
 
   private static let refusedGuest = VMCheckpointError(

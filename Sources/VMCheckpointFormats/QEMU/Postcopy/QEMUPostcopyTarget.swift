@@ -82,9 +82,18 @@ struct QEMUPostcopyTarget {
           hint: "start QEMU without -global \(value)"
         )
       }
+      guard !hasHugePages(option, value) else {
+        throw VMCheckpointError(
+          .invalidArgument,
+          "QEMU's RAM is made of huge pages, which a postcopy migration from a snapshot cannot fill",
+          hint:
+            "give the machine memory-backend-ram, or memory-backend-memfd without hugetlb, of which the "
+            + "kernel may make huge pages by itself"
+        )
+      }
       if option.hasSuffix("-object"), parts.first == "memory-backend-file",
         !parts.contains("share=on"), let path = parts.first(where: { $0.hasPrefix("mem-path=") }),
-        !Self.isInMemory(String(path.dropFirst("mem-path=".count)))
+        !isInMemory(String(path.dropFirst("mem-path=".count)))
       {
         throw VMCheckpointError(
           .invalidArgument,
@@ -96,13 +105,39 @@ struct QEMUPostcopyTarget {
     }
   }
 
+  /// Whether an option gives the machine memory of huge pages. What is written otherwise QEMU finds out itself.
+  private func hasHugePages(_ option: String, _ value: String) -> Bool {
+    if option.hasSuffix("-mem-path") { return fileSystemType(value) == FileSystemType.hugePages }
+    guard option.hasSuffix("-object"),
+      let object = QEMUOptionText.object(value, firstName: "qom-type"),
+      let type = object["qom-type"] as? String
+    else { return false }
+    if type == "memory-backend-file", let path = object["mem-path"] as? String {
+      return fileSystemType(path) == FileSystemType.hugePages
+    }
+    guard type == "memory-backend-memfd" else { return false }
+    let setting = object["hugetlb"]
+    return setting as? Bool == true || ["on", "yes", "true", "y"].contains(setting as? String)
+  }
+
   private static let forbidden = ["x-multifd", "multifd", "x-ignore-shared", "x-postcopy-preempt"]
 
   /// Whether a file is in a file system that userfaultfd works on.
-  private static func isInMemory(_ path: String) -> Bool {
-    let kind = clinux_file_system_type(path)
+  private func isInMemory(_ path: String) -> Bool {
+    let kind = fileSystemType(path)
     // Where it cannot be seen from here, QEMU finds out.
     return kind < 0 || [FileSystemType.memory, FileSystemType.hugePages].contains(kind)
+  }
+
+  /// The type of the file system that QEMU finds at a path; negative when it cannot be seen.
+  private func fileSystemType(_ path: String) -> Int64 {
+    let isAbsolute = path.utf8.first == UInt8(ascii: "/")
+    let kind = process.map {
+      clinux_file_system_type("/proc/\($0)/\(isAbsolute ? "root" : "cwd/")\(path)")
+    }
+    // Another user's process does not show its folders.
+    if let kind, kind >= 0 { return kind }
+    return isAbsolute ? clinux_file_system_type(path) : -1
   }
 
   private static func parent(of process: Int32) -> Int32? {
