@@ -1,6 +1,7 @@
 -- What the guest's kernel logged between two snapshots.
 --
--- boot says whether both are of the same boot; of another one the whole log is new.
+-- boot says whether both are of the same boot; of another one the whole log is new. seq counts a
+-- boot's records: what is missing between two rows, or before the first, the log no longer had.
 --
 -- What the guest's kernel has in its memory: a guest can lie. The SQL needs vmckpt's functions,
 -- which vmckpt query and vmckpt sql have.
@@ -10,18 +11,19 @@
 WITH
 before AS MATERIALIZED (SELECT seq, ts_ns, text FROM guest_dmesg(:snapshot)),
 after AS MATERIALIZED (SELECT seq, ts_ns, level, text FROM guest_dmesg(:other)),
--- The last record that both may have: a second boot writes none at the same nanosecond.
+-- The last record that both may have, whole: a second boot writes none at the same nanosecond.
 common (is_same) AS (
-  SELECT a.ts_ns = b.ts_ns AND a.text IS b.text
+  SELECT a.ts_ns = b.ts_ns AND a.text = b.text
     FROM before a JOIN after b USING (seq)
-   WHERE a.ts_ns > 0
+   WHERE a.ts_ns > 0 AND a.text IS NOT NULL AND b.text IS NOT NULL
    ORDER BY seq DESC
    LIMIT 1
 ),
--- Without one, as when the log has gone once round: by place and time of the boot.
+-- Without one, as when the log has gone once round: by number, place and time of the boot.
 boot (is_same) AS (
   SELECT coalesce((SELECT is_same FROM common),
-                  a.release IS b.release AND a.kaslr IS b.kaslr
+                  coalesce((SELECT max(seq) FROM after) >= (SELECT max(seq) FROM before), 1)
+                  AND a.release IS b.release AND a.kaslr IS b.kaslr
                   AND coalesce(abs(a.boot_time - b.boot_time) < 60, 1))
     FROM guest_os(:snapshot) a, guest_os(:other) b
 )

@@ -65,12 +65,17 @@ extension GuestKernel {
     }
 
     var records: [GuestLogRecord] = []
-    var missingCount = 0
+    var (missingCount, givenUpCount) = (0, UInt64(0))
     for step in 0...count {
       var record = GuestLogRecord()
       do {
         let identifier = (tail &+ step) & LogRing.identifierMask
-        guard try read(identifier, of: ring, into: &record) else {
+        switch try read(identifier, of: ring, into: &record) {
+        case .record: break
+        case .givenUp:
+          givenUpCount += 1
+          continue
+        case .nothing:
           let isInMotion = step < Self.recordsInMotion || count - step < Self.recordsInMotion
           if !isInMotion { missingCount += 1 }
           continue
@@ -82,24 +87,34 @@ extension GuestKernel {
       records.append(record)
     }
     if missingCount > 0 {
-      note("\(missingCount) of \(count + 1) records are missing: their descriptors are damaged")
+      note(
+        "\(missingCount) of \(count + 1 - givenUpCount) records are missing: their descriptors are damaged"
+      )
     }
     return records
   }
 
-  /// - Returns: `false` where no record is, as at the ring's head while one is made.
+  /// What a descriptor is.
+  private enum Place {
+    case record
+    /// A record's whose text has made room for newer ones. Texts are longer than the kernel reckons with, so that in a log
+    /// that has gone once round most descriptors are such.
+    case givenUp
+    /// No record's, as at the ring's head while one is made.
+    case nothing
+  }
+
   private func read(
     _ identifier: UInt64,
     of ring: LogRing,
     into record: inout GuestLogRecord
-  ) throws -> Bool {
+  ) throws -> Place {
     let slot = identifier & (1 << ring.countBits - 1)
     let descriptor = ring.descriptors &+ slot &* ring.descriptorByteCount
     let state = try u64(descriptor, "prb_desc", "state_var")
     // Committed or finalized, and not the slot's next record.
-    guard state >> 62 == 1 || state >> 62 == 2, state & LogRing.identifierMask == identifier else {
-      return false
-    }
+    guard state & LogRing.identifierMask == identifier, state >> 62 != 0 else { return .nothing }
+    guard state >> 62 != 3 else { return .givenUp }
     let info = ring.infos &+ slot &* ring.infoByteCount
     let sequence = try u64(info, "printk_info", "seq")
     // A place in the ring has every such record: the number shows which.
@@ -119,7 +134,7 @@ extension GuestKernel {
     let next = try u64(descriptor, "prb_desc", "text_blk_lpos.next")
     record.text = try logText(begin..<max(begin, next), length, identifier, ring)
     if record.text == nil { note("its text is overwritten") }
-    return true
+    return .record
   }
 
   /// The text in the data ring at these logical positions.
