@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,7 +19,7 @@ import harness
 from stores import Stores
 from tool import Tool
 
-PARTS = ("calls", "power", "kills", "flips", "rows", "inputs", "remotes", "mutants")
+PARTS = ("calls", "power", "kills", "flips", "rows", "inputs", "serving", "remotes", "mutants")
 
 
 def arguments() -> argparse.Namespace:
@@ -141,7 +142,17 @@ def main() -> int:
     try:
         return run(options, home)
     finally:
+        unmount_below(home)
         shutil.rmtree(home, ignore_errors=True)
+
+
+def unmount_below(home: Path) -> None:
+    """Takes mounts away that an ended run has left; their servers end with them."""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        place = line.split()[4]
+        if place.startswith(f"{home}/"):
+            for option in ("-f", "-l"):
+                subprocess.run(["umount", option, place], capture_output=True, check=False)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Iterable
 
+from shim import Report
 from stores import Stores
 from tool import Tool
 
@@ -47,6 +48,10 @@ class Worker:
     folder: Path
     seed: int
     cache: dict = field(default_factory=dict)
+
+    def scratch_report(self) -> Report:
+        """A file in which the shim of another process counts."""
+        return Report(self.folder.with_name("counted"))
 
 
 @dataclass

@@ -58,23 +58,29 @@ struct LockHolder: Hashable {
     FilesOfDirectory.names(in: directory, maximumCount: maximumNameCount)
   }
 
+  /// Looks at the file itself only where a lock is on one with its number: to look at a file of a mount asks the mount's
+  /// server, which may be this process, and waits for it.
   private static func hasLock(_ process: Int32, on file: stat, _ bytes: Range<Int64>) -> Bool {
     names(in: "/proc/\(process)/fd").contains { descriptor in
+      let isLocked = text("/proc/\(process)/fdinfo/\(descriptor)").split(separator: "\n")
+        .contains { overlaps(lockLine: $0, bytes, inode: UInt64(file.st_ino)) }
+      guard isLocked else { return false }
       var status = stat()
-      guard stat("/proc/\(process)/fd/\(descriptor)", &status) == 0,
-        status.st_dev == file.st_dev, status.st_ino == file.st_ino
-      else { return false }
-      return text("/proc/\(process)/fdinfo/\(descriptor)").split(separator: "\n").contains {
-        overlaps(lockLine: $0, bytes)
-      }
+      return stat("/proc/\(process)/fd/\(descriptor)", &status) == 0
+        && status.st_dev == file.st_dev && status.st_ino == file.st_ino
     }
   }
 
   /// A line is `lock: 1: OFDLCK ADVISORY WRITE -1 00:1c:1234 0 0`; the last number may be `EOF`. A waiting
   /// request has `->` before its kind.
-  private static func overlaps(lockLine line: some StringProtocol, _ bytes: Range<Int64>) -> Bool {
+  private static func overlaps(
+    lockLine line: some StringProtocol,
+    _ bytes: Range<Int64>,
+    inode: UInt64
+  ) -> Bool {
     let words = line.split(whereSeparator: \.isWhitespace)
     guard words.count >= 9, words.first == "lock:", words[2] == "OFDLCK" || words[2] == "POSIX",
+      words[words.count - 3].split(separator: ":").last.flatMap({ UInt64($0) }) == inode,
       let first = Int64(words[words.count - 2])
     else { return false }
     let last = Int64(words[words.count - 1]) ?? Int64.max
