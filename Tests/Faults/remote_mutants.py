@@ -63,8 +63,8 @@ RULES: dict[str, list[tuple[str, str, str]]] = {
     "lateIsVoid": [
         (
             "Protocol/ManifestHeads.swift",
-            "    return read.facts.modifiedSeconds <= head.deadlineSeconds ? head : nil\n",
-            '    return isOff("lateIsVoid") || read.facts.modifiedSeconds <= head.deadlineSeconds ? head : nil\n',
+            "    return (head, read.facts.modifiedSeconds <= head.deadlineSeconds)\n",
+            '    return (head, isOff("lateIsVoid") || read.facts.modifiedSeconds <= head.deadlineSeconds)\n',
         ),
         (
             "Protocol/ManifestHeads.swift",

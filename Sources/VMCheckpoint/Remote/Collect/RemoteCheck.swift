@@ -2,6 +2,9 @@
 public struct RemoteCheckResult: Sendable, Hashable {
   /// Snapshots that count.
   public var snapshotCount: Int
+  /// Manifests that do not count, since by the times of the objects they were put after their deadlines. A push that
+  /// came too late leaves one, which is no problem; of a remote that was copied all may be such.
+  public var voidManifestCount: Int
   /// Packs that they need.
   public var packCount: Int
   /// Packs whose data was read.
@@ -40,6 +43,7 @@ struct RemoteChecker {
     let start = MonotonicClock.nowSeconds
     var result = RemoteCheckResult(
       snapshotCount: 0,
+      voidManifestCount: 0,
       packCount: 0,
       readPackCount: 0,
       readByteCount: 0,
@@ -51,8 +55,19 @@ struct RemoteChecker {
       result.problemCount += 1
       if result.problems.count < Self.maximumProblemCount { result.problems.append(problem) }
     }
-    let snapshots = try RemoteCatalog(link, control: control, onDamage: note).heads()
+    var void: [RemoteKey] = []
+    let snapshots = try RemoteCatalog(link, control: control, onDamage: note)
+      .heads { void.append($0) }
     result.snapshotCount = snapshots.count
+    result.voidManifestCount = void.count
+    do throws(VMCheckpointError) {
+      let lostCount = try SeenManifests(link)
+        .lostCount(void: void, validCount: snapshots.count)
+      if lostCount > 0 { note(Self.lostManifests(lostCount, of: void.count + snapshots.count)) }
+    } catch {
+      guard error.isDamage else { throw error }
+      note(error.message)
+    }
     // By pack, so that each footer is read once.
     var packs = Set<RemoteID>()
     for (_, head) in snapshots { packs.formUnion(head.packs) }
@@ -90,6 +105,12 @@ struct RemoteChecker {
     }
     result.durationSeconds = MonotonicClock.nowSeconds - start
     return result
+  }
+
+  private static func lostManifests(_ lostCount: Int, of count: Int) -> String {
+    "\(lostCount) of \(count == 1 ? "1 manifest does" : "\(count) manifests do") not count: by the times of the "
+      + "objects they were put after their deadlines. The remote was copied or restored, or a folder has lost its "
+      + "'~vmckpt'. No snapshot of theirs can be pulled before you run: vmckpt remote adopt"
   }
 
   private func check(

@@ -80,13 +80,13 @@ struct RemoteCollector {
         result.deletedByteCount += packs[pack] ?? 0
       }
     }
+    let seen = SeenManifests(link)
+    try seen.requireNoneLost(void: marks.void, validCount: marks.snapshotCount)
     if dryRun {
       try delete(unneeded, needed: [])
       result.durationSeconds = MonotonicClock.nowSeconds - start
       return result
     }
-    let seen = SeenManifests(link)
-    try seen.requireNoneLost(void: marks.void, validCount: marks.snapshotCount)
     for key in marks.void + marks.replaced { try link.transport.delete(key) }
     try seen.note(marks.valid.map(\.key))
 
@@ -123,8 +123,9 @@ struct RemoteCollector {
     for facts in try link.list(RemoteNames.snapshots) {
       try control.cancellation.check()
       guard let generation = RemoteNames.generation(ofManifest: facts.key) else { continue }
-      guard let head = try ManifestHeads.read(facts, link) else {
-        if try link.transport.head(facts.key) != nil { marks.void.append(facts.key) }
+      guard let (head, counts) = try ManifestHeads.any(facts, link) else { continue }
+      guard counts else {
+        marks.void.append(facts.key)
         continue
       }
       // A manifest that a newer one replaces is still read by somebody: its packs stay until it is gone.

@@ -7,13 +7,24 @@ struct SeenManifests {
 
   init(_ link: RemoteLink) { self.link = link }
 
+  /// How many manifests are void that were valid once, as far as can be known: those that a collection has seen valid,
+  /// or all of them where none is valid.
+  ///
+  /// - Parameters:
+  ///   - void: Those that were put too late by the times of the objects.
+  ///   - validCount: How many count.
+  /// - Throws: As ``RemoteTransport``; `corrupt`.
+  func lostCount(void: [RemoteKey], validCount: Int) throws(VMCheckpointError) -> Int {
+    guard !void.isEmpty else { return 0 }
+    let seen = try ids()
+    let lostCount = void.count { RemoteNames.id(ofManifest: $0).map(seen.contains) ?? false }
+    return lostCount == 0 && validCount == 0 ? void.count : lostCount
+  }
+
   /// - Throws: ``VMCheckpointError`` with the code `unavailable` when a manifest is void that was valid once, or all are.
   func requireNoneLost(void: [RemoteKey], validCount: Int) throws(VMCheckpointError) {
-    guard !void.isEmpty else { return }
-    let seen = try ids()
-    let lost = void.filter { RemoteNames.id(ofManifest: $0).map(seen.contains) ?? false }
-    guard !lost.isEmpty || validCount == 0 else { return }
-    let count = lost.isEmpty ? void.count : lost.count
+    let count = try lostCount(void: void, validCount: validCount)
+    guard count > 0 else { return }
     throw VMCheckpointError(
       .unavailable,
       "\(link.transport.title): \(count == 1 ? "a snapshot" : "\(count) snapshots") would not count any "

@@ -7,6 +7,18 @@ enum ManifestHeads {
     _ facts: RemoteObjectFacts,
     _ link: RemoteLink
   ) throws(VMCheckpointError) -> Manifest.Head? {
+    guard let (head, counts) = try any(facts, link), counts else { return nil }
+    return head
+  }
+
+  /// The head of a manifest, and whether the manifest counts: whether it was put before its deadline.
+  ///
+  /// - Returns: `nil` when it is gone.
+  /// - Throws: As ``RemoteTransport``; `corrupt`.
+  static func any(
+    _ facts: RemoteObjectFacts,
+    _ link: RemoteLink
+  ) throws(VMCheckpointError) -> (head: Manifest.Head, counts: Bool)? {
     let title = "\(link.transport.title)/\(facts.key)"
     let guess = Manifest.headGuessByteCount
     guard var read = try link.part(facts.key, .bytes(offset: 0, count: guess), guess) else {
@@ -23,7 +35,7 @@ enum ManifestHeads {
       throw .corrupt("\(title) is damaged: it is cut off")
     }
     let head = try Manifest.head(read.bytes[..<byteCount], title: title)
-    return read.facts.modifiedSeconds <= head.deadlineSeconds ? head : nil
+    return (head, read.facts.modifiedSeconds <= head.deadlineSeconds)
   }
 
   /// A whole manifest; `nil` when it is gone, or was put after its deadline.

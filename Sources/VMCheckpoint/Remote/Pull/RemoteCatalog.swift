@@ -31,12 +31,20 @@ package final class RemoteCatalog {
 
   /// All manifests with their heads. No catalogue is asked.
   ///
+  /// - Parameter onVoid: Takes the keys of manifests that do not count, since they were put after their deadlines.
   /// - Throws: As ``RemoteTransport``.
-  func heads() throws(VMCheckpointError) -> [(entry: Entry, head: Manifest.Head)] {
+  func heads(
+    onVoid: (RemoteKey) -> Void = { _ in }
+  ) throws(VMCheckpointError) -> [(entry: Entry, head: Manifest.Head)] {
     try newest { _ in
       true
     } reading: { (facts) throws(VMCheckpointError) in
-      try ManifestHeads.read(facts, link).map { (Self.entry(facts, $0), $0) }
+      guard let (head, counts) = try ManifestHeads.any(facts, link) else { return nil }
+      guard counts else {
+        onVoid(facts.key)
+        return nil
+      }
+      return (Self.entry(facts, head), head)
     }
   }
 

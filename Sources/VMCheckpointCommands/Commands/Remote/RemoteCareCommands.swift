@@ -10,7 +10,8 @@ struct RemoteCheckCommand: VerbCommand {
     discussion: """
       Reads every manifest and the list of what each pack holds. With '--read-data' it also reads \
       so many of the packs, chosen at random, and checks their SHA-256s. It changes nothing. The \
-      exit code is 65 when something is wrong.
+      exit code is 65 when something is wrong. That is so too when snapshots do not count by the \
+      times of the objects, since the remote was copied or restored: see 'vmckpt remote adopt'.
 
       EXAMPLES:
         vmckpt remote check

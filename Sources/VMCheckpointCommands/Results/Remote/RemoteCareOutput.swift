@@ -5,6 +5,7 @@ package struct RemoteCheckOutput: CommandOutput, Hashable {
   var remote: String
   var sound: Bool
   var snapshots: Int
+  var voidManifests: Int
   var packs: Int
   var readPacks: Int
   var readBytes: UInt64
@@ -14,7 +15,9 @@ package struct RemoteCheckOutput: CommandOutput, Hashable {
   var warnings: [String]
 
   enum CodingKeys: String, CodingKey {
-    case remote, sound, snapshots, packs
+    case remote, sound, snapshots
+    case voidManifests = "void_manifests"
+    case packs
     case readPacks = "read_packs"
     case readBytes = "read_bytes"
     case problems
@@ -28,6 +31,7 @@ package struct RemoteCheckOutput: CommandOutput, Hashable {
     self.remote = remote.name
     sound = result.isSound
     snapshots = result.snapshotCount
+    voidManifests = result.voidManifestCount
     packs = result.packCount
     readPacks = result.readPackCount
     readBytes = result.readByteCount
@@ -42,6 +46,9 @@ package struct RemoteCheckOutput: CommandOutput, Hashable {
   package var text: String {
     var fields = FieldList()
     fields.add("Snapshots", "\(snapshots)")
+    if voidManifests > 0 {
+      fields.add("Not counted", HumanReadable.count(voidManifests, "manifest"))
+    }
     fields.add("Packs", "\(packs)")
     fields.add("Read", "\(readPacks) packs, \(HumanReadable.bytes(readBytes))")
     let title =
