@@ -113,7 +113,7 @@ public final class SnapshotReader: Sendable {
     supply = RemoteSupply(
       store,
       opened.seed,
-      ofSnapshot: opened.snapshot.name,
+      of: opened.snapshot,
       missing: Set(opened.missing),
       waits: waitsForRemotes,
       control: control

@@ -15,7 +15,6 @@ struct FetchOperation {
   private let remoteID: Int64
   private let manifest: Manifest
   private let name: String
-  private let condemned: Set<RemoteID>
   private let control: OperationControl
 
   private var facts: ManifestFacts { manifest.head.facts }
@@ -26,7 +25,6 @@ struct FetchOperation {
     remoteID: Int64,
     _ manifest: Manifest,
     name: String,
-    condemned: Set<RemoteID>,
     control: OperationControl
   ) {
     self.database = database
@@ -34,7 +32,6 @@ struct FetchOperation {
     self.remoteID = remoteID
     self.manifest = manifest
     self.name = name
-    self.condemned = condemned
     self.control = control
   }
 
@@ -50,7 +47,7 @@ struct FetchOperation {
       control: control
     )
     let imported = try ImportedSnapshot(database, facts, name: name)
-    var pages = try FetchedPages(database, footers, remoteID: remoteID, condemned: condemned)
+    var pages = try FetchedPages(database, footers, remoteID: remoteID)
     var extents = try imported.extentWriter()
     var digester = RAMDigester()
     var absent = AbsentPages()

@@ -13,7 +13,8 @@ struct FetchedPages {
   private let data: ChunkPresence
   private let places: ChunkPlaceTable
   private var footers: PackFooters
-  private let condemned: Set<RemoteID>
+  /// The packs that the manifest names.
+  private let packs: Set<RemoteID>
   private let insert: HotStatement
   private let digests: DigestReader
   private var nextChunkID: Int64
@@ -22,16 +23,12 @@ struct FetchedPages {
   private var newEntries: [IndexEntry] = []
   private(set) var newChunkCount: UInt64 = 0
 
-  /// - Parameter condemned: Packs that may be gone soon, and are relied on only where the manifest names them.
-  init(
-    _ database: Database,
-    _ footers: PackFooters,
-    remoteID: Int64,
-    condemned: Set<RemoteID>
-  ) throws {
+  /// - Parameter footers: Of the packs that the manifest names. Chunks that are only in others are not relied on: those
+  ///   packs may be gone, or go with the snapshots that name them.
+  init(_ database: Database, _ footers: PackFooters, remoteID: Int64) throws {
     self.database = database
-    self.condemned = condemned
     self.footers = footers
+    packs = Set(footers.packs)
     index = try PageIndex(database)
     data = try ChunkPresence(database)
     places = try ChunkPlaceTable(database, remoteID: remoteID)
@@ -98,7 +95,7 @@ struct FetchedPages {
   }
 
   private func isKept(_ place: ChunkPlaceTable.Place?) -> Bool {
-    place.map { !condemned.contains($0.pack) } ?? false
+    place.map { packs.contains($0.pack) } ?? false
   }
 
   private mutating func makeRow(

@@ -57,6 +57,20 @@ struct MissingChunks {
     return try bring(missing, loaders, control)
   }
 
+  /// Brings the data of the chunks of a snapshot that have none, after its pages were found anew (``PlaceRenewal``).
+  ///
+  /// - Throws: As ``bring(_:control:)``; `notFound` says that the remote has lost pages then.
+  func bring(renewed snapshot: SnapshotRow, control: OperationControl) throws -> Totals {
+    do {
+      return try bring(
+        Store.missingChunks(of: snapshot, database, control.cancellation),
+        control: control
+      )
+    } catch let error as VMCheckpointError where error.code == .notFound {
+      throw PlaceRenewal.lost(snapshot, error)
+    }
+  }
+
   private func missing(
     _ chunkIDs: [Int64],
     _ cancellation: CancellationFlag

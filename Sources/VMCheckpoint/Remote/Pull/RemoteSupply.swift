@@ -26,57 +26,13 @@ final class RemoteSupply: Sendable {
   private static let firstByteCount = 256 << 10
   /// How much a thread gives way to VMs once it brings what no working set has: the guest runs on the same processors.
   private static let backgroundNiceness: Int32 = 5
+  /// For how long the places count that were found anew, before they are looked for again.
+  private static let renewalSeconds = 60.0
   /// How often it is looked whether there is room again for what nobody waits for.
   private static let roomSeconds = 0.01
 
-  /// Chunks that will be needed, in the order in which they will be.
-  private struct Wish {
-    var chunkIDs: [Int64]
-    /// Whether it is no more than what is left.
-    var isBackground: Bool
-  }
-
-  private enum Task {
-    case wish(Wish)
-    case planned(SupplyPlan.Range, isBackground: Bool)
-    case urgent(Int64)
-  }
-
-  private struct State {
-    /// Chunks without data, here or in memory.
-    var missing: Set<Int64>
-    var inFlight: Set<Int64> = []
-    /// What somebody waits for, and is not in flight.
-    var urgent: [Int64] = []
-    /// Chunks that are brought by themselves: a neighbour of theirs is damaged.
-    var alone: Set<Int64> = []
-    var failures: [Int64: VMCheckpointError] = [:]
-    var wishes: [Wish] = []
-    var isPlanning = false
-    /// Of `planned`.
-    var isBackground = false
-    var planned: ArraySlice<SupplyPlan.Range> = []
-    var prefetchCount = 0
-    var urgentCount = 0
-    /// Where the last range ended, and how long the next one is that goes on there.
-    var next: [RemoteID: (offset: UInt64, byteCount: Int)] = [:]
-    var threads: [WorkerThreads] = []
-    var isClosed = false
-    var counts = Counts()
-  }
-
-  private struct Listener {
-    weak var bell: Doorbell?
-  }
-
-  /// What one thread needs.
-  private struct Worker {
-    let range: ChunkRange
-    let chunk: ChunkBuffer
-    let decoder: LZ4FrameDecoder
-  }
-
   private let store: Store
+  private let snapshot: SnapshotRow
   private let waits: Bool
   private let control: OperationControl
   private let brought: BroughtChunks
@@ -88,20 +44,23 @@ final class RemoteSupply: Sendable {
   private let hasStarted = Atomic(false)
   private let arrivals = Atomic<Int>(0)
   private let bells = Mutex<[Listener]>([])
+  /// When the pages were looked for anew in a remote, by its number.
+  private let renewal = Mutex<[Int64: Double]>([:])
 
   /// - Parameters:
-  ///   - name: The snapshot's.
+  ///   - snapshot: What is read.
   ///   - missing: Its chunks without data in the store.
   ///   - waits: Whether a remote that cannot be reached is waited for.
   init(
     _ store: Store,
     _ seed: StoreSeed,
-    ofSnapshot name: String,
+    of snapshot: SnapshotRow,
     missing: Set<Int64>,
     waits: Bool,
     control: OperationControl
   ) {
     self.store = store
+    self.snapshot = snapshot
     self.waits = waits
     self.control = control
     let warn: @Sendable (String) -> Void = { control.onWarning?($0) }
@@ -109,7 +68,7 @@ final class RemoteSupply: Sendable {
     remotes = SupplyRemotes(
       store,
       seed.fingerprinter,
-      ofSnapshot: name,
+      ofSnapshot: snapshot.name,
       waits: waits,
       warn: warn
     )
@@ -172,13 +131,16 @@ final class RemoteSupply: Sendable {
 
   /// Brings a chunk's data, and waits for it.
   ///
-  /// - Returns: `false` when the chunk is gone, or in no remote.
+  /// - Returns: `false` when the chunk is gone, or in no remote, or the snapshot has its pages in another one now.
   /// - Throws: ``VMCheckpointError``: `permissionDenied` when the store may not be written, or the remote is not confirmed;
   ///   `notFound` when the pack is gone; `corrupt`; `cancelled`; and as ``RemoteTransport``, unless that is waited for.
   func bring(_ chunkID: Int64) throws(VMCheckpointError) -> Bool {
     // The reader may have seen the store before its chunk came.
     if chunk(chunkID) != nil { return true }
-    let isKnown = monitor.withLock { state.missing.contains(chunkID) }
+    let (isKnown, hasMoved) = monitor.withLock {
+      (state.missing.contains(chunkID), state.moved.contains(chunkID))
+    }
+    if hasMoved { return false }
     if !isKnown {
       if try store.read({ try ChunkPresence($0).hasData(chunkID) }) { return true }
       guard try place(of: chunkID) != nil else { return false }
@@ -196,7 +158,7 @@ final class RemoteSupply: Sendable {
         _ = monitor.wait(for: Self.arrived, untilSeconds: MonotonicClock.nowSeconds + 0.1)
       }
     }
-    return true
+    return monitor.withLock { !state.moved.contains(chunkID) }
   }
 
   /// Lets chunks come before anybody asks for them, in this order; those before that were wished for earlier.
@@ -435,10 +397,45 @@ final class RemoteSupply: Sendable {
       monitor.withLock { state.inFlight.subtract(rest.chunks.map(\.id)) }
     } catch {
       monitor.withLock { state.inFlight.subtract(rest.chunks.map(\.id)) }
-      fail(taken.map(\.id), error)
+      if error.code == .notFound {
+        renew(taken.map(\.id), remoteID: wanted.remoteID, error)
+      } else {
+        fail(taken.map(\.id), error)
+      }
     }
     noteArrival()
     return rest
+  }
+
+  /// Finds the snapshot's pages anew (``PlaceRenewal``), since the pack of chunks is gone. Who needs one of them reads the
+  /// extents again.
+  private func renew(_ chunkIDs: [Int64], remoteID: Int64, _ cause: VMCheckpointError) {
+    do throws(VMCheckpointError) {
+      try renewal.withLock { (renewedSeconds) throws(VMCheckpointError) in
+        let isDone =
+          renewedSeconds[remoteID].map {
+            MonotonicClock.nowSeconds < $0 + Self.renewalSeconds
+          } ?? false
+        if isDone { return }
+        try remotes.renewPlaces(of: snapshot, inRemote: remoteID)
+        renewedSeconds[remoteID] = MonotonicClock.nowSeconds
+      }
+      let missing = try store.read {
+        Set(try Store.missingChunks(of: snapshot, $0, control.cancellation))
+      }
+      monitor.withLock {
+        let moved = chunkIDs.filter { !missing.contains($0) }
+        state.inFlight.subtract(moved)
+        state.missing.subtract(moved)
+        state.moved.formUnion(moved)
+        state.missing.formUnion(missing.filter { brought.chunk($0) == nil })
+        isComplete.store(state.missing.isEmpty, ordering: .releasing)
+      }
+      let lost = chunkIDs.filter { missing.contains($0) }
+      if !lost.isEmpty { fail(lost, PlaceRenewal.lost(snapshot, cause)) }
+    } catch {
+      fail(chunkIDs, error)
+    }
   }
 
   /// What a range needs to know of chunks.

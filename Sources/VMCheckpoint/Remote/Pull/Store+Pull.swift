@@ -64,7 +64,18 @@ extension Store {
     let link = try RemoteLink(transport, uuid: remote.uuid)
     let catalog = RemoteCatalog(link, control: control)
     var wanted = references.isEmpty ? try catalog.entries() : []
-    for reference in references { wanted.append(try catalog.entry(reference)) }
+    // Snapshots of which only the facts are here, and that the remote has no manifest of any more.
+    var deleted: [SnapshotRow] = []
+    for reference in references {
+      do throws(VMCheckpointError) {
+        wanted.append(try catalog.entry(reference))
+      } catch {
+        guard error.code == .notFound, withData, name == nil,
+          let snapshot = try incompleteSnapshot(reference, remote, control)
+        else { throw error }
+        deleted.append(snapshot)
+      }
+    }
     guard name == nil || wanted.count == 1 else {
       throw VMCheckpointError(
         .invalidArgument,
@@ -93,7 +104,65 @@ extension Store {
         try pull(entry, as: name, remote, link, withData: withData, control: control)
       )
     }
+    for snapshot in deleted {
+      results.append(try pull(deleted: snapshot, remote, link, control: control))
+    }
     return results
+  }
+
+  /// The snapshot of this store that `reference` names, when pages of it are only in the remote.
+  private func incompleteSnapshot(
+    _ reference: String,
+    _ remote: RemoteRow,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) -> SnapshotRow? {
+    guard let parsed = try? SnapshotReference(reference) else { return nil }
+    return try read { database in
+      guard let snapshot = try? SnapshotCatalog.resolve(parsed, in: database),
+        try RemoteSnapshotTable(database, remoteID: remote.id).known(uuid: snapshot.uuid) != nil,
+        try !Self.missingChunks(of: snapshot, database, control.cancellation).isEmpty
+      else { return nil }
+      return snapshot
+    }
+  }
+
+  /// Brings the pages of a snapshot that was deleted in the remote, as long as no collection has removed them.
+  private func pull(
+    deleted snapshot: SnapshotRow,
+    _ remote: RemoteRow,
+    _ link: RemoteLink,
+    control: OperationControl
+  ) throws(VMCheckpointError) -> PullResult {
+    let start = MonotonicClock.nowSeconds
+    let before = link.transport.requestCounts
+    return try withConnection(control: control) { database in
+      do {
+        let missing = try Self.missingChunks(of: snapshot, database, control.cancellation)
+        let totals = try MissingChunks(database, link, remoteID: remote.id)
+          .bring(missing, control: control)
+        let after = link.transport.requestCounts
+        return PullResult(
+          name: snapshot.name,
+          uuid: snapshot.uuid,
+          vm: snapshot.vm,
+          remote: remote.name,
+          wasThere: false,
+          gotWorkingSet: false,
+          chunkCount: totals.chunkCount,
+          pageCount: totals.pageCount,
+          receivedByteCount: after.receivedByteCount - before.receivedByteCount,
+          missingChunkCount: 0,
+          getRequestCount: after.gets + after.heads - before.gets - before.heads,
+          durationSeconds: MonotonicClock.nowSeconds - start
+        )
+      } catch {
+        if database.isInsideTransaction { try? database.rollback() }
+        guard let failure = error as? VMCheckpointError, failure.code == .notFound else {
+          throw error
+        }
+        throw PlaceRenewal.deleted(snapshot, link)
+      }
+    }
   }
 
   private func pull(
@@ -118,8 +187,15 @@ extension Store {
         let missing = try Self.missingChunks(of: snapshot, database, control.cancellation)
         var totals = MissingChunks.Totals()
         if withData {
-          totals = try MissingChunks(database, link, remoteID: remote.id)
-            .bring(missing, control: control)
+          let bringing = MissingChunks(database, link, remoteID: remote.id)
+          do {
+            totals = try bringing.bring(missing, control: control)
+          } catch let error as VMCheckpointError where error.code == .notFound {
+            if database.isInsideTransaction { try database.rollback() }
+            try PlaceRenewal(database, link, remoteID: remote.id, snapshot, control: control)
+              .run(entry.key)
+            totals = try bringing.bring(renewed: snapshot, control: control)
+          }
         }
         let after = link.transport.requestCounts
         return PullResult(
@@ -168,14 +244,12 @@ extension Store {
     let name = name ?? facts.name
     try ImportedSnapshot.requireUnused(name, database)
     try facts.check()
-    let condemned = try CondemnedLists(database, link, remoteID: remote.id).load()
     let operation = FetchOperation(
       database,
       link,
       remoteID: remote.id,
       manifest,
       name: name,
-      condemned: condemned,
       control: control
     )
     let snapshot = try operation.run()

@@ -94,6 +94,20 @@ final class SupplyRemotes: Sendable {
     }
   }
 
+  /// Finds the pages of a snapshot anew by the manifest that the remote has of it now.
+  ///
+  /// - Throws: As ``Store/renewPlaces(of:in:_:control:)``.
+  func renewPlaces(
+    of snapshot: SnapshotRow,
+    inRemote id: Int64
+  ) throws(VMCheckpointError) {
+    let row = try row(id)
+    let link = try RemoteLink(try open(row), uuid: row.uuid)
+    // A connection of its own: that of the readers only reads.
+    try Store.open(at: store.path)
+      .renewPlaces(of: snapshot, in: row, link, control: OperationControl(cancellation: ending))
+  }
+
   /// Whether a pack is gone, or the remote with all that is in it: a folder that is not mounted, a bucket that was emptied.
   private func cause(
     of error: VMCheckpointError,
