@@ -11,7 +11,7 @@ extension StoreFeature {
   /// Leases of page servers: the table `lease`. Who does not know it would delete what running VMs need.
   package static let leases = StoreFeature(name: "leases", isNeededByReaders: false)
 
-  /// Notes of what was verified: the table `verification`. Readers do without it.
+  /// Notes of what was verified: the tables `verification` and `verification_gap`. Readers do without them.
   package static let verifications = StoreFeature(name: "verifications", isNeededByReaders: false)
 
   /// Recordings of what VMs touch first: the tables `working_set` and `working_set_run`. Readers do without them.
@@ -37,7 +37,7 @@ extension StoreFeature {
     case .absentRanges: ["absent_range"]
     case .overlayOrigins: ["overlay_origin"]
     case .leases: ["lease"]
-    case .verifications: ["verification"]
+    case .verifications: ["verification", "verification_gap"]
     case .workingSets: ["working_set", "working_set_run"]
     case .remotes: ["remote", "remote_pack", "chunk_place", "remote_snapshot", "remote_object"]
     default: []

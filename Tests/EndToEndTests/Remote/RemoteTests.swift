@@ -103,6 +103,38 @@ import VMCheckpointTestSupport
     #expect(try other.json("verify")["remote_chunks"] as? Int == 0)
   }
 
+  @Test(
+    "a snapshot whose pages are not here does not count as verified, and neither does one that came later"
+  )
+  func unreadPages() throws {
+    let host = try bench.host("one")
+    try bench.save("first", incompressibleRAM(100), vm: "far", on: host)
+    try bench.save("later", incompressibleRAM(100, seed: 3), vm: "late", on: host)
+    try host.succeed("push", "first", "later")
+    let other = try bench.host("two")
+    try bench.save("mine", incompressibleRAM(100, seed: 2), vm: "near", on: other)
+    try other.succeed("remote", "fetch", "first")
+    func unverified(_ vm: String) throws -> Int? {
+      let vms = try other.json("status")["vms"] as? [[String: Any]]
+      return vms?.first { $0["vm"] as? String == vm }?["unverified_snapshots"] as? Int
+    }
+    for options in [["first"], [], ["--part", "1/2"], ["--part", "2/2"]] {
+      try #require(other.start(["verify"] + options).wait().succeeded)
+      #expect(try unverified("far") == 1, "after verify \(options)")
+    }
+    #expect(try unverified("near") == 0)
+    #expect(try other.json("status")["verified_at"] is String)
+    let metrics = try other.succeed("status", "--openmetrics").standardOutputText
+    #expect(metrics.contains(#",vm="far"} 1"#), "\(metrics)")
+    // What comes after the verification was not read by it, though it is older.
+    try other.succeed("pull", "first", "later")
+    #expect(try unverified("far") == 1)
+    #expect(try unverified("late") == 1)
+    try other.succeed("verify")
+    #expect(try unverified("far") == 0)
+    #expect(try unverified("late") == 0)
+  }
+
   @Test("a push sends no page that the remote has, whoever pushed it, and few requests")
   func onlyNewPages() throws {
     let host = try bench.host("one")

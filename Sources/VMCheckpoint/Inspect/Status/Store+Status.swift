@@ -92,7 +92,7 @@ extension Store {
       } else if try row.value("is_new") as Bool {
         vm.weekNewStoredByteCount &+= new
       }
-      if let time = verifications.time(of: try row.value("id"), completedAt: completedAt) {
+      if let time = verifications.time(of: try row.value("id")) {
         oldestProofs[name] = min(oldestProofs[name] ?? time, time)
       } else {
         vm.unverifiedSnapshotCount += 1

@@ -23,8 +23,8 @@ extension Store {
   ) throws(VMCheckpointError) -> VerifyReport {
     do {
       let beganAt = UTCTime.now
-      let (report, scopes) = try verifyAll(references, part, control)
-      note(report, scopes, beganAt: beganAt, control)
+      let (report, notes) = try verifyAll(references, part, control)
+      note(report, notes, beganAt: beganAt, control)
       return report
     } catch {
       // A user who runs verify needs no hint to run it.
@@ -42,10 +42,18 @@ extension Store {
     return try StorePart(number, of: count)
   }
 
+  /// What is to be noted of a verification.
+  private struct VerificationNotes {
+    var scopes: [(VerificationTable.Scope, problemCount: UInt64)] = []
+    var lastSnapshotID: Int64 = 0
+    /// Snapshots with pages that were not read.
+    var unread: [Int64] = []
+  }
+
   /// A store that is damaged as a database is not written.
   private func note(
     _ report: VerifyReport,
-    _ scopes: [(VerificationTable.Scope, problemCount: UInt64)],
+    _ notes: VerificationNotes,
     beganAt: String,
     _ control: OperationControl
   ) {
@@ -55,11 +63,19 @@ extension Store {
     do throws(VMCheckpointError) {
       try writeOnFullDisk { database in
         let table = VerificationTable(database)
-        for (scope, problemCount) in scopes {
+        for (scope, problemCount) in notes.scopes {
+          var unread = notes.unread
           if case .snapshot(let id) = scope {
             guard try SnapshotCatalog.fetch(id: id, in: database) != nil else { continue }
+            unread = unread.filter { $0 == id }
           }
-          try table.note(scope, problemCount: problemCount, beganAt: beganAt)
+          try table.note(
+            scope,
+            problemCount: problemCount,
+            beganAt: beganAt,
+            lastSnapshotID: notes.lastSnapshotID,
+            unread: unread
+          )
         }
       }
     } catch {
@@ -73,12 +89,15 @@ extension Store {
     _ references: [SnapshotReference],
     _ part: StorePart,
     _ control: OperationControl
-  ) throws(VMCheckpointError) -> (
-    VerifyReport, [(VerificationTable.Scope, problemCount: UInt64)]
-  ) {
+  ) throws(VMCheckpointError) -> (VerifyReport, VerificationNotes) {
     let start = MonotonicClock.nowSeconds
     return try withSharedChunks(control: control) { database in
       var verification = Verification()
+      var notes = VerificationNotes()
+      // A store that is damaged may not say; then it is not noted as sound either.
+      let table = VerificationTable(database)
+      notes.lastSnapshotID = (try? table.lastSnapshotID()) ?? 0
+      notes.unread = (try? table.unreadSnapshots(in: references.isEmpty ? part : .whole)) ?? []
       let snapshots: [SnapshotRow]
       let chunkIDs: [Int64]
       if references.isEmpty {
@@ -120,9 +139,12 @@ extension Store {
         remoteChunkCount: UInt64(elsewhere.count),
         durationSeconds: MonotonicClock.nowSeconds - start
       )
-      guard !references.isEmpty else { return (report, [(.store(part), report.problemCount)]) }
       let damaged = Set(report.damagedSnapshots)
-      return (report, snapshots.map { (.snapshot($0.id), damaged.contains($0.name) ? 1 : 0) })
+      notes.scopes =
+        references.isEmpty
+        ? [(.store(part), report.problemCount)]
+        : snapshots.map { (.snapshot($0.id), damaged.contains($0.name) ? 1 : 0) }
+      return (report, notes)
     }
   }
 

@@ -101,6 +101,7 @@ struct PlaceRenewal {
       )
     }
     try extents.tally.requireComplete(snapshot, database)
+    try VerificationTable(database).noteUnread(snapshot.id)
   }
 
   /// What is said of a snapshot whose manifest is not in the remote any more, nor all pages that are not here.
