@@ -17,6 +17,10 @@ struct PushCommand: VerbCommand {
       recorded here after it was pushed. With --all, what was deleted in the remote alone goes there \
       again.
 
+      A snapshot that cannot be pushed, since the remote has another of its name for example, keeps \
+      none of the others from being pushed. The command ends with an error then, after it has printed \
+      what was pushed.
+
       EXAMPLES:
         vmckpt push web/before-upgrade
         vmckpt push latest --to nas --limit-rate 20M
@@ -90,13 +94,12 @@ struct PushCommand: VerbCommand {
           control: place.control
         )
       }
-      var results: [PushResult] = []
-      for reference in references {
-        results.append(
-          try place.store.push(reference, to: place.remote, place.transport, control: place.control)
-        )
-      }
-      return results
+      return try place.store.push(
+        references,
+        to: place.remote,
+        place.transport,
+        control: place.control
+      )
     }
     return PushOutput(result, warnings: warnings)
   }

@@ -1,3 +1,5 @@
+package import VMCheckpoint
+
 /// The result of a command: encoded it is what `--json` prints, and `text` is made from the same
 /// values.
 package protocol CommandOutput: Codable, Sendable {
@@ -9,9 +11,14 @@ package protocol CommandOutput: Codable, Sendable {
 
   /// The process's exit code.
   var exitCode: Int32 { get }
+
+  /// What kept the command from doing the rest, where the result is of a part. It is reported after the result, on
+  /// standard error, and decides the exit code.
+  var failure: VMCheckpointError? { get }
 }
 
 extension CommandOutput {
   package var notice: String? { nil }
   package var exitCode: Int32 { SysExit.ok }
+  package var failure: VMCheckpointError? { nil }
 }

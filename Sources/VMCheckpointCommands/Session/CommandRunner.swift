@@ -78,7 +78,12 @@ package enum CommandRunner {
         in: session
       )
     }
-    return .exit(output.exitCode)
+    guard let failure = output.failure else { return .exit(output.exitCode) }
+    return fail(
+      ErrorReport(failure, interruptedBy: SignalWatch.receivedSignal),
+      asJSON: command.common.json,
+      in: session
+    )
   }
 
   private static func requireResources(in session: CommandSession) throws(VMCheckpointError) {

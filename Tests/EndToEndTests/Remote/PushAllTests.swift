@@ -50,7 +50,89 @@ import VMCheckpointTestSupport
     let outcome = try two.run("push", "--all")
     #expect(outcome.ending == .exit(73), "\(outcome)")
     #expect(outcome.standardError.contains("1 of 2 snapshots could not be pushed"), "\(outcome)")
+    // What was pushed is not kept from the user.
+    #expect(outcome.standardOutputText.contains("Pushed later to origin"), "\(outcome)")
     try one.succeed("pull", "later")
+  }
+
+  @Test("of several names one that is taken there keeps no other from being pushed")
+  func takenNameOfSeveral() throws {
+    let (one, two) = (try bench.host("one"), try bench.host("two"))
+    try bench.save("nightly", incompressibleRAM(40), on: one)
+    try one.succeed("push", "nightly")
+    try bench.save("nightly", incompressibleRAM(40, seed: 2), on: two)
+    try bench.save("later", incompressibleRAM(40, seed: 3), on: two)
+    let outcome = try two.run("push", "nightly", "later", "--json")
+    #expect(outcome.ending == .exit(73), "\(outcome)")
+    let answer = try outcome.jsonObject()
+    let names = { (key: String) in
+      (answer[key] as? [[String: Any]])?.compactMap { $0["name"] as? String }
+    }
+    #expect(names("snapshots") == ["later"] && names("refused") == ["nightly"], "\(outcome)")
+    #expect(outcome.standardError.contains("cannot-create"), "\(outcome)")
+    try one.succeed("pull", "later")
+    // One that is not in the store is an error before anything is pushed.
+    try bench.save("last", incompressibleRAM(40, seed: 4), on: two)
+    #expect(try two.run("push", "last", "nope").ending == .exit(66))
+    #expect(try one.run("pull", "last").ending == .exit(66))
+    // Alone it is an error without a result.
+    let alone = try two.run("push", "nightly")
+    #expect(alone.ending == .exit(73) && alone.standardOutput.isEmpty, "\(alone)")
+  }
+
+  @Test(
+    "a snapshot that is deleted in the remote meanwhile, whose pages are not here, stops no push"
+  )
+  func deletedMeanwhile() throws {
+    let server = try MockObjectStore()
+    let credentials = ["AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"]
+    func run(_ tool: VMCkptTool, _ arguments: String...) throws -> ProcessOutcome {
+      try ChildProcess(tool.commandLine(arguments), environment: credentials).wait()
+    }
+    func host(_ name: String, _ verb: String) throws -> VMCkptTool {
+      let tool = try VMCkptTool(storePath: bench.directory.file("\(name).db"))
+      let address = "s3://\(server.bucket)/fleet"
+      let outcome = try run(tool, "remote", verb, address, "--endpoint", server.endpoint)
+      try #require(outcome.succeeded, "\(outcome)")
+      return tool
+    }
+    let one = try host("one", "init")
+    try bench.save("a", incompressibleRAM(40), on: one)
+    #expect(try run(one, "push", "a").succeeded)
+    let two = try host("two", "add")
+    #expect(try run(two, "remote", "fetch").succeeded)
+    try bench.save("b", incompressibleRAM(40, seed: 2), on: two)
+    // A recording that the remote does not have, of a snapshot whose pages are only there.
+    try SQLiteShell(two.storePath).run(
+      """
+      CREATE TABLE working_set (snapshot_id INTEGER NOT NULL PRIMARY KEY REFERENCES snapshot (id)
+        ON DELETE CASCADE, door TEXT NOT NULL, recorded_at TEXT NOT NULL,
+        duration_seconds REAL NOT NULL) STRICT;
+      CREATE TABLE working_set_run (snapshot_id INTEGER NOT NULL, position INTEGER NOT NULL,
+        first_pfn INTEGER NOT NULL, page_count INTEGER NOT NULL,
+        PRIMARY KEY (snapshot_id, position)) STRICT, WITHOUT ROWID;
+      INSERT INTO feature VALUES ('working-sets', 'writer');
+      INSERT INTO working_set SELECT id, 'uffd', '2099-01-01T00:00:00.000Z', 1.0
+        FROM snapshot WHERE name = 'a';
+      INSERT INTO working_set_run SELECT snapshot_id, 0, 3, 1 FROM working_set;
+      """
+    )
+    // A collection has condemned its packs; the list of all manifests still has it, and that of its own a moment later
+    // does not.
+    let key = try #require(server.keys("fleet/snapshots/").first)
+    let manifest = try #require(server.object(key))
+    #expect(try run(one, "remote", "delete", "a").succeeded)
+    #expect(try run(one, "remote", "gc").succeeded)
+    server.setObject(key, manifest)
+    server.setFault { request in
+      guard let prefix = request.query["prefix"], prefix.contains("snapshots/"),
+        !prefix.hasSuffix("snapshots/")
+      else { return nil }
+      return .body("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>")
+    }
+    let outcome = try run(two, "push", "--all")
+    #expect(outcome.succeeded, "\(outcome)")
+    #expect(outcome.standardOutputText.contains("Pushed b"), "\(outcome)")
   }
 
   @Test("a snapshot whose pages are not here is passed over with a word on how to get them")

@@ -374,7 +374,8 @@ struct PushOperation {
     totals.reusedPageCount += UInt64(found.nonzeroBitCount)
     guard found != slots else { return }
     if let problem = try reader.load(chunkID, into: source) {
-      throw upload.damage(chunkID, problem)
+      let isElsewhere = try ChunkPresence.onlyInRemotes(database).contains(chunkID)
+      throw isElsewhere ? Store.pagesAreElsewhere(snapshot) : upload.damage(chunkID, problem)
     }
     guard slots >> source.pageCount == 0 else {
       throw VMCheckpointError.corrupt("\(snapshot.title) names slots that chunk \(chunkID) lacks")

@@ -1,3 +1,4 @@
+import Algorithms
 import GRDB
 
 /// What a push did.
@@ -77,6 +78,35 @@ extension Store {
         throw error
       }
     }
+  }
+
+  /// Pushes several snapshots, one after the other. One that cannot be pushed, since its name is taken in the remote for
+  /// example, is passed over with a warning.
+  ///
+  /// - Returns: What was pushed, and with which error it ended.
+  /// - Throws: ``VMCheckpointError``: `notFound` when a snapshot is not in the store, and nothing is pushed then; else as
+  ///   ``push(_:to:_:control:)``, when nothing was pushed.
+  package func push(
+    _ references: [SnapshotReference],
+    to remote: RemoteRow,
+    _ transport: any RemoteTransport,
+    control: OperationControl = OperationControl()
+  ) throws(VMCheckpointError) -> PushReport {
+    let snapshots = try read { database in
+      Array(
+        try references.map { try SnapshotCatalog.resolve($0, in: database) }.uniqued(on: \.id)
+      )
+    }
+    var report = PushReport(wantedCount: snapshots.count)
+    for snapshot in snapshots {
+      do throws(VMCheckpointError) {
+        let reference = try SnapshotReference(snapshot.uuid)
+        report.results.append(try push(reference, to: remote, transport, control: control))
+      } catch {
+        guard report.note(error, snapshot, control) else { break }
+      }
+    }
+    return try report.checked()
   }
 
   /// A push that begins anew where the snapshot's pages were moved meanwhile. What was sent until then is found again.

@@ -3,18 +3,18 @@ extension Store {
   /// working sets that were recorded here since. What was pushed stays there, whatever becomes of the next one.
   ///
   /// A snapshot that is deleted meanwhile is passed over. One whose pages are only in a remote is passed over with a
-  /// warning, and so is one whose name another snapshot of that VM has in the remote; the others are pushed before
-  /// that is an error.
+  /// warning, also where the remote had it when the push began and does not have it any more. So is one whose name
+  /// another snapshot of that VM has in the remote; the others are pushed before that is an error.
   ///
   /// - Parameter vm: Only this VM's; `nil`: all.
-  /// - Throws: ``VMCheckpointError``: `cannotCreate` when names were taken; else as
-  ///   ``push(_:to:_:control:)``.
+  /// - Returns: What was pushed, and with which error it ended.
+  /// - Throws: ``VMCheckpointError``: as ``push(_:to:_:control:)``, when nothing was pushed.
   package func pushAll(
     ofVM vm: String? = nil,
     to remote: RemoteRow,
     _ transport: any RemoteTransport,
     control: OperationControl = OperationControl()
-  ) throws(VMCheckpointError) -> [PushResult] {
+  ) throws(VMCheckpointError) -> PushReport {
     try requireWritable()
     let link = try RemoteLink(transport, uuid: remote.uuid)
     let entries = try RemoteCatalog(link, control: control).entries()
@@ -23,42 +23,48 @@ extension Store {
     let wanted = all.filter { vm == nil || $0.vm == vm }
     let lacking = try lackingWorkingSets(wanted, of: all, there, link, control)
     let snapshots = wanted.filter { there[$0.uuid] == nil || lacking.contains($0.uuid) }
-    var results: [PushResult] = []
-    var refusals: [VMCheckpointError] = []
+    var report = PushReport(wantedCount: snapshots.count - lacking.count)
+    /// Whether the store has all of a snapshot's pages. `nil`: it does not have the snapshot any more.
+    func isWhole(_ snapshot: SnapshotRow) throws(VMCheckpointError) -> Bool? {
+      try read { database in
+        guard try SnapshotCatalog.fetch(id: snapshot.id, in: database) != nil else { return nil }
+        return try Self.missingChunks(of: snapshot, database, control.cancellation).isEmpty
+      }
+    }
     for snapshot in snapshots {
-      try control.cancellation.check()
-      let needsPages = !lacking.contains(snapshot.uuid)
-      let isWhole = try read { database in
-        try !needsPages
-          || Self.missingChunks(of: snapshot, database, control.cancellation).isEmpty
-      }
-      guard isWhole else {
-        control.onWarning?(
-          "\(snapshot.title) was not pushed: it has pages that are not here; bring them with: vmckpt pull"
-        )
-        continue
-      }
-      do {
+      do throws(VMCheckpointError) {
+        try control.cancellation.check()
+        // What the remote has needs no pages, unless it is deleted there meanwhile.
+        if !lacking.contains(snapshot.uuid), try isWhole(snapshot) == false {
+          throw Self.pagesAreElsewhere(snapshot)
+        }
         let reference = try SnapshotReference(snapshot.uuid)
         let result = try push(reference, to: remote, transport, control: control)
         // Nothing is given where a collection has condemned what the snapshot needs.
-        if !result.wasThere || result.gaveWorkingSet { results.append(result) }
-      } catch  where error.code == .cannotCreate || error.isDamage {
-        control.onWarning?("\(snapshot.title) was not pushed: \(error.message)")
-        refusals.append(error)
-      } catch  where error.code == .notFound {
-        let isStillThere = try read { try SnapshotCatalog.fetch(id: snapshot.id, in: $0) != nil }
-        if isStillThere { throw error }
+        if !result.wasThere || result.gaveWorkingSet { report.results.append(result) }
+      } catch {
+        if error.code == .notFound {
+          guard let isWhole = try? isWhole(snapshot) else { continue }
+          guard isWhole else {
+            control.onWarning?(
+              "\(snapshot.title) was not pushed: it has pages that are not here; bring them with: vmckpt pull"
+            )
+            continue
+          }
+        }
+        guard report.note(error, snapshot, control) else { break }
       }
     }
-    if let first = refusals.first {
-      throw VMCheckpointError(
-        first.code,
-        "\(refusals.count) of \(snapshots.count - lacking.count) snapshots could not be pushed: \(first.message)",
-        hint: first.hint
-      )
-    }
-    return results
+    return try report.checked()
+  }
+
+  /// What is said of a push that needs pages which are in a remote only.
+  static func pagesAreElsewhere(_ snapshot: SnapshotRow) -> VMCheckpointError {
+    VMCheckpointError(
+      .notFound,
+      "\(snapshot.title) has pages that are not here",
+      hint: "bring them with: vmckpt pull \(snapshot.name)"
+    )
   }
 
   /// How much later than the server's a host's clock may be at most: S3 refuses requests of other times.

@@ -32,13 +32,32 @@ package struct PushOutput: CommandOutput, Hashable {
     }
   }
 
+  /// One that was not pushed.
+  package struct Refusal: Codable, Hashable, Sendable {
+    var name: String
+    var uuid: String
+    var message: String
+    @Nullable var hint: String?
+  }
+
   var snapshots: [Snapshot]
+  var refused: [Refusal]
   var warnings: [String]
 
-  /// What is printed of `results`.
-  package init(_ results: [PushResult], warnings: [String]) {
+  package private(set) var failure: VMCheckpointError?
+
+  enum CodingKeys: String, CodingKey {
+    case snapshots, refused, warnings
+  }
+
+  /// What is printed of `report`.
+  package init(_ report: PushReport, warnings: [String]) {
     self.warnings = warnings
-    snapshots = results.map { result in
+    failure = report.error
+    refused = report.refusals.map {
+      Refusal(name: $0.name, uuid: $0.uuid, message: $0.error.message, hint: $0.error.hint)
+    }
+    snapshots = report.results.map { result in
       Snapshot(
         name: result.name,
         uuid: result.uuid,
@@ -72,7 +91,7 @@ package struct PushOutput: CommandOutput, Hashable {
         wasThere: snapshot.wasThere,
         sent: (
           "Sent",
-          "\(HumanReadable.bytes(snapshot.sentBytes)) in \(snapshot.packs) packs, "
+          "\(HumanReadable.bytes(snapshot.sentBytes)) in \(HumanReadable.count(snapshot.packs, "pack")), "
             + "\(HumanReadable.pages(snapshot.sentPages)) of pages"
         ),
         reusedPageCount: snapshot.reusedPages,
