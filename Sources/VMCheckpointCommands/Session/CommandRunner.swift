@@ -27,11 +27,10 @@ package enum CommandRunner {
         return hand(over: handover, in: session)
       }
       guard !(command is VMCheckpointTool), !(command is RemoteCommand) else {
-        return fail(
-          ErrorReport(UsageMessage.missingCommand),
-          asJSON: session.wantsJSON,
-          in: session
-        )
+        let error =
+          command is RemoteCommand
+          ? UsageMessage.missingSubcommand(of: "remote") : UsageMessage.missingCommand
+        return fail(ErrorReport(error), asJSON: session.wantsJSON, in: session)
       }
       // `vmckpt help`: its text is thrown.
       try command.run()

@@ -10,6 +10,15 @@ enum UsageMessage {
     hint: "see 'vmckpt --help'"
   )
 
+  /// A verb such as `remote` without its subcommand.
+  static func missingSubcommand(of verb: String) -> VMCheckpointError {
+    VMCheckpointError(
+      .invalidArgument,
+      "a subcommand of '\(verb)' is missing",
+      hint: "see 'vmckpt \(verb) --help'"
+    )
+  }
+
   /// One line out of ArgumentParser's `message`, and where to read more.
   static func error(message: String, arguments: [String]) -> VMCheckpointError {
     guard let first = arguments.first, VMCheckpointTool.verbs.contains(first) else {
@@ -20,10 +29,23 @@ enum UsageMessage {
         hint: "see 'vmckpt --help'"
       )
     }
+    var command = first
+    if let subcommands = VMCheckpointTool.subcommands(of: first), arguments.count > 1 {
+      let second = arguments[1]
+      if subcommands.contains(second) {
+        command += " \(second)"
+      } else if !second.hasPrefix("-"), second != "help" {
+        return VMCheckpointError(
+          .invalidArgument,
+          "unknown command '\(first) \(second)'",
+          hint: "see 'vmckpt \(first) --help'"
+        )
+      }
+    }
     return VMCheckpointError(
       .invalidArgument,
       sentence(message),
-      hint: "see 'vmckpt \(first) --help'"
+      hint: "see 'vmckpt \(command) --help'"
     )
   }
 
@@ -71,5 +93,12 @@ extension VMCheckpointTool {
   /// The names of the commands.
   static var verbs: [String] {
     configuration.subcommands.compactMap { $0.configuration.commandName }
+  }
+
+  /// The names of the commands below `verb`; `nil`: it has none.
+  static func subcommands(of verb: String) -> [String]? {
+    let command = configuration.subcommands.first { $0.configuration.commandName == verb }
+    let below = command?.configuration.subcommands.compactMap { $0.configuration.commandName } ?? []
+    return below.isEmpty ? nil : below
   }
 }

@@ -20,6 +20,45 @@ import VMCheckpointTestSupport
     return shown as NSDictionary
   }
 
+  @Test(
+    "a snapshot with several names in the remote is deleted by one of them, which the error lists"
+  )
+  func severalNames() throws {
+    let host = try bench.host("one")
+    try bench.save("old-name", incompressibleRAM(20), on: host)
+    try host.succeed("push", "old-name")
+    try SQLiteShell(host.storePath).run("UPDATE snapshot SET name = 'new-name'")
+    try host.succeed("push", "new-name")
+    let uuid = try #require(try host.json("show", "new-name")["uuid"] as? String)
+    let outcome = try host.run("remote", "delete", uuid)
+    #expect(outcome.ending == .exit(64), "\(outcome)")
+    #expect(outcome.standardError.contains("name one of: new-name, old-name"), "\(outcome)")
+    try host.succeed("remote", "delete", "old-name")
+    try host.succeed("remote", "delete", uuid)
+  }
+
+  @Test("a remote below a folder that is not there is not made, with the exit code for that")
+  func missingFolder() throws {
+    let tool = try VMCkptTool(storePath: bench.directory.file("one.db"))
+    let outcome = try tool.run("remote", "init", "file://\(bench.directory.file("no/such"))")
+    #expect(outcome.ending == .exit(73), "\(outcome)")
+    #expect(outcome.standardError.contains("make or mount"), "\(outcome)")
+  }
+
+  @Test(
+    "a list of a VM without snapshots names the VM, and one of anything is said in the singular"
+  )
+  func wordings() throws {
+    let host = try bench.host("one")
+    try bench.save("first", incompressibleRAM(20), on: host)
+    #expect(try host.succeed("push", "first").standardOutputText.contains("in 1 pack,"))
+    #expect(
+      try host.run("remote", "show", "--vm", "nope").standardError
+        .contains(#"no snapshots of the VM "nope" in the remote"#)
+    )
+    #expect(try host.succeed("remote", "stats").standardOutputText.contains("1 of 1 VM\n"))
+  }
+
   @Test("a snapshot is the same to the last byte on another host, with all that belongs to it")
   func everythingComes() throws {
     let host = try bench.host("one")

@@ -27,6 +27,16 @@ import VMCheckpointCommands
       #"tag "k" is given twice; a tag has one value"#
     ),
     (["list", "--store", ""], "--store is empty; give it a path"),
+    (["remote"], "a subcommand of 'remote' is missing; see 'vmckpt remote --help'"),
+    (["remote", "lst"], "unknown command 'remote lst'; see 'vmckpt remote --help'"),
+    (
+      ["remote", "delete"],
+      "missing expected argument '<ref> ...'; see 'vmckpt remote delete --help'"
+    ),
+    (
+      ["remote", "stats", "--frobnicate"],
+      "unknown option '--frobnicate'; see 'vmckpt remote stats --help'"
+    ),
     (["save"], "missing expected argument '<source>'; see 'vmckpt save --help'"),
     (["save", "a", "b"], "unexpected argument 'b'; see 'vmckpt save --help'"),
     (["save", ""], "SOURCE is empty; give a RAM file's path, or -"),

@@ -68,14 +68,47 @@ package final class RemoteCatalog {
         hint: "see: vmckpt remote show"
       )
     }
-    guard found.count == 1 else {
-      throw VMCheckpointError(
+    guard found.count == 1 else { throw severalSnapshots(reference, found) }
+    return first
+  }
+
+  /// The error of a reference that names several snapshots: it says how to name one of them.
+  private func severalSnapshots(_ reference: String, _ found: [Entry]) -> VMCheckpointError {
+    let title = "\(link.transport.title) has \(found.count) snapshots \(quotedName(reference))"
+    func listed(_ texts: [String]) -> String {
+      texts.prefix(Self.listedCount).joined(separator: ", ")
+        + (texts.count > Self.listedCount ? ", …" : "")
+    }
+    if found.allSatisfy({ $0.summary.name == reference }) {
+      return VMCheckpointError(
         .invalidArgument,
-        "\(link.transport.title) has \(found.count) snapshots \(quotedName(reference)), of several VMs",
-        hint: "name one by its UUID; see: vmckpt remote show"
+        "\(title), of several VMs",
+        hint: "name one by its UUID: "
+          + listed(found.map { "\($0.summary.uuid) (of \(quotedName($0.summary.vm)))" })
       )
     }
-    return first
+    if Set(found.map(\.summary.uuid)).count == 1 {
+      return VMCheckpointError(
+        .invalidArgument,
+        "\(title): it was pushed under several names",
+        hint: "name one of: \(listed(found.map(\.summary.name)))"
+      )
+    }
+    return VMCheckpointError(
+      .invalidArgument,
+      "\(title), whose UUIDs begin so",
+      hint: "give more of the UUID: \(listed(found.map(\.summary.uuid)))"
+    )
+  }
+
+  /// How many of several snapshots are named.
+  private static let listedCount = 5
+
+  /// A snapshot by its whole UUID, under whichever name the remote has it; `nil`: it does not have it.
+  ///
+  /// - Throws: As ``RemoteTransport``.
+  func entry(uuid: String) throws(VMCheckpointError) -> Entry? {
+    try entries().last { $0.summary.uuid == uuid }
   }
 
   /// The folder of the manifests that are called `name`, whether they can be read or not; `nil`: there is none, or

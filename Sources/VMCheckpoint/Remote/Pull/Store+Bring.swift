@@ -90,11 +90,8 @@ extension Store {
     _ link: RemoteLink,
     control: OperationControl
   ) throws(VMCheckpointError) {
-    let entry: RemoteCatalog.Entry
-    do throws(VMCheckpointError) {
-      entry = try RemoteCatalog(link, control: control).entry(snapshot.uuid)
-    } catch {
-      throw error.code == .notFound ? PlaceRenewal.deleted(snapshot, link) : error
+    guard let entry = try RemoteCatalog(link, control: control).entry(uuid: snapshot.uuid) else {
+      throw PlaceRenewal.deleted(snapshot, link)
     }
     let writerLock = try StoreLock.acquire(
       .writer,

@@ -30,7 +30,7 @@ struct RemoteShowCommand: VerbCommand {
           .filter { vm == nil || $0.summary.vm == vm }
       )
     }
-    return RemoteShowOutput(result.0, result.1, warnings: warnings)
+    return RemoteShowOutput(result.0, result.1, ofVM: vm, warnings: warnings)
   }
 }
 

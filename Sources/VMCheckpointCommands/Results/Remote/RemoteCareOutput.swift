@@ -50,7 +50,10 @@ package struct RemoteCheckOutput: CommandOutput, Hashable {
       fields.add("Not counted", HumanReadable.count(voidManifests, "manifest"))
     }
     fields.add("Packs", "\(packs)")
-    fields.add("Read", "\(readPacks) packs, \(HumanReadable.bytes(readBytes))")
+    fields.add(
+      "Read",
+      "\(HumanReadable.count(readPacks, "pack")), \(HumanReadable.bytes(readBytes))"
+    )
     let title =
       sound ? "Sound" : "DAMAGED: \(problemCount == 1 ? "1 problem" : "\(problemCount) problems")"
     return "\(title) in \(HumanReadable.seconds(durationSeconds))\n" + fields.text
@@ -194,11 +197,13 @@ package struct RemoteGcOutput: CommandOutput, Hashable {
   package var text: String {
     var fields = FieldList()
     fields.add("Snapshots", "\(snapshots)")
-    if waitingPacks > 0 { fields.add("Waiting", "\(waitingPacks) packs, which pushes may use") }
-    if rescuedPacks > 0 { fields.add("Used again", "\(rescuedPacks) packs") }
+    if waitingPacks > 0 {
+      fields.add("Waiting", "\(HumanReadable.count(waitingPacks, "pack")), which pushes may use")
+    }
+    if rescuedPacks > 0 { fields.add("Used again", HumanReadable.count(rescuedPacks, "pack")) }
     return
-      "\(dryRun ? "Would free" : "Freed") \(HumanReadable.bytes(freedBytes)) in \(freedPacks) packs of "
-      + "\(printable(remote))\n" + fields.text
+      "\(dryRun ? "Would free" : "Freed") \(HumanReadable.bytes(freedBytes)) in "
+      + "\(HumanReadable.count(freedPacks, "pack")) of \(printable(remote))\n" + fields.text
   }
 }
 
@@ -262,7 +267,7 @@ package struct RemoteStatsOutput: CommandOutput, Hashable {
 
   package var text: String {
     var fields = FieldList()
-    fields.add("Snapshots", "\(snapshots) of \(vms) VMs")
+    fields.add("Snapshots", "\(snapshots) of \(HumanReadable.count(vms, "VM"))")
     fields.add(
       "RAM",
       "\(HumanReadable.bytes(ramBytes)), \(HumanReadable.pages(storedPages)) not zero"

@@ -32,9 +32,24 @@ package struct RemoteShowOutput: CommandOutput, Hashable {
   var snapshots: [Snapshot]
   var warnings: [String]
 
+  /// Whose snapshots were asked for; not in JSON.
+  private var vm: String?
+
+  enum CodingKeys: String, CodingKey {
+    case remote, snapshots, warnings
+  }
+
   /// What is printed of the snapshots of `remote`.
-  package init(_ remote: RemoteRow, _ entries: [RemoteCatalog.Entry], warnings: [String]) {
+  ///
+  /// - Parameter vm: The VM that `entries` are of; `nil`: all.
+  package init(
+    _ remote: RemoteRow,
+    _ entries: [RemoteCatalog.Entry],
+    ofVM vm: String?,
+    warnings: [String]
+  ) {
     self.remote = remote.name
+    self.vm = vm
     self.warnings = warnings
     snapshots = entries.map { entry in
       let summary = entry.summary
@@ -56,7 +71,9 @@ package struct RemoteShowOutput: CommandOutput, Hashable {
   }
 
   package var notice: String? {
-    snapshots.isEmpty ? "no snapshots in the remote \(quotedName(remote))" : nil
+    guard snapshots.isEmpty else { return nil }
+    return
+      "no snapshots\(vm.map { " of the VM \(quotedName($0))" } ?? "") in the remote \(quotedName(remote))"
   }
 
   package var text: String {

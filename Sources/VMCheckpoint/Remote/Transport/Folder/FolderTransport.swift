@@ -42,7 +42,14 @@ package final class FolderTransport: RemoteTransport {
     title = "file://\(path)"
     limit = limitBytesPerSecond.map { RateLimit(bytesPerSecond: $0) }
     if makesFolder, mkdir(path, 0o700) != 0, errno != EEXIST {
-      throw Self.failure("cannot create the folder \(quotedName(path))", Errno(rawValue: errno))
+      let error = Errno(rawValue: errno)
+      let message = "cannot create the folder \(quotedName(path))"
+      guard FolderTree.meansAbsent(error) else { throw Self.failure(message, error) }
+      throw VMCheckpointError(
+        .cannotCreate,
+        "\(message): the folder that it is to be in is not there",
+        hint: "make or mount that first"
+      )
     }
     do throws(Errno) {
       tree = try FolderTree(path: path)
