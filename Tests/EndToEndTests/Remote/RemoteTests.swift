@@ -174,6 +174,28 @@ import VMCheckpointTestSupport
     #expect(try unverified("late") == 0)
   }
 
+  @Test("an older snapshot that came just now is not a VM's last one")
+  func lastByTime() throws {
+    let (host, other) = (try bench.host("one"), try bench.host("two"))
+    try bench.save("older", incompressibleRAM(40), on: host)
+    try host.succeed("push", "older")
+    try bench.save("newer", incompressibleRAM(20, seed: 2), on: other)
+    func last() throws -> [String: Any]? {
+      (try other.json("status")["vms"] as? [[String: Any]])?.first
+    }
+    try other.succeed("pull", "older")
+    #expect(try last()?["last_snapshot"] as? String == "newer")
+    #expect(try last()?["last_ram_bytes"] as? Int == 20 << 12)
+    // Of a clock that ran ahead nothing is known but when its snapshot came.
+    let sql = SQLiteShell(other.storePath)
+    try sql.run(
+      "UPDATE snapshot SET completed_at = '2999-01-01T00:00:00.000Z' WHERE name = 'older'"
+    )
+    #expect(try last()?["last_snapshot"] as? String == "older")
+    try bench.save("newest", incompressibleRAM(20, seed: 3), on: other)
+    #expect(try last()?["last_snapshot"] as? String == "newest")
+  }
+
   @Test("a push sends no page that the remote has, whoever pushed it, and few requests")
   func onlyNewPages() throws {
     let host = try bench.host("one")

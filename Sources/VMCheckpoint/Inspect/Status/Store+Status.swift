@@ -66,6 +66,8 @@ extension Store {
     let future = FutureTimes.now
     var vms: [String: StoreStatus.VM] = [:]
     var oldestProofs: [String: String] = [:]
+    // The greatest time so far of those that are not dated ahead.
+    var newestTimes: [String: String] = [:]
     while let row = try rows.next() {
       func count(_ column: String) throws -> UInt64 {
         UInt64(clamping: try row.value(column) as Int64)
@@ -74,19 +76,25 @@ extension Store {
         try row.value("vm"), try row.value("completed_at")
       )
       let new = try count("new_stored_bytes")
+      let snapshot: String = try row.value("name")
+      let secondsAhead = future.secondsAhead(of: completedAt)
       var vm = vms[name] ?? Self.unknownVM(name)
       vm.snapshotCount += 1
-      vm.lastSnapshot = try row.value("name")
-      vm.lastCompletedAt = completedAt
-      vm.lastAgeSeconds = max(0, try row.value("age") as Double? ?? 0)
-      vm.lastRAMByteCount = try count("ram_bytes")
-      vm.lastNewStoredByteCount = new
+      // One that is older came later, by a pull. A time that is later than now says nothing, and arrival decides.
+      if secondsAhead != nil || completedAt >= newestTimes[name] ?? "" {
+        if secondsAhead == nil { newestTimes[name] = completedAt }
+        vm.lastSnapshot = snapshot
+        vm.lastCompletedAt = completedAt
+        vm.lastAgeSeconds = max(0, try row.value("age") as Double? ?? 0)
+        vm.lastRAMByteCount = try count("ram_bytes")
+        vm.lastNewStoredByteCount = new
+      }
       // The numbers in a damaged row may not fit; they are only reported.
       vm.newStoredByteCount &+= new
-      if let seconds = future.secondsAhead(of: completedAt) {
+      if let seconds = secondsAhead {
         vm.aheadSnapshotCount += 1
         if seconds > vm.furthestAheadSeconds {
-          vm.furthestAheadSnapshot = vm.lastSnapshot
+          vm.furthestAheadSnapshot = snapshot
           vm.furthestAheadSeconds = seconds
         }
       } else if try row.value("is_new") as Bool {
