@@ -1,4 +1,5 @@
 import CLinux
+import FoundationEssentials
 import Glibc
 import SystemPackage
 
@@ -38,11 +39,7 @@ public enum StoreMount {
         keeper.dismiss()
         throw VMCheckpointError(.cancelled, "nobody waits for the mount any more")
       }
-      let store = try Store.open(
-        at: legacy.memory.settings.storePath,
-        cancellation: control.cancellation
-      )
-      return try serve(request, store, legacy, keeper, start: start, control)
+      return try succeed(request, legacy, keeper, start: start, control)
     }
 
     // 1. What can fail, before anything is mounted.
@@ -166,6 +163,7 @@ public enum StoreMount {
       directory: directory,
       storePath: storePath,
       uuids: uuids,
+      storeSeed: try store.read { try StoreSeed($0) },
       allowsOthers: request.allowsOthers,
       isUnprivileged: geteuid() != 0,
       user: geteuid(),
@@ -220,6 +218,64 @@ public enum StoreMount {
 
   // MARK: Serving
 
+  /// Serves in place of a server that is gone.
+  ///
+  /// - Throws: ``VMCheckpointError`` when that cannot be, and the keeper tries again: whoever reads waits, for a store
+  ///   may come back. When the mount was taken away, the keeper is told to end.
+  private static func succeed(
+    _ request: MountRequest,
+    _ legacy: Legacy,
+    _ keeper: KeeperLink,
+    start: Double,
+    _ control: OperationControl
+  ) throws(VMCheckpointError) -> MountResult {
+    let (memory, settings) = (legacy.memory, legacy.memory.settings)
+    do throws(VMCheckpointError) {
+      let store = try Store.open(at: settings.storePath, cancellation: control.cancellation)
+      try requireSame(store, memory)
+      return try serve(request, store, legacy, keeper, start: start, control)
+    } catch {
+      // Who has taken the mount away waits for nothing of it, and who still has its files open gets errors.
+      guard MountPoint.mounts().contains(settings.directory) else {
+        keeper.dismiss()
+        throw error
+      }
+      memory.failedStartCount &+= 1
+      // Now and then, for as long as it lasts.
+      if memory.failedStartCount.nonzeroBitCount == 1 {
+        clinux_log_warning(
+          "mount \(settings.directory): \(error.message); who reads its files waits until that is mended, or "
+            + "until it is taken away with: vmckpt unmount --lazy DIR"
+        )
+      }
+      throw error
+    }
+  }
+
+  /// Checks that a store is the one that was mounted: another may have come to its path, whose pages would be taken for
+  /// those of files that are open, or that the kernel keeps.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `unavailable`.
+  private static func requireSame(
+    _ store: Store,
+    _ memory: MountMemory
+  ) throws(VMCheckpointError) {
+    let seed = try store.read { try StoreSeed($0) }
+    let snapshots = try MountCatalog(store, only: nil).tree.snapshots
+    let isSame = memory.notedUUIDs.allSatisfy { id, uuids in
+      // Whose lease was dropped may be deleted, and its files give errors.
+      guard let snapshot = snapshots[id] else { return true }
+      return uuids.allSatisfy { $0.uuidString.lowercased() == snapshot.uuid }
+    }
+    guard isSame, memory.settings.storeSeed ?? seed == seed else {
+      throw VMCheckpointError(
+        .unavailable,
+        "\(quotedName(store.path)) is not the store that was mounted: another one is at its path",
+        hint: "put the store back, or take the mount away with: vmckpt unmount --lazy DIR"
+      )
+    }
+  }
+
   private static func serve(
     _ request: MountRequest,
     _ store: Store,
@@ -242,7 +298,8 @@ public enum StoreMount {
       store,
       directory: settings.directory,
       locks: legacy.locks,
-      cancellation: control.cancellation
+      cancellation: control.cancellation,
+      warn: warn
     )
     let snapshots = catalog.tree.snapshots
     try leases.takeUp(legacy.memory.openSnapshots.compactMap { snapshots[$0] })
@@ -292,6 +349,7 @@ public enum StoreMount {
       }
     }
     let threads = try service.start()
+    legacy.memory.failedStartCount = 0
     if !legacy.isSuccessor { try waitForAnswer(legacy.memory, control) }
     request.onReady?(
       MountReady(

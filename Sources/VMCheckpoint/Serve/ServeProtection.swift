@@ -1,5 +1,5 @@
-/// What keeps a snapshot's chunks while its pages are served: a lease, or where the store may not be written, the
-/// chunks' lock.
+/// What keeps a snapshot's chunks while its pages are served: a lease, or where the store may not be written, or its
+/// disk has no room for a row, the chunks' lock.
 package final class ServeProtection {
   private let store: Store
   private let control: OperationControl
@@ -26,14 +26,17 @@ package final class ServeProtection {
       (lease, chunks) = (inherited, nil)
       return
     }
-    guard store.isReadOnly else {
-      lease = try store.takeLease(
-        ofSnapshot: uuid,
-        door: door,
-        target: target
-      )
-      chunks = nil
-      return
+    var reason: String?
+    if !store.isReadOnly {
+      do throws(VMCheckpointError) {
+        lease = try store.takeLease(ofSnapshot: uuid, door: door, target: target)
+        chunks = nil
+        return
+      } catch {
+        // A VM that is to start cannot wait until a disk has room again.
+        guard error.code == .inputOutput else { throw error }
+        reason = Self.withoutLease(error, for: "this server runs")
+      }
     }
     lease = nil
     chunks = try StoreLock.acquire(
@@ -44,10 +47,18 @@ package final class ServeProtection {
     )
     if !isSuccessor {
       control.onWarning?(
-        "store \(quotedName(store.path)) is read-only, so that there is no lease: gc and optimize wait "
+        reason
+          ?? "store \(quotedName(store.path)) is read-only, so that there is no lease: gc and optimize wait "
           + "until this server ends"
       )
     }
+  }
+
+  /// What to say when the store has no room for a lease.
+  ///
+  /// - Parameter condition: For how long others wait.
+  static func withoutLease(_ error: VMCheckpointError, for condition: String) -> String {
+    "\(error.message), so that there is no lease: gc and optimize wait for as long as \(condition)"
   }
 
   /// Ends the protection.

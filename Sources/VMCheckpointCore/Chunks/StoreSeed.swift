@@ -1,5 +1,5 @@
 /// The store's secret: the key of fingerprints and checksums.
-package struct StoreSeed: Hashable, Sendable {
+package struct StoreSeed: Hashable, Codable, Sendable {
   private let value: UInt64
 
   package init(value: UInt64) {

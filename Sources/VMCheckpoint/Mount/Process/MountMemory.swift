@@ -12,8 +12,10 @@ import SystemPackage
 ///          8     4  1 when the kernel can hand out requests again
 ///         16     4  length of the settings
 ///         20     4  so many entries, from the first one on, have been used
+///         24     4  servers that could not begin, one after the other
 ///       4096   1 M  the settings, as JSON
 ///        1 M  +4 K  open files that hold RAM, 16 bytes each: the handle, or 0, and the snapshot's number
+///        2 M  +4 K  of the same files, the snapshots' UUIDs, 16 bytes each
 ///
 /// A handle is the kernel's number of the request that opened the file. A server that is killed after it has
 /// noted one and before it has answered is asked again by the same number, and notes nothing twice. An entry counts when
@@ -28,6 +30,8 @@ final class MountMemory {
     var storePath: String
     /// The snapshots that are shown; `nil`: all.
     var uuids: [String]?
+    /// Tells the store from another one that has come to its path; a copy has the same. `nil`: not known.
+    var storeSeed: StoreSeed?
     var allowsOthers: Bool
     /// Whether `fusermount3` has mounted it.
     var isUnprivileged: Bool
@@ -38,6 +42,8 @@ final class MountMemory {
   struct OpenFile: Hashable {
     var handle: UInt64
     var snapshot: Int64
+    /// The snapshot's.
+    var uuid: UUID
   }
 
   static let capacity = 65_536
@@ -45,7 +51,8 @@ final class MountMemory {
   private static let settingsCapacity = 1 << 20
   private static let filesOffset = settingsOffset + settingsCapacity
   private static let entryByteCount = 16
-  private static let byteCount = filesOffset + capacity * entryByteCount
+  private static let uuidsOffset = filesOffset + capacity * entryByteCount
+  private static let byteCount = uuidsOffset + capacity * entryByteCount
 
   let descriptor: Int32
   let settings: Settings
@@ -53,6 +60,8 @@ final class MountMemory {
   private var places: [UInt64: Int] = [:]
   private var free: [Int] = []
   private var openCounts: [Int64: Int] = [:]
+  /// The snapshots' UUIDs that servers before have noted.
+  private(set) var notedUUIDs: [Int64: Set<UUID>] = [:]
 
   /// New memory.
   ///
@@ -139,9 +148,17 @@ final class MountMemory {
     set { setWord(8, newValue) }
   }
 
+  /// How many servers could not begin, one after the other.
+  var failedStartCount: UInt32 {
+    get { memory.load(fromByteOffset: 24, as: UInt32.self) }
+    set { memory.storeBytes(of: newValue, toByteOffset: 24, as: UInt32.self) }
+  }
+
   // MARK: Open files
 
   private func entry(_ index: Int) -> Int { Self.filesOffset + index * Self.entryByteCount }
+
+  private func uuidPlace(_ index: Int) -> Int { Self.uuidsOffset + index * Self.entryByteCount }
 
   private var usedCount: Int {
     get { min(Int(memory.load(fromByteOffset: 20, as: UInt32.self)), Self.capacity) }
@@ -155,6 +172,11 @@ final class MountMemory {
       if handle != 0, snapshot != 0 {
         places[handle] = index
         openCounts[snapshot, default: 0] += 1
+        let bytes = memory[uuidPlace(index)...].prefix(Self.entryByteCount)
+        // Noted by a version that kept none.
+        guard bytes.contains(where: { $0 != 0 }) else { continue }
+        let uuid = memory.loadUnaligned(fromByteOffset: uuidPlace(index), as: uuid_t.self)
+        notedUUIDs[snapshot, default: []].insert(UUID(uuid: uuid))
       } else {
         free.append(index)
       }
@@ -181,6 +203,7 @@ final class MountMemory {
   func add(_ file: OpenFile) -> Bool {
     guard places[file.handle] == nil else { return true }
     guard let index = takeEntry() else { return false }
+    memory.storeBytes(of: file.uuid.uuid, toByteOffset: uuidPlace(index), as: uuid_t.self)
     memory.storeBytes(of: file.snapshot, toByteOffset: entry(index) + 8, as: Int64.self)
     memory.storeBytes(of: file.handle, toByteOffset: entry(index), as: UInt64.self)
     places[file.handle] = index

@@ -128,15 +128,15 @@ enum MountPoint {
   /// - Throws: ``VMCheckpointError`` with the code `notFound` when no store is mounted there.
   static func path(ofMount directory: String) throws(VMCheckpointError) -> String {
     let mounts = mounts()
-    let path = try ResolvedPath.of(directory)
-    if mounts.contains(path) { return path }
-    // A directory that cannot be looked at any more is found by the path of the one above.
+    // By the directory above first: the mount's own server may never answer, or be gone.
     let given = FilePath(directory)
     if let name = given.lastComponent, name.kind == .regular {
       let above = given.removingLastComponent().string
       let candidate = FilePath(try ResolvedPath.of(above.isEmpty ? "." : above)).appending(name)
       if mounts.contains(candidate.string) { return candidate.string }
     }
+    let path = try ResolvedPath.of(directory)
+    if mounts.contains(path) { return path }
     throw VMCheckpointError(
       .notFound,
       "no store is mounted on directory \(quotedName(directory))",

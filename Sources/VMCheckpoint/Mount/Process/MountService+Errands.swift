@@ -1,4 +1,5 @@
 import CLinux
+import FoundationEssentials
 import Glibc
 import Synchronization
 
@@ -52,7 +53,9 @@ extension MountService {
       send(request.unique, .error(Self.errorNumber(error)), answer)
       return
     }
-    guard memory.add(.init(handle: handle, snapshot: snapshot.id)) else {
+    // Every UUID in a store is one.
+    let uuid = UUID(uuidString: snapshot.uuid) ?? UUID()
+    guard memory.add(.init(handle: handle, snapshot: snapshot.id, uuid: uuid)) else {
       releaseLease(snapshot.id, unlessOpen: true)
       send(request.unique, .error(ENFILE), answer)
       return

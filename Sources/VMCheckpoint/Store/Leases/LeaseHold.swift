@@ -43,7 +43,7 @@ extension Store {
     target: String,
     on descriptor: FileDescriptor
   ) throws(VMCheckpointError) -> LeaseHold {
-    let id = try write { database in
+    let id = try writeOnFullDisk { database in
       let snapshot = try SnapshotCatalog.resolve(try SnapshotReference(uuid), in: database)
       try StoreFormat.add(.leases, database)
       let lost = try Int64.fetchAll(
@@ -79,7 +79,7 @@ extension Store {
     keepingLockFile: Bool = false
   ) throws(VMCheckpointError) {
     defer { if !keepingLockFile { try? lease.descriptor.close() } }
-    try write { database in
+    try writeOnFullDisk { database in
       try database.execute(sql: "DELETE FROM lease WHERE id = ?", arguments: [lease.id])
     }
     if keepingLockFile { LeaseLock.drop(lease.id, lease.descriptor) }
