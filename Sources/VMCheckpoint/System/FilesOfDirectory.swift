@@ -2,7 +2,7 @@ import Glibc
 import SystemPackage
 
 /// What is in a directory.
-enum FilesOfDirectory {
+package enum FilesOfDirectory {
   /// The paths of what is in the directory at `path`, not sorted, and at most `maximumCount` of them. An empty
   /// list when it is not a directory, or cannot be read.
   static func paths(in path: String, maximumCount: Int) -> [String] {
@@ -10,7 +10,7 @@ enum FilesOfDirectory {
   }
 
   /// The names alone.
-  static func names(in path: String, maximumCount: Int) -> [String] {
+  package static func names(in path: String, maximumCount: Int) -> [String] {
     guard let directory = opendir(path) else { return [] }
     defer { closedir(directory) }
     var names: [String] = []

@@ -201,6 +201,27 @@ import VMCheckpointTestSupport
     #expect(try running.end().ending == .exit(0))
   }
 
+  @Test("nor those that are named without a folder, where they are in the same one")
+  func takenRelativeSockets() throws {
+    _ = try saveGuest(.system)
+    let place = try bench.directory.subdirectory("place")
+    let environment = ["VMCKPT_WORKING_DIRECTORY": place]
+    let running = try Resumed(bench, environment: environment)
+    try waitUntil("QEMU listens", timeoutSeconds: 120) {
+      (try? QMPConnection(path: "\(place)/qmp2").status()) == "running"
+    }
+    let second = try Resumed(bench, environment: environment)
+    let refused = try second.process.wait()
+    #expect(refused.ending == .exit(69), "\(refused)")
+    #expect(refused.standardError.contains("another program listens at"), "\(refused)")
+    #expect(try QMPConnection(path: "\(place)/qmp2").status() == "running")
+    // In another folder it is another socket.
+    let elsewhere = try Resumed(bench)
+    _ = try elsewhere.waitForCounts(1)
+    #expect(try elsewhere.end().ending == .exit(0))
+    #expect(try running.end().ending == .exit(0))
+  }
+
   @Test(
     "a socket of another container that has the same path is not in the way",
     .enabled(if: SmallFileSystem.canMount, "cannot mount")
@@ -293,6 +314,28 @@ import VMCheckpointTestSupport
     // Some may have been done before they were killed.
     let result = try result(outcome)
     #expect((1...(1 + killed.count)).contains(try #require(result["servers"] as? Int)), "\(result)")
+  }
+
+  @Test("a guest whose store is away for a while goes on when it is back")
+  func storeAway() throws {
+    let before = try saveGuest(.system)
+    // The background waits, so that the guest needs its server.
+    let resumed = try Resumed(bench, ["--lazy", "postcopy", "--record-working-set", "600"])
+    try waitUntilItRuns(resumed)
+    let server = try #require(resumed.server(except: []))
+    let put = bench.directory.file("put-aside.db")
+    rename(bench.storePath, put)
+    kill(server, SIGKILL)
+    // Some servers find no store.
+    sleep(4)
+    #expect(resumed.process.isRunning)
+    rename(put, bench.storePath)
+    let counts = try resumed.waitForCounts(resumed.waitForCounts(1).count + 3)
+    #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
+    let outcome = try resumed.end()
+    #expect(outcome.ending == .exit(0), "\(outcome)")
+    #expect(try #require(result(outcome)["servers"] as? Int) > 2)
+    #expect(try leases == 0)
   }
 
   @Test("a server that is killed while its guest ends leaves no lease")

@@ -5,7 +5,8 @@ extension QEMUCommandLine {
     "qmp", "qmp-pretty", "monitor", "serial", "parallel", "qtest", "virtioconsole", "gdb",
   ]
 
-  /// The absolute paths of Unix sockets at which the program is to listen, as far as its options show them.
+  /// The paths of Unix sockets at which the program is to listen, as far as its options show them. One may be relative
+  /// to its working directory.
   var listeningSockets: [String] {
     items.compactMap { item in
       guard let option = item.option, let value = item.value else { return nil }
@@ -36,7 +37,7 @@ extension QEMUCommandLine {
   }
 
   private static func path(_ path: String?, isListening: Bool) -> String? {
-    guard isListening, let path, path.hasPrefix("/") else { return nil }
+    guard isListening, let path, !path.isEmpty else { return nil }
     return path
   }
 }

@@ -153,6 +153,19 @@ final class QEMUPostcopyChannel {
     }
   }
 
+  /// Gives what came to `body`, up to the end, of a channel that is closed.
+  ///
+  /// - Returns: Whether that was all: the other side has said nothing else.
+  func receiveRest(_ body: (ArraySlice<UInt8>) -> Void) -> Bool {
+    while true {
+      var request = pollfd(fd: input, events: Int16(POLLIN), revents: 0)
+      guard poll(&request, 1, 0) > 0 else { return false }
+      let count = read(input, &block, block.count)
+      guard count > 0 else { return count == 0 }
+      body(block[..<count])
+    }
+  }
+
   /// Gives what came to `body`.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `inputOutput`.

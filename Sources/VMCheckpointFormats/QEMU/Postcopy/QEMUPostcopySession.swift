@@ -122,7 +122,12 @@ final class QEMUPostcopySession {
     channel.append { $0 += stream.package }
     mayNeedPages = true
     serve()
-    try run(refusal: Self.refusedGuest) { pongs.contains(QEMUPostcopyStream.Ping.loaded) }
+    do throws(VMCheckpointError) {
+      try run(refusal: Self.refusedGuest) { pongs.contains(QEMUPostcopyStream.Ping.loaded) }
+    } catch {
+      if channel.isClosed, hasRefusedGuest() { mayNeedPages = false }
+      throw error
+    }
     let seconds = MonotonicClock.nowSeconds - beginning
     counts.secondsToRun = seconds
     onRun(seconds)
@@ -196,11 +201,20 @@ final class QEMUPostcopySession {
     }
   }
 
+  /// Whether a QEMU that has closed the connection had not let the guest run: it says so before.
+  private func hasRefusedGuest() -> Bool {
+    guard channel.receiveRest({ returnPath.feed($0) }) else { return false }
+    while let message = try? returnPath.next() {
+      if case .pong(QEMUPostcopyStream.Ping.loaded) = message { return false }
+    }
+    return !pongs.contains(QEMUPostcopyStream.Ping.loaded)
+  }
+
   private static let refusedPostcopy = VMCheckpointError(
     .unavailable,
     "QEMU refuses a postcopy migration; it says why",
     hint:
-      "start it with -global migration.x-postcopy-ram=on; where it says \"page sizes\", give it RAM without huge "
+      "start the machine that was saved, with -global migration.x-postcopy-ram=on; where it says \"page sizes\", give it RAM without huge "
       + "pages, and else where it says \"Operation not permitted\", run it as root or set "
       + "vm.unprivileged_userfaultfd=1"
   )

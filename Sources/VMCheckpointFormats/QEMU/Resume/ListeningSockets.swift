@@ -1,4 +1,5 @@
 import Glibc
+import VMCheckpoint
 
 /// The paths at which programs of this network namespace listen on Unix sockets.
 struct ListeningSockets {
@@ -6,8 +7,10 @@ struct ListeningSockets {
   private static let listening = "00010000"
   /// Some hundred thousand sockets.
   private static let maximumByteCount = 64 << 20
+  private static let maximumNameCount = 1 << 20
 
-  private let paths: Set<String>
+  /// The kernel's numbers of the sockets at a path, as their programs wrote it.
+  private let sockets: [String: Set<UInt64>]
 
   /// Those of `/proc/net/unix`; none where that cannot be read.
   static var now: ListeningSockets {
@@ -25,17 +28,60 @@ struct ListeningSockets {
 
   /// - Parameter table: As `/proc/net/unix` has it.
   init(_ table: String) {
-    var paths = Set<String>()
+    var sockets: [String: Set<UInt64>] = [:]
     for line in table.split(separator: "\n") {
       // Num RefCount Protocol Flags Type St Inode Path, which may have spaces.
       let fields = line.split(separator: " ", maxSplits: 7, omittingEmptySubsequences: true)
-      guard fields.count == 8, fields[3] == Self.listening, fields[7].hasPrefix("/") else {
+      guard fields.count == 8, fields[3] == Self.listening, let inode = UInt64(fields[6]) else {
         continue
       }
-      paths.insert(String(fields[7]))
+      sockets[String(fields[7]), default: []].insert(inode)
     }
-    self.paths = paths
+    self.sockets = sockets
   }
 
-  func contains(_ path: String) -> Bool { paths.contains(path) }
+  /// Whether a program listens at `path`, which may be relative to `directory`.
+  ///
+  /// There must be a socket in this process's file systems: a container may share the network with a host, and with
+  /// it the table of sockets, whose paths are the host's. What the table has of a relative path says nothing about its
+  /// folder, which is the working directory of the program that listens; one that nobody can find counts.
+  func contains(_ path: String, in directory: String) -> Bool {
+    guard let inodes = sockets[path] else { return false }
+    let isAbsolute = path.utf8.first == UInt8(ascii: "/")
+    guard let socket = Self.socket(isAbsolute ? path : "\(directory)/\(path)") else { return false }
+    guard !isAbsolute else { return true }
+    let directories = Self.workingDirectories(ofHoldersOf: inodes)
+    return directories.count < inodes.count
+      || directories.contains { Self.socket("\($0)/\(path)") == socket }
+  }
+
+  /// The file system and number of the socket at a path.
+  private static func socket(_ path: String) -> [UInt64]? {
+    var status = stat()
+    guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFSOCK else { return nil }
+    return [UInt64(status.st_dev), UInt64(status.st_ino)]
+  }
+
+  /// A folder for each of the sockets whose program can be looked at.
+  private static func workingDirectories(ofHoldersOf inodes: Set<UInt64>) -> [String] {
+    var rest = Set(inodes.map { "socket:[\($0)]" })
+    var directories: [String] = []
+    for process in FilesOfDirectory.names(in: "/proc", maximumCount: maximumNameCount)
+    where Int32(process) != nil {
+      let folder = "/proc/\(process)/fd"
+      for file in FilesOfDirectory.names(in: folder, maximumCount: maximumNameCount) {
+        guard let target = link("\(folder)/\(file)"), rest.remove(target) != nil else { continue }
+        directories.append("/proc/\(process)/cwd")
+      }
+      if rest.isEmpty { break }
+    }
+    return directories
+  }
+
+  private static func link(_ path: String) -> String? {
+    // What is longer is no socket.
+    var target = [UInt8](repeating: 0, count: 64)
+    let count = readlink(path, &target, target.count)
+    return count > 0 ? String(decoding: target[..<count], as: UTF8.self) : nil
+  }
 }

@@ -59,7 +59,7 @@ struct QEMUResumeCommandLine {
       workingDirectory: request.workingDirectory
     )
     workingDirectory = request.workingDirectory ?? record.workingDirectory
-    try Self.requireFreeSockets(restored.words + own, state.title)
+    try Self.requireFreeSockets(restored.words + own, in: workingDirectory ?? ".", state.title)
     nodesNameBackends = restored.nodesNameBackends
     command = restored.words + own
   }
@@ -68,24 +68,18 @@ struct QEMUResumeCommandLine {
   /// then nothing would reach its monitor any more.
   private static func requireFreeSockets(
     _ words: [String],
+    in directory: String,
     _ title: String
   ) throws(VMCheckpointError) {
     let paths = QEMUCommandLine(words).listeningSockets
     guard !paths.isEmpty else { return }
     let taken = ListeningSockets.now
-    guard let path = paths.first(where: { taken.contains($0) && isSocket($0) }) else { return }
+    guard let path = paths.first(where: { taken.contains($0, in: directory) }) else { return }
     throw VMCheckpointError(
       .unavailable,
       "another program listens at \(quotedName(path)), where \(title) would listen: its guest may be running",
       hint: "end it first; or give a whole command line of QEMU's behind --, with other sockets"
     )
-  }
-
-  /// Whether there is a socket at `path` in this process's file systems. A container may share the network with a host, and
-  /// with it the table of sockets, whose paths are the host's.
-  private static func isSocket(_ path: String) -> Bool {
-    var status = stat()
-    return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFSOCK
   }
 
   /// The error for a command line that is not to be run unseen: it is a program, and may be a stranger's.

@@ -14,6 +14,8 @@ struct QEMUResumeRun {
   private static let monitorSeconds = 60.0
   private static let warnedRecoveryCount = 10
   private static let connectMicroseconds: UInt32 = 2000
+  /// Between two servers that could not go on.
+  private static let recoveryPauseSeconds = 1.0
 
   private let request: QEMUResumeRequest
   private let storePath: String
@@ -31,6 +33,8 @@ struct QEMUResumeRun {
   /// Whether a server was killed, and no other has come yet.
   private var needsServer = false
   private var recoveryCount = 0
+  /// When the next one is tried.
+  private var recoveryAt = 0.0
   /// What the last server printed.
   private(set) var report: String?
   /// Where the guest's folder is mounted.
@@ -361,19 +365,33 @@ struct QEMUResumeRun {
 
   /// Replaces a server that was killed.
   private mutating func look() throws(VMCheckpointError) {
-    if needsServer { return recover() }
+    if needsServer {
+      guard MonotonicClock.nowSeconds >= recoveryAt else { return }
+      return recover()
+    }
     guard let process = server, let status = Self.status(of: process) else { return }
     server = nil
     if status & 0x7f != 0 {
       guard !control.cancellation.isCancelled, monitor != nil else { return }
-      control.onWarning?("the server of the guest's pages was killed; another one goes on")
+      control.onWarning?(
+        "the server of the guest's pages was killed; another one goes on if the guest has run"
+      )
       needsServer = true
       recover()
       return
     }
+    let exitCode = status >> 8 & 0xff
+    noteReport(exitCode: exitCode, warns: recoveryCount <= Self.warnedRecoveryCount)
+    // The guest waits for its pages, and may for long: a store may come back.
+    if serverCount > 1, exitCode != 0, failure?.code != .corrupt,
+      !control.cancellation.isCancelled, monitor != nil
+    {
+      needsServer = true
+      recoveryAt = MonotonicClock.nowSeconds + Self.recoveryPauseSeconds
+      return
+    }
     // QEMU would keep what nobody reads.
     monitor = nil
-    noteReport(exitCode: status >> 8 & 0xff, warns: true)
   }
 
   /// Starts another server for a QEMU that waits for pages. Where that fails, the next look tries again.
