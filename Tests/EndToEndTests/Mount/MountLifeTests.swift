@@ -285,6 +285,11 @@ struct MountLifeTests {
     #expect(try bench.tool.run("unmount", mnt).ending == .exit(66))
     let mount = try MountTool(bench)
     #expect(try bench.tool.run("mount", mnt).ending == .exit(73))
+    expectFailure(
+      try bench.tool.run("mount", mount.path("by-name")),
+      73,
+      "directory \"\(mount.path("by-name"))\" belongs to a mounted store; mount on another directory"
+    )
     #expect(try readFile(mount.path("guest", "ram")) == bench.restore("guest"))
   }
 }

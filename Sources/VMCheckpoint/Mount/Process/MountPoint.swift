@@ -13,11 +13,20 @@ enum MountPoint {
   static func path(of directory: String) throws(VMCheckpointError) -> String {
     let name = "directory \(quotedName(directory))"
     let path = try ResolvedPath.of(directory)
-    guard !mounts().contains(path) else {
+    let mounts = mounts()
+    guard !mounts.contains(path) else {
       throw VMCheckpointError(
         .cannotCreate,
         "a store is mounted on \(name) already",
         hint: "unmount it first, with: vmckpt unmount DIR"
+      )
+    }
+    // It would hide files of that mount, which could not be taken away.
+    guard !mounts.contains(where: { path.utf8.starts(with: "\($0)/".utf8) }) else {
+      throw VMCheckpointError(
+        .cannotCreate,
+        "\(name) belongs to a mounted store",
+        hint: "mount on another directory"
       )
     }
     var status = stat()

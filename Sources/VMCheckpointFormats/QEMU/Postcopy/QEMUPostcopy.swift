@@ -76,8 +76,9 @@ public enum QEMUPostcopy {
       control: control,
       leavesToVMM: restore.leavesToVMM
     )
-    let populating = try WorkerThreads(count: 1) { server.populate() }
-    defer { populating.join() }
+    // Without a thread to spare, memory comes as it is used.
+    let populating = try? WorkerThreads(count: 1) { server.populate() }
+    defer { populating?.join() }
     let bell = try Doorbell()
     server.reader.listen(bell)
     let isRecovery = request.isRecovery

@@ -30,6 +30,9 @@ struct QEMUResumeCommandLine {
     guard !own.contains(where: { $0.utf8.contains(0) }) else {
       throw VMCheckpointError(.invalidArgument, "an argument for QEMU has a NUL")
     }
+    guard own.first != "" else {
+      throw VMCheckpointError(.invalidArgument, "the first argument for QEMU is empty")
+    }
     if let program = own.first, !program.utf8.starts(with: "-".utf8) {
       workingDirectory = request.workingDirectory
       command = own

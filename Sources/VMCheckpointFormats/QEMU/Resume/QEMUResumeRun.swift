@@ -381,15 +381,23 @@ struct QEMUResumeRun {
       return
     }
     let exitCode = status >> 8 & 0xff
-    noteReport(exitCode: exitCode, warns: recoveryCount <= Self.warnedRecoveryCount)
+    noteReport(exitCode: exitCode, warns: false)
     // The guest waits for its pages, and may for long: a store may come back.
-    if serverCount > 1, exitCode != 0, failure?.code != .corrupt,
+    if let failure, serverCount > 1, exitCode != 0, failure.code != .corrupt,
       !control.cancellation.isCancelled, monitor != nil
     {
+      if recoveryCount <= Self.warnedRecoveryCount {
+        control.onWarning?(
+          "\(failure.message); the guest waits, and another server is tried each second"
+        )
+      }
+      self.failure = nil
       needsServer = true
       recoveryAt = MonotonicClock.nowSeconds + Self.recoveryPauseSeconds
       return
     }
+    // QEMU ends by itself if the guest did not run yet.
+    if let failure { control.onWarning?(failure.message) }
     // QEMU would keep what nobody reads.
     monitor = nil
   }
@@ -446,7 +454,6 @@ struct QEMUResumeRun {
       message,
       hint: error?["hint"] as? String
     )
-    // QEMU ends by itself if the guest did not run yet.
     if warns { control.onWarning?(message) }
   }
 
