@@ -28,7 +28,7 @@ extern const int clinux_posix_spawn_setsid;
 /* pipe2(2) with O_CLOEXEC: no other process that is started meanwhile gets the ends. */
 int clinux_pipe(int ends[2]);
 
-/* memmem(3): where `wanted` stands first in `bytes`; NULL: nowhere. */
+/* memmem(3): where `wanted` is first in `bytes`; NULL: nowhere. */
 const void *clinux_find(const void *bytes, size_t byte_count, const void *wanted, size_t wanted_byte_count);
 
 /* memfd_create(2) with MFD_CLOEXEC of <sys/mman.h>: an empty file in memory. Its descriptor, or -1 and errno. */

@@ -236,7 +236,8 @@ public enum StoreMount {
       return try serve(request, store, legacy, keeper, start: start, control)
     } catch {
       // Who has taken the mount away waits for nothing of it, and who still has its files open gets errors.
-      guard MountPoint.mounts().contains(settings.directory) else {
+      let isLasting = [.notFound, .unavailable, .corrupt].contains(error.code)
+      guard !isLasting || MountPoint.readMounts()?.contains(settings.directory) != false else {
         keeper.dismiss()
         throw error
       }
@@ -244,8 +245,8 @@ public enum StoreMount {
       // Now and then, for as long as it lasts.
       if memory.failedStartCount.nonzeroBitCount == 1 {
         clinux_log_warning(
-          "mount \(settings.directory): \(error.message); who reads its files waits until that is mended, or "
-            + "until it is taken away with: vmckpt unmount --lazy DIR"
+          "mount \(settings.directory): \(error.message); programs that read its files wait until the store is "
+            + "back, or until you run: vmckpt unmount --lazy DIR"
         )
       }
       throw error
@@ -265,7 +266,7 @@ public enum StoreMount {
     let isSame = memory.notedUUIDs.allSatisfy { id, uuids in
       // Whose lease was dropped may be deleted, and its files give errors.
       guard let snapshot = snapshots[id] else { return true }
-      return uuids.allSatisfy { $0.uuidString.lowercased() == snapshot.uuid }
+      return uuids.allSatisfy { $0.uuidString.lowercased() == snapshot.uuid.lowercased() }
     }
     guard isSame, memory.settings.storeSeed ?? seed == seed else {
       throw VMCheckpointError(

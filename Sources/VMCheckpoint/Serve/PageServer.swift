@@ -78,7 +78,7 @@ public final class PageServer: Sendable {
   }
 
   /// Gets the cache's memory, so that no page fault comes in the way of an answer: some milliseconds.
-  package func populate() { cache.populate() }
+  public func populate() { cache.populate() }
 
   /// What was done so far.
   public var counts: ServeCounts {

@@ -58,7 +58,8 @@ package final class ServeProtection {
   ///
   /// - Parameter condition: For how long others wait.
   static func withoutLease(_ error: VMCheckpointError, for condition: String) -> String {
-    "\(error.message), so that there is no lease: gc and optimize wait for as long as \(condition)"
+    "\(error.message), so that there is no lease: gc and optimize wait for as long as \(condition); do not "
+      + "delete or prune the snapshot meanwhile"
   }
 
   /// Ends the protection.

@@ -228,7 +228,10 @@ package enum StoreConnection {
     var developmentSign: String? {
       if extentColumns.isEmpty { return nil }
       if !extentColumns.contains("checksum") { return "its extents have no checksums" }
-      return objects.contains { $0.name == "feature" } ? nil : "it has no table of features"
+      let tables = Set(objects.map(\.name))
+      guard tables.contains("feature") else { return "it has no table of features" }
+      return tables.contains("verification") && !tables.contains("verification_gap")
+        ? "its verifications do not say what they left out" : nil
     }
   }
 

@@ -1,7 +1,7 @@
 import CLinux
 
 extension [UInt8] {
-  /// Where `bytes` stand first, at or behind `start`; `nil`: nowhere.
+  /// Where `bytes` are first, at or behind `start`; `nil`: nowhere.
   ///
   /// By libc: what the standard library has for all collections takes milliseconds for a device's state.
   ///

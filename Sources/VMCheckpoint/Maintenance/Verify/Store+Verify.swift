@@ -46,8 +46,8 @@ extension Store {
   private struct VerificationNotes {
     var scopes: [(VerificationTable.Scope, problemCount: UInt64)] = []
     var lastSnapshotID: Int64 = 0
-    /// Snapshots with pages that were not read.
-    var unread: [Int64] = []
+    /// Snapshots with pages that were not read; `nil`: it is not known which, and nothing can be noted.
+    var unread: [Int64]? = []
   }
 
   /// A store that is damaged as a database is not written.
@@ -57,14 +57,14 @@ extension Store {
     beganAt: String,
     _ control: OperationControl
   ) {
-    guard !isReadOnly, !report.problems.contains(where: { $0.subject == "database" }) else {
-      return
-    }
+    guard !isReadOnly, let allUnread = notes.unread,
+      !report.problems.contains(where: { $0.subject == "database" })
+    else { return }
     do throws(VMCheckpointError) {
       try writeOnFullDisk { database in
         let table = VerificationTable(database)
         for (scope, problemCount) in notes.scopes {
-          var unread = notes.unread
+          var unread = allUnread
           if case .snapshot(let id) = scope {
             guard try SnapshotCatalog.fetch(id: id, in: database) != nil else { continue }
             unread = unread.filter { $0 == id }
@@ -97,7 +97,7 @@ extension Store {
       // A store that is damaged may not say; then it is not noted as sound either.
       let table = VerificationTable(database)
       notes.lastSnapshotID = (try? table.lastSnapshotID()) ?? 0
-      notes.unread = (try? table.unreadSnapshots(in: references.isEmpty ? part : .whole)) ?? []
+      notes.unread = try? table.unreadSnapshots(in: references.isEmpty ? part : .whole)
       let snapshots: [SnapshotRow]
       let chunkIDs: [Int64]
       if references.isEmpty {

@@ -43,12 +43,18 @@ final class MountLeases {
   func takeUp(_ snapshots: [MountedSnapshot]) throws(VMCheckpointError) {
     guard let locks else { return }
     for snapshot in snapshots { try hold(snapshot) }
-    try store.removeLeases(
-      door: Lease.mountDoor,
-      target: directory,
-      except: Set(held.values.map(\.id)),
-      locks
-    )
+    do throws(VMCheckpointError) {
+      try store.removeLeases(
+        door: Lease.mountDoor,
+        target: directory,
+        except: Set(held.values.map(\.id)),
+        locks
+      )
+    } catch {
+      // Whoever reads does not wait for that.
+      guard error.code == .inputOutput else { throw error }
+      warn("cannot remove a lease: \(error.message); see: vmckpt lease list")
+    }
   }
 
   /// Takes a lease, unless there is one.

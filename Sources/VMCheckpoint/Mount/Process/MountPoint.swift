@@ -154,8 +154,11 @@ enum MountPoint {
   }
 
   /// Where stores are mounted, as the kernel has it.
-  static func mounts() -> Set<String> {
-    guard let file = fopen("/proc/self/mountinfo", "re") else { return [] }
+  static func mounts() -> Set<String> { readMounts() ?? [] }
+
+  /// The same; `nil` where the kernel's list cannot be read.
+  static func readMounts() -> Set<String>? {
+    guard let file = fopen("/proc/self/mountinfo", "re") else { return nil }
     defer { fclose(file) }
     var mounts = Set<String>()
     var line: UnsafeMutablePointer<CChar>?

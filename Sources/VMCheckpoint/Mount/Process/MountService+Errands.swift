@@ -53,8 +53,8 @@ extension MountService {
       send(request.unique, .error(Self.errorNumber(error)), answer)
       return
     }
-    // Every UUID in a store is one.
-    let uuid = UUID(uuidString: snapshot.uuid) ?? UUID()
+    // Zeros are not compared.
+    let uuid = UUID(uuidString: snapshot.uuid) ?? UUID(uuid: UUID.none)
     guard memory.add(.init(handle: handle, snapshot: snapshot.id, uuid: uuid)) else {
       releaseLease(snapshot.id, unlessOpen: true)
       send(request.unique, .error(ENFILE), answer)
@@ -134,4 +134,8 @@ extension MountService {
       warnOnce("cannot remove a lease: \(error.message); see: vmckpt lease list")
     }
   }
+}
+
+extension UUID {
+  fileprivate static let none: uuid_t = (0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
 }

@@ -421,11 +421,13 @@ final class RemoteSupply: Sendable {
         renewedSeconds[remoteID] = MonotonicClock.nowSeconds
       }
       let missing = try store.read {
-        Set(try Store.missingChunks(of: snapshot, $0, control.cancellation))
+        // Who still has to serve a guest goes on after a signal.
+        Set(try Store.missingChunks(of: snapshot, $0, CancellationFlag()))
       }
       monitor.withLock {
-        let moved = chunkIDs.filter { !missing.contains($0) }
-        state.inFlight.subtract(moved)
+        // All that were not brought and have no place any more: none of them is asked for again.
+        let moved = state.missing.subtracting(missing)
+        state.inFlight.subtract(chunkIDs)
         state.missing.subtract(moved)
         state.moved.formUnion(moved)
         state.missing.formUnion(missing.filter { brought.chunk($0) == nil })

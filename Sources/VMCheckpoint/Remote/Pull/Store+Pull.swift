@@ -73,7 +73,13 @@ extension Store {
         guard error.code == .notFound, withData, name == nil,
           let snapshot = try incompleteSnapshot(reference, remote, control)
         else { throw error }
-        deleted.append(snapshot)
+        // The remote may have it under another name.
+        do throws(VMCheckpointError) {
+          wanted.append(try catalog.entry(snapshot.uuid))
+        } catch {
+          guard error.code == .notFound else { throw error }
+          deleted.append(snapshot)
+        }
       }
     }
     guard name == nil || wanted.count == 1 else {

@@ -71,12 +71,24 @@ final class SupplyRemotes: Sendable {
     _ decoder: LZ4FrameDecoder,
     fromRemote id: Int64
   ) throws(VMCheckpointError) {
+    try asking(id) { (transport, _) throws(VMCheckpointError) in
+      try range.load(transport, chunk, decoder, fingerprinter)
+    }
+  }
+
+  /// Asks a remote, for as long as it takes where that is waited for.
+  ///
+  /// - Throws: What `body` throws, but for what may pass, where that is waited for.
+  private func asking(
+    _ id: Int64,
+    _ body: (any RemoteTransport, RemoteRow) throws(VMCheckpointError) -> Void
+  ) throws(VMCheckpointError) {
     let row = try row(id)
     while true {
       do throws(VMCheckpointError) {
         let transport = try open(row)
         do throws(VMCheckpointError) {
-          try range.load(transport, chunk, decoder, fingerprinter)
+          try body(transport, row)
         } catch {
           throw try cause(of: error, transport)
         }
@@ -94,18 +106,20 @@ final class SupplyRemotes: Sendable {
     }
   }
 
-  /// Finds the pages of a snapshot anew by the manifest that the remote has of it now.
+  /// Finds the pages of a snapshot anew by the manifest that the remote has of it now, for as long as that takes where
+  /// that is waited for.
   ///
-  /// - Throws: As ``Store/renewPlaces(of:in:_:control:)``.
+  /// - Throws: As ``Store/renewPlaces(of:in:_:control:)``, but for what may pass, where that is waited for.
   func renewPlaces(
     of snapshot: SnapshotRow,
     inRemote id: Int64
   ) throws(VMCheckpointError) {
-    let row = try row(id)
-    let link = try RemoteLink(try open(row), uuid: row.uuid)
-    // A connection of its own: that of the readers only reads.
-    try Store.open(at: store.path)
-      .renewPlaces(of: snapshot, in: row, link, control: OperationControl(cancellation: ending))
+    try asking(id) { (transport, row) throws(VMCheckpointError) in
+      let link = try RemoteLink(transport, uuid: row.uuid)
+      // A connection of its own: that of the readers only reads.
+      try Store.open(at: store.path)
+        .renewPlaces(of: snapshot, in: row, link, control: OperationControl(cancellation: ending))
+    }
   }
 
   /// Whether a pack is gone, or the remote with all that is in it: a folder that is not mounted, a bucket that was emptied.

@@ -97,6 +97,8 @@ extension Store {
         try references.map { try SnapshotCatalog.resolve($0, in: database) }.uniqued(on: \.id)
       )
     }
+    // That the remote is gone, or another one, is not the snapshots' fault.
+    _ = try RemoteLink(transport, uuid: remote.uuid)
     var report = PushReport(wantedCount: snapshots.count)
     for snapshot in snapshots {
       do throws(VMCheckpointError) {

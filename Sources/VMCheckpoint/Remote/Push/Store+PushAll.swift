@@ -23,7 +23,7 @@ extension Store {
     let wanted = all.filter { vm == nil || $0.vm == vm }
     let lacking = try lackingWorkingSets(wanted, of: all, there, link, control)
     let snapshots = wanted.filter { there[$0.uuid] == nil || lacking.contains($0.uuid) }
-    var report = PushReport(wantedCount: snapshots.count - lacking.count)
+    var report = PushReport(wantedCount: snapshots.count)
     /// Whether the store has all of a snapshot's pages. `nil`: it does not have the snapshot any more.
     func isWhole(_ snapshot: SnapshotRow) throws(VMCheckpointError) -> Bool? {
       try read { database in

@@ -43,30 +43,41 @@ extension Store {
     target: String,
     on descriptor: FileDescriptor
   ) throws(VMCheckpointError) -> LeaseHold {
-    let id = try writeOnFullDisk { database in
-      let snapshot = try SnapshotCatalog.resolve(try SnapshotReference(uuid), in: database)
-      try StoreFormat.add(.leases, database)
-      let lost = try Int64.fetchAll(
-        database,
-        sql: "SELECT id FROM lease WHERE snapshot_id = ? AND door = ? AND target = ?",
-        arguments: [snapshot.id, door, target]
-      )
-      for id in lost where try LeaseLock.take(id, descriptor) {
-        try database.execute(sql: "UPDATE lease SET lost_at = NULL WHERE id = ?", arguments: [id])
+    var taken: Int64?
+    // A number that did not come into the store is given again.
+    func drop() { if let taken { LeaseLock.drop(taken, descriptor) } }
+    let id: Int64
+    do throws(VMCheckpointError) {
+      id = try writeOnFullDisk { database in
+        let snapshot = try SnapshotCatalog.resolve(try SnapshotReference(uuid), in: database)
+        try StoreFormat.add(.leases, database)
+        let lost = try Int64.fetchAll(
+          database,
+          sql: "SELECT id FROM lease WHERE snapshot_id = ? AND door = ? AND target = ?",
+          arguments: [snapshot.id, door, target]
+        )
+        for id in lost where try LeaseLock.take(id, descriptor) {
+          taken = id
+          try database.execute(sql: "UPDATE lease SET lost_at = NULL WHERE id = ?", arguments: [id])
+          return id
+        }
+        try database.execute(
+          sql: """
+            INSERT INTO lease (snapshot_id, door, target, holder, begun_at) VALUES (?, ?, ?, ?, ?)
+            """,
+          arguments: [snapshot.id, door, target, VMCheckpointVersion.producer, UTCTime.now]
+        )
+        let id = database.lastInsertedRowID
+        // Before the row is there for others.
+        guard try LeaseLock.take(id, descriptor) else {
+          throw VMCheckpointError(.locked, "lease \(id) is locked by another program")
+        }
+        taken = id
         return id
       }
-      try database.execute(
-        sql: """
-          INSERT INTO lease (snapshot_id, door, target, holder, begun_at) VALUES (?, ?, ?, ?, ?)
-          """,
-        arguments: [snapshot.id, door, target, VMCheckpointVersion.producer, UTCTime.now]
-      )
-      let id = database.lastInsertedRowID
-      // Before the row is there for others.
-      guard try LeaseLock.take(id, descriptor) else {
-        throw VMCheckpointError(.locked, "lease \(id) is locked by another program")
-      }
-      return id
+    } catch {
+      drop()
+      throw error
     }
     return LeaseHold(id: id, descriptor: descriptor)
   }
@@ -99,7 +110,7 @@ extension Store {
     }
     // Mostly there are none, and nothing is to be written then.
     guard try !read(found).isEmpty else { return }
-    try write { database in
+    try writeOnFullDisk { database in
       for lease in try found(database) where try LeaseLock.take(lease.id, descriptor) {
         try database.execute(sql: "DELETE FROM lease WHERE id = ?", arguments: [lease.id])
         LeaseLock.drop(lease.id, descriptor)

@@ -111,8 +111,8 @@ struct VerificationTable {
   func summary() throws -> Summary {
     var summary = Summary()
     let isThere = try StoreFormat.features(of: database).contains(.verifications)
-    guard isThere else { return summary }
-    let gaps = try gaps()
+    // With more gaps than are read, nothing counts as proved.
+    guard isThere, let gaps = try gaps() else { return summary }
     let rows = try Row.fetchCursor(
       database,
       sql: """
@@ -142,16 +142,20 @@ struct VerificationTable {
   }
 
   /// The snapshots that verifications did not read as a whole, by the verification.
-  private func gaps() throws -> [Int64: Set<Int64>] {
+  ///
+  /// - Returns: `nil` when there are more than are read.
+  private func gaps() throws -> [Int64: Set<Int64>]? {
     var gaps: [Int64: Set<Int64>] = [:]
+    var count = 0
     let rows = try Row.fetchCursor(
       database,
       sql: "SELECT verification_id, snapshot_id FROM verification_gap LIMIT \(Self.maximumRowCount)"
     )
     while let row = try rows.next() {
       gaps[try row.value("verification_id"), default: []].insert(try row.value("snapshot_id"))
+      count += 1
     }
-    return gaps
+    return count < Self.maximumRowCount ? gaps : nil
   }
 
   /// The part of so many that was not verified for the longest time: one that never was, if there is one.

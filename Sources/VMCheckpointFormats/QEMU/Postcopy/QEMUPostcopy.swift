@@ -113,6 +113,24 @@ public enum QEMUPostcopy {
       warn(server, restore, plan, request.overlays, control)
     }
     var protection: ServeProtection?
+    var mayNeedPages = isRecovery
+    defer {
+      // A lease that is not given back goes on to protect: QEMU may wait for another server.
+      if !mayNeedPages || target.hasEnded { protection?.release() }
+    }
+    /// Something keeps the snapshot's chunks before any of them is read.
+    func protect() throws(VMCheckpointError) {
+      protection = try ServeProtection(
+        store,
+        snapshot: plan.uuid,
+        door: door,
+        target: target.leaseTarget,
+        control: control
+      )
+      if request.prefetches {
+        server.reader.bringAhead(workingSets.played?.runs ?? [], all: true)
+      }
+    }
     let session = try QEMUPostcopySession(
       channel,
       stream: stream,
@@ -131,27 +149,15 @@ public enum QEMUPostcopy {
         )
       )
     }
-    if let start = request.startDescriptor { try waitForStart(start, control) }
-    hasBegun = true
-    // QEMU gets ready for pages while the lease is taken.
-    if !isRecovery { try session.open() }
 
-    // 4. Something keeps the snapshot's chunks before any of them is read.
-    protection = try ServeProtection(
-      store,
-      snapshot: plan.uuid,
-      door: door,
-      target: target.leaseTarget,
-      control: control
-    )
-    var mayNeedPages = isRecovery
-    defer {
-      // A lease that is not given back goes on to protect: QEMU may wait for another server.
-      if !mayNeedPages || target.hasEnded { protection?.release() }
+    // 4. Pages come from remotes while QEMU starts; one that waits already gets ready for them while the lease is taken.
+    if let start = request.startDescriptor {
+      try protect()
+      try waitForStart(start, control)
     }
-    if request.prefetches {
-      server.reader.bringAhead(workingSets.played?.runs ?? [], all: true)
-    }
+    hasBegun = true
+    if !isRecovery { try session.open() }
+    if protection == nil { try protect() }
 
     // 5. The guest, and its pages.
     do throws(VMCheckpointError) {

@@ -44,7 +44,8 @@ struct ListeningSockets {
   ///
   /// There must be a socket in this process's file systems: a container may share the network with a host, and with
   /// it the table of sockets, whose paths are the host's. What the table has of a relative path says nothing about its
-  /// folder, which is the working directory of the program that listens; one that nobody can find counts.
+  /// folder, which was the working directory of the program that listens. Where the socket is not there any more, as that
+  /// of a daemon, which goes to the root, or where nobody finds the program, a socket with that name counts.
   func contains(_ path: String, in directory: String) -> Bool {
     guard let inodes = sockets[path] else { return false }
     let isAbsolute = path.utf8.first == UInt8(ascii: "/")
@@ -52,7 +53,7 @@ struct ListeningSockets {
     guard !isAbsolute else { return true }
     let directories = Self.workingDirectories(ofHoldersOf: inodes)
     return directories.count < inodes.count
-      || directories.contains { Self.socket("\($0)/\(path)") == socket }
+      || directories.contains { Self.socket("\($0)/\(path)") ?? socket == socket }
   }
 
   /// The file system and number of the socket at a path.
