@@ -6,6 +6,8 @@ struct SQLError: Error {
   /// A result code of SQLite, such as `SQLITE_CORRUPT`.
   var code: CInt
   var message: String
+  /// Whether it is about a snapshot that is being saved or deleted: a table has no rows for one.
+  var isUnfinishedSnapshot = false
 
   /// The caller's arguments make no sense.
   static func misuse(_ message: String) -> SQLError {

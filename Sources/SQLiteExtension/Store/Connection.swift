@@ -50,12 +50,23 @@ final class Connection {
     switch selector {
     case .id(let id):
       guard let snapshot = try reader.snapshot(id: id) else {
-        throw SQLError.misuse("there is no snapshot with the id \(id)")
+        guard try isUnfinished(id) else {
+          throw SQLError.misuse("there is no snapshot with the id \(id)")
+        }
+        var error = SQLError.misuse("the snapshot with the id \(id) is being saved or deleted")
+        error.isUnfinishedSnapshot = true
+        throw error
       }
       return snapshot
     case .reference(let reference):
       return try reader.snapshot(reference)
     }
+  }
+
+  private func isUnfinished(_ id: Int64) throws -> Bool {
+    let statement = try makeStatement("SELECT 1 FROM snapshot WHERE id = ? AND state = 'writing'")
+    try statement.bind(id, at: 1)
+    return try statement.step()
   }
 
   /// The snapshot's extents that reach into `range`.

@@ -141,6 +141,9 @@ private func filter(
       )
     else { return SQLITE_OK }
     state.rows = try instance.function.open(instance.connection, query)
+  } catch let error as SQLError where error.isUnfinishedSnapshot {
+    // A question about all snapshots is asked while one is being saved, too.
+    return SQLITE_OK
   } catch {
     return report(error, on: cursor!.pointee.pVtab)
   }

@@ -66,13 +66,14 @@ import VMCheckpointTestSupport
   @Test func nothingIsReadForATargetThatCannotBeMade() throws {
     let path = try bench.write("guest.ram", sampleRAM(4))
     let target = try bench.write("out", "old")
+    let missing = bench.directory.file("missing/out")
     let pipe = try ChildPipe()
     // The pipe stays open and empty: who reads it waits.
     for (output, code, message) in [
       (target, 73, "\"\(target)\" exists already; give another path, or --force to replace it"),
       (
-        "/nonexistent/out", 73,
-        "cannot create \"/nonexistent/out\": No such file or directory; make its folder first, or give "
+        missing, 73,
+        "cannot create \"\(missing)\": No such file or directory; make its folder first, or give "
           + "another path"
       ),
     ] {

@@ -44,6 +44,25 @@ import VMCheckpointTestSupport
     #expect(counted == "\(stored)|0")
   }
 
+  /// As during every save, and after one that was killed.
+  @Test func aQuestionAboutAllSnapshotsIsAnsweredWhileOneIsBeingSaved() throws {
+    try bench.save("a", sampleRAM(64, seed: 1))
+    try bench.save("b", sampleRAM(64, seed: 2))
+    try bench.sql.run("UPDATE snapshot SET state = 'writing' WHERE name = 'b'")
+    #expect(
+      try shell.run(
+        "SELECT s.name, count(p.pfn) FROM snapshot s LEFT JOIN ram_page(s.id) p GROUP BY s.id;"
+      ) == "a|64\nb|0"
+    )
+    #expect(try shell.run("SELECT count(*) FROM guest_process(2);") == "0")
+    #expect(
+      try shell.failure("SELECT page_data(2, 0);").contains("is being saved or deleted")
+    )
+    #expect(
+      try shell.failure("SELECT count(*) FROM ram_page(3);").contains("no snapshot with the id 3")
+    )
+  }
+
   @Test func aPointQueryReadsNothingElse() throws {
     try bench.save("a", sampleRAM(200))
     // Whoever reads the last extent fails.

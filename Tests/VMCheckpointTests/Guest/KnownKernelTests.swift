@@ -56,6 +56,16 @@ import VMCheckpointTestSupport
     }
   }
 
+  @Test func noHomeIsMadeForAUserWhoHasNone() throws {
+    let home = directory.file("nobody")
+    let nowhere = KnownKernelFolder(path: "\(home)/.cache/vmckpt/kernels")
+    _ = try GuestSystem.find(in: FlatGuestRAM(guest.ram), known: nowhere)
+    #expect(!exists(home))
+    try #require(mkdir(home, 0o700) == 0)
+    _ = try GuestSystem.find(in: FlatGuestRAM(guest.ram), known: nowhere)
+    #expect(exists(nowhere.path))
+  }
+
   @Test(.slow) func damagedFilesGiveTheAnswerOfASearch() throws {
     _ = try search()
     let path = "\(folder.path)/\(try #require(files.first))"

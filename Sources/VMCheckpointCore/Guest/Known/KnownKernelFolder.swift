@@ -122,20 +122,24 @@ package struct KnownKernelFolder: Sendable, Hashable {
     return body(folder)
   }
 
-  /// Makes the folder, and those above it that are missing.
+  /// Makes the folder, and of those above it the three nearest that are missing: a home that is not there, as users
+  /// have who never log in, stays so.
   ///
   /// Variables may be another user's: with `sudo -E` root has those of whoever called it. Nothing is made in
   /// another user's folder.
   private func make() {
     var place = ""
-    for component in path.split(separator: "/") {
+    let components = path.split(separator: "/")
+    for (index, component) in components.enumerated() {
       var status = stat()
       let isOwn =
         stat(place.isEmpty ? "/" : place, &status) == 0
         && (status.st_uid == geteuid() || status.st_uid == 0)
       place += "/\(component)"
       guard stat(place, &status) != 0 else { continue }
-      guard isOwn, mkdir(place, 0o700) == 0 || errno == EEXIST else { return }
+      guard isOwn, index >= components.count - 3, mkdir(place, 0o700) == 0 || errno == EEXIST else {
+        return
+      }
     }
   }
 
