@@ -76,6 +76,7 @@ struct DiffCommand: VerbCommand {
         ],
         control: control
       )
+      for note in owners.notes { control.onWarning?(note.warning) }
       return (diff, owners)
     }
     return DiffOutput(

@@ -36,8 +36,8 @@ enum QueryOutput: CommandOutput, Hashable {
   var notice: String? {
     guard case .answer(let answer) = self else { return nil }
     var lines = answer.notes.map { note in
-      let rows = note.rows > 1 ? " (and \(note.rows - 1) more notes: see \(note.table))" : ""
-      return "\(note.table) of \(note.snapshot) could not be read whole: \(note.note)\(rows)"
+      GuestNote(table: note.table, snapshot: note.snapshot, rowCount: note.rows, text: note.note)
+        .warning
     }
     if answer.truncated { lines.append("there are more rows than these \(answer.rows.count)") }
     return lines.isEmpty ? nil : lines.joined(separator: "; ")

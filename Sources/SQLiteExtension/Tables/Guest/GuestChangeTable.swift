@@ -16,6 +16,7 @@ extension TableFunction {
         "owner_before TEXT", "owner TEXT", "pid_before INTEGER", "pid INTEGER", "file_before TEXT",
         "file TEXT", "page_index INTEGER",
       ],
+      hiddenColumns: ["note TEXT"],
       keyColumn: 0,
       typicalRowCount: 1 << 15
     ) { connection, query in
@@ -33,6 +34,7 @@ private final class GuestChangeCursor: TableCursor {
   private let changes: RAMDiffCursor
   private let before: GuestFrames
   private let after: GuestFrames
+  private var firstPFN: UInt64?
 
   init(_ changes: RAMDiffCursor, _ before: GuestFrames, _ after: GuestFrames) {
     self.changes = changes
@@ -40,7 +42,11 @@ private final class GuestChangeCursor: TableCursor {
     self.after = after
   }
 
-  func next() throws -> Bool { try changes.next() }
+  func next() throws -> Bool {
+    guard try changes.next() else { return false }
+    firstPFN = firstPFN ?? changes.pfn
+    return true
+  }
 
   func column(_ index: Int) throws -> SQLValue {
     switch index {
@@ -55,8 +61,15 @@ private final class GuestChangeCursor: TableCursor {
     case 8: .number(owner(after)?.pid)
     case 9: .string(owner(before)?.file)
     case 10: .string(owner(after)?.file)
-    default: try pageIndex()
+    case 11: try pageIndex()
+    // Of both tables of pages: on the first row of a question, as there.
+    default: changes.pfn == firstPFN ? .string(note) : .null
     }
+  }
+
+  private var note: String? {
+    let notes = [before, after].compactMap(\.table.note)
+    return notes.isEmpty ? nil : notes.joined(separator: "; ")
   }
 
   private func frameClass(_ frames: GuestFrames) -> SQLValue {

@@ -41,6 +41,19 @@ public struct GuestNote: Hashable, Sendable {
   public var rowCount: Int
   /// The first of them.
   public var text: String
+
+  package init(table: String, snapshot: String, rowCount: Int, text: String) {
+    self.table = table
+    self.snapshot = snapshot
+    self.rowCount = rowCount
+    self.text = text
+  }
+
+  /// What to say of it.
+  public var warning: String {
+    let rest = rowCount > 1 ? " (and \(rowCount - 1) more notes: see \(table))" : ""
+    return "\(table) of \(snapshot) could not be read whole: \(text)\(rest)"
+  }
 }
 
 /// A parameter's value.

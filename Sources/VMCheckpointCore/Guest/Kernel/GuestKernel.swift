@@ -27,6 +27,8 @@ package final class GuestKernel {
 
   /// What was found to be broken since ``begin()``.
   package private(set) var notes: [String] = []
+  /// How many more there were.
+  private var leftOutNoteCount = 0
   private var readCount = 0
   private var loadCount = 0
   private var translations: TranslationCache
@@ -76,19 +78,24 @@ package final class GuestKernel {
   /// Begins a query: nothing is noted, and its budget is whole.
   package func begin() {
     notes = []
+    leftOutNoteCount = 0
     renewBudget()
   }
 
   /// Notes what is wrong, and goes on.
   package func note(_ text: @autoclosure () -> String) {
-    if notes.count < Self.noteLimit { notes.append(text()) }
+    if notes.count < Self.noteLimit { notes.append(text()) } else { leftOutNoteCount += 1 }
   }
 
   /// What was noted since the last call, as one text; `nil` where nothing was.
   package func takeNotes() -> String? {
     guard !notes.isEmpty else { return nil }
-    defer { notes = [] }
-    return notes.joined(separator: "; ")
+    defer {
+      notes = []
+      leftOutNoteCount = 0
+    }
+    let rest = leftOutNoteCount > 0 ? ["and \(leftOutNoteCount) more like these"] : []
+    return (notes + rest).joined(separator: "; ")
   }
 
   /// Gives a query its whole budget again, where something else bounds it.
