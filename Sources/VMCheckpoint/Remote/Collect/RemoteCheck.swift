@@ -3,7 +3,7 @@ public struct RemoteCheckResult: Sendable, Hashable {
   /// Snapshots that count.
   public var snapshotCount: Int
   /// Manifests that do not count, since by the times of the objects they were put after their deadlines. A push that
-  /// came too late leaves one, which is no problem; of a remote that was copied all may be such.
+  /// came too late leaves one, and gc removes it; in a remote that was copied, all may be such.
   public var voidManifestCount: Int
   /// Packs that they need.
   public var packCount: Int

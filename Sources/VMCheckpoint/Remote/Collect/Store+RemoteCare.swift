@@ -70,7 +70,7 @@ extension Store {
         names.append(entry.summary.name)
         uuids.insert(entry.summary.uuid)
       } catch {
-        // One that cannot be read is no snapshot, and must go all the same.
+        // One that cannot be read does not count as a snapshot, and must go all the same.
         guard error.code == .notFound, let folder = try catalog.onlyFolder(named: reference) else {
           throw error
         }

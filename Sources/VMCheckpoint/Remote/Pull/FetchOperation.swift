@@ -61,12 +61,7 @@ struct FetchOperation {
     try manifest.forEachItem { item in
       switch item {
       case .extent(let firstPFN, let pageCount, let place):
-        var pfn = firstPFN
-        try pages.pages(place, count: pageCount) { location, digest in
-          extents.add(pfn: pfn, at: location, digest: digest)
-          digester.add(pfn: pfn, digest: digest)
-          pfn += 1
-        }
+        try pages.add(place, count: pageCount, from: firstPFN, to: &extents, &digester)
         if extents.pendingCount >= Self.extentsPerTransaction {
           try control.cancellation.check()
           try write(isEnd: false)

@@ -43,6 +43,24 @@ struct FetchedPages {
     nextChunkID = try ChunkWriter.nextChunkID(database)
   }
 
+  /// Adds the pages of `count` slots from a place on to a snapshot's extents, and to the digest of its RAM.
+  ///
+  /// - Throws: As ``pages(_:count:_:)``.
+  mutating func add(
+    _ place: ManifestFacts.Place,
+    count: Int,
+    from firstPFN: UInt64,
+    to extents: inout ExtentWriter,
+    _ digester: inout RAMDigester
+  ) throws {
+    var pfn = firstPFN
+    try pages(place, count: count) { location, digest in
+      extents.add(pfn: pfn, at: location, digest: digest)
+      digester.add(pfn: pfn, digest: digest)
+      pfn += 1
+    }
+  }
+
   /// The pages of `count` slots from a place on: where each is in the store, and its digest. Rows are made for those
   /// that are nowhere; the caller has a transaction open.
   ///

@@ -82,12 +82,7 @@ struct PlaceRenewal {
     let numbers = ChunkNumbers(1)
     try manifest.forEachItem { item in
       guard case .extent(let firstPFN, let pageCount, let place) = item else { return }
-      var pfn = firstPFN
-      try pages.pages(place, count: pageCount) { location, digest in
-        extents.add(pfn: pfn, at: location, digest: digest)
-        digester.add(pfn: pfn, digest: digest)
-        pfn += 1
-      }
+      try pages.add(place, count: pageCount, from: firstPFN, to: &extents, &digester)
       if extents.pendingCount >= ExtentWriter.pendingLimit {
         try control.cancellation.check()
         _ = try extents.write(numbers, isEnd: false)

@@ -43,9 +43,7 @@ extension Store {
     target: String,
     on descriptor: FileDescriptor
   ) throws(VMCheckpointError) -> LeaseHold {
-    var taken: Int64?
-    // A number that did not come into the store is given again.
-    func drop() { if let taken { LeaseLock.drop(taken, descriptor) } }
+    var newID: Int64?
     let id: Int64
     do throws(VMCheckpointError) {
       id = try writeOnFullDisk { database in
@@ -57,7 +55,6 @@ extension Store {
           arguments: [snapshot.id, door, target]
         )
         for id in lost where try LeaseLock.take(id, descriptor) {
-          taken = id
           try database.execute(sql: "UPDATE lease SET lost_at = NULL WHERE id = ?", arguments: [id])
           return id
         }
@@ -72,11 +69,12 @@ extension Store {
         guard try LeaseLock.take(id, descriptor) else {
           throw VMCheckpointError(.locked, "lease \(id) is locked by another program")
         }
-        taken = id
+        newID = id
         return id
       }
     } catch {
-      drop()
+      // The number did not come into the store, and is given again.
+      if let newID { LeaseLock.drop(newID, descriptor) }
       throw error
     }
     return LeaseHold(id: id, descriptor: descriptor)

@@ -80,7 +80,7 @@ struct ListeningSockets {
   }
 
   private static func link(_ path: String) -> String? {
-    // What is longer is no socket.
+    // A socket's is shorter.
     var target = [UInt8](repeating: 0, count: 64)
     let count = readlink(path, &target, target.count)
     return count > 0 ? String(decoding: target[..<count], as: UTF8.self) : nil
