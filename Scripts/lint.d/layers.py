@@ -53,9 +53,10 @@ FOLDERS = {
     "VMCheckpointCore": {
         "Memory": {"Model"},
         "Model": set(),
+        "Threads": {"Model"},
         "Overlay": {"Model"},
         "Chunks": {"Model", "Memory"},
-        "Store": {"Model", "Memory", "Overlay", "Chunks"},
+        "Store": {"Model", "Memory", "Threads", "Overlay", "Chunks"},
         # What a guest's kernel says of itself.
         "Guest": {"Model", "Memory", "Chunks", "Store"},
     },

@@ -14,12 +14,7 @@ final class RAMStream {
   /// Ranges of addresses, ascending, that are RAM whose content is known, without a hole.
   let blocks: [Range<UInt64>]
 
-  private let scan: ExtentScan
-  private let chunks: DecodedChunks<HostDatabase>
-
-  /// Extents come in order of address and name chunks in any: 4 MiB of them decoded keep most
-  /// chunks from being decoded twice.
-  private static let chunkCapacity = 64
+  private let stream: ChunkStream<HostDatabase>
 
   init(
     _ connection: Connection,
@@ -37,8 +32,10 @@ final class RAMStream {
     }
     let absent = try connection.reader.absentPages(of: snapshot, in: layout)
     self.blocks = Self.removing(absent, from: blocks)
-    scan = try connection.extents(of: snapshot, layout, range: pfns)
-    chunks = try DecodedChunks(connection.reader, capacity: Self.chunkCapacity)
+    let scan = try connection.extents(of: snapshot, layout, range: pfns)
+    stream = try ChunkStream(connection.reader) {
+      try scan.next().map { ($0, try scan.chunk(of: $0)) }
+    }
   }
 
   private static func removing(
@@ -62,12 +59,8 @@ final class RAMStream {
   }
 
   func next() throws -> Piece? {
-    guard let extent = try scan.next() else { return nil }
-    let chunk = try chunks.chunk(try scan.chunk(of: extent))
-    return Piece(
-      gpa: extent.firstPFN << UInt64(Page.shift),
-      bytes: try chunk.pages(from: Int(extent.firstSlot), count: Int(extent.pageCount))
-    )
+    guard let (extent, pages) = try stream.next() else { return nil }
+    return Piece(gpa: extent.firstPFN << UInt64(Page.shift), bytes: pages)
   }
 
   /// The block that holds `gpa`, which is known RAM.

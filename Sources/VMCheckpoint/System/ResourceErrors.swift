@@ -37,13 +37,4 @@ extension VMCheckpointError {
       VMCheckpointError(.inputOutput, "cannot open \(name): \(cause)").orOutOfResources(cause)
     }
   }
-
-  /// No thread could be made, because of `cause`.
-  package static func noThread(_ cause: Errno) -> VMCheckpointError {
-    VMCheckpointError(
-      .outOfResources,
-      "cannot start a thread: \(cause)",
-      hint: "raise the limit on processes (ulimit -u, or the container's), or on memory (ulimit -v)"
-    )
-  }
 }

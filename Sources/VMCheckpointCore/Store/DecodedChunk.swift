@@ -10,6 +10,8 @@ package final class DecodedChunk {
   var decodedPageCount = 0
   /// Whether all pages are there and have been found right.
   var isChecked = false
+  /// Whether a ``DecodingThread`` has it.
+  var isBegun = false
   var lastUse: UInt64 = 0
   private var checkedSlots: UInt16 = 0
   private let allPages: UnsafeMutableRawBufferPointer
@@ -56,7 +58,10 @@ package final class DecodedChunk {
   /// The pages in `count` slots from `slot` on, 4096 bytes each; valid until another chunk is read.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the chunk has no such slots.
-  package func pages(from slot: Int, count: Int) throws -> UnsafeRawBufferPointer {
+  package func pages(
+    from slot: Int,
+    count: Int
+  ) throws(VMCheckpointError) -> UnsafeRawBufferPointer {
     guard slot >= 0, count >= 0, slot + count <= decodedPageCount else {
       throw VMCheckpointError.noSlot(slot + count - 1, chunkID: id)
     }
@@ -74,10 +79,74 @@ package final class DecodedChunk {
     return fingerprinter.firstMismatch(pages, fingerprints) == nil
   }
 
+  /// Fills in all pages from the chunk's data, and finds them right: they have their fingerprints, or, where these do
+  /// not agree or are missing, their SHA-256s.
+  ///
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt`; the chunk holds anything then.
+  func decode(
+    _ stored: UnsafeRawBufferPointer,
+    _ fingerprints: UnsafeRawBufferPointer?,
+    _ fingerprinter: PageFingerprinter,
+    with decoder: LZ4FrameDecoder
+  ) throws(VMCheckpointError) {
+    // Fingerprints tell more than the frame's checksum, and sooner. Who finds damage says what kind it is.
+    if isCompressed, try decodeUnchecked(stored), hasFingerprints(fingerprints, fingerprinter) {
+      isChecked = true
+      return
+    }
+    try decode(stored, with: decoder)
+    if !hasFingerprints(fingerprints, fingerprinter) {
+      for slot in 0..<pageCount { _ = try checkedPage(slot) }
+    }
+    isChecked = true
+  }
+
+  /// Fills in all pages from the chunk's data; the frame's checksum is found right.
+  ///
+  /// - Throws: As ``decode(_:_:_:with:)``.
+  func decode(
+    _ stored: UnsafeRawBufferPointer,
+    with decoder: LZ4FrameDecoder
+  ) throws(VMCheckpointError) {
+    let pages = pages(count: pageCount)
+    if isCompressed {
+      try naming { () throws(ChunkDamage) in
+        try CompressedChunk(stored, pageCount: pageCount).decode(into: pages, with: decoder)
+      }
+    } else {
+      guard stored.count == pages.count else { throw .wrongLength(id) }
+      pages.copyMemory(from: stored)
+    }
+    decodedPageCount = pageCount
+  }
+
+  /// Fills in all pages from the chunk's compressed data, which nothing has checked then.
+  ///
+  /// - Returns: Whether that could be done.
+  private func decodeUnchecked(_ stored: UnsafeRawBufferPointer) throws(VMCheckpointError) -> Bool {
+    let pages = pages(count: pageCount)
+    let isDecoded = try naming { () throws(ChunkDamage) in
+      try CompressedChunk(stored, pageCount: pageCount).decodeUnchecked(into: pages)
+    }
+    if isDecoded { decodedPageCount = pageCount }
+    return isDecoded
+  }
+
+  /// Runs `body`, and names the chunk when it is damaged.
+  func naming<Result>(
+    _ body: () throws(ChunkDamage) -> Result
+  ) throws(VMCheckpointError) -> Result {
+    do throws(ChunkDamage) {
+      return try body()
+    } catch {
+      throw .corrupt("chunk \(id): \(error)")
+    }
+  }
+
   /// The page in `slot`, its SHA-256 compared with its digest; valid until another chunk is read.
   ///
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when they differ, or the chunk has no such slot.
-  func checkedPage(_ slot: Int) throws -> UnsafeRawBufferPointer {
+  func checkedPage(_ slot: Int) throws(VMCheckpointError) -> UnsafeRawBufferPointer {
     let page = try pages(from: slot, count: 1)
     guard checkedSlots & 1 << UInt16(slot) == 0 else { return page }
     let digest = PageDigest(
@@ -90,6 +159,12 @@ package final class DecodedChunk {
     }
     checkedSlots |= 1 << UInt16(slot)
     return page
+  }
+}
+
+extension VMCheckpointError {
+  static func wrongLength(_ chunkID: Int64) -> VMCheckpointError {
+    .corrupt("chunk \(chunkID): its length is wrong")
   }
 }
 

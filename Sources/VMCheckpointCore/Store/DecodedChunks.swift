@@ -26,17 +26,10 @@ package final class DecodedChunks<Database: StoreDatabase> {
   package func chunk(_ row: ChunkRow) throws -> DecodedChunk {
     let chunk = keep(row)
     if chunk.isChecked { return chunk }
+    let fingerprinter = try reader.seed().fingerprinter
     try load(chunk) { stored in
-      if chunk.isCompressed {
-        try decode(stored, into: chunk)
-      } else {
-        try copy(stored, into: chunk)
-      }
-      if try !chunk.hasFingerprints(row.fingerprints, reader.seed().fingerprinter) {
-        for slot in 0..<chunk.pageCount { _ = try chunk.checkedPage(slot) }
-      }
+      try chunk.decode(stored, row.fingerprints, fingerprinter, with: decoder)
     }
-    chunk.isChecked = true
     return chunk
   }
 
@@ -53,17 +46,35 @@ package final class DecodedChunks<Database: StoreDatabase> {
     let chunk = keep(row)
     if slot >= chunk.decodedPageCount {
       try load(chunk) { stored in
-        guard chunk.isCompressed else { return try copy(stored, into: chunk) }
+        guard chunk.isCompressed else { return try chunk.decode(stored, with: decoder) }
         let pageCount = chunk.decodedPageCount == 0 ? slot + 1 : chunk.pageCount
         let pages = chunk.pages(count: pageCount)
-        let isDecoded = try naming(chunk) { () throws(ChunkDamage) in
+        let isDecoded = try chunk.naming { () throws(ChunkDamage) in
           try CompressedChunk(stored, pageCount: chunk.pageCount).decodeBeginning(into: pages)
         }
-        guard isDecoded else { return try decode(stored, into: chunk) }
+        guard isDecoded else { return try chunk.decode(stored, with: decoder) }
         chunk.decodedPageCount = pageCount
       }
     }
     return try chunk.checkedPage(slot)
+  }
+
+  /// The chunk of `row` for who reads chunks one after another: if need be, its data is given to `thread` to be decoded.
+  ///
+  /// - Returns: The chunk, and the number by which ``DecodingThread/finish(_:)`` is asked for it first; `nil`: who asks
+  ///   for those before it gets it too.
+  /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the chunk's data is missing.
+  func begin(
+    _ row: ChunkRow,
+    on thread: DecodingThread
+  ) throws -> (chunk: DecodedChunk, number: Int?) {
+    let chunk = keep(row)
+    if chunk.isChecked || chunk.isBegun { return (chunk, nil) }
+    var number = 0
+    try load(chunk) { stored in
+      number = thread.add(chunk, stored, row.fingerprints)
+    }
+    return (chunk, number)
   }
 
   /// The kept chunk for `row`, if need be one in which nothing is decoded yet.
@@ -117,39 +128,5 @@ package final class DecodedChunks<Database: StoreDatabase> {
       chunk.clear()
       throw error
     }
-  }
-
-  /// Decodes a whole frame, its checksum found right.
-  private func decode(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {
-    try naming(chunk) { () throws(ChunkDamage) in
-      try CompressedChunk(stored, pageCount: chunk.pageCount)
-        .decode(into: chunk.pages(count: chunk.pageCount), with: decoder)
-    }
-    chunk.decodedPageCount = chunk.pageCount
-  }
-
-  /// Runs `body`, and names the chunk when it is damaged.
-  private func naming<Result>(
-    _ chunk: DecodedChunk,
-    _ body: () throws(ChunkDamage) -> Result
-  ) throws -> Result {
-    do throws(ChunkDamage) {
-      return try body()
-    } catch {
-      throw VMCheckpointError.corrupt("chunk \(chunk.id): \(error)")
-    }
-  }
-
-  private func copy(_ stored: UnsafeRawBufferPointer, into chunk: DecodedChunk) throws {
-    let pages = chunk.pages(count: chunk.pageCount)
-    guard stored.count == pages.count else { throw VMCheckpointError.wrongLength(chunk.id) }
-    pages.copyMemory(from: stored)
-    chunk.decodedPageCount = chunk.pageCount
-  }
-}
-
-extension VMCheckpointError {
-  fileprivate static func wrongLength(_ chunkID: Int64) -> VMCheckpointError {
-    .corrupt("chunk \(chunkID): its length is wrong")
   }
 }

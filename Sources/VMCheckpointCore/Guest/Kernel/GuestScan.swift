@@ -41,33 +41,70 @@ struct GuestScan {
     var isNew = false
     if VMCoreInfo.isBeginning(page), infoPages.count < Self.maximumCount { infoPages.append(gpa) }
     let words = page.assumingMemoryBound(to: UInt32.self)
-    for index in 0..<(Page.byteCount / 4) {
-      let word = UInt32(littleEndian: words[index])
-      // An index of tokens: 0, then 2 to 127. A header: its magic number.
-      if word & 0xffff == 0 {
-        guard word &- 0x2_0000 < 0x7e_0000, TokenTable.mayBegin(page, at: index * 4) else {
-          continue
-        }
-        guard tokenIndexes.count < Self.maximumCount else { continue }
-        let place = gpa + UInt64(index * 4)
-        // At a page's end little shows: the next page decides.
-        guard
-          try index * 4 <= Page.byteCount - TokenTable.indexByteCount
-            || TokenTable(ram, indexAt: place) != nil
-        else { continue }
-        tokenIndexes.append(place)
-        isNew = true
-      } else if word == 0x0001_eb9f {
-        let place = gpa + UInt64(index * 4)
-        guard typeHeaders.count < Self.maximumCount,
-          let header = try ram.bytes(place, count: BTF.headerByteCount),
-          header.withUnsafeBytes({ Self.isKernelTypes($0) })
-        else { continue }
-        typeHeaders.append(place)
+    for block in stride(from: 0, to: Page.byteCount / 4, by: Self.blockWordCount)
+    where Self.mayHoldPlace(words + block) {
+      for index in block..<(block + Self.blockWordCount)
+      where try look(ram, gpa, page, at: index, UInt32(littleEndian: words[index])) {
         isNew = true
       }
     }
     return isNew
+  }
+
+  /// How many words are looked at together.
+  private static let blockWordCount = 64
+  /// A header of types begins so.
+  private static let typesMagic: UInt32 = 0x0001_eb9f
+
+  /// Whether a word is like the beginning of an index of tokens: 0, then 2 to 127, of two bytes each.
+  @inline(__always)
+  private static func mayBeginIndex(_ word: UInt32) -> Bool {
+    (word << 16 | word >> 16) &- 2 < 126
+  }
+
+  /// Whether one of the next words is like a beginning: as ``mayBeginIndex(_:)`` and ``typesMagic`` have it, in
+  /// arithmetic alone, which the compiler does for several words at once. Hardly any is.
+  @inline(__always)
+  private static func mayHoldPlace(_ words: UnsafePointer<UInt32>) -> Bool {
+    var signs: UInt32 = 0
+    for index in 0..<blockWordCount {
+      let word = UInt32(littleEndian: words[index])
+      signs |= signIfLess((word << 16 | word >> 16) &- 2, than: 126)
+      signs |= signIfLess(word ^ typesMagic, than: 1)
+    }
+    return signs >> 31 != 0
+  }
+
+  /// A number whose upper bit is 1 exactly when `value` is less than `limit`, which has an upper bit of 0.
+  @inline(__always)
+  private static func signIfLess(_ value: UInt32, than limit: UInt32) -> UInt32 {
+    (value &- limit) & ~value
+  }
+
+  /// Whether the page's word at `index` begins symbols or types.
+  private mutating func look(
+    _ ram: some GuestRAM,
+    _ gpa: UInt64,
+    _ page: UnsafeRawPointer,
+    at index: Int,
+    _ word: UInt32
+  ) throws -> Bool {
+    let place = gpa + UInt64(index * 4)
+    if Self.mayBeginIndex(word) {
+      // At a page's end little shows: the next page decides.
+      guard TokenTable.mayBegin(page, at: index * 4), tokenIndexes.count < Self.maximumCount,
+        try index * 4 <= Page.byteCount - TokenTable.indexByteCount
+          || TokenTable(ram, indexAt: place) != nil
+      else { return false }
+      tokenIndexes.append(place)
+      return true
+    }
+    guard word == Self.typesMagic, typeHeaders.count < Self.maximumCount,
+      let header = try ram.bytes(place, count: BTF.headerByteCount),
+      header.withUnsafeBytes({ Self.isKernelTypes($0) })
+    else { return false }
+    typeHeaders.append(place)
+    return true
   }
 
   private static func isKernelTypes(_ header: UnsafeRawBufferPointer) -> Bool {

@@ -33,8 +33,6 @@ package final class StoredGuestRAM<Database: StoreDatabase>: GuestRAM {
   private static var runLimit: Int { 1 << 20 }
   /// Random reads: few of them come back to a chunk after others.
   private static var chunkCapacity: Int { 8 }
-  /// As for searches: extents come in order of address and name chunks in any.
-  private static var visitChunkCapacity: Int { 64 }
 
   /// - Parameter cacheByteLimit: How much memory kept pages may take.
   /// - Throws: ``VMCheckpointError`` with the code `corrupt` when the snapshot is damaged.
@@ -95,14 +93,13 @@ package final class StoredGuestRAM<Database: StoreDatabase>: GuestRAM {
     )
     defer { extents.reset() }
     let check = ExtentCheck(try reader.seed(), snapshot: snapshot.uuid)
-    let chunks = try DecodedChunks(reader, capacity: Self.visitChunkCapacity)
-    while let extent = try extents.next() {
+    let stream = try ChunkStream(reader) { [snapshot] in
+      guard let extent = try extents.next() else { return nil }
       let row = try extents.chunk(of: extent)
       try extent.check(row, of: snapshot, with: check)
-      let pages = try chunks.chunk(row).pages(
-        from: Int(extent.firstSlot),
-        count: Int(extent.pageCount)
-      )
+      return (extent, row)
+    }
+    while let (extent, pages) = try stream.next() {
       for index in 0..<Int(extent.pageCount) {
         let number = extent.firstPFN + UInt64(index)
         guard number >= pfn else { continue }

@@ -1,5 +1,4 @@
 import Glibc
-import SystemPackage
 
 /// Threads of an operation's own, for work that computes and blocks, which Swift's cooperative
 /// pool is not made for.
@@ -44,11 +43,22 @@ package struct WorkerThreads {
       }
       threads.append(thread)
     }
-    guard !threads.isEmpty else { throw .noThread(Errno(rawValue: failure)) }
+    guard !threads.isEmpty else { throw .noThread(errorNumber: failure) }
   }
 
   /// Waits for every thread's `body` to return. Call exactly once.
   package func join() {
     for thread in threads { pthread_join(thread, nil) }
+  }
+}
+
+extension VMCheckpointError {
+  /// No thread could be made.
+  fileprivate static func noThread(errorNumber: Int32) -> VMCheckpointError {
+    VMCheckpointError(
+      .outOfResources,
+      "cannot start a thread: \(String(cString: strerror(errorNumber)))",
+      hint: "raise the limit on processes (ulimit -u, or the container's), or on memory (ulimit -v)"
+    )
   }
 }

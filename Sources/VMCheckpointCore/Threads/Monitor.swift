@@ -52,7 +52,7 @@ package final class Monitor: @unchecked Sendable {
     pthread_cond_wait(conditions.baseAddress! + condition.index, mutex)
   }
 
-  /// As ``wait(for:)``, but not for longer than until `deadlineSeconds` on ``MonotonicClock``.
+  /// As ``wait(for:)``, but not for longer than until `deadlineSeconds` on the system's monotonic clock.
   ///
   /// - Returns: `false` when that time has come.
   package func wait(for condition: Condition, untilSeconds deadlineSeconds: Double) -> Bool {
