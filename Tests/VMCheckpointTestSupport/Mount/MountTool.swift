@@ -9,6 +9,7 @@ package final class MountTool {
   /// The server, in the foreground.
   package let process: ChildProcess?
   private let bench: Workbench
+  private let seen = SeenProcesses()
 
   /// Whether root may mount FUSE file systems here, which some containers forbid.
   ///
@@ -72,25 +73,48 @@ package final class MountTool {
 
   /// The processes that serve now, or keep.
   package func processes(areKeepers: Bool) -> [Int32] {
-    directoryEntries("/proc").compactMap { Int32($0) }.filter { pid in
+    let found = directoryEntries("/proc").compactMap { Int32($0) }.filter { pid in
       guard let line = try? readFile(procFile: "/proc/\(pid)/cmdline") else { return false }
       let arguments = line.split(separator: "\0").map(String.init)
       guard arguments.contains(directory), arguments.contains("mount") else { return false }
       return arguments.contains("__serve-keeper") == areKeepers
     }
+    seen.note(found)
+    return found
   }
 
   /// Whether a process has all that another one would need: the device, the memory, and the leases' locks.
   package func hasMount(_ pid: Int32) -> Bool {
-    let files = directoryEntries("/proc/\(pid)/fd").compactMap { readLink("/proc/\(pid)/fd/\($0)") }
+    let files = OtherProcesses.openFiles(pid)
     return files.contains("/dev/fuse") && files.contains("\(bench.storePath)-lock")
       && files.contains { $0.hasPrefix("/memfd:vmckpt-mount") }
   }
 
+  /// Waits until no process serves or keeps any more, and what those had open is closed.
   package func waitUntilNobodyIsLeft() throws {
-    try waitUntil("no process is left") {
-      processes(areKeepers: true).isEmpty && processes(areKeepers: false).isEmpty
+    try seen.waitUntilGone("no process is left") {
+      processes(areKeepers: true) + processes(areKeepers: false)
     }
+  }
+
+  /// Takes the mount away as soon as nothing has it open: a child that another test is starting has the files of this
+  /// process until its own exec.
+  package func unmountWhenUnused() throws -> ProcessOutcome {
+    try Self.unmountWhenUnused(directory, bench.tool)
+  }
+
+  /// The same of a mount at `directory`.
+  package static func unmountWhenUnused(
+    _ directory: String,
+    _ tool: VMCkptTool
+  ) throws -> ProcessOutcome {
+    var outcome = try tool.run("unmount", directory)
+    let deadline = monotonicSeconds() + 120
+    while outcome.ending == .exit(75), monotonicSeconds() < deadline {
+      usleep(20_000)
+      outcome = try tool.run("unmount", directory)
+    }
+    return outcome
   }
 
   /// Takes the mount away, as a user does.

@@ -71,10 +71,10 @@ package final class ChildPipe {
   }
 }
 
-/// Waits until `condition` holds.
+/// Waits until `condition` holds. The time is for a machine that does much else, and costs nothing on others.
 package func waitUntil(
   _ what: String,
-  timeoutSeconds: Double = 60,
+  timeoutSeconds: Double = 120,
   _ condition: () throws -> Bool
 ) throws {
   let deadline = monotonicSeconds() + timeoutSeconds

@@ -30,14 +30,7 @@ extension ChildProcess {
   }
 
   /// Whether the process has an action of its own for `signal`.
-  package func catches(_ signal: Int32) -> Bool {
-    guard let status = try? readFile(procFile: "/proc/\(identifier)/status") else { return false }
-    for line in status.split(separator: "\n") where line.hasPrefix("SigCgt:") {
-      let mask = line.split(whereSeparator: \.isWhitespace).last.flatMap { UInt64($0, radix: 16) }
-      return (mask ?? 0) >> UInt64(signal - 1) & 1 == 1
-    }
-    return false
-  }
+  package func catches(_ signal: Int32) -> Bool { signalIsCaught(identifier, signal) }
 
   /// The path of the program that the process runs now, if it can be read.
   package var executable: String? { readLink("/proc/\(identifier)/exe") }
@@ -83,4 +76,14 @@ extension ChildProcess {
       return ThreadState(state: state, function: function)
     }
   }
+}
+
+/// Whether a process has an action of its own for `signal`.
+package func signalIsCaught(_ process: Int32, _ signal: Int32) -> Bool {
+  guard let status = try? readFile(procFile: "/proc/\(process)/status") else { return false }
+  for line in status.split(separator: "\n") where line.hasPrefix("SigCgt:") {
+    let mask = line.split(whereSeparator: \.isWhitespace).last.flatMap { UInt64($0, radix: 16) }
+    return (mask ?? 0) >> UInt64(signal - 1) & 1 == 1
+  }
+  return false
 }

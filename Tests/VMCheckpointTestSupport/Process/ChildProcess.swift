@@ -105,6 +105,8 @@ package final class ChildProcess {
     var inherited = [
       "SWIFT_BACKTRACE": "enable=no", "XDG_STATE_HOME": Self.stateHome,
       "XDG_CACHE_HOME": "\(Self.stateHome)/cache",
+      // Tests know the messages of some programs.
+      "LC_MESSAGES": "C",
     ]
     for name in ["PATH", "HOME", "TMPDIR", "LANG", "LD_LIBRARY_PATH"] {
       inherited[name] = environmentValue(name)
@@ -118,7 +120,7 @@ package final class ChildProcess {
     var result = posix_spawn(&pid, arguments[0], &actions, &attributes, argv, envp)
     // A program that a test has just written is busy for as long as a child that another test was
     // starting meanwhile has its descriptor: until that child's own exec.
-    while result == ETXTBSY, monotonicSeconds() < start + 5 {
+    while result == ETXTBSY, monotonicSeconds() < start + 60 {
       usleep(5000)
       result = posix_spawn(&pid, arguments[0], &actions, &attributes, argv, envp)
     }
@@ -159,14 +161,16 @@ package final class ChildProcess {
     (try? readFile(scratch.file("stderr"))).map { String(decoding: $0, as: UTF8.self) } ?? ""
   }
 
-  /// Waits for the end; kills the process when it takes longer than `timeoutSeconds`.
+  /// Waits for the end; kills the process when that takes longer than `timeoutSeconds` from now on, however long the
+  /// process has run before.
   package func wait(timeoutSeconds: Double = 180) throws -> ProcessOutcome {
+    let deadline = monotonicSeconds() + timeoutSeconds
     var isTimeout = false
     var polls = 0
     while isRunning {
       if polls % 8 == 0 { notePeakMemory() }
       polls += 1
-      if monotonicSeconds() - start > timeoutSeconds {
+      if monotonicSeconds() > deadline {
         isTimeout = true
         Glibc.kill(identifier, SIGKILL)
         waitpid(identifier, &status, 0)

@@ -27,12 +27,12 @@ package struct ExtensionShell {
   /// - Parameter isStopping: Whether the first error ends the shell.
   package func start(
     _ sql: String,
-    timeoutSeconds: Double = 60,
+    timeoutSeconds: Double = 180,
     isStopping: Bool = true
   ) throws -> ProcessOutcome {
     let scratch = try TemporaryDirectory()
     let script = scratch.file("script.sql")
-    try writeFile(script, ".timeout 20000\n.load \(try Self.path())\n\(sql)\n")
+    try writeFile(script, ".timeout 120000\n.load \(try Self.path())\n\(sql)\n")
     return try VMCheckpointTestSupport.run(
       ["/usr/bin/env", "-i"] + (cacheHome.map { ["XDG_CACHE_HOME=\($0)"] } ?? [])
         + ["/usr/bin/sqlite3", "-batch", "-readonly"]

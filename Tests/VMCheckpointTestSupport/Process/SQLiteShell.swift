@@ -10,7 +10,7 @@ package struct SQLiteShell {
   @discardableResult
   package func run(_ sql: String) throws -> String {
     let outcome = try VMCheckpointTestSupport.run(
-      ["/usr/bin/env", "sqlite3", "-batch", "-bail", "-cmd", ".timeout 20000", path, sql])
+      ["/usr/bin/env", "sqlite3", "-batch", "-bail", "-cmd", ".timeout 120000", path, sql])
     guard outcome.succeeded else { throw TestSetupError("sqlite3 failed: \(outcome)") }
     return outcome.text.last == "\n" ? String(outcome.text.dropLast()) : outcome.text
   }

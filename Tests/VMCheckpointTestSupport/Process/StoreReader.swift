@@ -11,7 +11,7 @@ package final class StoreReader {
     input = try ChildPipe()
     let mark = path + "-reader-\(UUID().uuidString)"
     process = try ChildProcess(
-      ["/usr/bin/env", "sqlite3", "-batch", "-bail", "-cmd", ".timeout 20000", path],
+      ["/usr/bin/env", "sqlite3", "-batch", "-bail", "-cmd", ".timeout 120000", path],
       input: .descriptor(input.reader)
     )
     let sql =
@@ -24,6 +24,6 @@ package final class StoreReader {
   /// Ends the transaction and the shell.
   package func end() throws {
     input.closeWriter()
-    _ = try process.wait(timeoutSeconds: 20)
+    _ = try process.wait(timeoutSeconds: 120)
   }
 }

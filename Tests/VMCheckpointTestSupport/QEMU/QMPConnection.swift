@@ -8,7 +8,7 @@ package final class QMPConnection {
   package private(set) var stopCount = 0
 
   /// Connects, waiting for the socket to appear.
-  package init(path: String, timeoutSeconds: Double = 30) throws {
+  package init(path: String, timeoutSeconds: Double = 120) throws {
     let deadline = monotonicSeconds() + timeoutSeconds
     var connected: Int32?
     while connected == nil {
@@ -18,7 +18,7 @@ package final class QMPConnection {
       usleep(20_000)
     }
     descriptor = connected!
-    var timeout = timeval(tv_sec: 60, tv_usec: 0)
+    var timeout = timeval(tv_sec: 180, tv_usec: 0)
     setsockopt(
       descriptor,
       SOL_SOCKET,

@@ -124,6 +124,7 @@ package final class ServedVM: Sendable {
 package final class ServeTool {
   package let socketPath: String
   package let process: ChildProcess
+  private let seen = SeenProcesses()
 
   /// Starts `vmckpt serve REF --uffd SOCKET` in a directory of the bench.
   ///
@@ -150,30 +151,30 @@ package final class ServeTool {
 
   /// The processes that serve now, or keep.
   package func processes(areKeepers: Bool) -> [Int32] {
-    Self.processes(socketPath, areKeepers: areKeepers)
+    let found = Self.processes(socketPath, areKeepers: areKeepers)
+    seen.note(found)
+    return found
+  }
+
+  /// Whether a process has all of a VM that another one would need: its connection, and which pages are taken.
+  package func hasVM(_ pid: Int32) -> Bool {
+    OtherProcesses.openFiles(pid).contains { $0.hasPrefix("/memfd:vmckpt-served-pages") }
   }
 
   /// Waits until no process serves or keeps any more, and what those had open is closed: the socket, and the lock of
   /// the lease.
-  ///
-  /// A process loses its arguments before its files, and then is not found by them.
   package func waitUntilGone(_ what: String = "no process is left") throws {
-    var seen = Set<Int32>()
-    // One that was just made may not be in the first list.
-    var emptyCount = 0
-    try waitUntil(what) {
-      let running = processes(areKeepers: true) + processes(areKeepers: false)
-      seen.formUnion(running)
-      emptyCount = running.isEmpty ? emptyCount + 1 : 0
-      return emptyCount > 1 && seen.allSatisfy(Self.hasClosedItsFiles)
-    }
+    try seen.waitUntilGone(what) { processes(areKeepers: true) + processes(areKeepers: false) }
   }
 
-  private static func hasClosedItsFiles(_ process: Int32) -> Bool {
-    guard let line = try? readFile(procFile: "/proc/\(process)/stat"),
-      let end = line.lastIndex(of: ")")
-    else { return true }
-    return ["Z", "X"].contains(line[line.index(after: end)...].split(separator: " ").first ?? "X")
+  /// Stops the server, so that it starts no other keeper, and kills it together with that; waits until both are gone.
+  package func killWithKeeper() throws {
+    process.send(SIGSTOP)
+    try waitUntil("the server is stopped") { OtherProcesses.isStopped(process.identifier) }
+    for keeper in processes(areKeepers: true) { kill(keeper, SIGKILL) }
+    process.send(SIGKILL)
+    _ = try process.wait()
+    try waitUntilGone()
   }
 
   private static func processes(_ socketPath: String, areKeepers: Bool) -> [Int32] {
