@@ -55,7 +55,7 @@ struct MountLifeTests {
     #expect(try bench.tool.run("delete", "guest").ending == .exit(75))
     file.closeFile()
     try waitUntil("the lease is given back") { try leaseCount == 0 }
-    expectSuccess(try mount.unmount())
+    expectSuccess(try mount.unmountWhenUnused())
     try mount.waitUntilNobodyIsLeft()
     try bench.tool.succeed("delete", "guest")
   }
@@ -139,7 +139,9 @@ struct MountLifeTests {
     try bench.save("guest", sampleRAM(64, seed: 15))
     let mount = try MountTool(bench)
     let file = try PageFile(mount.path("guest", "ram"))
-    for pid in mount.processes(areKeepers: true) { kill(pid, SIGSTOP) }
+    let keepers = mount.processes(areKeepers: true)
+    for pid in keepers { kill(pid, SIGSTOP) }
+    try waitUntil("the keeper is stopped") { keepers.allSatisfy(OtherProcesses.isStopped) }
     for areKeepers in [false, true] {
       for pid in mount.processes(areKeepers: areKeepers) { kill(pid, SIGKILL) }
     }
@@ -153,7 +155,7 @@ struct MountLifeTests {
       73,
       "a store is mounted on directory \"\(mount.directory)\" already; unmount it first, with: vmckpt unmount DIR"
     )
-    expectSuccess(try mount.unmount())
+    expectSuccess(try mount.unmountWhenUnused())
     let again = try MountTool(bench)
     #expect(try leaseCount == 0, "the lease of the mount before is gone")
     #expect(try readFile(again.path("guest", "ram")) == bench.restore("guest"))
@@ -171,7 +173,7 @@ struct MountLifeTests {
         + "vmckpt unmount DIR; or, if it is another program's, with umount"
     )
     expectSuccess(try run(["/bin/umount", place]))
-    expectSuccess(try MountTool(bench, name: "foreign").unmount())
+    expectSuccess(try MountTool(bench, name: "foreign").unmountWhenUnused())
   }
 
   @Test("who may not write the store mounts it without leases, and is told")
@@ -188,7 +190,7 @@ struct MountLifeTests {
     #expect(outcome.succeeded)
     #expect(outcome.standardError.contains("is read-only, so that there are no leases"))
     #expect(try readFile("\(mnt)/by-name/guest/ram") == expected)
-    expectSuccess(try place.tool.run("unmount", mnt))
+    expectSuccess(try MountTool.unmountWhenUnused(mnt, place.tool))
     try waitUntil("the server is gone") {
       try run(["/bin/mount", "-o", "remount,rw", fileSystem.path]).succeeded
     }
@@ -244,7 +246,7 @@ struct MountLifeTests {
       \(user) stat -c '%U %a' \(mnt)/by-name/guest/ram
       if ls \(mnt)/by-name; then echo 'root may look'; fi
       until \(user) \(tool) unmount \(mnt); do sleep 0.05; done
-      \(user) \(tool) lease list
+      until [ -z "$(\(user) \(tool) lease list)" ]; do sleep 0.05; done
       """.replacingOccurrences(
         of: " --store \(bench.storePath) mount",
         with: " mount --store \(bench.storePath)"
@@ -257,7 +259,7 @@ struct MountLifeTests {
       )
     let outcome = try run(
       ["/usr/bin/env", "unshare", "--mount", "/bin/bash", "-ec", script],
-      timeoutSeconds: 120
+      timeoutSeconds: 300
     )
     #expect(outcome.succeeded, "\(outcome)")
     #expect(

@@ -33,11 +33,15 @@ struct MountStoreLossTests {
     let put = bench.directory.file("put-aside.db")
     rename(bench.storePath, put)
     expectSuccess(try run(["/bin/cp", other.storePath, bench.storePath]))
-    _ = try killServer(of: mount)
+    var servers = Set(try killServer(of: mount))
     file.forget()
     let (ram, reader) = (ram, ThreadResult { [ram] in file.mismatches(ram, 0..<256) })
-    // Some servers come, and go again.
-    usleep(1_500_000)
+    // They find another store, and go again.
+    let first = servers
+    try waitUntil("some servers come") {
+      servers.formUnion(mount.processes(areKeepers: false))
+      return servers.count > first.count + 2
+    }
     rename(put, bench.storePath)
     #expect(reader.wait() == [])
     #expect(file.mismatches(ram, 0..<256) == [])
@@ -82,6 +86,6 @@ struct MountStoreLossTests {
     #expect(leaseCount == (hasReserve ? 1 : 0))
     #expect(try place.tool.run("gc", "--no-wait").ending == .exit(hasReserve ? 0 : 75))
     file.closeFile()
-    expectSuccess(try place.tool.run("unmount", mnt))
+    expectSuccess(try MountTool.unmountWhenUnused(mnt, place.tool))
   }
 }

@@ -84,7 +84,7 @@ struct MountTests {
     #expect(
       tagged.standardOutput == (try bench.tool.succeed("show", "guest", "--json").standardOutput)
     )
-    expectSuccess(try mount.unmount())
+    expectSuccess(try mount.unmountWhenUnused())
     try mount.waitUntilNobodyIsLeft()
   }
 

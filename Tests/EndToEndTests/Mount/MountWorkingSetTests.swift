@@ -81,7 +81,7 @@ struct MountWorkingSetTests {
   func recordedAndPlayed() throws {
     let ram = sampleRAM(2048, seed: 31)
     try bench.save("guest", ram)
-    let mount = try MountTool(bench, options: ["--record-working-set", "3"])
+    let mount = try MountTool(bench, options: ["--record-working-set", "8"])
     let path = mount.path("guest", "ram")
     // What the kernel has already would not be seen.
     _ = try readFile(path)
@@ -104,7 +104,7 @@ struct MountWorkingSetTests {
     #expect(!pages.contains(1000), "what others read is not the VM's")
     let shown = try #require(try bench.tool.json("show", "guest")["working_set"] as? [String: Any])
     #expect(shown["door"] as? String == "mount")
-    #expect(shown["duration_seconds"] as? Double == 3)
+    #expect(shown["duration_seconds"] as? Double == 8)
 
     try forget(path)
     let next = try MappedRAM(path, pageCount: 2048)
@@ -129,7 +129,7 @@ struct MountWorkingSetTests {
     #expect(try readFile(copy).elementsEqual(ram))
     try waitUntilNothingIsOpen()
     #expect(try setCount == 0)
-    expectSuccess(try mount.unmount())
+    expectSuccess(try mount.unmountWhenUnused())
 
     let silent = try MountTool(bench, options: ["--record-working-set", "0"], name: "silent")
     do {
@@ -145,7 +145,7 @@ struct MountWorkingSetTests {
     let ram = incompressibleRAM(512, seed: 35)
     try bench.save("guest", ram)
     do {
-      let mount = try MountTool(bench, options: ["--record-working-set", "3"])
+      let mount = try MountTool(bench, options: ["--record-working-set", "8"])
       let vm = try MappedRAM(mount.path("guest", "ram"), pageCount: 512)
       #expect(vm.mismatches(ram, [300, 5, 100]) == [])
       try waitUntil("the working set is stored") { try setCount == 1 }

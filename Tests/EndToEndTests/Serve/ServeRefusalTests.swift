@@ -57,12 +57,7 @@ import VMCheckpointTestSupport
   private func abandonedSocket() throws -> String {
     let server = try ServeTool(bench, "guest", "--json")
     try waitUntil("a keeper runs") { !server.processes(areKeepers: true).isEmpty }
-    // Stopped, it starts no other keeper.
-    server.process.send(SIGSTOP)
-    for keeper in server.processes(areKeepers: true) { kill(keeper, SIGKILL) }
-    server.process.send(SIGKILL)
-    _ = try server.process.wait()
-    try server.waitUntilGone()
+    try server.killWithKeeper()
     return server.socketPath
   }
 
@@ -151,7 +146,9 @@ import VMCheckpointTestSupport
     )
     let vm = try ServedVM(pageCount: 64, socketPath: socketPath)
     #expect(try vm.mismatches(ram, threadCount: 2, seed: 1) == [])
-    #expect(process.standardErrorSoFar.contains("is read-only, so that there is no lease"))
+    try waitUntil("it is told") {
+      process.standardErrorSoFar.contains("is read-only, so that there is no lease")
+    }
     let collector = try bench.tool.start(["gc"])
     try collector.waitUntilItWaits(for: .lock(bench.storePath + "-lock"))
     process.send(SIGTERM)
