@@ -47,6 +47,20 @@ package struct RemoteBench {
     guard outcome.succeeded else { throw TestSetupError("this must succeed: \(outcome)") }
   }
 
+  /// Lets so many seconds pass by the clock of the remote's folder, which never goes back.
+  package func passTime(seconds: Int) throws {
+    let path = "\(folder)/~vmckpt/clock"
+    guard let last = Int(String(decoding: try readFile(path), as: UTF8.self).dropLast()) else {
+      throw TestSetupError("\(path) has no time")
+    }
+    let digits = "\(last + seconds)"
+    try patchFile(
+      path,
+      at: 0,
+      Array((String(repeating: "0", count: 12 - digits.count) + digits + "\n").utf8)
+    )
+  }
+
   /// The packs of the remote, by path.
   package var packs: [String] {
     let folder = "\(folder)/packs"

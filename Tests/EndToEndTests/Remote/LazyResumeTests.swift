@@ -63,7 +63,7 @@ import VMCheckpointTestSupport
     }
     #expect(CountingGuest.counts(console: "\(place)/console").isEmpty)
     server.setFault { _ in nil }
-    try waitUntil("the guest goes on", timeoutSeconds: 120) {
+    try waitUntil("the guest goes on", timeoutSeconds: 240) {
       guard resumed.isRunning else { throw TestSetupError("\(try resumed.wait())") }
       return CountingGuest.counts(console: "\(place)/console").count >= 3
     }
@@ -112,7 +112,7 @@ import VMCheckpointTestSupport
     #expect(resumed.isRunning)
     resumed.send(SIGTERM)
     // A QEMU whose vCPU waits for a page may not end by itself: then it is ended after 20 s.
-    let outcome = try resumed.wait(timeoutSeconds: 60)
+    let outcome = try resumed.wait(timeoutSeconds: 180)
     #expect(outcome.endedOrderly || outcome.ending == .exit(137), "\(outcome)")
     #expect(try (tools[1].json("lease", "list")["leases"] as? [Any])?.isEmpty == true)
   }

@@ -73,7 +73,7 @@ import VMCheckpointTestSupport
     let folder = bench.directory.file("mounted")
     try #require(mkdir(folder, 0o755) == 0)
     try other.succeed("mount", folder)
-    defer { _ = try? other.run("unmount", folder) }
+    defer { _ = try? other.run("unmount", "--lazy", folder) }
     for (name, pages) in zip(["first", "second"], ram) {
       let path = bench.directory.file("\(name).ram")
       try #require(try run(["/bin/cp", "\(folder)/by-name/\(name)/ram", path]).succeeded)

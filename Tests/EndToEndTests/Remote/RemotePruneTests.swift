@@ -129,7 +129,7 @@ import VMCheckpointTestSupport
     try #require(ram >= 0)
     let result = try host.run("remote", "prune", "--keep-last", "1")
     close(ram)
-    try host.succeed("unmount", directory)
+    expectSuccess(try MountTool.unmountWhenUnused(directory, host))
     #expect(result.standardOutputText.contains("served (lease"), "\(result)")
     #expect(try names(host) == ["db/1", "web/2", "web/4"])
   }

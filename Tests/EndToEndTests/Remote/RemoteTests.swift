@@ -252,8 +252,8 @@ import VMCheckpointTestSupport
   @Test("a collection leaves what a push that is under way may need")
   func sessionsAreAwaited() throws {
     let host = try bench.host("one", leaseSeconds: 3600)
-    try bench.save("first", incompressibleRAM(9000), on: host)
-    // Killed before its manifest: its session is left.
+    try bench.save("first", incompressibleRAM(24_000), on: host)
+    // Killed before its manifest: its session is left. Most of it is still to be sent when the first pack is there.
     let push = try host.start(["push", "first", "--limit-rate", "8M"])
     try waitUntil("a pack is there") { !bench.packs.isEmpty }
     push.send(SIGKILL)
@@ -270,13 +270,13 @@ import VMCheckpointTestSupport
 
   @Test("a push goes on where a killed one was, and sends no pack twice")
   func killedPush() throws {
-    let host = try bench.host("one", leaseSeconds: 2)
+    let host = try bench.host("one")
     let ram = incompressibleRAM(20_000)
     try bench.save("first", ram, on: host)
     var kills = 0
     while kills < 3 {
       let count = bench.packs.count
-      let push = try host.start(["push", "first", "--threads", "1", "--limit-rate", "30M"])
+      let push = try host.start(["push", "first", "--threads", "1", "--limit-rate", "12M"])
       try waitUntil("another pack is there, or the push is done") {
         bench.packs.count > count || !push.isRunning
       }

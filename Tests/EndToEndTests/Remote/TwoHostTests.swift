@@ -31,7 +31,7 @@ struct TwoHostTests {
       guard outcome.succeeded else { throw TestSetupError("\(outcome)") }
       return host
     }
-    let one = try host("one", "init", ["--lease-seconds", "20", "--margin-seconds", "2"])
+    let one = try host("one", "init", ["--lease-seconds", "120", "--margin-seconds", "2"])
     let two = try host("two", "add")
     let three = try host("three", "add")
 
@@ -72,9 +72,9 @@ struct TwoHostTests {
     let after = CountingGuest.counts(console: "\(console)/console")
     // It went on counting on the first host after it was captured.
     #expect(after.areOne(with: before, slack: 500), "\(before) \(after)")
-    let pushed = try push.wait()
+    let pushed = try push.wait(timeoutSeconds: 600)
     #expect(pushed.succeeded, "\(pushed)")
-    let collected = try collect.wait()
+    let collected = try collect.wait(timeoutSeconds: 600)
     #expect(collected.succeeded, "\(collected)")
     #expect(try #require(collected.jsonObject()["freed_packs"] as? Int) > 0)
     // It goes on once more, with what the collection has left.

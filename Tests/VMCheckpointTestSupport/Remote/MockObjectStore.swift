@@ -34,6 +34,8 @@ package final class MockObjectStore: Sendable {
     case raw([UInt8])
     /// Without the header `Date`, and others of an object.
     case noFacts
+    /// The right answer, but not before the gate is open.
+    case held(MockGate)
   }
 
   /// What a fault is decided on.
@@ -188,6 +190,7 @@ package final class MockObjectStore: Sendable {
       return state.fault(request)
     }
     switch fault {
+    case .held(let gate): gate.wait()
     case .reset:
       stream.reset()
       return false
@@ -358,6 +361,21 @@ package final class MockObjectStore: Sendable {
     format.timeZone = TimeZone(identifier: "GMT")
     format.dateFormat = "EEE, dd MMM yyyy HH:mm:ss 'GMT'"
     return format.string(from: Date(timeIntervalSince1970: Double(seconds)))
+  }
+}
+
+/// What holds answers back until it is opened, once.
+package final class MockGate: Sendable {
+  private let semaphore = DispatchSemaphore(value: 0)
+
+  package init() {}
+
+  package func open() { semaphore.signal() }
+
+  fileprivate func wait() {
+    semaphore.wait()
+    // For the next one that waits.
+    semaphore.signal()
   }
 }
 
