@@ -54,7 +54,7 @@ import VMCheckpointTestSupport
     defer { try? machine.kill() }
     var last: UInt32 = 0
     for round in 1...4 {
-      usleep(100_000)
+      try machine.waitUntilItWrites()
       let result = try bench.tool.json("save", "qemu:\(machine.monitorPath)", "--name", "s\(round)")
       #expect(result["pause_method"] as? String == method(backend, qemu))
       #expect(result["paused_seconds"] is Double)
@@ -72,7 +72,7 @@ import VMCheckpointTestSupport
   @Test(arguments: [Backend.own, .file], QEMURelease.allCases)
   func whatIsRestoredGoesOnFromThatInstant(backend: Backend, qemu: QEMURelease) throws {
     let machine = try start(backend, qemu)
-    usleep(100_000)
+    try machine.waitUntilItWrites()
     try bench.tool.succeed("save", "qemu:\(machine.monitorPath)", "--name", "s")
     let saved = RacingFirmware.words(of: try bench.restore("s"))
     let firmware = "\(machine.workingDirectory)/firmware"
@@ -84,7 +84,7 @@ import VMCheckpointTestSupport
     let clone = try IdleMachine(script: "\(directory)/run.sh", workingDirectory: place)
     defer { try? clone.kill() }
     try waitUntil("the machine runs") { try clone.monitor().status() == "running" }
-    usleep(100_000)
+    try clone.waitUntilItWrites()
     try bench.tool.succeed("save", "qemu:\(clone.monitorPath)", "--name", "later")
     let later = try bench.restore("later")
     #expect(RacingFirmware.isOfOneInstant(later))

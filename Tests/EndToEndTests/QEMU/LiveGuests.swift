@@ -59,6 +59,14 @@ extension [CountingGuest.Count] {
   }
 }
 
+extension [CountingGuest.Count] {
+  /// The slack of a guest that had printed these numbers when it was last seen to be the one that is restored, and
+  /// `later` when it was looked at again. One number may have been on its way.
+  func slack(until later: [CountingGuest.Count]) -> Int {
+    (later.last?.number ?? 0) - (last?.number ?? 0) + 2
+  }
+}
+
 /// Damage to a guest that it must notice.
 extension Data {
   /// RAM, alone or in a stream, with one byte of `nonce` changed wherever the guest keeps it.

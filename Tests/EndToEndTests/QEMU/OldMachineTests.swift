@@ -122,7 +122,7 @@ import VMCheckpointTestSupport
     let saving = try bench.tool.start([
       "save", "qemu-stream:unix:\(socket)", "--name", "a", "--vm", "web",
     ])
-    try waitUntil("the socket is there") { exists(socket) }
+    try waitUntil("somebody listens at the socket") { isListening(socket) }
     #expect(try fileMode(socket) & 0o077 == 0)
     let monitor = try machine.monitor()
     _ = try monitor.run("migrate", ["uri": "unix:\(socket)"])

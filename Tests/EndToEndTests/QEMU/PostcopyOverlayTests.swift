@@ -149,7 +149,7 @@ import VMCheckpointTestSupport
   }
 
   private func awaitAllPages(_ monitor: QMPConnection) throws {
-    try waitUntil("QEMU has all pages", timeoutSeconds: 60) {
+    try waitUntil("QEMU has all pages", timeoutSeconds: 240) {
       (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
     }
   }
@@ -231,7 +231,7 @@ import VMCheckpointTestSupport
     let machine = try target(
       "asks",
       qemu,
-      ["--record-working-set", "1", "--overlays", "apply"]
+      ["--record-working-set", "8", "--overlays", "apply"]
     )
     let monitor = try machine.awaitRestored()
     // Nothing is pushed while requests are recorded.

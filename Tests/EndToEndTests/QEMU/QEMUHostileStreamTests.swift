@@ -38,7 +38,7 @@ import VMCheckpointTestSupport
     let outcome = try run(
       ["/usr/bin/env", "-C", place, "\(place)/vm/run.sh", fake, "-x"],
       environment: ["OUT": bench.directory.file("argv")],
-      timeoutSeconds: 20
+      timeoutSeconds: 180
     )
     #expect(outcome.succeeded, "\(outcome)")
     #expect(directoryEntries(place) == ["vm"], "a stranger's command ran")

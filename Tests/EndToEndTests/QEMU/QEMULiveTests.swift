@@ -45,20 +45,21 @@ import VMCheckpointTestSupport
     _ = try guest.waitForCounts(2)
     let monitor = try guest.monitor()
     let settings = try monitor.migrationSettings()
+    let earlier = guest.counts()
     let result = try bench.tool.json("save", "qemu:\(guest.monitorPath)", "--name", "live")
     let paused = try #require(result["paused_seconds"] as? Double)
-    #expect(paused < 30)
+    #expect(paused < 150)
     #expect(try monitor.migrationSettings() == settings)
     let before = guest.counts()
     let onward = try guest.waitForMore(2)
     #expect(Array(onward.dropFirst(before.count)).goOn(from: before))
     try guest.kill()
 
-    let printedMeanwhile = onward.count - before.count
+    // The guest may have printed more between its capture and the end of the save, but not less than before.
+    let slack = earlier.slack(until: before)
     for clone in try bench.clones("live", 2) {
       let counts = try clone.waitForCounts(3)
-      // The guest may have printed more between its capture and the end of the save.
-      #expect(counts.areOne(with: before, slack: printedMeanwhile + 20), "\(before) \(counts)")
+      #expect(counts.areOne(with: before, slack: slack), "\(before) \(counts)")
       try clone.kill()
     }
     let incoming = try CountingGuest(
@@ -70,7 +71,7 @@ import VMCheckpointTestSupport
       incoming: bench.shellCommand("restore", "live", "--format", "qemu-stream", "-o", "-")
     )
     let counts = try incoming.waitForCounts(3)
-    #expect(counts.areOne(with: before, slack: printedMeanwhile + 20))
+    #expect(counts.areOne(with: before, slack: slack), "\(before) \(counts)")
     #expect(try bench.tool.verify().succeeded)
   }
 
@@ -141,8 +142,8 @@ import VMCheckpointTestSupport
       let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
       usleep(UInt32(generator.int(5_000...700_000)))
       save.send(round % 3 == 2 ? 15 : 9)
-      _ = try save.wait(timeoutSeconds: 60)
-      try waitUntil("round \(round): the guest runs as before", timeoutSeconds: 20) {
+      _ = try save.wait()
+      try waitUntil("round \(round): the guest runs as before") {
         try monitor.status() == "running" && monitor.migrationSettings() == settings
       }
       _ = try guest.waitForMore(2)
@@ -165,14 +166,21 @@ import VMCheckpointTestSupport
     let monitor = try guest.monitor()
     let settings = try monitor.migrationSettings()
     try bench.save("other", sampleRAM(4))
-    let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)", "--name", "live"])
-    try waitUntil("the guest is stopped") { try monitor.status() != "running" }
-    save.send(signal)
-    try waitUntil("the guest goes on", timeoutSeconds: 20) { try monitor.status() == "running" }
-    // The guest goes on first.
-    try waitUntil("the settings are put back") { try monitor.migrationSettings() == settings }
-    save.send(SIGCONT)
-    let outcome = try save.wait(timeoutSeconds: 60)
+    // The guest may have gone on before the signal: then there was nothing to end.
+    var ended: ProcessOutcome?
+    for _ in 0..<Self.attemptCount {
+      let save = try startSaveAndWaitForStop(guest, monitor)
+      save.send(signal)
+      try waitUntil("the guest goes on") { try monitor.status() == "running" }
+      // The guest goes on first.
+      try waitUntil("the settings are put back") { try monitor.migrationSettings() == settings }
+      save.send(SIGCONT)
+      let outcome = try save.wait()
+      ended = outcome
+      guard outcome.succeeded else { break }
+      try bench.tool.succeed("delete", "live")
+    }
+    let outcome = try #require(ended)
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(
       outcome.standardError.hasPrefix(
@@ -188,6 +196,30 @@ import VMCheckpointTestSupport
     try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "again")
   }
 
+  /// How often a save may have let its guest go on before a signal that was to come while the guest is stopped.
+  private static let attemptCount = 20
+
+  /// Starts a save of the snapshot `live`, and waits until the guest is stopped.
+  private func startSaveAndWaitForStop(
+    _ guest: CountingGuest,
+    _ monitor: QMPConnection
+  ) throws -> ChildProcess {
+    for _ in 0..<Self.attemptCount {
+      let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)", "--name", "live"])
+      var isStopped = false
+      try waitUntil("the guest is stopped") {
+        isStopped = try monitor.status() != "running"
+        return isStopped || !save.isRunning
+      }
+      if isStopped { return save }
+      // It may have been stopped between two looks.
+      let outcome = try save.wait()
+      guard outcome.succeeded else { throw TestSetupError("the save has ended: \(outcome)") }
+      try bench.tool.succeed("delete", "live")
+    }
+    throw TestSetupError("the guest was never seen to be stopped")
+  }
+
   /// A moment, as a debugger or a busy shell may stop a process for, costs nothing.
   @Test(arguments: QEMURelease.allCases)
   func aSaveThatIsStoppedForAMomentSucceeds(qemu: QEMURelease) throws {
@@ -195,13 +227,25 @@ import VMCheckpointTestSupport
     _ = try guest.waitForCounts(1)
     let monitor = try guest.monitor()
     try bench.save("other", sampleRAM(4))
-    let save = try bench.tool.start(["save", "qemu:\(guest.monitorPath)", "--name", "live"])
-    try waitUntil("the guest is stopped") { try monitor.status() != "running" }
-    save.send(SIGSTOP)
-    usleep(800_000)
-    #expect(try monitor.status() != "running")
-    save.send(SIGCONT)
-    expectSuccess(try save.wait(timeoutSeconds: 60))
+    var wasStopped = false
+    for _ in 0..<Self.attemptCount where !wasStopped {
+      let save = try startSaveAndWaitForStop(guest, monitor)
+      let start = monotonicSeconds()
+      save.send(SIGSTOP)
+      usleep(800_000)
+      wasStopped = try monitor.status() != "running"
+      save.send(SIGCONT)
+      let stoppedSeconds = monotonicSeconds() - start
+      let outcome = try save.wait()
+      if stoppedSeconds < 1.6 {
+        expectSuccess(outcome)
+      } else {
+        // That was no moment on this machine: after two seconds the guest is let go on.
+        wasStopped = wasStopped && outcome.succeeded
+      }
+      if !wasStopped, outcome.succeeded { try bench.tool.succeed("delete", "live") }
+    }
+    #expect(wasStopped)
     #expect(try bench.tool.snapshotNames() == ["other", "live"])
     #expect(try monitor.status() == "running")
   }
@@ -270,13 +314,15 @@ import VMCheckpointTestSupport
       _ = try monitor.status()
       return monitor.stopCount > 0
     }
+    let end = monotonicSeconds()
     try guest.kill()
-    let outcome = try save.wait(timeoutSeconds: 20)
+    let outcome = try save.wait()
     // All may have been there when QEMU ended.
     let isSaved =
       outcome.succeeded || outcome.standardError.contains("the snapshot is saved, but")
     #expect(outcome.ending == .exit(outcome.succeeded ? 0 : 69), "\(outcome)")
-    #expect(outcome.durationSeconds < 15)
+    // QEMU would be given 30 seconds for an answer.
+    #expect(monotonicSeconds() - end < 25)
     let names = exists(bench.storePath) ? try bench.tool.snapshotNames() : []
     #expect(names.count == (isSaved ? 1 : 0))
     if exists(bench.storePath) { #expect(try bench.tool.verify().succeeded) }
@@ -289,6 +335,7 @@ import VMCheckpointTestSupport
   func tenClonesOfALargeGuestRunFromOneImage(qemu: QEMURelease) throws {
     let guest = try start(.file, qemu, memory: "3712M")
     _ = try guest.waitForCounts(2)
+    let earlier = guest.counts()
     try bench.tool.succeed("save", "qemu:\(guest.monitorPath)", "--name", "large")
     let shown = try bench.tool.json("show", "large")
     let regions = shown["memory_regions"] as? [[String: Any]] ?? []
@@ -297,8 +344,8 @@ import VMCheckpointTestSupport
     try guest.kill()
     let clones = try bench.clones("large", 10)
     for clone in clones {
-      let counts = try clone.waitForCounts(2, timeoutSeconds: 120)
-      #expect(counts.areOne(with: before, slack: 20))
+      let counts = try clone.waitForCounts(2, timeoutSeconds: 480)
+      #expect(counts.areOne(with: before, slack: earlier.slack(until: before)))
     }
   }
 
@@ -343,7 +390,7 @@ import VMCheckpointTestSupport
     let monitor = try guest.monitor()
     let settings = try monitor.migrationSettings()
     let outcome = try bench.tool.start(["save", "qemu:\(guest.monitorPath)"])
-      .wait(timeoutSeconds: 30)
+      .wait()
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(outcome.standardError.contains("nvme"))
     #expect(!exists(bench.storePath))

@@ -69,7 +69,7 @@ import VMCheckpointTestSupport
     let outcome = try run(
       ["\(directory)/run.sh"] + arguments,
       environment: ["VMCKPT_WORKING_DIRECTORY": place].merging(environment) { $1 },
-      timeoutSeconds: 60
+      timeoutSeconds: 180
     )
     #expect(outcome.ending == .exit(77), "\(outcome)")
     #expect(directoryEntries(place).isEmpty, "QEMU ran")

@@ -20,7 +20,7 @@ import VMCheckpointTestSupport
     _ options: String...
   ) throws -> ProcessOutcome {
     try bench.tool.start(["save", "qemu:\(guest.qemu.path)", "--name", name, "--json"] + options)
-      .wait(timeoutSeconds: 120)
+      .wait(timeoutSeconds: 240)
   }
 
   /// A page of another moment, one that was torn, a hole that came or went: none may be in a snapshot.
@@ -179,18 +179,32 @@ import VMCheckpointTestSupport
   /// cannot free.
   @Test(.slow, arguments: Moment.allCases)
   func aKilledSaveLeavesNothing(moment: Moment) throws {
-    let victim = Mutex<Int32>(0)
+    let victim = Mutex<Int32?>(nil)
     let guest = try WritingGuest(in: bench.directory) { name, _ in
       let isIt =
-        moment == .stopped && name == "migrate" || moment == .settled && name == "cont"
+        switch moment {
+        case .running: name == "getfd"
+        case .stopped: name == "migrate"
+        case .settled: name == "cont"
+        }
       guard isIt else { return }
-      let process = victim.withLock { process -> Int32 in
-        defer { process = 0 }
-        return process
+      // The save may come so far before it is known which process it is.
+      var process: Int32?
+      while process == nil {
+        process = victim.withLock { $0 }
+        usleep(1000)
       }
-      if process > 0 { kill(process, SIGKILL) }
+      guard let process, process > 0 else { return }
+      if moment == .running {
+        // The test kills it, at the latest now: the guest is stopped next.
+        while victim.withLock({ $0 }) != 0 { usleep(1000) }
+      } else {
+        victim.withLock { $0 = 0 }
+        kill(process, SIGKILL)
+      }
     }
     defer { guest.end() }
+    defer { victim.withLock { $0 = 0 } }
     try bench.save("other", sampleRAM(64))
     let chunkCount = try bench.sql.integer("SELECT count(*) FROM chunk")
     let process = try bench.tool.start(["save", "qemu:\(guest.qemu.path)", "--name", "s"])
@@ -201,7 +215,8 @@ import VMCheckpointTestSupport
       }
       process.send(SIGKILL)
     }
-    let outcome = try process.wait(timeoutSeconds: 60)
+    let outcome = try process.wait()
+    victim.withLock { $0 = 0 }
     #expect(outcome.ending == .signal(SIGKILL), "\(outcome)")
     try waitUntil("the guest runs") { guest.isRunning }
     #expect(guest.stopCount == (moment == .running ? 0 : 1))
@@ -218,8 +233,14 @@ import VMCheckpointTestSupport
 
   /// Ctrl-C while RAM is read: the guest need not even be stopped.
   @Test(.slow) func anInterruptedSaveHasNotStoppedItsGuest() throws {
-    let guest = try WritingGuest(in: bench.directory)
+    // All is read and stored when the save has a pipe for QEMU's stream: it is kept there until it has ended.
+    let isOver = Mutex(false)
+    let guest = try WritingGuest(in: bench.directory) { name, _ in
+      guard name == "getfd" else { return }
+      while !isOver.withLock({ $0 }) { usleep(1000) }
+    }
     defer { guest.end() }
+    defer { isOver.withLock { $0 = true } }
     try bench.save("other", sampleRAM(64))
     let chunkCount = try bench.sql.integer("SELECT count(*) FROM chunk")
     let process = try bench.tool.start(["save", "qemu:\(guest.qemu.path)", "--name", "s"])
@@ -227,7 +248,7 @@ import VMCheckpointTestSupport
       try bench.sql.integer("SELECT count(*) FROM chunk") > chunkCount
     }
     process.send(SIGINT)
-    #expect(try !process.wait(timeoutSeconds: 60).succeeded)
+    #expect(try process.wait().ending == .signal(SIGINT))
     #expect(guest.stopCount == 0)
     #expect(try bench.sql.integer("SELECT count(*) FROM chunk") == chunkCount)
     #expect(try bench.sql.integer("SELECT count(*) FROM snapshot") == 1)
@@ -257,7 +278,7 @@ import VMCheckpointTestSupport
     defer { guest.end() }
     let tool = try VMCkptTool(storePath: "\(disk.path)/store.db")
     let outcome = try tool.start(["save", "qemu:\(guest.qemu.path)", "--name", "s"])
-      .wait(timeoutSeconds: 60)
+      .wait()
     #expect(outcome.ending == .exit(74), "\(outcome)")
     #expect(guest.stopCount == 0)
     #expect(guest.isRunning)
@@ -294,13 +315,18 @@ import VMCheckpointTestSupport
       stillPageCount: 16
     ) { name, _ in
       if name == "migrate" { isStopped.withLock { $0 = true } }
-      if name == "query-migrate", isStopped.withLock({ $0 }) { usleep(800_000) }
+      // Once is enough. An estimate from a slow look at RAM must stay below the limit.
+      let isFirst = isStopped.withLock { isStopped -> Bool in
+        defer { if name == "query-migrate" { isStopped = false } }
+        return isStopped
+      }
+      if name == "query-migrate", isFirst { usleep(5_000_000) }
     }
     defer { guest.end() }
-    let outcome = try save(guest, "s", "--max-pause", "400")
+    let outcome = try save(guest, "s", "--max-pause", "4000")
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(
-      outcome.standardError.contains("the VM would be stopped for longer than 400 ms"),
+      outcome.standardError.contains("the VM would be stopped for longer than 4000 ms"),
       "\(outcome)"
     )
     #expect(guest.isRunning)

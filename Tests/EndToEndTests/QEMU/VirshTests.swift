@@ -135,11 +135,11 @@ import VMCheckpointTestSupport
 
   /// The job that runs is another's, and must go on.
   @Test func anInterruptedSaveAbortsNoJobOfOthers() throws {
-    try virsh.set("snapshot-create-as", "touch $place/waits; sleep 60")
+    try virsh.set("snapshot-create-as", "touch $place/waits; exec sleep 600")
     let child = try start("web")
     try waitUntil("virsh waits") { virsh.has("waits") }
     child.send(SIGINT)
-    let outcome = try child.wait(timeoutSeconds: 40)
+    let outcome = try child.wait(timeoutSeconds: 240)
     #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
     #expect(!virsh.calls.contains { $0.contains("domjobabort") })
     #expect(bench.directory.entries.isEmpty)
@@ -245,7 +245,7 @@ import VMCheckpointTestSupport
   @Test func aMissingVirshIsNamedWithItsPackage() throws {
     let outcome = try run(
       bench.tool.commandLine(["save", "libvirt:web"]),
-      environment: ["PATH": "/nonexistent"]
+      environment: ["PATH": bench.directory.file("nowhere")]
     )
     expectFailure(
       outcome,

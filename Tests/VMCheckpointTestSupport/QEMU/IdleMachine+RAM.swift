@@ -20,6 +20,27 @@ extension IdleMachine {
     return bytes
   }
 
+  /// Waits until a machine with ``RacingFirmware`` has written some rounds more.
+  ///
+  /// - Parameter connection: To the second monitor, where there is one already.
+  package func waitUntilItWrites(
+    _ what: String = "",
+    by connection: QMPConnection? = nil
+  ) throws {
+    let monitor = try connection ?? self.monitor()
+    let path = "\(workingDirectory)/page"
+    defer { unlink(path) }
+    func round() throws -> UInt32 {
+      try monitor.run(
+        "pmemsave",
+        ["val": RacingFirmware.firstAddress, "size": 4, "filename": path]
+      )
+      return try readFile(path).reversed().reduce(UInt32(0)) { $0 << 8 | UInt32($1) }
+    }
+    let before = try round()
+    try waitUntil("the machine writes \(what)") { try round() > before + 100 }
+  }
+
   private func withMemory(
     _ flags: Int32,
     at gpa: Int,
