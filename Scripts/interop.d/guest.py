@@ -43,7 +43,7 @@ class Console:
         found = (re.fullmatch(r"COUNT (\d+) ([0-9a-f]{32})", line) for line in self.lines())
         return [Count(int(match[1]), match[2]) for match in found if match]
 
-    def wait_for_counts(self, count: int, timeout: float = 120) -> list[Count]:
+    def wait_for_counts(self, count: int, timeout: float = 240) -> list[Count]:
         """Waits until the guest has printed `count` numbers; returns all."""
         deadline = time.monotonic() + timeout
         while True:
@@ -122,7 +122,7 @@ def went_on_between(earlier: list[Count], later: list[Count], after: list[Count]
 class Monitor:
     """QEMU's QMP."""
 
-    def __init__(self, path: Path, timeout: float = 60) -> None:
+    def __init__(self, path: Path, timeout: float = 120) -> None:
         deadline = time.monotonic() + timeout
         while True:
             self.socket = socket.socket(socket.AF_UNIX)
@@ -157,7 +157,7 @@ class Monitor:
         wanted = [{"capability": name, "state": True} for name in capabilities]
         self.run("migrate-set-capabilities", capabilities=wanted)
         self.run("migrate", uri=uri)
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while True:
             state = self.run("query-migrate")["status"]
             if state == "completed":

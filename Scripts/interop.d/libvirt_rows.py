@@ -69,7 +69,7 @@ class Domain:
 
     def virsh(self, *arguments: object) -> str:
         """Runs virsh."""
-        return run(["virsh", "-q", *arguments], timeout=120)
+        return run(["virsh", "-q", *arguments], timeout=240)
 
     def state(self) -> str:
         """Such as `running`."""
