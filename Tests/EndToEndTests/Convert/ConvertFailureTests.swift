@@ -80,7 +80,7 @@ import VMCheckpointTestSupport
       let outcome = try bench.tool.start(
         ["convert", "-", "-o", output, "--format", "elf"],
         input: .descriptor(pipe.reader)
-      ).wait(timeoutSeconds: 60)
+      ).wait()
       expectFailure(outcome, Int32(code), message)
     }
     let directory = bench.directory.file("there")
@@ -242,7 +242,7 @@ import VMCheckpointTestSupport
       try pipe.write(incompressibleRAM(512))
       #expect(!bench.leftovers.isEmpty)
       child.send(signal)
-      let outcome = try child.wait(timeoutSeconds: 60)
+      let outcome = try child.wait()
       #expect(outcome.ending == .signal(signal), "\(outcome)")
       #expect(bench.directory.entries == entries, "\(format)")
     }
@@ -278,7 +278,7 @@ import VMCheckpointTestSupport
     pipe.closeWriter()
     _ = try pipe.read(upTo: 4096)
     pipe.closeReader()
-    let outcome = try child.wait(timeoutSeconds: 60)
+    let outcome = try child.wait()
     #expect(outcome.ending == .exit(74), "\(outcome)")
   }
 

@@ -29,7 +29,7 @@ import VMCheckpointTestSupport
       try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
     }
     try body(child)
-    return try child.wait(timeoutSeconds: 60)
+    return try child.wait()
   }
 
   @Test(.slow, arguments: [SIGQUIT, SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGTRAP])
@@ -71,7 +71,7 @@ import VMCheckpointTestSupport
     }
     child.send(SIGQUIT)
     pipe.closeWriter()
-    let outcome = try child.wait(timeoutSeconds: 60)
+    let outcome = try child.wait()
     #expect(outcome.succeeded, "\(outcome)")
   }
 }

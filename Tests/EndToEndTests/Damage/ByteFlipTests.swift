@@ -54,7 +54,7 @@ import VMCheckpointTestSupport
   }
 
   private func expectHarmlessOrFound(_ what: String, mustBeFound: Bool = false) throws {
-    let verify = try bench.tool.run("verify", timeoutSeconds: 30)
+    let verify = try bench.tool.run("verify")
     #expect(verify.endedOrderly, "\(what): \(verify)")
     let isSound = verify.succeeded
     #expect(!(mustBeFound && isSound), "\(what): \(verify)")
@@ -68,8 +68,7 @@ import VMCheckpointTestSupport
         "--force",
         "--verify",
         "--overlays",
-        "omit",
-        timeoutSeconds: 30
+        "omit"
       )
       #expect(restore.endedOrderly, "\(what): \(restore)")
       if restore.succeeded {

@@ -201,7 +201,7 @@ import VMCheckpointTestSupport
         arguments,
         outputDescriptor: arguments.contains("-") ? Self.nowhere : nil
       )
-      let outcome = try child.wait(timeoutSeconds: 60)
+      let outcome = try child.wait()
       #expect(
         outcome.endedOrderly,
         "after \(mutation)\n\(prepared.standardError)\(outcome)",

@@ -219,7 +219,7 @@ import VMCheckpointTestSupport
     let state = Array(Self.sample.state.utf8)
     for end in stride(from: 0, to: state.count, by: max(1, state.count / 40)) {
       try writeFile("\(path)/state.json", Array(state[..<end]))
-      let outcome = try bench.tool.run("save", "cloud-hypervisor:\(path)", timeoutSeconds: 30)
+      let outcome = try bench.tool.run("save", "cloud-hypervisor:\(path)")
       #expect(outcome.ending == .exit(65), "byte \(end): \(outcome)")
       #expect(outcome.standardError.split(separator: "\n").count == 1)
     }

@@ -264,7 +264,7 @@ import VMCheckpointTestSupport
       var damaged = bytes
       damaged[offset] ^= 0xff
       let path = try bench.write("x.elf", damaged)
-      let outcome = try bench.tool.run("save", "elf:\(path)", timeoutSeconds: 30)
+      let outcome = try bench.tool.run("save", "elf:\(path)")
       #expect(outcome.endedOrderly, "byte \(offset): \(outcome)")
     }
   }

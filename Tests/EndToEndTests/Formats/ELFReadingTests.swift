@@ -240,7 +240,7 @@ import VMCheckpointTestSupport
       elf.segments.append(segment)
     }
     let path = try bench.write("many.elf", elf.bytes)
-    let outcome = try bench.tool.run("save", path, "--name", "a", timeoutSeconds: 60)
+    let outcome = try bench.tool.run("save", path, "--name", "a")
     #expect(outcome.succeeded, "\(outcome)")
     let shown = try bench.tool.json("show", "a")
     #expect(shown["ram_bytes"] as? Int == loadCount << 13)

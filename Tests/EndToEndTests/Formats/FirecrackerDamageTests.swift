@@ -224,8 +224,7 @@ import VMCheckpointTestSupport
           "save",
           "firecracker:\(memory)",
           "--vmstate",
-          state,
-          timeoutSeconds: 30
+          state
         )
         #expect(outcome.endedOrderly, "byte \(offset): \(outcome)")
       }

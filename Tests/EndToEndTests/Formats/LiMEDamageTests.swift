@@ -168,7 +168,7 @@ import VMCheckpointTestSupport
       var damaged = bytes
       damaged[offset] ^= 0xff
       let path = try bench.write("x.lime", damaged)
-      let outcome = try bench.tool.run("save", path, timeoutSeconds: 30)
+      let outcome = try bench.tool.run("save", path)
       #expect(outcome.endedOrderly, "byte \(offset): \(outcome)")
     }
   }

@@ -20,8 +20,7 @@ import VMCheckpointTestSupport
   ) throws -> ProcessOutcome {
     try VMCheckpointTestSupport.run(
       bench.tool.commandLine(arguments),
-      environment: environment,
-      timeoutSeconds: 20
+      environment: environment
     )
   }
 
@@ -143,7 +142,7 @@ import VMCheckpointTestSupport
         + bench.tool.commandLine(arguments),
       outputDescriptor: pipe.writerForChild
     )
-    let outcome = try child.wait(timeoutSeconds: 20)
+    let outcome = try child.wait()
     #expect(outcome.ending == .exit(74), "\(outcome)")
     #expect(outcome.standardError.contains("Input/output error"), "\(outcome)")
   }

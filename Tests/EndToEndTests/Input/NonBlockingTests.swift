@@ -34,7 +34,7 @@ import VMCheckpointTestSupport
     try child.waitUntilItWaits(for: .descriptor)
     let bytes = try pipe.readToEnd()
     return (
-      try child.wait(timeoutSeconds: 30),
+      try child.wait(),
       String(decoding: bytes.dropFirst(fullByteCount), as: UTF8.self)
     )
   }
@@ -69,7 +69,7 @@ import VMCheckpointTestSupport
     pipe.closeWriter()
     try child.waitUntilItWaits(for: .descriptor)
     #expect(try pipe.readToEnd() == ram)
-    #expect(try child.wait(timeoutSeconds: 30).succeeded)
+    #expect(try child.wait().succeeded)
   }
 
   /// Starts a command, and gives it input when it waits for some.
@@ -80,7 +80,7 @@ import VMCheckpointTestSupport
     try child.waitUntilItWaits(for: .descriptor)
     try pipe.write(input)
     pipe.closeWriter()
-    return try child.wait(timeoutSeconds: 30)
+    return try child.wait()
   }
 
   @Test func inputIsWaitedFor() throws {

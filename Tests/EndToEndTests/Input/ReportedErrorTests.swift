@@ -133,7 +133,7 @@ import VMCheckpointTestSupport
     rename(bench.storePath, bench.storePath + ".moved")
     try pipe.write(Array(ram[(2048 * 4096)...]))
     pipe.closeWriter()
-    let outcome = try save.wait(timeoutSeconds: 60)
+    let outcome = try save.wait()
     #expect(!outcome.succeeded)
     #expect(outcome.standardError.contains("was moved, replaced or removed"), "\(outcome)")
     #expect(!outcome.standardError.contains("read-only"), "\(outcome)")

@@ -34,8 +34,7 @@ import VMCheckpointTestSupport
     for command in commands {
       let outcome = try run(
         wrapper + bench.tool.commandLine(command),
-        environment: environment,
-        timeoutSeconds: 20
+        environment: environment
       )
       if outcome.succeeded { continue }
       // What was to be deleted could not be saved.
@@ -77,8 +76,7 @@ import VMCheckpointTestSupport
       [
         "/usr/bin/env", "setpriv", "--reuid", "65534", "--clear-groups", "/bin/sh", "-c",
         "ulimit -u 1 2>/dev/null || ulimit -p 1; exec \"$@\"", "sh",
-      ] + bench.tool.commandLine(["list"]),
-      timeoutSeconds: 20
+      ] + bench.tool.commandLine(["list"])
     )
     #expect(outcome.ending == .exit(71), "\(outcome)")
     #expect(outcome.standardError.hasPrefix("vmckpt: cannot start a thread: "), "\(outcome)")
@@ -122,8 +120,7 @@ import VMCheckpointTestSupport
       ] {
         let outcome = try run(
           ["/bin/sh", "-c", "ulimit -v \(kibibytes); exec \"$@\"", "sh"]
-            + bench.tool.commandLine(command),
-          timeoutSeconds: 30
+            + bench.tool.commandLine(command)
         )
         #expect([.exit(0), .exit(71)].contains(outcome.ending), "\(kibibytes): \(outcome)")
       }

@@ -85,9 +85,9 @@ import VMCheckpointTestSupport
     let source = try bench.write("next.ram", incompressibleRAM(4000, seed: 9))
     let script = """
       i=0; while [ ! -e "$1" ]; do
-        "$2" save "$3" --store "$4" --name "s$i" --wait 100 >/dev/null || exit 1
-        "$2" tag "s$i" x=y --store "$4" --wait 100 >/dev/null || exit 1
-        "$2" delete "s$i" --store "$4" --wait 100 >/dev/null || exit 1
+        "$2" save "$3" --store "$4" --name "s$i" --wait 250 >/dev/null || exit 1
+        "$2" tag "s$i" x=y --store "$4" --wait 250 >/dev/null || exit 1
+        "$2" delete "s$i" --store "$4" --wait 250 >/dev/null || exit 1
         i=$((i + 1))
       done
       """
@@ -97,7 +97,7 @@ import VMCheckpointTestSupport
     )
     for number in 0..<4 {
       let path = bench.directory.file("copy\(number).db")
-      let outcome = try bench.tool.run("backup", path, "--verify", "--wait", "100")
+      let outcome = try bench.tool.run("backup", path, "--verify", "--wait", "250")
       #expect(outcome.succeeded, "\(outcome)")
       #expect(try copied("copy\(number).db").restored("base", in: bench.directory) == ram)
     }

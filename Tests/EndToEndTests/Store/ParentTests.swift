@@ -92,8 +92,7 @@ import VMCheckpointTestSupport
       "v",
       "--threads",
       threads,
-      "--json",
-      timeoutSeconds: 60
+      "--json"
     )
     #expect(second.succeeded, "\(second)")
     #expect(try second.jsonObject()["new_pages"] as? Int == 0)

@@ -74,7 +74,7 @@ package final class ChildPipe {
 /// Waits until `condition` holds. The time is for a machine that does much else, and costs nothing on others.
 package func waitUntil(
   _ what: String,
-  timeoutSeconds: Double = 120,
+  timeoutSeconds: Double = patienceSeconds,
   _ condition: () throws -> Bool
 ) throws {
   let deadline = monotonicSeconds() + timeoutSeconds

@@ -16,14 +16,18 @@ extension ChildProcess {
   /// Waits until the process waits for `wait`. A process that ends in the meantime, because nothing keeps
   /// it waiting, is an error.
   package func waitUntilItWaits(for wait: Wait) throws {
+    var before: [ThreadState] = []
     try waitUntil("\(command) waits for \(wait)") {
       guard isRunning else { throw TestSetupError("\(command) did not wait for \(wait)") }
       let threads = threads
+      defer { before = threads }
       switch wait {
       case .lock(let path):
         return hasOpen(path) && threads.contains { $0.sleeps(in: "nanosleep") }
       case .descriptor:
-        return threads.allSatisfy { $0.sleeps(in: "") }
+        // They are looked at one after the other: one that had slept may have been woken by the next. So it counts
+        // if none of them ran between two looks.
+        return threads == before && threads.allSatisfy { $0.sleeps(in: "") }
           && threads.contains { $0.sleeps(in: "poll") }
       }
     }
@@ -53,11 +57,23 @@ extension ChildProcess {
     }
   }
 
-  private struct ThreadState {
+  /// Waits until the process is stopped, as by SIGSTOP. One that ends in the meantime is an error.
+  package func waitUntilItIsStopped() throws {
+    try waitUntil("\(command) is stopped") {
+      guard isRunning else { throw TestSetupError("\(command) has ended before it was stopped") }
+      let threads = threads
+      return !threads.isEmpty && threads.allSatisfy { $0.state == "T" }
+    }
+  }
+
+  private struct ThreadState: Equatable {
+    var name: String
     /// The kernel's letter.
     var state: Character
     /// The kernel's function that the thread waits in; `0` where the kernel does not say.
     var function: String
+    /// How often the thread was taken from a processor.
+    var switches: String
 
     func sleeps(in part: String) -> Bool {
       state == "S" && (part.isEmpty || function == "0" || function.contains(part))
@@ -70,10 +86,17 @@ extension ChildProcess {
       // The letter stands behind the name in brackets, which may have brackets in it.
       guard let function = try? readFile(procFile: "\(directory)/wchan"),
         let stat = try? readFile(procFile: "\(directory)/stat"),
+        let status = try? readFile(procFile: "\(directory)/status"),
         let bracket = stat.lastIndex(of: ")")
       else { return nil }
       let state = stat[bracket...].dropFirst(2).first ?? "?"
-      return ThreadState(state: state, function: function)
+      let switches = status.split(separator: "\n").filter { $0.contains("ctxt_switches:") }
+      return ThreadState(
+        name: thread,
+        state: state,
+        function: function,
+        switches: switches.joined(separator: " ")
+      )
     }
   }
 }

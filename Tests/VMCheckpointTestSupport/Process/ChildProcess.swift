@@ -28,6 +28,8 @@ package struct ProcessOutcome: Sendable, CustomStringConvertible {
   /// each sync. 0 on file systems without a disk.
   package var writtenByteCount: Int
   package var durationSeconds: Double
+  /// The processor time that it used. What else the machine does hardly adds to it.
+  package var processorSeconds: Double
 
   package var succeeded: Bool { ending == .exit(0) }
 
@@ -161,9 +163,8 @@ package final class ChildProcess {
     (try? readFile(scratch.file("stderr"))).map { String(decoding: $0, as: UTF8.self) } ?? ""
   }
 
-  /// Waits for the end; kills the process when that takes longer than `timeoutSeconds` from now on, however long the
-  /// process has run before.
-  package func wait(timeoutSeconds: Double = 180) throws -> ProcessOutcome {
+  /// Waits for the end; kills the process when it takes longer than `timeoutSeconds` from now on.
+  package func wait(timeoutSeconds: Double = patienceSeconds) throws -> ProcessOutcome {
     let deadline = monotonicSeconds() + timeoutSeconds
     var isTimeout = false
     var polls = 0
@@ -173,7 +174,7 @@ package final class ChildProcess {
       if monotonicSeconds() > deadline {
         isTimeout = true
         Glibc.kill(identifier, SIGKILL)
-        waitpid(identifier, &status, 0)
+        wait4(identifier, &status, 0, &usage)
         hasEnded = true
       } else {
         usleep(500)
@@ -187,7 +188,8 @@ package final class ChildProcess {
       standardError: standardErrorSoFar,
       maximumResidentByteCount: peakResidentByteCount,
       writtenByteCount: usage.ru_oublock * 512,
-      durationSeconds: monotonicSeconds() - start
+      durationSeconds: monotonicSeconds() - start,
+      processorSeconds: usage.ru_utime.seconds + usage.ru_stime.seconds
     )
   }
 }
@@ -212,12 +214,20 @@ extension ChildProcess {
   }
 }
 
+extension timeval {
+  fileprivate var seconds: Double { Double(tv_sec) + Double(tv_usec) / 1e6 }
+}
+
+/// How long tests wait for what a busy machine, or a disk that stalls, may delay. Whoever waits for less has to say what
+/// a longer wait would hide.
+package let patienceSeconds = 300.0
+
 /// Runs a program to its end.
 package func run(
   _ arguments: [String],
   environment: [String: String] = [:],
   input: ChildProcess.Input = .null,
-  timeoutSeconds: Double = 180
+  timeoutSeconds: Double = patienceSeconds
 ) throws -> ProcessOutcome {
   try ChildProcess(arguments, environment: environment, input: input)
     .wait(timeoutSeconds: timeoutSeconds)

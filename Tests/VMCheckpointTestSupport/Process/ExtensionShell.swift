@@ -27,7 +27,7 @@ package struct ExtensionShell {
   /// - Parameter isStopping: Whether the first error ends the shell.
   package func start(
     _ sql: String,
-    timeoutSeconds: Double = 180,
+    timeoutSeconds: Double = patienceSeconds,
     isStopping: Bool = true
   ) throws -> ProcessOutcome {
     let scratch = try TemporaryDirectory()

@@ -24,6 +24,6 @@ package final class StoreReader {
   /// Ends the transaction and the shell.
   package func end() throws {
     input.closeWriter()
-    _ = try process.wait(timeoutSeconds: 120)
+    _ = try process.wait()
   }
 }

@@ -43,7 +43,7 @@ package struct VMCkptTool {
   package func run(
     _ arguments: String...,
     input: ChildProcess.Input = .null,
-    timeoutSeconds: Double = 180
+    timeoutSeconds: Double = patienceSeconds
   ) throws -> ProcessOutcome {
     try start(arguments, input: input).wait(timeoutSeconds: timeoutSeconds)
   }

@@ -38,8 +38,7 @@ import VMCheckpointTestSupport
     try writeFile("\(place)/run.sh", script)
     let outcome = try run(
       ["/usr/bin/env", "-C", workingDirectory, "/bin/bash", "\(place)/run.sh"] + extra,
-      environment: ["OUT": "\(place)/out", "LC_ALL": "C.UTF-8"],
-      timeoutSeconds: 20
+      environment: ["OUT": "\(place)/out", "LC_ALL": "C.UTF-8"]
     )
     #expect(outcome.succeeded, "\(outcome)\n\(script)")
     #expect(directoryEntries(workingDirectory).isEmpty, "a stranger's command ran:\n\(script)")
@@ -241,8 +240,7 @@ import VMCheckpointTestSupport
           ["/usr/bin/env", "-C", work, "/bin/bash", "\(place)/run.sh", "--disks", mode],
           environment: [
             "OUT": "\(place)/out", "LC_ALL": "C.UTF-8", "TMPDIR": place, "CODE": "\(code)",
-          ],
-          timeoutSeconds: 20
+          ]
         )
       }
       // Whatever is found wrong, QEMU does not start.

@@ -87,7 +87,7 @@ extension Configuration {
   fileprivate static var waiting: Configuration {
     var configuration = Configuration()
     configuration.readonly = true
-    configuration.busyMode = .timeout(60)
+    configuration.busyMode = .timeout(300)
     return configuration
   }
 }
