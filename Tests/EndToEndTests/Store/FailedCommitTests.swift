@@ -22,8 +22,31 @@ import VMCheckpointTestSupport
 
   private var journalPath: String { bench.storePath + "-journal" }
 
-  /// Saves into the store as it was at first.
+  /// Saves into the store as it was at first, and commits once. A save that a busy machine holds up commits what it
+  /// has beforehand, so that others can write: it is made again.
+  ///
+  /// - Parameter whole: The calls of a save that did not fail, which one that fails makes as well until then.
   private func save(
+    failingCall: Int,
+    like whole: [FaultLibrary.StoreCall] = []
+  ) throws -> (outcome: ProcessOutcome, calls: [FaultLibrary.StoreCall]) {
+    func names(_ calls: some Sequence<FaultLibrary.StoreCall>) -> [String] {
+      calls.map { "\($0.file) \($0.kind)" }
+    }
+    let expected = names(whole.prefix(max(failingCall - 1, 0)))
+    var made = try saveOnce(failingCall: failingCall)
+    for _ in 0..<9 {
+      let isAsExpected =
+        whole.isEmpty
+        ? names(made.calls).count { $0 == "store sync" } == 1
+        : names(made.calls.prefix(expected.count)) == expected && made.calls.count >= failingCall
+      if isAsExpected { break }
+      made = try saveOnce(failingCall: failingCall)
+    }
+    return made
+  }
+
+  private func saveOnce(
     failingCall: Int
   ) throws -> (outcome: ProcessOutcome, calls: [FaultLibrary.StoreCall]) {
     try writeFile(bench.storePath, original)
@@ -31,8 +54,7 @@ import VMCheckpointTestSupport
     try faults.forgetCalls()
     let outcome = try run(
       bench.tool.commandLine(["save", source, "--name", "x"]),
-      environment: faults.environment(failingStoreCall: failingCall),
-      timeoutSeconds: 60
+      environment: faults.environment(failingStoreCall: failingCall)
     )
     return (outcome, faults.storeCalls)
   }
@@ -64,10 +86,10 @@ import VMCheckpointTestSupport
 
     // The call before is the last one that writes early.
     for number in begin..<calls.count {
-      let (outcome, calls) = try save(failingCall: number)
-      let failed = try #require(calls.firstIndex { $0.hasFailed })
-      let after = calls[(failed + 1)...]
-      let context = "call \(number): \(outcome) \(calls[failed]) \(after)"
+      let (outcome, made) = try save(failingCall: number, like: calls)
+      let failed = try #require(made.firstIndex { $0.hasFailed })
+      let after = made[(failed + 1)...]
+      let context = "call \(number): \(outcome) \(made[failed]) \(after)"
       #expect(outcome.ending == .exit(74), "\(context)")
       try expectAsBefore(context)
       #expect(try fileSize(bench.storePath).byteCount == original.count, "\(context)")
@@ -89,7 +111,7 @@ import VMCheckpointTestSupport
   /// The transaction counts then, but a loss of power could bring the journal back, and so undo it.
   @Test func aSaveWhoseLastSyncFailsIsSyncedAgain() throws {
     let (_, calls) = try save(failingCall: 0)
-    let (outcome, again) = try save(failingCall: calls.count)
+    let (outcome, again) = try save(failingCall: calls.count, like: calls)
     expectSuccess(outcome)
     let failed = try #require(again.firstIndex { $0.hasFailed })
     #expect(
@@ -119,8 +141,7 @@ import VMCheckpointTestSupport
     try faults.forgetCalls()
     let outcome = try run(
       bench.tool.commandLine(["save", source, "--name", "x", "--no-wait"]),
-      environment: faults.environment(failingStoreCall: 0),
-      timeoutSeconds: 60
+      environment: faults.environment(failingStoreCall: 0)
     )
     #expect(outcome.ending == .exit(75), "\(outcome)")
     try expectAsBefore("while the reader reads")
@@ -130,7 +151,7 @@ import VMCheckpointTestSupport
     #expect(journal == ["cut", "sync", "sync", "cut", "sync"], "\(calls)")
     #expect(calls[cut...].allSatisfy { $0.kind != "write" }, "\(calls)")
     try writeFile(go, "")
-    #expect(try reader.wait(timeoutSeconds: 60).succeeded)
+    #expect(try reader.wait().succeeded)
     #expect(try bench.problems(expecting: [("base", base)]) == [])
   }
 }

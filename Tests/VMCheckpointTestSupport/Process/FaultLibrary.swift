@@ -28,6 +28,8 @@ package final class FaultLibrary {
   ///   - failingStoreCall: Which of the calls fails, with EIO, that change or sync a store's file or journal, counted
   ///     from 1, and notes them all: see ``storeCalls``. 0: none fails; `nil`: none is noted.
   ///   - forbidsUnlocking: Whether `munlockall` fails with EPERM, as in a container of systemd-nspawn.
+  ///   - stopsAtStoreOffset: Where in a store's file the program stops, as by SIGSTOP, before it first writes that far
+  ///     or farther.
   ///   - freeBlockCount: How many blocks of 4096 bytes `statvfs` says are free; `nil`: those that are.
   package func environment(
     directorySyncError: Int32 = 0,
@@ -38,6 +40,7 @@ package final class FaultLibrary {
     killsAtStoreSync: Bool = false,
     failingStoreCall: Int? = nil,
     forbidsUnlocking: Bool = false,
+    stopsAtStoreOffset: Int? = nil,
     freeBlockCount: UInt64? = nil
   ) -> [String: String] {
     [
@@ -48,6 +51,7 @@ package final class FaultLibrary {
       "FAULT_KILL_AT_STORE_SYNC": killsAtStoreSync ? "1" : "",
       "FAULT_STORE_CALL": failingStoreCall.map { "\($0)" } ?? "",
       "FAULT_NO_UNLOCKING": forbidsUnlocking ? "1" : "",
+      "FAULT_STOP_AT_STORE_OFFSET": stopsAtStoreOffset.map { "\($0)" } ?? "",
       "FAULT_FREE_BLOCKS": freeBlockCount.map { "\($0)" } ?? "",
     ]
   }
@@ -208,6 +212,15 @@ package final class FaultLibrary {
       return real(from, to);
     }
 
+    static void stop_at_store_offset(int fd, long long offset) {
+      static int stopped;
+      char path[4096];
+      const char *text = setting("FAULT_STOP_AT_STORE_OFFSET");
+      if (!*text || offset < atoll(text) || __atomic_load_n(&stopped, __ATOMIC_SEQ_CST)) return;
+      path_of(fd, path, sizeof path);
+      if (ends_with(path, ".db") && !__atomic_exchange_n(&stopped, 1, __ATOMIC_SEQ_CST)) raise(SIGSTOP);
+    }
+
     static int is_empty(int fd, size_t count) {
       char path[4096];
       const char *part = setting("FAULT_EMPTY_WRITES");
@@ -227,12 +240,14 @@ package final class FaultLibrary {
     ssize_t pwrite(int fd, const void *bytes, size_t count, off_t offset) {
       ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
       if (store_call("write", fd, offset)) return -1;
+      stop_at_store_offset(fd, offset);
       return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
     }
 
     ssize_t pwrite64(int fd, const void *bytes, size_t count, off64_t offset) {
       ssize_t (*real)(int, const void *, size_t, off64_t) = dlsym(RTLD_NEXT, "pwrite64");
       if (store_call("write", fd, offset)) return -1;
+      stop_at_store_offset(fd, offset);
       return is_empty(fd, count) ? 0 : real(fd, bytes, count, offset);
     }
 
