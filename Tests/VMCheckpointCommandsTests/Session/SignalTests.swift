@@ -2,6 +2,7 @@ import Glibc
 import Testing
 import VMCheckpoint
 import VMCheckpointCommands
+import VMCheckpointTestSupport
 
 /// Signals belong to a process, so each of these tests runs in one of its own.
 @Suite struct SignalTests {
@@ -52,16 +53,24 @@ import VMCheckpointCommands
       try SignalWatch.during { (_: CancellationFlag) throws(VMCheckpointError) in
         var ends: [Int32] = [0, 0]
         pipe(&ends)
-        alarm(20)
+        alarm(120)
         let main = pthread_self()
         var thread = pthread_t()
-        let box = Unmanaged.passRetained(ThreadBox(main))
+        let box = Unmanaged.passRetained(
+          ThreadBox(main, place: readLink("/proc/thread-self") ?? "")
+        )
         pthread_create(
           &thread,
           nil,
           { context in
-            usleep(100_000)
-            pthread_kill(Unmanaged<ThreadBox>.fromOpaque(context!).takeRetainedValue().id, SIGINT)
+            let reader = Unmanaged<ThreadBox>.fromOpaque(context!).takeRetainedValue()
+            // It sleeps nowhere else for so long as in the read.
+            var looks = 0
+            while looks < 20 {
+              looks = reader.isAsleep ? looks + 1 : 0
+              usleep(5000)
+            }
+            pthread_kill(reader.id, SIGINT)
             return nil
           },
           box.toOpaque()
@@ -93,5 +102,16 @@ private func unblockSignals() {
 
 private final class ThreadBox: Sendable {
   let id: pthread_t
-  init(_ id: pthread_t) { self.id = id }
+  /// Where the kernel tells of the thread, below `/proc`.
+  private let place: String
+
+  init(_ id: pthread_t, place: String) { (self.id, self.place) = (id, place) }
+
+  var isAsleep: Bool {
+    // The letter stands behind the name in brackets.
+    guard let stat = try? readFile(procFile: "/proc/\(place)/stat"),
+      let bracket = stat.lastIndex(of: ")")
+    else { return false }
+    return stat[bracket...].dropFirst(2).first == "S"
+  }
 }

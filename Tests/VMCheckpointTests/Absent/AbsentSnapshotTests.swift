@@ -308,8 +308,9 @@ import VMCheckpointTestSupport
       #expect(saved.succeeded, "\(saved)")
     }
     for arguments in [["diff", "a", "b"], ["map", "a"], ["map", "a", "b"], ["verify"]] {
-      let outcome = try bench.tool.start(arguments).wait(timeoutSeconds: 20)
+      let outcome = try bench.tool.start(arguments).wait()
       #expect(outcome.succeeded, "\(outcome)")
+      #expect(outcome.processorSeconds < 20, "\(outcome)")
     }
     #expect(try json("show", "a")["absent_pages"] as? Int == 1 << 34 - 64)
   }
