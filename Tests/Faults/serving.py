@@ -157,7 +157,7 @@ def _mount(
     finally:
         if is_daemon:
             tool.run(["unmount", str(place), "--lazy"], folder)
-            deadline = time.monotonic() + 5
+            deadline = time.monotonic() + 60
             while _servers(place) and time.monotonic() < deadline:
                 time.sleep(0.02)
         _kill_all(place)
@@ -244,7 +244,7 @@ def _read_mount(
         reader.kill()
         _kill_all(place)
         try:
-            reader.communicate(timeout=5)
+            reader.communicate(timeout=30)
         except subprocess.TimeoutExpired:
             _abort(place)
             reader.communicate()
@@ -263,7 +263,7 @@ def _read_mount(
 
 def _wait_for_both(place: Path) -> None:
     """Waits until a mount has its server and its keeper again."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if _servers(place, True) and _servers(place, False):
             return
@@ -317,7 +317,7 @@ def _postcopy(
             target.serve(server, SECONDS_MAX, None)
         if not target.is_complete:
             target.failures.append("stuck: QEMU has not all pages, though nothing fails any more")
-        server.has_ended(2) or server.kill()
+        server.has_ended(30) or server.kill()
         result = server.finish()
         if result.code != -9 or target.is_complete:
             target.failures += orderly(result)
