@@ -17,7 +17,7 @@ import VMCheckpointTestSupport
   @Test(arguments: Backend.allCases)
   func aRunningGuestGoesOnTwice(backend: Backend) throws {
     let guest = try start(backend)
-    _ = try guest.waitForCounts(2)
+    let earlier = try guest.waitForCounts(2)
     let settings = try guest.monitor().migrationSettings()
     let target = bench.directory.file("web")
     let result = try bench.tool.json(
@@ -28,15 +28,17 @@ import VMCheckpointTestSupport
       "--format",
       "qemu"
     )
-    #expect((result["paused_seconds"] as? Double ?? 99) < 30)
+    #expect((result["paused_seconds"] as? Double ?? 999) < 120)
     #expect(try guest.monitor().migrationSettings() == settings)
     let before = guest.counts()
     let onward = try guest.waitForMore(2)
     #expect(Array(onward.dropFirst(before.count)).goOn(from: before))
     try guest.kill()
+    // They go on from a moment in the conversion, however much the guest has counted since.
+    let slack = try #require(before.last).number - #require(earlier.last).number + 2
     for clone in try bench.clones(from: target, 1) {
       let counts = try clone.waitForCounts(3)
-      #expect(counts.areOne(with: before, slack: onward.count - before.count + 20))
+      #expect(counts.areOne(with: before, slack: slack))
       try clone.kill()
     }
   }

@@ -5,6 +5,8 @@ import VMCheckpointTestSupport
 /// Ctrl-C and SIGTERM end an operation by the signal and leave nothing behind.
 @Suite(.serialized) struct SignalTests {
   private static let rounds = soakRounds(16)
+  /// A command that does not see its signal waits for another's lock for a minute.
+  private static let lessThanAWaitSeconds = 50.0
   private let bench: Workbench
   private let base = sampleRAM(2000)
 
@@ -110,6 +112,8 @@ import VMCheckpointTestSupport
       }
       interrupted += 1
       #expect(outcome.ending == .signal([SIGINT, SIGTERM][round % 2]), "round \(round)")
+      // When the operation has ended a signal has its default action again, and nothing is said.
+      if outcome.standardError.isEmpty, try readFile(target) == ram { continue }
       #expect(try readFile(target) == Array("old".utf8), "round \(round)")
       #expect(try readFile(out) == Array("old".utf8), "round \(round)")
     }
@@ -159,7 +163,7 @@ import VMCheckpointTestSupport
       try bench.sql.integer("SELECT count(*) FROM snapshot WHERE state = 'writing'") == 1
     }
     child.send(signal)
-    let outcome = try child.wait(timeoutSeconds: 20)
+    let outcome = try child.wait()
     #expect(outcome.ending == .signal(signal), "\(outcome)")
     try expectSound(bench, [("base", base)], "after an interrupted pipe")
   }
@@ -179,7 +183,7 @@ import VMCheckpointTestSupport
       try child.waitUntilItWaits(for: .lock(bench.storePath))
     }
     child.send(SIGINT)
-    let outcome = try child.wait(timeoutSeconds: 30)
+    let outcome = try child.wait(timeoutSeconds: Self.lessThanAWaitSeconds)
     #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
     #expect(outcome.standardError == "vmckpt: interrupted\n")
     try holder.end()
@@ -198,7 +202,7 @@ import VMCheckpointTestSupport
     try waitUntil("the pipe is full") { pipe.waitingByteCount >= 64 << 10 }
     try child.waitUntilItWaits(for: .descriptor)
     child.send(signal)
-    let outcome = try child.wait(timeoutSeconds: 20)
+    let outcome = try child.wait()
     #expect(outcome.ending == .signal(signal), "\(outcome)")
     #expect(outcome.standardError == "vmckpt: interrupted\n")
   }
@@ -233,7 +237,7 @@ import VMCheckpointTestSupport
       let child = try bench.tool.start(arguments)
       try child.waitUntilItWaits(for: .lock(bench.storePath + "-lock"))
       child.send(SIGINT)
-      let outcome = try child.wait(timeoutSeconds: 20)
+      let outcome = try child.wait(timeoutSeconds: Self.lessThanAWaitSeconds)
       #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
       #expect(outcome.standardError == "vmckpt: interrupted\n")
     }
@@ -254,7 +258,7 @@ import VMCheckpointTestSupport
       let child = try bench.tool.start(arguments)
       try child.waitUntilItWaits(for: .lock(bench.storePath))
       child.send(SIGINT)
-      let outcome = try child.wait(timeoutSeconds: 10)
+      let outcome = try child.wait(timeoutSeconds: Self.lessThanAWaitSeconds)
       #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
       #expect(outcome.standardError == "vmckpt: interrupted\n")
     }
