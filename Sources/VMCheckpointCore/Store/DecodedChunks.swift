@@ -69,7 +69,8 @@ package final class DecodedChunks<Database: StoreDatabase> {
     on thread: DecodingThread
   ) throws -> (chunk: DecodedChunk, number: Int?) {
     let chunk = keep(row)
-    if chunk.isChecked || chunk.isBegun { return (chunk, nil) }
+    // One that is begun is the thread's.
+    if chunk.isBegun || chunk.isChecked { return (chunk, nil) }
     var number = 0
     try load(chunk) { stored in
       number = thread.add(chunk, stored, row.fingerprints)

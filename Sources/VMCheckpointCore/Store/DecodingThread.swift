@@ -114,17 +114,19 @@ final class DecodingThread: @unchecked Sendable {
   func finish(_ number: Int) throws(VMCheckpointError) {
     let job = jobs[number % Self.capacity]
     let isOurs = monitor.withLock {
-      if job.state == .waiting {
+      let isOurs = job.state == .waiting
+      if isOurs {
         nextWaiting = number + 1
-        return true
+      } else {
+        isWaitedFor = true
+        while job.state != .done { monitor.wait(for: Self.isDone) }
+        isWaitedFor = false
       }
-      isWaitedFor = true
-      while job.state != .done { monitor.wait(for: Self.isDone) }
-      isWaitedFor = false
-      return false
+      // Before it is decoded here: the thread, which may come round to it, is not to take it.
+      job.state = .free
+      return isOurs
     }
     if isOurs { job.decode(fingerprinter, with: decoder) }
-    job.state = .free
     let chunk = job.chunk!
     job.chunk = nil
     chunk.isBegun = false

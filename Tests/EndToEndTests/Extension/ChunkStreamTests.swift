@@ -56,6 +56,36 @@ import VMCheckpointTestSupport
     }
   }
 
+  /// A chunk that takes long, with fifteen behind it that take no time: the thread comes round to the long one's place
+  /// while that is decoded.
+  @Test func aThreadThatIsAheadTakesNoChunkTwice() throws {
+    var generator = TestGenerator(seed: 33)
+    let pages = markedPages()
+    // Without fingerprints, chunks are proved by SHA-256.
+    let long = (0..<7).map { Array(pages[(16 + $0 * 32)..<(32 + $0 * 32)]) }
+    for (index, chunk) in long.enumerated() {
+      try bench.save("long\(index)", Array(chunk.joined()))
+    }
+    try bench.sql.run("UPDATE chunk SET fingerprints = zeroblob(length(fingerprints))")
+    // Each is a chunk of its own. There are more of them than a stream keeps.
+    let short = (0..<91).map { (_: Int) -> [UInt8] in
+      var page = generator.incompressiblePage()
+      page.replaceSubrange(2000..<(2000 + Self.marker.count), with: Self.marker)
+      return page
+    }
+    for (index, page) in short.enumerated() { try bench.save("short\(index)", Array(page)) }
+    var round: [[UInt8]] = []
+    for index in 0..<7 { round += long[index] + short[(index * 13)..<(index * 13 + 13)] }
+    let ram = Array(repeating: round, count: 6).flatMap { $0 }
+    try bench.save("all", Array(ram.joined()))
+    #expect(try bench.sql.integer("SELECT count(*) FROM chunk") == 98)
+    for attempt in 0..<10 {
+      let found = try search("all")
+      #expect(found.error == "", "attempt \(attempt)")
+      #expect(found.places == places(in: ram), "attempt \(attempt)")
+    }
+  }
+
   @Test(arguments: [1, 9, 70, 149])
   func allBeforeADamagedChunkIsFoundAndThenTheErrorSaid(chunkID: Int) throws {
     let ram = markedPages()

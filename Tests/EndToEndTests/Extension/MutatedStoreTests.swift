@@ -56,7 +56,7 @@ import VMCheckpointTestSupport
     // One shell for all questions: an error ends a statement, not the shell. Where a mutation made
     // keys of 30 MB, SQLite reads all of one for each comparison: 6 s of CPU, more on a busy machine.
     let script = questions.map { "\($0);\n" }.joined()
-    let outcome = try ExtensionShell(path).start(script, timeoutSeconds: 240, isStopping: false)
+    let outcome = try ExtensionShell(path).start(script, isStopping: false)
     #expect(outcome.ending == .exit(0) || outcome.ending == .exit(1), "\(what): \(outcome)")
     #expect(outcome.maximumResidentByteCount < 400 << 20, "\(what)")
   }
