@@ -80,6 +80,27 @@ import VMCheckpointTestSupport
     #expect(alone.ending == .exit(73) && alone.standardOutput.isEmpty, "\(alone)")
   }
 
+  @Test("where no snapshot can be pushed, the result has the reason of each")
+  func allRefused() throws {
+    let (one, two) = (try bench.host("one"), try bench.host("two"))
+    for (seed, host) in [one, two].enumerated() {
+      for name in ["a", "b"] {
+        try bench.save(name, incompressibleRAM(20, seed: UInt64(seed * 2 + 1)), on: host)
+      }
+    }
+    try one.succeed("push", "--all")
+    let outcome = try two.run("push", "--all", "--json")
+    #expect(outcome.ending == .exit(73), "\(outcome)")
+    let refused = try #require(try outcome.jsonObject()["refused"] as? [[String: Any]])
+    #expect(refused.map { $0["name"] as? String } == ["a", "b"])
+    #expect(
+      refused.allSatisfy { ($0["message"] as? String)?.contains("has another snapshot") == true }
+    )
+    let text = try two.run("push", "--all")
+    #expect(text.standardOutput.isEmpty, "\(text)")
+    #expect(text.standardError.contains("2 of 2 snapshots could not be pushed"), "\(text)")
+  }
+
   @Test(
     "a snapshot that is deleted in the remote meanwhile, whose pages are not here, stops no push"
   )

@@ -12,7 +12,7 @@ public struct PushReport: Sendable {
 
   /// The snapshots that the remote has now, in the order in which they were pushed.
   public internal(set) var results: [PushResult] = []
-  /// Those that could not be pushed, while others could.
+  /// Those that could not be pushed, which kept no others from it.
   public internal(set) var refusals: [Refusal] = []
   /// What ended the pushes before all snapshots had been tried: a remote that does not answer, for example.
   public internal(set) var failure: VMCheckpointError?
@@ -53,10 +53,11 @@ public struct PushReport: Sendable {
     )
   }
 
-  /// - Returns: The report, when something was pushed or nothing had to be.
+  /// - Returns: The report, when something was pushed or nothing had to be, or several snapshots were refused, each for a
+  ///   reason of its own.
   /// - Throws: ``error`` where it is all that there is to say.
   func checked() throws(VMCheckpointError) -> PushReport {
-    if results.isEmpty, let error { throw error }
+    if results.isEmpty, refusals.count < 2, let error { throw error }
     return self
   }
 }

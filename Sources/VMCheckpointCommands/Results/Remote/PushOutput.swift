@@ -77,7 +77,8 @@ package struct PushOutput: CommandOutput, Hashable {
   }
 
   package var text: String {
-    guard !snapshots.isEmpty else { return "Nothing was pushed\n" }
+    // Where snapshots were refused, the error says that.
+    guard !snapshots.isEmpty else { return refused.isEmpty ? "Nothing was pushed\n" : "" }
     return snapshots.map { snapshot in
       if snapshot.workingSetSent {
         return
