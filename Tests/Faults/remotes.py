@@ -31,7 +31,7 @@ _PATIENCE_SECONDS = LEASE_SECONDS + MARGIN_SECONDS + 1.5
 _COLLECTION_SECONDS = 15.0
 # How often a command may be later than a lease that is so short.
 _LATE_TRIES = 10
-_UNAVAILABLE = 69
+_LATE = b"took longer than the remote's lease"
 _HOSTS = ("h0", "h1", "h2")
 _FAULTS = [(kind, error) for kind in ("write", "pwrite", "fdatasync", "fsync", "rename", "unlink", "open")
            for error in ERRORS_ONCE[kind]]
@@ -113,7 +113,7 @@ class Fleet:
         """Runs it again when it was later than its lease, as a busy machine or a stalled disk makes it."""
         for _ in range(_LATE_TRIES):
             result = self.run(host, line)
-            if result.code != _UNAVAILABLE:
+            if _LATE not in result.err:
                 break
         return result
 

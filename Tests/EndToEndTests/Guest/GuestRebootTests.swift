@@ -75,7 +75,7 @@ import VMCheckpointTestSupport
     var nonces: [String] = []
     /// Waits until the boot that is not in `nonces`, or the last of them, has counted so far, and saves it.
     func save(_ name: String, count: Int, isNew: Bool) throws {
-      try waitUntil("\(name) has counted to \(count)", timeoutSeconds: 240) {
+      try waitUntil("\(name) has counted to \(count)") {
         guard let last = guest.counts().last, last.number >= count else { return false }
         return isNew ? !nonces.contains(last.nonce) : last.nonce == nonces.last
       }

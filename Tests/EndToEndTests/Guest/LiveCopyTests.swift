@@ -47,7 +47,7 @@ import VMCheckpointTestSupport
         .split(separator: "\r\n", omittingEmptySubsequences: false).dropLast()
         .first { $0.hasPrefix("LIVE ") }
     }
-    try waitUntil("the guest is busy", timeoutSeconds: 300) { line() != nil }
+    try waitUntil("the guest is busy") { line() != nil }
     let pids = try #require(line()).dropFirst(5)
 
     let shell = ExtensionShell(bench.storePath, cacheHome: bench.directory.file("cache"))

@@ -23,7 +23,7 @@
     }
 
     private func output(of command: [String]) throws -> [UInt8] {
-      let outcome = try ChildProcess(command).wait(timeoutSeconds: 60)
+      let outcome = try ChildProcess(command).wait()
       guard outcome.succeeded else { throw TestSetupError("this must succeed: \(outcome)") }
       return outcome.standardOutput
     }

@@ -51,7 +51,7 @@ struct OverlayGuest {
     return try reports(
       ChildProcess(
         [binaryPath, "resume", reference, "--lazy", socketPath, "--store", bench.storePath] + steps
-      ).wait(timeoutSeconds: 300)
+      ).wait()
     )
   }
 
@@ -65,7 +65,7 @@ struct OverlayGuest {
     defer { unlink(ram) }
     return try ChildProcess(
       [binaryPath] + arguments + ["--store", bench.storePath, "--ram", ram]
-    ).wait(timeoutSeconds: 300)
+    ).wait()
   }
 
   private func reports(_ arguments: [String]) throws -> [Report] {

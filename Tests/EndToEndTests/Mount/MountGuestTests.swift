@@ -78,7 +78,7 @@ struct MountGuestTests {
     let mount = try MountTool(bench)
     let clone = try clones(mount, "live", 1)[0]
     // The guest needs that page to print: QEMU ends by the error.
-    let outcome = try clone.process.wait(timeoutSeconds: 300)
+    let outcome = try clone.process.wait()
     #expect(outcome.ending == .signal(SIGBUS) || outcome.ending == .exit(1), "\(outcome)")
     #expect(clone.counts().allSatisfy { $0.nonce == nonce })
   }

@@ -45,9 +45,15 @@ import VMCheckpointTestSupport
       // It may have been over between two looks.
       let outcome = try save.wait()
       guard outcome.succeeded else { throw TestSetupError("the save has ended: \(outcome)") }
-      try bench.tool.succeed("delete", "latest")
+      try deleteWhole()
     }
     throw TestSetupError("QEMU was never seen to send")
+  }
+
+  /// Deletes the last snapshot, which must be one of one instant.
+  private func deleteWhole() throws {
+    #expect(RacingFirmware.isOfOneInstant(try bench.restore("latest")))
+    try bench.tool.succeed("delete", "latest")
   }
 
   /// How often a save may be over before a signal that was to come in the midst of it.
@@ -102,7 +108,7 @@ import VMCheckpointTestSupport
         let outcome = try save.wait()
         ended = outcome
         guard outcome.succeeded else { break }
-        try bench.tool.succeed("delete", "latest")
+        try deleteWhole()
       }
       let outcome = try #require(ended)
       #expect(outcome.ending == .exit(69), "\(outcome)")

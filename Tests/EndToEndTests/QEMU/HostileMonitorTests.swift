@@ -10,7 +10,7 @@ import VMCheckpointTestSupport
   private func save(
     _ qemu: FakeQEMU,
     environment: [String: String] = [:],
-    timeoutSeconds: Double = 300
+    timeoutSeconds: Double = patienceSeconds
   ) throws -> ProcessOutcome {
     try run(
       bench.tool.commandLine(["save", "qemu:\(qemu.path)", "--name", "s"]),
@@ -71,7 +71,7 @@ import VMCheckpointTestSupport
     let qemu = try FakeQEMU(in: bench.directory) { name, _ in
       name == "cont" ? .flood(Flood.notJSON.bytes) : nil
     }
-    let outcome = try save(qemu, timeoutSeconds: 300)
+    let outcome = try save(qemu)
     #expect(outcome.ending == .exit(69), "\(outcome)")
     #expect(outcome.standardError.contains("gave no answer to cont"), "\(outcome)")
   }

@@ -131,7 +131,7 @@ struct HugePageTests {
         environment: ["VMCKPT_WORKING_DIRECTORY": place, "TMPDIR": bench.directory.path]
       )
       let monitor = try QMPConnection(path: "\(place)/qmp2")
-      try waitUntil("the guest is there: \(way)", timeoutSeconds: 240) {
+      try waitUntil("the guest is there: \(way)") {
         guard way == "postcopy" else {
           return try !["inmigrate", "restore-vm"].contains(monitor.status())
         }

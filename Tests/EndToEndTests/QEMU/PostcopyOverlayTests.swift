@@ -149,7 +149,7 @@ import VMCheckpointTestSupport
   }
 
   private func awaitAllPages(_ monitor: QMPConnection) throws {
-    try waitUntil("QEMU has all pages", timeoutSeconds: 240) {
+    try waitUntil("QEMU has all pages") {
       (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
     }
   }

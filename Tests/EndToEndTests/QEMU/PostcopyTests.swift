@@ -51,7 +51,7 @@ import VMCheckpointTestSupport
 
   private func waitForCompletion(_ guest: CountingGuest) throws {
     let monitor = try guest.monitor()
-    try waitUntil("QEMU has all pages", timeoutSeconds: 240) { try state(monitor) == "completed" }
+    try waitUntil("QEMU has all pages") { try state(monitor) == "completed" }
   }
 
   private var leases: Int {
@@ -224,7 +224,7 @@ import VMCheckpointTestSupport
     var isDone = false
     for round in 0..<soakRounds(6) {
       let server = try bench.tool.start(arguments + (round % 2 == 0 ? ["--no-prefetch"] : []))
-      try waitUntil("round \(round): QEMU has the devices", timeoutSeconds: 240) {
+      try waitUntil("round \(round): QEMU has the devices") {
         guard server.isRunning else {
           let outcome = try server.wait()
           isDone = round > 0 && Self.foundNothingToRecover(outcome)
@@ -253,7 +253,7 @@ import VMCheckpointTestSupport
       #expect(last.succeeded || Self.foundNothingToRecover(last), "\(last)")
     }
     let monitor = try guest.monitor()
-    try waitUntil("QEMU has all pages", timeoutSeconds: 240) { try state(monitor) == "completed" }
+    try waitUntil("QEMU has all pages") { try state(monitor) == "completed" }
     try requireRestoredRAM(in: guest)
     #expect(try leases == 0)
     // As a server leaves it that is killed between its last page and its own end.

@@ -29,8 +29,7 @@ import VMCheckpointTestSupport
     let place = try bench.directory.subdirectory(UUID().uuidString)
     let outcome = try run(
       ["\(directory)/run.sh"] + arguments,
-      environment: ["VMCKPT_WORKING_DIRECTORY": place, "TMPDIR": bench.directory.path],
-      timeoutSeconds: 180
+      environment: ["VMCKPT_WORKING_DIRECTORY": place, "TMPDIR": bench.directory.path]
     )
     #expect(outcome.ending == .exit(code), "\(outcome)")
     #expect(directoryEntries(place).isEmpty, "QEMU ran")

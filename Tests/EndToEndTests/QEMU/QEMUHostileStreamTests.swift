@@ -37,8 +37,7 @@ import VMCheckpointTestSupport
     chmod(fake, 0o700)
     let outcome = try run(
       ["/usr/bin/env", "-C", place, "\(place)/vm/run.sh", fake, "-x"],
-      environment: ["OUT": bench.directory.file("argv")],
-      timeoutSeconds: 180
+      environment: ["OUT": bench.directory.file("argv")]
     )
     #expect(outcome.succeeded, "\(outcome)")
     #expect(directoryEntries(place) == ["vm"], "a stranger's command ran")

@@ -68,8 +68,7 @@ import VMCheckpointTestSupport
     let place = try bench.directory.subdirectory(UUID().uuidString)
     let outcome = try run(
       ["\(directory)/run.sh"] + arguments,
-      environment: ["VMCKPT_WORKING_DIRECTORY": place].merging(environment) { $1 },
-      timeoutSeconds: 180
+      environment: ["VMCKPT_WORKING_DIRECTORY": place].merging(environment) { $1 }
     )
     #expect(outcome.ending == .exit(77), "\(outcome)")
     #expect(directoryEntries(place).isEmpty, "QEMU ran")

@@ -42,7 +42,7 @@ import VMCheckpointTestSupport
     }
 
     func waitForCounts(_ count: Int) throws -> [CountingGuest.Count] {
-      try waitUntil("the guest printed \(count) numbers", timeoutSeconds: 240) {
+      try waitUntil("the guest printed \(count) numbers") {
         guard process.isRunning else { throw TestSetupError("\(try process.wait())") }
         return CountingGuest.counts(console: consolePath).count >= count
       }
@@ -89,7 +89,7 @@ import VMCheckpointTestSupport
 
   private func waitUntilItRuns(_ resumed: Resumed) throws {
     let monitor = try QMPConnection(path: resumed.monitorPath)
-    try waitUntil("the guest runs", timeoutSeconds: 240) { try monitor.status() == "running" }
+    try waitUntil("the guest runs") { try monitor.status() == "running" }
   }
 
   private func result(_ outcome: ProcessOutcome) throws -> [String: Any] {
@@ -132,7 +132,7 @@ import VMCheckpointTestSupport
     #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
     if way == "postcopy" {
       let monitor = try QMPConnection(path: resumed.monitorPath)
-      try waitUntil("QEMU has all pages", timeoutSeconds: 240) {
+      try waitUntil("QEMU has all pages") {
         (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
       }
     }
@@ -170,7 +170,7 @@ import VMCheckpointTestSupport
       #expect(counts.areOne(with: before, slack: slack), "\(before) \(counts)")
       do {
         let monitor = try QMPConnection(path: resumed.monitorPath)
-        try waitUntil("QEMU has all pages", timeoutSeconds: 240) {
+        try waitUntil("QEMU has all pages") {
           (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
         }
       }
@@ -209,7 +209,7 @@ import VMCheckpointTestSupport
     let place = try bench.directory.subdirectory("place")
     let environment = ["VMCKPT_WORKING_DIRECTORY": place]
     let running = try Resumed(bench, environment: environment)
-    try waitUntil("QEMU listens", timeoutSeconds: 240) {
+    try waitUntil("QEMU listens") {
       (try? QMPConnection(path: "\(place)/qmp2").status()) == "running"
     }
     let second = try Resumed(bench, environment: environment)
@@ -296,7 +296,7 @@ import VMCheckpointTestSupport
     var generator = TestGenerator(seed: 5)
     for _ in 0..<soakRounds(4) {
       var server: Int32?
-      try waitUntil("a server runs, or QEMU has all pages", timeoutSeconds: 240) {
+      try waitUntil("a server runs, or QEMU has all pages") {
         guard resumed.process.isRunning else {
           throw TestSetupError("\(try resumed.process.wait())")
         }
@@ -310,7 +310,7 @@ import VMCheckpointTestSupport
     }
     let counts = try resumed.waitForCounts(3)
     #expect(counts.areOne(with: before, slack: 20), "\(before) \(counts)")
-    try waitUntil("the lease is given back", timeoutSeconds: 240) { try leases == 0 }
+    try waitUntil("the lease is given back") { try leases == 0 }
     let outcome = try resumed.end()
     #expect(outcome.ending == .exit(0), "\(outcome)")
     // Some may have been done before they were killed.
@@ -330,7 +330,7 @@ import VMCheckpointTestSupport
     kill(server, SIGKILL)
     // Some servers find no store.
     var servers: Set<Int32> = [server]
-    try waitUntil("some servers come", timeoutSeconds: 240) {
+    try waitUntil("some servers come") {
       guard resumed.process.isRunning else {
         throw TestSetupError("\(try resumed.process.wait())")
       }
@@ -369,7 +369,7 @@ import VMCheckpointTestSupport
     let before = try saveGuest(.system, isStopped: true)
     let resumed = try Resumed(bench)
     let monitor = try QMPConnection(path: resumed.monitorPath)
-    try waitUntil("QEMU has all pages", timeoutSeconds: 240) {
+    try waitUntil("QEMU has all pages") {
       (try monitor.run("query-migrate") as? [String: Any])?["status"] as? String == "completed"
     }
     #expect(try monitor.status() == "paused")

@@ -20,7 +20,7 @@ import VMCheckpointTestSupport
     _ options: String...
   ) throws -> ProcessOutcome {
     try bench.tool.start(["save", "qemu:\(guest.qemu.path)", "--name", name, "--json"] + options)
-      .wait(timeoutSeconds: 240)
+      .wait()
   }
 
   /// A page of another moment, one that was torn, a hole that came or went: none may be in a snapshot.

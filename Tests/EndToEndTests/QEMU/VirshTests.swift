@@ -139,7 +139,7 @@ import VMCheckpointTestSupport
     let child = try start("web")
     try waitUntil("virsh waits") { virsh.has("waits") }
     child.send(SIGINT)
-    let outcome = try child.wait(timeoutSeconds: 240)
+    let outcome = try child.wait()
     #expect(outcome.ending == .signal(SIGINT), "\(outcome)")
     #expect(!virsh.calls.contains { $0.contains("domjobabort") })
     #expect(bench.directory.entries.isEmpty)

@@ -39,7 +39,7 @@ import VMCheckpointTestSupport
       ["shared-by-vms", "big", "seed"], ["overlays", "big/1"], ["page-history", "big", "5000"],
       ["page-copies", "5000", "big/1"],
     ] {
-      let outcome = try bench.tool.start(["query"] + arguments).wait(timeoutSeconds: 120)
+      let outcome = try bench.tool.start(["query"] + arguments).wait()
       #expect(outcome.succeeded, "\(outcome)")
       #expect(outcome.maximumResidentByteCount < 200 << 20)
     }
@@ -68,7 +68,7 @@ import VMCheckpointTestSupport
     // Starting takes much less than that: it is the query that is at work.
     try waitUntil("the query is at work") { child.catches(signal) && child.processorSeconds > 0.5 }
     child.send(signal)
-    let outcome = try child.wait(timeoutSeconds: 120)
+    let outcome = try child.wait()
     #expect(outcome.ending == .signal(signal), "\(outcome)")
     #expect(outcome.standardError == "vmckpt: interrupted\n")
   }
@@ -92,7 +92,7 @@ import VMCheckpointTestSupport
     try bench.sql.run(sql)
     let hint = "put back the views of the format's schema; snapshots do not depend on them"
     for arguments in [["query", "region-pages"], ["stats"], ["sql", "SELECT 1"]] {
-      let outcome = try bench.tool.start(arguments).wait(timeoutSeconds: 120)
+      let outcome = try bench.tool.start(arguments).wait()
       expectFailure(outcome, 65, "\(problem); \(hint)")
     }
     let verified = try bench.tool.run("verify")

@@ -17,8 +17,7 @@ import VMCheckpointTestSupport
   {
     try run(
       bench.tool.commandLine(["sql"] + arguments),
-      environment: environment,
-      timeoutSeconds: 180
+      environment: environment
     )
   }
 
@@ -180,7 +179,7 @@ import VMCheckpointTestSupport
     // Before that, the signal would end vmckpt itself.
     try waitUntil("the shell runs") { child.executable?.hasSuffix("/sqlite3") == true }
     child.send(SIGTERM)
-    #expect(try child.wait(timeoutSeconds: 120).ending == .signal(SIGTERM))
+    #expect(try child.wait().ending == .signal(SIGTERM))
   }
 
   @Test func aReaderThatGoesAwayEndsTheShell() throws {
@@ -191,7 +190,7 @@ import VMCheckpointTestSupport
     )
     #expect(try pipe?.read(upTo: 2) == Array("1\n".utf8))
     pipe = nil
-    #expect(try child.wait(timeoutSeconds: 120).ending == .signal(SIGPIPE))
+    #expect(try child.wait().ending == .signal(SIGPIPE))
   }
 
   /// An extension that has the function `answer()`.

@@ -63,14 +63,14 @@ import VMCheckpointTestSupport
     }
     #expect(CountingGuest.counts(console: "\(place)/console").isEmpty)
     server.setFault { _ in nil }
-    try waitUntil("the guest goes on", timeoutSeconds: 240) {
+    try waitUntil("the guest goes on") {
       guard resumed.isRunning else { throw TestSetupError("\(try resumed.wait())") }
       return CountingGuest.counts(console: "\(place)/console").count >= 3
     }
     let counts = CountingGuest.counts(console: "\(place)/console")
     #expect(counts.areOne(with: before + last, slack: 20), "\(last) \(counts)")
     if way == "postcopy" {
-      try waitUntil("QEMU has all pages", timeoutSeconds: 120) {
+      try waitUntil("QEMU has all pages") {
         try (tool.json("lease", "list")["leases"] as? [Any])?.isEmpty == true
       }
     }
@@ -112,7 +112,7 @@ import VMCheckpointTestSupport
     #expect(resumed.isRunning)
     resumed.send(SIGTERM)
     // A QEMU whose vCPU waits for a page may not end by itself: then it is ended after 20 s.
-    let outcome = try resumed.wait(timeoutSeconds: 180)
+    let outcome = try resumed.wait()
     #expect(outcome.endedOrderly || outcome.ending == .exit(137), "\(outcome)")
     #expect(try (tools[1].json("lease", "list")["leases"] as? [Any])?.isEmpty == true)
   }

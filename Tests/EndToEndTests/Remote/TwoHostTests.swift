@@ -65,7 +65,7 @@ struct TwoHostTests {
         _ = try? child.wait()
       }
     }
-    try waitUntil("the guest goes on, on the other host", timeoutSeconds: 240) {
+    try waitUntil("the guest goes on, on the other host") {
       guard resumed.isRunning else { throw TestSetupError("\(try resumed.wait())") }
       return CountingGuest.counts(console: "\(console)/console").count >= 5
     }
@@ -79,7 +79,7 @@ struct TwoHostTests {
     #expect(try #require(collected.jsonObject()["freed_packs"] as? Int) > 0)
     // It goes on once more, with what the collection has left.
     let count = CountingGuest.counts(console: "\(console)/console").count
-    try waitUntil("the guest still goes on", timeoutSeconds: 240) {
+    try waitUntil("the guest still goes on") {
       CountingGuest.counts(console: "\(console)/console").count >= count + 3
     }
     resumed.send(SIGTERM)

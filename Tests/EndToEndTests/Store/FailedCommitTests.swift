@@ -34,16 +34,17 @@ import VMCheckpointTestSupport
       calls.map { "\($0.file) \($0.kind)" }
     }
     let expected = names(whole.prefix(max(failingCall - 1, 0)))
-    var made = try saveOnce(failingCall: failingCall)
-    for _ in 0..<9 {
+    for _ in 0..<10 {
+      let made = try saveOnce(failingCall: failingCall)
       let isAsExpected =
         whole.isEmpty
         ? names(made.calls).count { $0 == "store sync" } == 1
         : names(made.calls.prefix(expected.count)) == expected && made.calls.count >= failingCall
-      if isAsExpected { break }
-      made = try saveOnce(failingCall: failingCall)
+      if isAsExpected { return made }
     }
-    return made
+    throw TestSetupError(
+      "no save makes the calls that the whole one made, up to the \(failingCall)th"
+    )
   }
 
   private func saveOnce(

@@ -49,7 +49,7 @@ package struct GuestTables: Sendable {
     if known.contains("guest_symbol") {
       script += "SELECT printf('%016x %s %s', va, type, name) FROM guest_symbol('\(snapshot)');\n"
     }
-    let outcome = try shell.start(script, timeoutSeconds: 300)
+    let outcome = try shell.start(script)
     guard outcome.succeeded, outcome.standardError.isEmpty else {
       throw TestSetupError("the guest's tables cannot be read: \(outcome.standardError)")
     }

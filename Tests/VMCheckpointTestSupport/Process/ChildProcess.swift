@@ -5,14 +5,11 @@ import Synchronization
 package enum ProcessEnding: Hashable, Sendable, CustomStringConvertible {
   case exit(Int32)
   case signal(Int32)
-  /// It was still running when its time was up, and was killed.
-  case timeout
 
   package var description: String {
     switch self {
     case .exit(let code): "exit \(code)"
     case .signal(let number): "signal \(number)"
-    case .timeout: "timeout"
     }
   }
 }
@@ -163,19 +160,23 @@ package final class ChildProcess {
     (try? readFile(scratch.file("stderr"))).map { String(decoding: $0, as: UTF8.self) } ?? ""
   }
 
-  /// Waits for the end; kills the process when it takes longer than `timeoutSeconds` from now on.
+  /// Waits for the end.
+  ///
+  /// - Throws: ``TestSetupError`` when it takes longer than `timeoutSeconds` from now on; the process is killed then.
   package func wait(timeoutSeconds: Double = patienceSeconds) throws -> ProcessOutcome {
     let deadline = monotonicSeconds() + timeoutSeconds
-    var isTimeout = false
     var polls = 0
     while isRunning {
       if polls % 8 == 0 { notePeakMemory() }
       polls += 1
       if monotonicSeconds() > deadline {
-        isTimeout = true
         Glibc.kill(identifier, SIGKILL)
         wait4(identifier, &status, 0, &usage)
         hasEnded = true
+        // A loop over many cases is not to wait for each.
+        throw TestSetupError(
+          "\(command) had not ended after \(timeoutSeconds) s: \(standardErrorSoFar.suffix(2000))"
+        )
       } else {
         usleep(500)
       }
@@ -183,7 +184,7 @@ package final class ChildProcess {
     let signal = status & 0x7f
     return ProcessOutcome(
       command: command,
-      ending: isTimeout ? .timeout : signal == 0 ? .exit((status >> 8) & 0xff) : .signal(signal),
+      ending: signal == 0 ? .exit((status >> 8) & 0xff) : .signal(signal),
       standardOutput: capturesOutput ? try readFile(scratch.file("stdout")) : [],
       standardError: standardErrorSoFar,
       maximumResidentByteCount: peakResidentByteCount,

@@ -46,7 +46,11 @@ final class SeenProcesses: Sendable {
       let processes = running()
       note(processes)
       emptyCount = processes.isEmpty ? emptyCount + 1 : 0
-      return emptyCount > 1 && all.withLock { $0 }.allSatisfy(OtherProcesses.hasEnded)
+      // The number of one that has ended may become another's.
+      return all.withLock { all in
+        all = all.filter { !OtherProcesses.hasEnded($0) }
+        return emptyCount > 1 && all.isEmpty
+      }
     }
   }
 }

@@ -170,7 +170,9 @@ package final class CountingGuest {
   }
 
   /// Waits until the guest has printed `count` numbers; returns all.
-  package func waitForCounts(_ count: Int, timeoutSeconds: Double = 240) throws -> [Count] {
+  package func waitForCounts(_ count: Int, timeoutSeconds: Double = patienceSeconds) throws
+    -> [Count]
+  {
     let deadline = monotonicSeconds() + timeoutSeconds
     while true {
       let printed = counts()
@@ -187,7 +189,8 @@ package final class CountingGuest {
   }
 
   /// Waits for `count` more numbers than there are now.
-  package func waitForMore(_ count: Int, timeoutSeconds: Double = 240) throws -> [Count] {
+  package func waitForMore(_ count: Int, timeoutSeconds: Double = patienceSeconds) throws -> [Count]
+  {
     try waitForCounts(counts().count + count, timeoutSeconds: timeoutSeconds)
   }
 

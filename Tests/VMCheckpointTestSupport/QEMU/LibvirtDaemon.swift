@@ -181,7 +181,7 @@ package final class LibvirtDaemon {
   /// Waits for `count` more numbers than there are now; returns all.
   package func waitForMore(_ count: Int) throws -> [CountingGuest.Count] {
     let wanted = counts().count + count
-    try waitUntil("the guest counts on", timeoutSeconds: 240) { counts().count >= wanted }
+    try waitUntil("the guest counts on") { counts().count >= wanted }
     return counts()
   }
 

@@ -98,7 +98,7 @@ package final class ServedVM: Sendable {
       }
       _ = thread
     }
-    try waitUntil("all pages are there", timeoutSeconds: 120) { running.withLock { $0 == 0 } }
+    try waitUntil("all pages are there") { running.withLock { $0 == 0 } }
     return Array(Set(found.withLock { $0 })).sorted()
   }
 
