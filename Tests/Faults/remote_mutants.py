@@ -1,6 +1,7 @@
 """Switches the rules of the remotes' protocol off, one at a time, and lets the part `remotes` find what is lost then.
 
-Called by Scripts/remote-mutants. The rules are those of RemoteModel, whose tests prove the same of all orders of events.
+Called by Scripts/remote-mutants. The rules are among those of RemoteModel, whose tests prove the same of all orders of events: here are not those of merging
+lists of condemned packs.
 """
 
 from __future__ import annotations
@@ -92,13 +93,15 @@ RULES: dict[str, list[tuple[str, str, str]]] = {
     "copiesAreRefused": [
         (
             "Collect/RemoteCollector.swift",
-            "    try seen.requireNoneLost(",
-            '    if !isOff("copiesAreRefused") { try seen.requireNoneLost(',
+            "    try seen.requireNoneLost(void: marks.void, validCount: marks.snapshotCount)\n",
+            '    if !isOff("copiesAreRefused") {\n'
+            "      try seen.requireNoneLost(void: marks.void, validCount: marks.snapshotCount)\n    }\n",
         ),
         (
             "Collect/RemoteCollector.swift",
-            "validCount: marks.snapshotCount)\n",
-            "validCount: marks.snapshotCount) }\n",
+            "      try seen.requireNoneLost(void: last.void, validCount: last.snapshotCount)\n",
+            '      if !isOff("copiesAreRefused") {\n'
+            "        try seen.requireNoneLost(void: last.void, validCount: last.snapshotCount)\n      }\n",
         ),
     ],
 }

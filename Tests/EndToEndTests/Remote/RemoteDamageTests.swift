@@ -137,6 +137,42 @@ import VMCheckpointTestSupport
     #expect(try other.restored("first", in: bench.directory) == incompressibleRAM(300))
   }
 
+  @Test("a collection deletes nothing from a remote that was restored while it waited for a push")
+  func restoredMeanwhile() throws {
+    let host = try pushed()
+    try bench.save("lasting", incompressibleRAM(300, seed: 5), on: host)
+    try host.succeed("push", "lasting")
+    let backup = bench.directory.file("backup")
+    try #require(try run(["/bin/cp", "-r", "\(bench.folder)/snapshots", backup]).succeeded)
+    let packs = bench.packs
+    try host.succeed("remote", "delete", "first")
+    // Of a push that is killed the session stays, and collections wait for it.
+    try bench.save("next", incompressibleRAM(4000, seed: 6), on: host)
+    let push = try host.start(["push", "next", "--limit-rate", "1M"])
+    let sessions = "\(bench.folder)/sessions"
+    try waitUntil("its session is there") { !directoryEntries(sessions).isEmpty }
+    push.send(SIGKILL)
+    #expect(try push.wait().ending == .signal(SIGKILL))
+
+    let collection = try host.start(["remote", "gc"])
+    try waitUntil("packs are condemned") { !directoryEntries("\(bench.folder)/gc").isEmpty }
+    // The backup still has the first snapshot, and none of the times.
+    try #require(try run(["/bin/cp", "-r", "\(backup)/.", "\(bench.folder)/snapshots"]).succeeded)
+    let times = "\(bench.folder)/~vmckpt/times/snapshots"
+    try #require(try run(["/bin/rm", "-r", times]).succeeded)
+    for session in directoryEntries(sessions) { unlink("\(sessions)/\(session)") }
+    let refused = try collection.wait()
+    #expect(refused.ending == .exit(69), "\(refused)")
+    #expect(refused.standardError.contains("remote adopt"), "\(refused)")
+    #expect(Set(packs).isSubset(of: bench.packs))
+
+    #expect(try host.json("remote", "adopt")["adopted"] as? Int == 2)
+    try host.succeed("remote", "gc")
+    let other = try bench.host("two")
+    try other.succeed("pull", "first", "lasting")
+    #expect(try other.restored("first", in: bench.directory) == incompressibleRAM(300))
+  }
+
   @Test("a store that another user made gets nothing from this one before the remote is confirmed")
   func strangersStore() throws {
     let host = try pushed()

@@ -103,8 +103,9 @@ struct RemoteCollector {
     result.waitingPackCount = unneeded.subtracting(ready).count
     var last = marks
     if !ready.isEmpty {
-      // Rule 5.
+      // Rule 5. A bucket that was restored while others were waited for has new times, as before the first look.
       last = try mark()
+      try seen.requireNoneLost(void: last.void, validCount: last.snapshotCount)
       try delete(ready, needed: last.needed)
       result.snapshotCount = last.snapshotCount
       result.deletedRunCount = try deleteRuns(without: Set(packs.keys).subtracting(ready))
