@@ -19,6 +19,8 @@ struct CondemnedList {
 /// Rule 6 of ``RemoteSession``: a list is deleted only where another has all of its packs, and has been there for a lease
 /// and a margin. A push that lists the lists after that one came sees it. Of a push that did so before, the first session
 /// is older than a lease by then. It has read all lists, since it does so before it puts its session again, or it is late.
+///
+/// It may end after any of its steps, and others may do the same at once, with other lists. `RemoteModel` has these steps.
 struct CondemnedListMerge {
   /// So many lists are left that no other one contains.
   private static let limit = 8

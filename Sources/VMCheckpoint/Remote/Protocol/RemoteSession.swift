@@ -8,8 +8,11 @@
 /// 3. A session lives on only where it was put again by its deadline. Whoever is later begins anew.
 /// 4. A collection lists the packs that it would delete before it looks who pushes. It waits until each session that it
 ///    found is gone, or was not put again for a lease and a margin, by the server's clock.
-/// 5. Then it looks at all manifests again, and deletes what still no manifest names.
-/// 6. A list of condemned packs is deleted only where another that is older than a lease and a margin has all of its packs.
+/// 5. Then it looks at all manifests again, and deletes what still no manifest names. Where it finds manifests late that
+///    counted once, at either look, it deletes nothing: the objects have the times of a copy.
+/// 6. A list of condemned packs is deleted only where another that is older than a lease and a margin has all of its packs,
+///    also those that are gone. Of equal lists all collections keep the oldest. A merged list is as old as itself, not as
+///    those that it replaces. A push puts its session again only when it has read all lists.
 struct RemoteSession {
   private let link: RemoteLink
   private let key: RemoteKey
