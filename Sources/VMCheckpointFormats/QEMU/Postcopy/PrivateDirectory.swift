@@ -45,5 +45,12 @@ struct PrivateDirectory {
 
   func file(_ name: String) -> String { "\(path)/\(name)" }
 
-  func remove() { try? FileManager.default.removeItem(atPath: path) }
+  /// Removes it and all that is in it, and warns where that fails: a guest's RAM may be there.
+  func remove(_ control: OperationControl) {
+    do {
+      try FileManager.default.removeItem(atPath: path)
+    } catch {
+      control.onWarning?("cannot remove the temporary directory \(quotedName(path)); remove it")
+    }
+  }
 }

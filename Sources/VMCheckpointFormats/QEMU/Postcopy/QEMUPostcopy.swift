@@ -254,7 +254,7 @@ public enum QEMUPostcopy {
         cancellation: control.cancellation
       )
       let directory = try PrivateDirectory(in: "/tmp")
-      defer { directory.remove() }
+      defer { directory.remove(control) }
       let recovery = QEMUPostcopyRecovery(monitor, control)
       let target = QEMUPostcopyTarget(process: monitor.peerProcess)
       do throws(VMCheckpointError) {

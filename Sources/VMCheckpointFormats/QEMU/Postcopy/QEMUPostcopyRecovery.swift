@@ -10,6 +10,8 @@ struct QEMUPostcopyRecovery {
   private static let pauseSeconds = 20.0
   private static let stateSeconds = 1.0
   private static let retryMicroseconds: UInt32 = 50_000
+  /// How long a QEMU without a guest may take to end, whose source is gone.
+  private static let refusalSeconds = 5.0
 
   private let monitor: QMPClient
   private let control: OperationControl
@@ -78,6 +80,22 @@ struct QEMUPostcopyRecovery {
     return lost.reduce(false) { hasDropped, lease in
       (try? store.dropLease(lease.id)) != nil || hasDropped
     }
+  }
+
+  /// Whether QEMU, whose source is gone, has a guest that waits for pages. A QEMU without one ends soon.
+  ///
+  /// - Parameter hasEnded: Whether it has.
+  func hasGuest(until hasEnded: () -> Bool) -> Bool {
+    let deadline = MonotonicClock.nowSeconds + Self.refusalSeconds
+    while !hasEnded(), !monitor.isBroken, !control.cancellation.isCancelled {
+      let state = state
+      if state?.hasPrefix("postcopy-") == true { return true }
+      if state == "completed" { return false }
+      // It says nothing while a vCPU waits for a page and holds what its main loop needs.
+      guard MonotonicClock.nowSeconds < deadline else { return state == nil }
+      usleep(Self.retryMicroseconds)
+    }
+    return false
   }
 
   /// What QEMU's main loop says of its migration; `nil` while it says nothing.

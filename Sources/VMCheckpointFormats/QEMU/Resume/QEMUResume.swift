@@ -34,7 +34,7 @@ public enum QEMUResume {
       in: request.temporaryDirectory,
       holdsRAM: laziness == .none || request.diskMode == .overlay
     )
-    defer { scratch.remove() }
+    defer { scratch.remove(control) }
     let line = try QEMUResumeCommandLine(state, request: request, overlayFolder: scratch.path)
     request.onStart?(plan.name, laziness, reason)
 

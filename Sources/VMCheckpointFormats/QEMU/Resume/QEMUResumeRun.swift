@@ -137,10 +137,7 @@ struct QEMUResumeRun {
           cancellation: control.cancellation
         )
       } catch {
-        // Its status stays for `wait`.
-        var information = siginfo_t()
-        waitid(P_PID, id_t(qemu), &information, WEXITED | WNOHANG | WNOWAIT)
-        if information.si_signo == SIGCHLD { return nil }
+        if hasQEMUEnded { return nil }
         guard [.notFound, .unavailable].contains(error.code),
           MonotonicClock.nowSeconds < deadline
         else { throw error }
@@ -383,8 +380,9 @@ struct QEMUResumeRun {
     let exitCode = status >> 8 & 0xff
     noteReport(exitCode: exitCode, warns: false)
     // The guest waits for its pages, and may for long: a store may come back.
-    if let failure, serverCount > 1, exitCode != 0, failure.code != .corrupt,
-      !control.cancellation.isCancelled, monitor != nil
+    if let failure, exitCode != 0, failure.code != .corrupt, !control.cancellation.isCancelled,
+      let monitor,
+      serverCount > 1 || QEMUPostcopyRecovery(monitor, control).hasGuest(until: { hasQEMUEnded })
     {
       if recoveryCount <= Self.warnedRecoveryCount {
         control.onWarning?(
@@ -400,6 +398,13 @@ struct QEMUResumeRun {
     if let failure { control.onWarning?(failure.message) }
     // QEMU would keep what nobody reads.
     monitor = nil
+  }
+
+  /// Whether QEMU has ended; its status stays for ``wait()``.
+  private var hasQEMUEnded: Bool {
+    var information = siginfo_t()
+    waitid(P_PID, id_t(qemu), &information, WEXITED | WNOHANG | WNOWAIT)
+    return information.si_signo == SIGCHLD
   }
 
   /// Starts another server for a QEMU that waits for pages. Where that fails, the next look tries again.
