@@ -1,4 +1,6 @@
-"""A stand-in for a QEMU that a guest is migrated to by postcopy, with a monitor for servers that come later."""
+"""The door `postcopy` of the part `serving`: a stand-in for a QEMU that a guest is migrated to by postcopy, with a
+monitor for servers that come later.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,16 @@ import struct
 import time
 from pathlib import Path
 
+from attempt import Attempt
 from guests import PAGE
+from oracle import orderly
+from stores import IMAGES
 from tool import SECONDS_MAX, Running
 
 _SIZE, _ZERO, _PAGE, _END, _SAME = 0x04, 0x02, 0x08, 0x10, 0x20
+
+# How long nothing may come until the reader takes it for a wait.
+_STALL_SECONDS = 1.0
 
 
 class _Gone(Exception):
@@ -266,3 +274,51 @@ class Target:
             elif command == 9:
                 self._answer(6, struct.pack(">I", 1))
                 return
+
+
+def serve(attempt: Attempt) -> list[str]:
+    """Is the QEMU that gets a guest, asks for pages in any order, and takes other servers when one is gone."""
+    tool, folder, fault = attempt.worker.tool, attempt.folder, attempt.fault
+    target = Target(folder, IMAGES["p1.ram"], attempt.source)
+    try:
+        line = ["serve", "p/1", "--qemu", "--connect", "incoming", "--record-working-set", "0"]
+        server = attempt.start(line)
+        limit = None
+        for _ in range(6):
+            if attempt.kills:
+                limit = attempt.source.uniform(0, 0.25)
+            target.serve(server, _STALL_SECONDS, limit)
+            if target.is_complete:
+                break
+            was_killed = limit is not None or not server.has_ended(0.2)
+            server.kill() if was_killed else None
+            result = server.finish()
+            if not was_killed:
+                # An injected kill, or an error.
+                if not (fault and fault.is_kill and result.code == -9):
+                    target.failures += orderly(result)
+            if not target.runs:
+                # QEMU would end: there is no guest yet.
+                return target.failures
+            target.listen_for_recovery()
+            server = tool.start(["serve", "p/1", "--qemu", "--recover", "qmp"], folder)
+            limit = None
+            if not target.take_recovery(server):
+                return target.failures
+            if not attempt.kills:
+                target.serve(server, SECONDS_MAX, None)
+                break
+        if not target.is_complete:
+            target.serve(server, SECONDS_MAX, None)
+        if not target.is_complete:
+            target.failures.append("stuck: QEMU has not all pages, though nothing fails any more")
+        server.has_ended(30) or server.kill()
+        result = server.finish()
+        if result.code != -9 or target.is_complete:
+            target.failures += orderly(result)
+        return target.failures + target.missing()
+    finally:
+        target.close()
+        if server.process.poll() is None:
+            server.kill()
+            server.finish()
