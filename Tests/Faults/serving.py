@@ -1,17 +1,20 @@
-"""Part `serving`: a mount and a postcopy server whose calls fail, or that are killed, while they are read from.
+"""Part `serving`: a mount, a postcopy server and a resume whose calls fail, or that are killed, while a guest has its
+pages from them.
 
 Whoever reads gets right bytes, an error, or waits. Wrong bytes, and zeros in the place of data, are failures; so is a
-reader that cannot go on when the fault is over. The doors are in mounts.py and postcopy.py.
+reader that cannot go on when the fault is over. The doors are in mounts.py, postcopy.py and resume.py.
 """
 
 from __future__ import annotations
 
 import random
 import shutil
+from functools import partial
 from typing import Callable
 
 import mounts
 import postcopy
+import resume
 from attempt import Attempt
 from harness import Outcome, Plan, Worker
 from oracle import StoreCheck, clear
@@ -26,11 +29,22 @@ _KINDS = ("pread", "read", "open", "lock", "mmap")
 _DOORS: dict[str, tuple[Callable[[Attempt], list[str]], tuple[str, ...]]] = {
     "postcopy": (postcopy.serve, _KINDS),
     "mount": (mounts.serve, _KINDS),
+    "resume": (partial(resume.serve, door="resume"), (*_KINDS, "write", "unlink", "thread", "io")),
+    "resume-server": (partial(resume.serve, door="resume-server"), (*_KINDS, "write", "thread", "io")),
+    "resume-mount": (partial(resume.serve, door="resume-mount"), (*_KINDS, "unlink", "io")),
+    "resume-none": (
+        partial(resume.serve, door="resume-none"),
+        (*_KINDS, "write", "pwrite", "ftruncate", "fsync", "rename", "unlink", "thread", "io"),
+    ),
 }
 # How many of its calls the short form and the default one try, and how many kills each form makes.
 _COUNTS = {
     "postcopy": ((14, 150), (5, 40, 1000)),
     "mount": ((14, 150), (5, 40, 1000)),
+    "resume": ((10, 300), (5, 40, 1000)),
+    "resume-server": ((8, 300), (0, 0, 0)),
+    "resume-mount": ((4, 150), (2, 20, 300)),
+    "resume-none": ((6, 300), (0, 0, 0)),
 }
 
 
@@ -60,7 +74,10 @@ def _doors(worker: Worker) -> list[str]:
     can_mount = mounts.can_mount(worker)
     if not can_mount:
         print("serving: FUSE file systems cannot be mounted here: no cases of mounts")
-    return ["postcopy"] + (["mount"] if can_mount else [])
+    resumes, obstacle = resume.doors(can_mount)
+    if obstacle:
+        print(f"serving: {obstacle}: not all cases of resume")
+    return ["postcopy"] + (["mount"] if can_mount else []) + resumes
 
 
 def run(case: str, worker: Worker) -> Outcome:
@@ -80,6 +97,9 @@ def run(case: str, worker: Worker) -> Outcome:
 def _prepare(door: str, worker: Worker) -> tuple[str, str]:
     """The store `main`, and in it a guest of QEMU's: the store's name, and that guest's."""
     stores = worker.stores
+    if door.startswith("resume"):
+        resume.prepare(stores, worker.tool)
+        return resume.STORE, resume.SNAPSHOT
     place = stores.home / _STORE
     if not place.exists():
         shutil.copytree(stores.home / "main", place)

@@ -112,6 +112,11 @@ class Report:
         return dict(zip(KINDS, values)), values[-1]
 
 
+def in_child(command: str, token: Path) -> dict[str, str]:
+    """More variables: what fails are calls of the first child with that command, which makes the file `token`."""
+    return {"VMFAULTS_COMMAND": command, "VMFAULTS_FIRST": str(token)}
+
+
 def preloading(library: Path, root: Path, report: Path | None = None) -> dict[str, str]:
     """The variables that load the shim, to watch the files below `root`."""
     values = {"LD_PRELOAD": str(library), "VMFAULTS_ROOT": os.path.realpath(root)}

@@ -86,7 +86,9 @@ class Running:
                 self._early.append(os.read(self.process.stdout.fileno(), 1))
 
     def has_ended(self, seconds: float) -> bool:
-        """Whether it ends within `seconds`."""
+        """Whether it ends within `seconds`, or has been waited for."""
+        if self.process.returncode is not None:
+            return True
         ticket = os.pidfd_open(self.process.pid)
         with selectors.DefaultSelector() as selector:
             selector.register(ticket, selectors.EVENT_READ)

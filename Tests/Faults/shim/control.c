@@ -12,6 +12,9 @@
 //   VMFAULTS_NO_SYNC   1: fsync and fdatasync do nothing, and say that they did
 //   VMFAULTS_NO_LOCK   1: locks of open file descriptions do nothing, and say that they did
 //   VMFAULTS_SLEEP     a number: sleeps are that many times shorter, and clocks believe them
+//   VMFAULTS_COMMAND   the first argument of the program that is meant; others leave the environment
+//                      to their children, and do as they always do
+//   VMFAULTS_FIRST     a file that is not there yet: only the first such program is meant, and makes it
 //
 // The shim takes all of them and LD_PRELOAD out of the environment: children run without it. Only
 // calls after main has begun count, which `__libc_start_main` below sees, so that what loaders and
@@ -49,6 +52,21 @@ static _Atomic long skipped_nanoseconds;
 static _Atomic uint64_t own_counters[kind_count + 1];
 static _Atomic uint64_t *counters = own_counters;
 
+// Whether this program is the one that VMFAULTS_COMMAND and VMFAULTS_FIRST mean.
+static bool is_first(void) {
+  const char *text = getenv("VMFAULTS_FIRST");
+  if (!text) return true;
+  long descriptor = syscall(SYS_openat, AT_FDCWD, text, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+  if (descriptor < 0) return false;
+  syscall(SYS_close, descriptor);
+  return true;
+}
+
+static bool is_meant(int count, char **arguments) {
+  const char *text = getenv("VMFAULTS_COMMAND");
+  return !text || (count > 1 && !strcmp(arguments[1], text));
+}
+
 static void read_settings(void) {
   const char *text = getenv("VMFAULTS_REPORT");
   if (text) {
@@ -78,8 +96,11 @@ static void read_settings(void) {
     stops = !strcmp(text, "stop");
   }
   if ((text = getenv("VMFAULTS_RECORD"))) record_open_log(text);
+}
+
+static void leave_environment(void) {
   static const char *names[] = {"REPORT", "ROOT", "KIND", "NTH", "FROM", "ERROR",
-                                "RECORD", "NO_SYNC", "NO_LOCK", "SLEEP"};
+                                "RECORD", "NO_SYNC", "NO_LOCK", "SLEEP", "COMMAND", "FIRST"};
   for (size_t index = 0; index < sizeof names / sizeof *names; index++) {
     char name[32] = "VMFAULTS_";
     unsetenv(strcat(name, names[index]));
@@ -99,9 +120,13 @@ int __libc_start_main(int (*main)(int, char **, char **), int count, char **argu
                       void *stack_end) {
   int (*start)(int (*)(int, char **, char **), int, char **, void (*)(void), void (*)(void),
                void (*)(void), void *) = dlsym(RTLD_NEXT, "__libc_start_main");
-  read_settings();
+  if (!is_meant(count, arguments))
+    return start(main, count, arguments, init, fini, rtld_fini, stack_end);
+  bool arms = is_first();
+  if (arms) read_settings();
+  leave_environment();
   real_main = main;
-  return start(armed_main, count, arguments, init, fini, rtld_fini, stack_end);
+  return start(arms ? armed_main : main, count, arguments, init, fini, rtld_fini, stack_end);
 }
 
 bool fault_is_armed(void) { return atomic_load_explicit(&is_armed, memory_order_relaxed); }
