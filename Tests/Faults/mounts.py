@@ -137,7 +137,7 @@ def _read_mount(
         victims = _servers(place, source.random() < 0.3)
         if victims:
             kill(victims[0])
-            _wait_for_both(place)
+            _wait_for_both(place, victims[0])
     try:
         out, err = reader.communicate(timeout=WAIT_SECONDS if lasts else SECONDS_MAX)
     except subprocess.TimeoutExpired:
@@ -162,10 +162,24 @@ def _read_mount(
     return failures
 
 
-def _wait_for_both(place: Path) -> None:
-    """Waits until a mount has its server and its keeper again."""
+def _wait_for_both(place: Path, victim: int) -> None:
+    """Waits until a mount has its server and its keeper again, after one of them was killed."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        if _servers(place, True) and _servers(place, False):
+        # One that is ending is still in the lists, and has the device for nobody.
+        if _has_ended(victim) and _servers(place, True) and _servers(place, False):
             return
         time.sleep(0.01)
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether no thread of it is left, and so nothing that it had open."""
+    try:
+        states = [
+            (task / "stat").read_text().rpartition(")")[2].split()[0]
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+    except OSError:
+        # Some have gone meanwhile, or all of them.
+        return not Path(f"/proc/{pid}").exists()
+    return all(state in "ZX" for state in states)
