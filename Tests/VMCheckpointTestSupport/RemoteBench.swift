@@ -1,3 +1,5 @@
+import Glibc
+
 /// A remote in a folder, and hosts with a store each.
 package struct RemoteBench {
   package let directory: TemporaryDirectory
@@ -72,10 +74,13 @@ package struct RemoteBench {
   /// The paths of objects in a folder of the remote, below it at any depth.
   package func objects(_ name: String) -> [String] {
     func walk(_ path: String) -> [String] {
-      let entries = directoryEntries(path)
-      return entries.isEmpty ? [path] : entries.flatMap { walk("\(path)/\($0)") }
+      var status = stat()
+      // A folder without objects is none.
+      guard lstat(path, &status) == 0 else { return [] }
+      guard status.st_mode & S_IFMT == S_IFDIR else { return [path] }
+      return directoryEntries(path).flatMap { walk("\(path)/\($0)") }
     }
-    return exists("\(folder)/\(name)") ? walk("\(folder)/\(name)").sorted() : []
+    return walk("\(folder)/\(name)").sorted()
   }
 }
 
