@@ -75,7 +75,7 @@ package struct RemoteBench {
   package func objects(_ name: String) -> [String] {
     func walk(_ path: String) -> [String] {
       var status = stat()
-      // A folder without objects is none.
+      // An empty folder has no objects.
       guard lstat(path, &status) == 0 else { return [] }
       guard status.st_mode & S_IFMT == S_IFDIR else { return [path] }
       return directoryEntries(path).flatMap { walk("\(path)/\($0)") }

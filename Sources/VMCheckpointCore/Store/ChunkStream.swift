@@ -36,7 +36,7 @@ package final class ChunkStream<Database: StoreDatabase> {
   /// The next extent, and its pages, 4096 bytes each, valid until the next call; `nil` after the last one.
   ///
   /// - Throws: What the source throws; ``VMCheckpointError`` with the code `corrupt` when a chunk's data is missing or
-  ///   damaged. There is no more then.
+  ///   damaged. Each later call throws it again.
   package func next() throws -> (extent: Extent, pages: UnsafeRawBufferPointer)? {
     if !isAtEnd, ahead.count <= DecodingThread.capacity / 2 { readAhead() }
     guard let entry = ahead.popFirst() else {

@@ -97,7 +97,7 @@ final class DecodingThread: @unchecked Sendable {
     job.storedByteCount = stored.count
     if let fingerprints { job.fingerprints.copyMemory(from: fingerprints) }
     job.fingerprintByteCount = fingerprints?.count
-    // Where there is none, who asks decodes all.
+    // Where it cannot be started, `finish` decodes all chunks.
     if number == Self.capacity {
       threads = try? WorkerThreads(count: 1) { [unowned self] in work() }
     }

@@ -1,6 +1,6 @@
 import Synchronization
 
-/// Processes that are not this one's children, such as what a command leaves running: the kernel tells of them.
+/// Processes that are not this one's children, such as what a command leaves running, as `/proc` lists them.
 package enum OtherProcesses {
   /// Whether a process has ended, and what it had open is closed: sockets, pipes, and the locks on files.
   ///
@@ -19,7 +19,7 @@ package enum OtherProcesses {
 
   /// The kernel's letter for what a thread does; `nil` when there is no such thread any more.
   private static func state(_ process: Int32, _ thread: String) -> Character? {
-    // The letter stands behind the name in brackets, which may have brackets in it.
+    // The letter follows the name in brackets, which may have brackets in it.
     guard let stat = try? readFile(procFile: "/proc/\(process)/task/\(thread)/stat"),
       let bracket = stat.lastIndex(of: ")")
     else { return nil }
