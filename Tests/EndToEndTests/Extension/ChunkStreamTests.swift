@@ -86,13 +86,15 @@ import VMCheckpointTestSupport
     }
   }
 
-  @Test(arguments: [1, 9, 70, 149])
-  func allBeforeADamagedChunkIsFoundAndThenTheErrorSaid(chunkID: Int) throws {
+  /// Damage is seen when a chunk is decoded, and missing data when it is read ahead.
+  @Test(
+    arguments: ["UPDATE chunk_data SET data = zeroblob(length(data))", "DELETE FROM chunk_data"],
+    [1, 9, 70, 149]
+  )
+  func allBeforeADamagedChunkIsFoundAndThenTheErrorSaid(damage: String, chunkID: Int) throws {
     let ram = markedPages()
     try bench.save("a", Array(ram.joined()))
-    try bench.sql.run(
-      "UPDATE chunk_data SET data = zeroblob(length(data)) WHERE chunk_id = \(chunkID)"
-    )
+    try bench.sql.run("\(damage) WHERE chunk_id = \(chunkID)")
     let firstPFN = try bench.sql.integer(
       "SELECT min(first_pfn) FROM ram_extent WHERE chunk_id = \(chunkID)"
     )

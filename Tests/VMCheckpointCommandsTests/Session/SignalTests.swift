@@ -102,13 +102,13 @@ private func unblockSignals() {
 
 private final class ThreadBox: Sendable {
   let id: pthread_t
-  /// Where the kernel tells of the thread, below `/proc`.
+  /// The folder of the thread below `/proc`.
   private let place: String
 
   init(_ id: pthread_t, place: String) { (self.id, self.place) = (id, place) }
 
   var isAsleep: Bool {
-    // The letter stands behind the name in brackets.
+    // The letter follows the name in brackets.
     guard let stat = try? readFile(procFile: "/proc/\(place)/stat"),
       let bracket = stat.lastIndex(of: ")")
     else { return false }
