@@ -44,7 +44,23 @@ package struct ChunkProbe: Sendable {
     try pages(check: .quick(StoreSeed(value: 0)))
   }
 
+  /// A page made alone, as for a VM that waits for it; `nil` where that cannot be done.
+  package func pageAlone(_ slot: Int) throws -> [UInt8]? {
+    let buffer = try loaded()
+    return withExtendedLifetime(buffer) {
+      buffer.decompressPage(slot, PageFingerprinter(seed: 0)).map { Array($0) }
+    }
+  }
+
   private func pages(check: PageCheck) throws -> Result<[UInt8], ChunkProblem> {
+    let buffer = try loaded()
+    if let text = buffer.decompress(with: try LZ4FrameDecoder(), check: check) {
+      return .failure(ChunkProblem(text: text))
+    }
+    return .success(Array(buffer.validPages))
+  }
+
+  private func loaded() throws -> ChunkBuffer {
     let buffer = try ChunkBuffer()
     buffer.begin(chunkID: 1)
     buffer.pageCount = digests.count / PageDigest.byteCount
@@ -55,10 +71,7 @@ package struct ChunkProbe: Sendable {
     fingerprints.withUnsafeBytes { buffer.fingerprints.copyMemory(from: $0) }
     buffer.hasFingerprints =
       fingerprints.count == buffer.pageCount * PageFingerprinter.byteCount
-    if let text = buffer.decompress(with: try LZ4FrameDecoder(), check: check) {
-      return .failure(ChunkProblem(text: text))
-    }
-    return .success(Array(buffer.validPages))
+    return buffer
   }
 
   /// The frame that liblz4's own frame functions make of `pages`.

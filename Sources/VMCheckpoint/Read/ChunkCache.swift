@@ -86,15 +86,38 @@ public final class ChunkCache: Sendable {
     _ body: (_ pages: UnsafeRawBufferPointer, _ digests: UnsafeRawBufferPointer) throws -> Result
   ) throws -> Result {
     let (index, isLoaded) = take(key)
-    let slot = slot(index)
     if !isLoaded {
       do {
-        finishLoading(index, pageCount: try load(slot))
+        finishLoading(index, pageCount: try load(slot(index)))
       } catch {
         abandon(index)
         throw error
       }
     }
+    return try use(index, body)
+  }
+
+  /// As ``withChunk(_:load:_:)``, where the chunk is in the cache and decoded; otherwise `nil`, at once.
+  func withChunkIfLoaded<Result>(
+    _ key: Key,
+    _ body: (_ pages: UnsafeRawBufferPointer, _ digests: UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result? {
+    let index = monitor.withLock { () -> Int? in
+      guard let index = state.indexes[key], !state.entries[index].isLoading else { return nil }
+      state.entries[index].userCount += 1
+      state.entries[index].wasUsed = true
+      return index
+    }
+    guard let index else { return nil }
+    return try use(index, body)
+  }
+
+  /// Calls `body` with what is in an entry that is in use by the caller, and gives it back.
+  private func use<Result>(
+    _ index: Int,
+    _ body: (_ pages: UnsafeRawBufferPointer, _ digests: UnsafeRawBufferPointer) throws -> Result
+  ) rethrows -> Result {
+    let slot = slot(index)
     let pageCount = monitor.withLock { state.entries[index].pageCount }
     defer { release(index) }
     return try body(

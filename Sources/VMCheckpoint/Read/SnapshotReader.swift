@@ -216,6 +216,37 @@ public final class SnapshotReader: Sendable {
     applyPatches(to: buffer, firstPFN: pfn.rawValue, endPFN: end)
   }
 
+  /// Copies a stored page for somebody who waits for it. Of a chunk that is not in the cache, no more is decoded than
+  /// that needs, and nothing is kept: half of what a whole chunk takes.
+  ///
+  /// - Parameter buffer: Room for a page.
+  /// - Returns: Whether the page is proved to be the right one. If not, ``read(from:into:)`` reads it, or says what is
+  ///   wrong.
+  package func readAlone(_ pfn: PFN, into buffer: UnsafeMutableRawBufferPointer) -> Bool {
+    guard nextPatch(from: pfn.rawValue)?.pfn != pfn,
+      case .extent(let extent) = extents.withLock({ $0 }).place(of: pfn.rawValue)
+    else { return false }
+    let slot = Int(extent.firstSlot) + Int(pfn.rawValue - extent.firstPFN)
+    let key = ChunkCache.Key(seed: seed, chunkID: extent.chunkID)
+    let isCopied = cache.withChunkIfLoaded(key) { pages, digests in
+      let pageCount = pages.count / Page.byteCount
+      guard check.problem(of: extent, pageCount: pageCount, digests: digests) == nil else {
+        return false
+      }
+      buffer.copyMemory(
+        from: UnsafeRawBufferPointer(
+          rebasing: pages[(slot * Page.byteCount)...].prefix(Page.byteCount)
+        )
+      )
+      return true
+    }
+    if let isCopied { return isCopied }
+    let isRead = try? chunks.copyPage(extent.chunkID, slot: slot, to: buffer) { chunk in
+      check.problem(of: extent, in: chunk) == nil
+    }
+    return isRead ?? false
+  }
+
   private func applyPatches(
     to buffer: UnsafeMutableRawBufferPointer,
     firstPFN: UInt64,

@@ -64,6 +64,29 @@ final class StoredChunks: Sendable {
     return buffer.pageCount
   }
 
+  /// Copies one page of a chunk that is in the store, and decodes no more of it than that needs.
+  ///
+  /// - Parameters:
+  ///   - destination: Room for a page.
+  ///   - isRight: Whether the chunk is the right one, whose row the buffer has.
+  /// - Returns: Whether the page has its fingerprint; `destination` holds anything if not.
+  func copyPage(
+    _ chunkID: Int64,
+    slot: Int,
+    to destination: UnsafeMutableRawBufferPointer,
+    where isRight: (ChunkBuffer) -> Bool
+  ) throws -> Bool {
+    let worker = try takeWorker()
+    defer { idle.withLock { $0.append(worker) } }
+    let buffer = worker.buffer
+    guard try store.readOnce({ _ in try reader.load(chunkID, into: buffer) }) == nil,
+      slot < buffer.pageCount, isRight(buffer),
+      let page = buffer.decompressPage(slot, seed.fingerprinter)
+    else { return false }
+    destination.copyMemory(from: page)
+    return true
+  }
+
   private func takeWorker() throws(VMCheckpointError) -> Worker {
     if let worker = idle.withLock({ $0.popLast() }) { return worker }
     return Worker(buffer: try ChunkBuffer(), decoder: try LZ4FrameDecoder())

@@ -198,6 +198,38 @@ package final class ChunkBuffer: @unchecked Sendable {
     }
   }
 
+  /// Makes the page in `slot` from the stored form, and of the others no more than that needs: for somebody who waits
+  /// for it.
+  ///
+  /// - Precondition: The chunk has the slot.
+  /// - Returns: The page, which has its fingerprint, and is valid until the buffer is used again; `nil` where it cannot
+  ///   be made or told to be right so. ``decompress(with:check:)`` finds what is wrong then, if anything is.
+  /// - Complexity: O(*n*) in the number of slots up to this one.
+  package func decompressPage(
+    _ slot: Int,
+    _ fingerprinter: PageFingerprinter
+  ) -> UnsafeRawBufferPointer? {
+    guard hasFingerprints else { return nil }
+    let range = (slot * Page.byteCount)..<((slot + 1) * Page.byteCount)
+    let source = UnsafeRawBufferPointer(rebasing: stored[..<storedByteCount])
+    let page: UnsafeRawBufferPointer
+    switch encoding {
+    case .lz4:
+      let beginning = UnsafeMutableRawBufferPointer(rebasing: pages[..<range.upperBound])
+      guard let data = try? CompressedChunk(source, pageCount: pageCount),
+        data.decodeBeginning(into: beginning, inOrder: slot..<(slot + 1))
+      else { return nil }
+      page = self.page(slot)
+    case .raw:
+      guard source.count == pageCount * Page.byteCount else { return nil }
+      page = UnsafeRawBufferPointer(rebasing: source[range])
+    }
+    let wanted = UnsafeRawBufferPointer(
+      rebasing: fingerprints[(slot * PageFingerprinter.byteCount)...]
+    )
+    return fingerprinter.firstMismatch(page, wanted) == nil ? page : nil
+  }
+
   private func agrees(
     _ pages: UnsafeMutableRawBufferPointer,
     _ fingerprinter: PageFingerprinter

@@ -50,12 +50,16 @@ package struct CompressedChunk {
 
   /// Fills `pages` with the first of the chunk's pages, which nothing has checked then.
   ///
+  /// - Parameter wanted: The slots whose pages are put in order; others hold anything. `nil`: all.
   /// - Returns: Whether that could be done. ``decode(into:with:)`` reports what is wrong, or that
   ///   nothing is.
-  package func decodeBeginning(into pages: UnsafeMutableRawBufferPointer) -> Bool {
+  package func decodeBeginning(
+    into pages: UnsafeMutableRawBufferPointer,
+    inOrder wanted: Range<Int>? = nil
+  ) -> Bool {
     let frame = ChunkFrame(frame, contentByteCount: pageCount * Page.byteCount)
     guard frame?.decodeBeginning(into: pages) == true else { return false }
-    shuffled.unshuffle(pages)
+    shuffled.unshuffle(pages, slots: wanted)
     return true
   }
 }

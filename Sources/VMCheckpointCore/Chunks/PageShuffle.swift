@@ -174,10 +174,13 @@ package struct ShuffledSlots {
   }
 
   /// Puts the bytes of a chunk's first pages back in order.
-  package func unshuffle(_ pages: UnsafeMutableRawBufferPointer) {
+  ///
+  /// - Parameter wanted: The slots of which that is done, among those that `pages` holds; `nil`: all.
+  package func unshuffle(_ pages: UnsafeMutableRawBufferPointer, slots wanted: Range<Int>? = nil) {
     guard bits != 0 else { return }
+    let slots = wanted ?? 0..<(pages.count / Page.byteCount)
     withUnsafeTemporaryAllocation(byteCount: Page.byteCount, alignment: 64) { scratch in
-      for slot in 0..<(pages.count / Page.byteCount) where bits & 1 << UInt16(slot) != 0 {
+      for slot in slots where bits & 1 << UInt16(slot) != 0 {
         let page = pages.baseAddress! + slot * Page.byteCount
         scratch.copyMemory(from: UnsafeRawBufferPointer(start: page, count: Page.byteCount))
         PageShuffle.unshuffle(UnsafeRawPointer(scratch.baseAddress!), into: page)

@@ -96,6 +96,56 @@ struct ServeTests {
     #expect(try json(try server.end())["vms"] as? Int == 10)
   }
 
+  @Test("pages beside the one that a VM waits for come when it waits no more")
+  func neighbours() throws {
+    let ram = sampleRAM(256, seed: 19)
+    try bench.save("guest", ram)
+    let server = try ServeTool(bench, "guest", "--no-prefetch", "--json")
+    let vm = try ServedVM(pageCount: 256, socketPath: server.socketPath)
+    let rows = try bench.sql.run("SELECT first_pfn, page_count FROM ram_extent")
+    var touched: [Int] = []
+    var expectedCount = 0
+    for row in rows.split(separator: "\n") {
+      let numbers = row.split(separator: "|").compactMap { Int($0) }
+      touched.append(numbers[0] + numbers[1] / 2)
+      expectedCount += numbers[1]
+    }
+    #expect(expectedCount > 2 * touched.count)
+    #expect(vm.mismatches(ram, touched) == [])
+    try waitUntil("all pages beside them are there") { vm.residentPageCount == expectedCount }
+    let result = try json(try server.end())
+    #expect(result["faults"] as? Int == touched.count)
+    #expect(result["fault_pages"] as? Int == expectedCount)
+    #expect(vm.mismatches(ram, 0..<256) == [])
+  }
+
+  @Test("pages before damaged bytes of their chunk are still given, and no other")
+  func partlyDamaged() throws {
+    // Half of each page can be compressed.
+    let noise = incompressibleRAM(16, seed: 21)
+    let ram = noise.enumerated().map { $0.offset % 4096 < 2048 ? $0.element : 1 }
+    try bench.save("guest", ram)
+    #expect(try bench.sql.integer("SELECT count(*) FROM chunk") == 1)
+    // Its last eighth: pages before it are whole.
+    try bench.sql.run(
+      """
+      UPDATE chunk_data SET data = CAST(substr(data, 1, length(data) * 7 / 8)
+        || zeroblob(length(data) - length(data) * 7 / 8) AS BLOB)
+      """
+    )
+    let server = try ServeTool(bench, "guest", "--no-prefetch", "--json")
+    let vm = try ServedVM(pageCount: 16, socketPath: server.socketPath)
+    let seen = (0..<16).map { page in
+      vm.page(page, equals: ram[(page * 4096)..<(page * 4096 + 4096)])
+    }
+    let rightCount = seen.prefix { $0 == true }.count
+    #expect((8..<16).contains(rightCount), "\(seen)")
+    #expect(seen[rightCount...].allSatisfy { $0 == nil }, "\(seen)")
+    let result = try json(try server.end())
+    let warnings = try #require(result["warnings"] as? [String])
+    #expect(warnings.contains { $0.contains("is damaged") }, "\(warnings)")
+  }
+
   @Test(
     "pages that a VM gives back are zeros, before and after they were there",
     arguments: [false, true]

@@ -181,6 +181,45 @@ import VMCheckpointTestSupport
     #expect(refusedCount > 100)
   }
 
+  /// A VM that waits for one page gets it before the rest of its chunk is decoded, and then nothing else proves it.
+  @Test(.slow, arguments: ["lz4", "shuffled", "raw"])
+  func aPageAloneIsTheRightOneOrNone(form: String) throws {
+    var generator = TestGenerator(seed: 37)
+    let pageCount = 5
+    let pages =
+      form == "shuffled"
+      ? (0..<pageCount).flatMap { _ in generator.pointerPage() }
+      : generator.pages(pageCount, compressible: form == "lz4")
+    func page(_ slot: Int) -> ArraySlice<UInt8> { pages[(slot * 4096)..<(slot * 4096 + 4096)] }
+    let chunk = try ChunkProbe(pages: pages)
+    #expect(chunk.encoding == (form == "raw" ? "raw" : "lz4"))
+    for slot in 0..<pageCount { #expect(try chunk.pageAlone(slot).map { $0[...] } == page(slot)) }
+    var refusedCount = 0
+    for bit in stride(from: 0, to: chunk.stored.count * 8, by: form == "raw" ? 1999 : 41) {
+      var damaged = chunk
+      damaged.stored[bit / 8] ^= 1 << (bit % 8)
+      for slot in 0..<pageCount {
+        guard let alone = try damaged.pageAlone(slot) else {
+          refusedCount += 1
+          continue
+        }
+        #expect(alone[...] == page(slot), "bit \(bit)")
+      }
+    }
+    #expect(refusedCount > 50)
+    for byteCount in stride(from: 0, to: chunk.stored.count, by: 401) {
+      var cut = chunk
+      cut.stored = Array(chunk.stored.prefix(byteCount))
+      for slot in 0..<pageCount { #expect(try cut.pageAlone(slot) == nil) }
+    }
+    // Without a fingerprint nothing is proved.
+    for fingerprints in [[], Array(chunk.fingerprints.dropLast(8))] {
+      var other = chunk
+      other.fingerprints = fingerprints
+      #expect(try other.pageAlone(0) == nil)
+    }
+  }
+
   /// Fingerprints are hints: pages that are whole are read whatever they say.
   @Test(arguments: [true, false])
   func wrongFingerprintsLoseNoPage(isCompressible: Bool) throws {

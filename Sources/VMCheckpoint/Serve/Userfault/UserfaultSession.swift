@@ -30,12 +30,16 @@ final class UserfaultSession: @unchecked Sendable {
 
   /// What one answer about zeros covers: 16 pages, since faults come close to each other.
   private static let zeroBlockPageCount: UInt64 = 16
+  /// For so long after an answer the next fault is looked for before anything else is done: a VM that reads on is back
+  /// sooner than a thread wakes, and would have to wait for what was begun meanwhile.
+  private static let attentionNanoseconds: UInt64 = 20_000
+  /// So many runs may be left to be put in place; of more, the oldest are forgotten.
+  private static let owedRunCapacity = 256
   private static let probeMilliseconds: Int32 = 1000
   /// Where no RAM is: the lowest address that may be mapped. The kernel does not check that memory is of the
   /// userfaultfd through which something is put there. So in a VM's own range a probe could hit the RAM of the
   /// process's next VM.
   private static let probeAddress: UInt64 = 64 << 10
-  private static let retryMilliseconds: UInt32 = 20
 
   /// What belongs to the VM; ``close()`` closes the descriptors.
   struct VM: Sendable {
@@ -49,10 +53,19 @@ final class UserfaultSession: @unchecked Sendable {
     var servedPages: Int32?
   }
 
+  /// A run of stored pages, of which some were put in place alone.
+  private struct Owed {
+    var pfns: Range<UInt64>
+    var piece: GuestAddressMap.Piece
+    var faultCount = 0
+  }
+
   /// Why pages are put in place.
   enum Cause {
     /// Somebody waits for the unit that begins with this page.
     case fault(UInt64)
+    /// They are beside a page for which somebody has waited.
+    case neighbour
     case workingSet
     case background
 
@@ -66,9 +79,16 @@ final class UserfaultSession: @unchecked Sendable {
   private let stop: ServeStop
   private let prefetches: Bool
   private let warn: @Sendable (String) -> Void
-  private let buffer: UnsafeMutableRawBufferPointer
+  let buffer: UnsafeMutableRawBufferPointer
   private var faults: [(address: UInt64, since: UInt64)] = []
   private var nextFault = 0
+  /// When the page that a VM waits for was put in place last.
+  private var answeredAt: UInt64 = 0
+  /// What is beside pages that were put in place alone, in the order of their faults.
+  private var owed: [Owed] = []
+  /// Where the last runs end that were put in place as a whole: who touches the page there reads on.
+  private var streamEnds = [UInt64](repeating: .max, count: 8)
+  private var streamIndex = 0
   /// Faults whose pages come from a remote, and how much had come when that was last looked at.
   private var putOff: [(address: UInt64, since: UInt64)] = []
   private var arrivalCount = 0
@@ -82,9 +102,9 @@ final class UserfaultSession: @unchecked Sendable {
   private let recorder: WorkingSetRecorder?
   /// Which run of the working set comes next, and from which page of it on.
   var play: (run: Int, pfn: UInt64) = (0, 0)
-  private var isStopping = false
+  private(set) var isStopping = false
   private var isPeerClosed = false
-  private var cannotComplete = false
+  var cannotComplete = false
   private var warned = Set<String>()
   private var forks: [Int32] = []
 
@@ -138,6 +158,9 @@ final class UserfaultSession: @unchecked Sendable {
       }
       while true {
         try readEvents()
+        while nextFault == faults.count, Self.nanoseconds - answeredAt < Self.attentionNanoseconds {
+          try readEvents()
+        }
         if nextFault < faults.count {
           let fault = faults[nextFault]
           nextFault += 1
@@ -157,6 +180,7 @@ final class UserfaultSession: @unchecked Sendable {
           swap(&faults, &putOff)
           continue
         }
+        if try putOwed() { continue }
         if !isStopping, stop.isRequested { beginStopping() }
         if isStopping || prefetches && !isRecording && !hasPeerClosed() {
           if !isStopping, try playWorkingSet() { continue }
@@ -294,7 +318,11 @@ final class UserfaultSession: @unchecked Sendable {
       warnOnce("it waits for a page that is not in the RAM that it has named")
       return
     }
-    defer { server.counter.addFault(nanoseconds: Self.nanoseconds - start) }
+    answeredAt = 0
+    defer {
+      if answeredAt == 0 { answeredAt = Self.nanoseconds }
+      server.counter.addFault(nanoseconds: answeredAt - start)
+    }
     let offset = (address - piece.address) / vm.map.unitByteCount
     let first = piece.firstPFN + offset * vm.map.unitPageCount
     let unit = first..<(first + vm.map.unitPageCount)
@@ -305,12 +333,11 @@ final class UserfaultSession: @unchecked Sendable {
     }
     let run = server.reader.run(around: PFN(unchecked: first))
     guard !run.isStored else {
-      let pfns = run.pfns.clamped(to: piece.pfns)
-      recorder?.note(pfns)
-      return try putStored(pfns, piece, for: .fault(first))
+      return try answer(first, of: run.pfns.clamped(to: piece.pfns), piece)
     }
     // Who waits goes on first.
     try putZeros(unit, piece)
+    answeredAt = Self.nanoseconds
     let block = first & ~(Self.zeroBlockPageCount - 1)
     let near = run.pfns.clamped(to: piece.pfns).clamped(
       to: block..<(block + Self.zeroBlockPageCount)
@@ -320,165 +347,50 @@ final class UserfaultSession: @unchecked Sendable {
     try putZeros((first + 1)..<max(first + 1, near.upperBound), piece)
   }
 
-  private static var nanoseconds: UInt64 {
+  /// Puts a stored page in place, and leaves the others of its run for when nobody waits, or for the run's third fault.
+  /// Where the VM reads on from run to run, all come at once: one by one, each page would be a fault.
+  private func answer(
+    _ pfn: UInt64,
+    of run: Range<UInt64>,
+    _ piece: GuestAddressMap.Piece
+  ) throws(VMEnded) {
+    let owedIndex = owed.lastIndex { $0.pfns.contains(pfn) }
+    var next = owedIndex.map { owed.remove(at: $0) } ?? Owed(pfns: run, piece: piece)
+    if owedIndex == nil { recorder?.note(run) }
+    let isReadOn = streamEnds.contains(run.lowerBound)
+    guard !isReadOn, next.faultCount < 2, putAlone(pfn, piece, keepsChunk: next.faultCount == 1)
+    else {
+      streamEnds[streamIndex] = run.upperBound
+      streamIndex = (streamIndex + 1) % streamEnds.count
+      return try putStored(run, piece, for: .fault(pfn))
+    }
+    answeredAt = Self.nanoseconds
+    next.faultCount += 1
+    guard run.count > 1 else { return }
+    if owed.count == Self.owedRunCapacity { owed.removeFirst() }
+    owed.append(next)
+  }
+
+  /// Puts pages in place that were left when others were waited for, those last that were left first.
+  ///
+  /// - Returns: Whether there were any.
+  private func putOwed() throws(VMEnded) -> Bool {
+    if hasPeerClosed() { owed = [] }
+    guard let next = owed.popLast() else { return false }
+    // It may have come from a remote, and gone again.
+    if server.reader.isHere(next.pfns, isNeeded: false) {
+      try putStored(next.pfns, next.piece, for: .neighbour)
+    }
+    return true
+  }
+
+  static var nanoseconds: UInt64 {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return UInt64(time.tv_sec) * 1_000_000_000 + UInt64(time.tv_nsec)
   }
 
-  /// Puts zeros where nothing is, and wakes who waits.
-  func putZeros(
-    _ pfns: Range<UInt64>,
-    _ piece: GuestAddressMap.Piece,
-    for cause: Cause? = nil
-  ) throws(VMEnded) {
-    var next = pfns.lowerBound
-    while next < pfns.upperBound {
-      let address = piece.address(of: next)
-      let byteCount = (pfns.upperBound - next) << UInt64(Page.shift)
-      var outcome = userfaultfd.zero(address, byteCount)
-      if case .unsupported = outcome {
-        // Huge pages have no zero page.
-        let zeros = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Int(vm.map.unitByteCount)])
-        zeros.initializeMemory(as: UInt8.self, repeating: 0)
-        outcome = userfaultfd.copy(UnsafeRawBufferPointer(zeros), to: address)
-      }
-      if let done = try note(outcome, at: next, piece) {
-        if case .done = outcome {
-          if let cause {
-            count(done, cause)
-          } else {
-            server.counter.add { $0.zeroPageCount += done }
-          }
-        }
-        next += done
-      }
-    }
-  }
-
-  /// Puts pages of the snapshot in place, as far as they are not taken.
-  ///
-  /// - Parameters:
-  ///   - pfns: At most what the buffer holds.
-  ///   - cause: Why.
-  func putStored(
-    _ pfns: Range<UInt64>,
-    _ piece: GuestAddressMap.Piece,
-    for cause: Cause
-  ) throws(VMEnded) {
-    let fault = cause.faultPFN
-    guard try readPages(pfns) else {
-      if let fault {
-        try poison(fault, piece)
-      } else if isStopping {
-        for first in stride(from: pfns.lowerBound, to: pfns.upperBound, by: unitStride) {
-          try poison(first, piece)
-        }
-      } else {
-        hasSkipped = true
-      }
-      return
-    }
-    var isAnswered = fault == nil
-    var next = pfns.lowerBound
-    while next < pfns.upperBound {
-      let units = vm.map.units(of: next..<pfns.upperBound, in: piece)
-      guard !pages.isTaken(units.lowerBound) else {
-        next += vm.map.unitPageCount
-        continue
-      }
-      let free = UInt64(pages.firstTaken(in: units) - units.lowerBound) * vm.map.unitPageCount
-      let start = Int(next - pfns.lowerBound) * Page.byteCount
-      let bytes = UnsafeRawBufferPointer(
-        rebasing: buffer[start..<(start + Int(free) * Page.byteCount)]
-      )
-      let outcome = userfaultfd.copy(bytes, to: piece.address(of: next))
-      guard let done = try note(outcome, at: next, piece) else { continue }
-      if case .done = outcome { count(done, cause) }
-      if let fault, (next..<(next + done)).contains(fault) { isAnswered = true }
-      next += done
-    }
-    // It was removed just now.
-    if !isAnswered, let fault { try putZeros(fault..<(fault + vm.map.unitPageCount), piece) }
-  }
-
-  private var unitStride: UInt64.Stride { UInt64.Stride(vm.map.unitPageCount) }
-
-  private func count(_ pageCount: UInt64, _ cause: Cause) {
-    server.counter.add {
-      switch cause {
-      case .fault: $0.faultPageCount += pageCount
-      case .workingSet: $0.workingSetPageCount += pageCount
-      case .background: $0.backgroundPageCount += pageCount
-      }
-    }
-  }
-
-  /// Notes how it went to put pages in place from `pfn` on.
-  ///
-  /// - Returns: How many pages are done with; `nil`: try again, when events may have taken some of them.
-  private func note(
-    _ outcome: Userfaultfd.Outcome,
-    at pfn: UInt64,
-    _ piece: GuestAddressMap.Piece
-  ) throws(VMEnded) -> UInt64? {
-    var pageCount = vm.map.unitPageCount
-    switch outcome {
-    case .done(let byteCount): pageCount = byteCount >> UInt64(Page.shift)
-    case .present: userfaultfd.wake(piece.address(of: pfn), vm.map.unitByteCount)
-    case .notMapped: break
-    case .eventWaits:
-      try readEvents()
-      return nil
-    case .ended: throw VMEnded()
-    case .unsupported:
-      warnOnce("the kernel does not put pages there (EINVAL)")
-      cannotComplete = true
-    case .failed(let code):
-      warnOnce("cannot put pages in place: \(String(cString: strerror(code)))")
-      usleep(Self.retryMilliseconds * 1000)
-      return nil
-    }
-    for unit in vm.map.units(of: pfn..<(pfn + pageCount), in: piece) { pages.take(unit) }
-    return pageCount
-  }
-
-  /// Reads pages into the buffer; tries again while the store cannot be read for another reason than damage.
-  ///
-  /// - Returns: Whether they are the right ones.
-  private func readPages(_ pfns: Range<UInt64>) throws(VMEnded) -> Bool {
-    let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(pfns.count * Page.byteCount)])
-    while true {
-      do throws(VMCheckpointError) {
-        try server.reader.read(from: PFN(unchecked: pfns.lowerBound), into: bytes)
-        return true
-      } catch {
-        warnOnce(error.message)
-        if error.isDamage || error.code == .notFound { return false }
-        usleep(Self.retryMilliseconds * 1000)
-        try readEvents()
-      }
-    }
-  }
-
-  /// Makes an access to a page an error, for as long as the VMM does not drop it. Never zeros.
-  private func poison(_ pfn: UInt64, _ piece: GuestAddressMap.Piece) throws(VMEnded) {
-    let address = piece.address(of: pfn)
-    while true {
-      let outcome = userfaultfd.poison(address, vm.map.unitByteCount)
-      if case .unsupported = outcome {
-        // Linux before 6.6. Who waits, waits until it is ended.
-        cannotComplete = true
-        if vm.process > 0 { kill(vm.process, SIGBUS) }
-        return
-      }
-      guard try note(outcome, at: pfn, piece) != nil else { continue }
-      server.counter.add { $0.poisonedPageCount += vm.map.unitPageCount }
-      return
-    }
-  }
-
-  private func warnOnce(_ message: String) {
+  func warnOnce(_ message: String) {
     guard warned.count < 16, warned.insert(message).inserted else { return }
     warn("VM \(vm.id) (process \(vm.process)): \(message)")
   }
