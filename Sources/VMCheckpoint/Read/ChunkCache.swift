@@ -45,6 +45,7 @@ public final class ChunkCache: Sendable {
 
   private static let slotByteCount =
     ChunkFormat.byteCapacity + ChunkFormat.pageCapacity * PageDigest.byteCount
+  private static let populatedByteCount = 512 << 10
   private static var changed: Monitor.Condition { .init(0) }
 
   private let monitor = Monitor(conditionCount: 1)
@@ -68,8 +69,12 @@ public final class ChunkCache: Sendable {
   /// Gets all of the memory, so that no page fault comes in the way of a reader that somebody waits for: some
   /// milliseconds for 16 MiB. Others may use the cache meanwhile.
   func populate() {
-    // Where the kernel has no such call, pages come with their first use.
-    _ = madvise(arena.baseAddress, arena.count, CInt(MADV_POPULATE_WRITE))
+    // In pieces: the kernel keeps other threads from mapping memory while it is at one, for 9 ms if that is all of it.
+    // Where it has no such call, pages come with their first use.
+    for offset in stride(from: 0, to: arena.count, by: Self.populatedByteCount) {
+      let byteCount = min(Self.populatedByteCount, arena.count - offset)
+      _ = madvise(arena.baseAddress! + offset, byteCount, CInt(MADV_POPULATE_WRITE))
+    }
   }
 
   /// How many chunks were decoded into the cache.

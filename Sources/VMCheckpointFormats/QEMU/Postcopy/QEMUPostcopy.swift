@@ -65,6 +65,12 @@ public enum QEMUPostcopy {
       cpuVendor: request.cpuVendor
     )
     let stream = try QEMUPostcopyStream(restore.state, of: plan.title)
+    // To read the devices' description takes as long as to read all extents, and both go on together.
+    let (state, ramOffset) = (restore.state.stream, restore.state.record.ramOffset)
+    let isRecovery = request.isRecovery
+    let runState = ConcurrentValue {
+      isRecovery ? nil : QEMURunState.runs(state, ramOffset: ramOffset)
+    }
 
     // 2. Where its pages are. A server that waits for QEMU has that done then, and reads no page yet.
     let server = try PageServer(
@@ -81,7 +87,6 @@ public enum QEMUPostcopy {
     defer { populating?.join() }
     let bell = try Doorbell()
     server.reader.listen(bell)
-    let isRecovery = request.isRecovery
     let workingSets = WorkingSetUse(
       store,
       snapshot: plan.uuid,
@@ -97,10 +102,7 @@ public enum QEMUPostcopy {
     if let path = request.recoveredPath {
       recovered = try QEMURecoveredPages(path: path, blocks: stream.blocks)
     }
-    let runs =
-      isRecovery
-      ? nil
-      : QEMURunState.runs(restore.state.stream, ramOffset: restore.state.record.ramOffset)
+    let runs = runState.value
     let (channel, target) = try connect(request, plan, store, control)
     if !isRecovery {
       try target.check(runs: runs, of: plan.title)
