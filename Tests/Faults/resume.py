@@ -303,6 +303,9 @@ class Resumed:
         elif result.code == 137 and self._struck & self._qemus:
             # QEMU's end, which nobody has to explain.
             return
+        elif self._breaks_connections() and result.code == 139 and b"by signal 11" in result.err:
+            # QEMU 7.2 crashes when the connection of a recovery breaks at once; resume says how it ended.
+            return
         elif result.code == 1 and lines:
             # QEMU's own, which got no guest.
             return
@@ -312,6 +315,9 @@ class Resumed:
             own = [line for line in lines if not line.startswith(b"qemu-system")]
             ending = Result(result.code, b"", b"".join(own), result.timed_out)
             self._failures += orderly(ending, DOCUMENTED - {0})
+
+    def _breaks_connections(self) -> bool:
+        return self.attempt.fault is not None and self.attempt.fault.kind == "message"
 
     def _judge_left_guest(self) -> None:
         """A killed resume leaves its QEMU, which gets its pages, or ends where it had not the guest yet."""

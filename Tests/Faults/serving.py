@@ -25,26 +25,27 @@ _STORE = "serving"
 _SNAPSHOTS = {"a/1", "a/2", "b/1"}
 # What servers do with the store. Memory is not among it: a server that gets none ends, as a kill ends it.
 _KINDS = ("pread", "read", "open", "lock", "mmap")
+_OTHERS = ("pipe", "spawn", "socket", "message")
 # Each door, and the calls of its that fail.
 _DOORS: dict[str, tuple[Callable[[Attempt], list[str]], tuple[str, ...]]] = {
     "postcopy": (postcopy.serve, _KINDS),
-    "mount": (mounts.serve, _KINDS),
-    "resume": (partial(resume.serve, door="resume"), (*_KINDS, "write", "unlink", "thread", "io")),
-    "resume-server": (partial(resume.serve, door="resume-server"), (*_KINDS, "write", "thread", "io")),
-    "resume-mount": (partial(resume.serve, door="resume-mount"), (*_KINDS, "unlink", "io")),
+    "mount": (mounts.serve, (*_KINDS, *_OTHERS)),
+    "resume": (partial(resume.serve, door="resume"), (*_KINDS, *_OTHERS, "write", "unlink", "thread", "io")),
+    "resume-server": (partial(resume.serve, door="resume-server"), (*_KINDS, *_OTHERS, "write", "thread", "io")),
+    "resume-mount": (partial(resume.serve, door="resume-mount"), (*_KINDS, *_OTHERS, "unlink", "io")),
     "resume-none": (
         partial(resume.serve, door="resume-none"),
-        (*_KINDS, "write", "pwrite", "ftruncate", "fsync", "rename", "unlink", "thread", "io"),
+        (*_KINDS, *_OTHERS, "write", "pwrite", "ftruncate", "fsync", "rename", "unlink", "thread", "io"),
     ),
 }
 # How many of its calls the short form and the default one try, and how many kills each form makes.
 _COUNTS = {
     "postcopy": ((14, 150), (5, 40, 1000)),
-    "mount": ((14, 150), (5, 40, 1000)),
-    "resume": ((10, 300), (5, 40, 1000)),
-    "resume-server": ((8, 300), (0, 0, 0)),
-    "resume-mount": ((4, 150), (2, 20, 300)),
-    "resume-none": ((6, 300), (0, 0, 0)),
+    "mount": ((17, 150), (5, 40, 1000)),
+    "resume": ((14, 300), (5, 40, 1000)),
+    "resume-server": ((10, 300), (0, 0, 0)),
+    "resume-mount": ((5, 150), (2, 20, 300)),
+    "resume-none": ((8, 300), (0, 0, 0)),
 }
 
 

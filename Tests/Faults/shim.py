@@ -11,7 +11,7 @@ from pathlib import Path
 # The order of `enum fault_kind` in shim/faults.h.
 KINDS = (
     "read pread write pwrite fsync fdatasync ftruncate rename unlink open mmap fallocate lock"
-    " thread malloc io"
+    " thread malloc pipe spawn socket message io"
 ).split()
 
 _REPORT_BYTES = 4096
@@ -34,6 +34,10 @@ ERRORS_ONCE = {
     "lock": ("EIO", "ENOLCK", "EAGAIN", "EINTR"),
     "thread": ("EAGAIN",),
     "malloc": ("ENOMEM",),
+    "pipe": ("EMFILE",),
+    "spawn": ("EAGAIN", "ENOMEM"),
+    "socket": ("EMFILE", "ENOBUFS"),
+    "message": ("ECONNRESET", "EINTR"),
     "io": ("kill-before", "kill-after"),
 }
 ERRORS_FROM = {
@@ -52,6 +56,10 @@ ERRORS_FROM = {
     "lock": ("EIO", "EAGAIN"),
     "thread": ("EAGAIN",),
     "malloc": ("ENOMEM",),
+    "pipe": ("EMFILE",),
+    "spawn": ("EAGAIN",),
+    "socket": ("EMFILE",),
+    "message": ("ECONNRESET",),
     "io": (),
 }
 

@@ -9,7 +9,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <spawn.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -329,4 +331,86 @@ int posix_memalign(void **block, size_t alignment, size_t count) {
   if (!made) return ENOMEM;
   *block = made;
   return 0;
+}
+
+// Pipes, processes, sockets ----------------------------------------------------------------------
+
+int pipe2(int ends[2], int flags) {
+  if (fault_next(kind_pipe) == fault_fail) return -1;
+  return (int)syscall(SYS_pipe2, ends, flags);
+}
+int pipe(int ends[2]) { return pipe2(ends, 0); }
+
+typedef int spawner(pid_t *, const char *, const posix_spawn_file_actions_t *,
+                    const posix_spawnattr_t *, char *const *, char *const *);
+
+int posix_spawn(pid_t *child, const char *path, const posix_spawn_file_actions_t *actions,
+                const posix_spawnattr_t *attributes, char *const *arguments,
+                char *const *environment) {
+  static spawner *real;
+  if (!real) real = (spawner *)dlsym(RTLD_NEXT, "posix_spawn");
+  if (fault_next(kind_spawn) == fault_fail) return errno;
+  return real(child, path, actions, attributes, arguments, environment);
+}
+
+int posix_spawnp(pid_t *child, const char *path, const posix_spawn_file_actions_t *actions,
+                 const posix_spawnattr_t *attributes, char *const *arguments,
+                 char *const *environment) {
+  static spawner *real;
+  if (!real) real = (spawner *)dlsym(RTLD_NEXT, "posix_spawnp");
+  if (fault_next(kind_spawn) == fault_fail) return errno;
+  return real(child, path, actions, attributes, arguments, environment);
+}
+
+int socket(int domain, int type, int protocol) {
+  if (fault_next(kind_socket) == fault_fail) return -1;
+  return (int)syscall(SYS_socket, domain, type, protocol);
+}
+
+int socketpair(int domain, int type, int protocol, int ends[2]) {
+  if (fault_next(kind_socket) == fault_fail) return -1;
+  return (int)syscall(SYS_socketpair, domain, type, protocol, ends);
+}
+
+int bind(int descriptor, const struct sockaddr *address, socklen_t length) {
+  if (fault_next(kind_socket) == fault_fail) return -1;
+  return (int)syscall(SYS_bind, descriptor, address, length);
+}
+
+int listen(int descriptor, int backlog) {
+  if (fault_next(kind_socket) == fault_fail) return -1;
+  return (int)syscall(SYS_listen, descriptor, backlog);
+}
+
+int connect(int descriptor, const struct sockaddr *address, socklen_t length) {
+  if (fault_next(kind_socket) == fault_fail) return -1;
+  return (int)syscall(SYS_connect, descriptor, address, length);
+}
+
+int accept4(int descriptor, struct sockaddr *address, socklen_t *length, int flags) {
+  if (fault_next(kind_socket) == fault_fail) return -1;
+  return (int)syscall(SYS_accept4, descriptor, address, length, flags);
+}
+int accept(int descriptor, struct sockaddr *address, socklen_t *length) {
+  return accept4(descriptor, address, length, 0);
+}
+
+ssize_t sendmsg(int descriptor, const struct msghdr *message, int flags) {
+  if (fault_next(kind_message) == fault_fail) return -1;
+  return syscall(SYS_sendmsg, descriptor, message, flags);
+}
+
+ssize_t recvmsg(int descriptor, struct msghdr *message, int flags) {
+  if (fault_next(kind_message) == fault_fail) return -1;
+  return syscall(SYS_recvmsg, descriptor, message, flags);
+}
+
+ssize_t send(int descriptor, const void *buffer, size_t count, int flags) {
+  if (fault_next(kind_message) == fault_fail) return -1;
+  return syscall(SYS_sendto, descriptor, buffer, count, flags, NULL, 0);
+}
+
+ssize_t recv(int descriptor, void *buffer, size_t count, int flags) {
+  if (fault_next(kind_message) == fault_fail) return -1;
+  return syscall(SYS_recvfrom, descriptor, buffer, count, flags, NULL, NULL);
 }

@@ -155,7 +155,7 @@ static enum fault_action decide(enum fault_kind kind) {
 enum fault_action fault_next(enum fault_kind kind) {
   if (!fault_is_armed()) return fault_none;
   enum fault_action chosen = decide(kind);
-  if (kind == kind_mmap || kind == kind_thread || kind == kind_malloc) return chosen;
+  if (kind == kind_mmap || kind > kind_lock) return chosen;
   enum fault_action of_all = decide(kind_io);
   return chosen != fault_none ? chosen : of_all;
 }

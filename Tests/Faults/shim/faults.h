@@ -24,7 +24,11 @@ enum fault_kind {
   kind_lock,
   kind_thread,
   kind_malloc,
-  kind_io,  // all of the above but mmap, thread and malloc, counted together: for kills
+  kind_pipe,
+  kind_spawn,
+  kind_socket,   // made, bound, connected, taken
+  kind_message,  // sent or received by a call for sockets
+  kind_io,       // all up to lock but mmap, counted together: for kills
   kind_count
 };
 

@@ -12,35 +12,32 @@ struct QEMUResumeRun {
   private static let endSeconds = 20.0
   /// QEMU listens once it has made its machine.
   private static let monitorSeconds = 60.0
-  private static let warnedRecoveryCount = 10
   private static let connectMicroseconds: UInt32 = 2000
-  /// Between two servers that could not go on.
-  private static let recoveryPauseSeconds = 1.0
 
-  private let request: QEMUResumeRequest
-  private let storePath: String
+  let request: QEMUResumeRequest
+  let storePath: String
   private let uuid: String
-  private let blocks: [QEMUMachineRecord.RAMBlock]
-  private let scratch: PrivateDirectory
-  private let control: OperationControl
+  let blocks: [QEMUMachineRecord.RAMBlock]
+  let scratch: PrivateDirectory
+  let control: OperationControl
   /// No lease of this guest is older.
-  private let begunAt = UTCTime.now
-  private var qemu: pid_t = 0
-  private var server: pid_t?
+  let begunAt = UTCTime.now
+  var qemu: pid_t = 0
+  var server: pid_t?
   /// Connected before the guest runs: later QEMU may not answer.
-  private var monitor: QMPClient?
+  var monitor: QMPClient?
   private(set) var serverCount = 0
   /// Whether a server was killed, and no other has come yet.
-  private var needsServer = false
-  private var recoveryCount = 0
+  var needsServer = false
+  var recoveryCount = 0
   /// When the next one is tried.
-  private var recoveryAt = 0.0
+  var recoveryAt = 0.0
   /// What the last server printed.
   private(set) var report: String?
   /// Where the guest's folder is mounted.
   private var mountPath: String?
   /// The error of a server that ended with one.
-  private var failure: VMCheckpointError?
+  var failure: VMCheckpointError?
 
   init(
     _ request: QEMUResumeRequest,
@@ -243,11 +240,19 @@ struct QEMUResumeRun {
       throw VMCheckpointError(.inputOutput, "cannot make a pipe: \(code)").orOutOfResources(code)
     }
     defer { for end in ends { close(end) } }
-    // Ends by itself, when QEMU has taken all or is gone.
+    let statePath = "\(folder)/\(QEMUDirectoryRestore.stateName)"
+    let state = open(statePath, O_RDONLY | O_CLOEXEC)
+    guard state >= 0 else {
+      let code = Errno(rawValue: errno)
+      throw VMCheckpointError(.inputOutput, "cannot open \(quotedName(statePath)): \(code)")
+        .orOutOfResources(code)
+    }
+    defer { close(state) }
+    // Ends by itself, when QEMU has taken all or is gone. It has the file: its folder may go before it begins.
     let feeder = try ChildProgram.start(
-      ["sh", "-c", #"cat -- "$1" &"#, "sh", "\(folder)/\(QEMUDirectoryRestore.stateName)"],
+      ["sh", "-c", "{ cat <&3 & } 3<&0"],
       package: "coreutils",
-      streams: .init(input: nil, output: ends[1], error: STDERR_FILENO)
+      streams: .init(input: state, output: ends[1], error: STDERR_FILENO)
     )
     var status: Int32 = 0
     while waitpid(feeder, &status, 0) < 0, errno == EINTR {}
@@ -275,7 +280,7 @@ struct QEMUResumeRun {
   }
 
   /// - Parameter start: Where it reads that QEMU may get the guest; `nil`: it may.
-  private mutating func startServer(
+  mutating func startServer(
     on descriptor: Int32,
     recovered: String?,
     startsAt start: Int32? = nil
@@ -360,92 +365,14 @@ struct QEMUResumeRun {
     }
   }
 
-  /// Replaces a server that was killed.
-  private mutating func look() throws(VMCheckpointError) {
-    if needsServer {
-      guard MonotonicClock.nowSeconds >= recoveryAt else { return }
-      return recover()
-    }
-    guard let process = server, let status = Self.status(of: process) else { return }
-    server = nil
-    if status & 0x7f != 0 {
-      guard !control.cancellation.isCancelled, monitor != nil else { return }
-      control.onWarning?(
-        "the server of the guest's pages was killed; another one goes on if the guest has run"
-      )
-      needsServer = true
-      recover()
-      return
-    }
-    let exitCode = status >> 8 & 0xff
-    noteReport(exitCode: exitCode, warns: false)
-    // The guest waits for its pages, and may for long: a store may come back.
-    if let failure, exitCode != 0, failure.code != .corrupt, !control.cancellation.isCancelled,
-      let monitor,
-      serverCount > 1 || QEMUPostcopyRecovery(monitor, control).hasGuest(until: { hasQEMUEnded })
-    {
-      if recoveryCount <= Self.warnedRecoveryCount {
-        control.onWarning?(
-          "\(failure.message); the guest waits, and another server is tried each second"
-        )
-      }
-      self.failure = nil
-      needsServer = true
-      recoveryAt = MonotonicClock.nowSeconds + Self.recoveryPauseSeconds
-      return
-    }
-    // QEMU ends by itself if the guest did not run yet.
-    if let failure { control.onWarning?(failure.message) }
-    // QEMU would keep what nobody reads.
-    monitor = nil
-  }
-
   /// Whether QEMU has ended; its status stays for ``wait()``.
-  private var hasQEMUEnded: Bool {
+  var hasQEMUEnded: Bool {
     var information = siginfo_t()
     waitid(P_PID, id_t(qemu), &information, WEXITED | WNOHANG | WNOWAIT)
     return information.si_signo == SIGCHLD
   }
 
-  /// Starts another server for a QEMU that waits for pages. Where that fails, the next look tries again.
-  private mutating func recover() {
-    guard !control.cancellation.isCancelled, let monitor else { return needsServer = false }
-    recoveryCount += 1
-    let path = scratch.file("recover-\(recoveryCount)")
-    let recovery = QEMUPostcopyRecovery(monitor, control)
-    do throws(VMCheckpointError) {
-      let channel = QEMUPostcopyChannel(socket: try recovery.connect(by: path))
-      let recovered = try QEMURecoveredPages(from: channel, blocks: blocks, control: control)
-      try recovered.write(to: scratch.file("recovered"))
-      // The channel closes its socket when it goes away.
-      defer { withExtendedLifetime(channel) {} }
-      try startServer(on: channel.descriptor, recovered: scratch.file("recovered"))
-      needsServer = false
-    } catch {
-      let state = monitor.isBroken ? nil : recovery.state
-      if state == "completed" {
-        // The server was killed when it was done.
-        needsServer = false
-        dropLostLease()
-        return
-      }
-      // Nobody can ask a QEMU without a monitor; one that does not wait has failed.
-      if monitor.isBroken || state?.hasPrefix("postcopy-") == false { needsServer = false }
-      if recoveryCount < Self.warnedRecoveryCount { control.onWarning?(error.message) }
-    }
-  }
-
-  /// Drops the lease that a killed server has left, when QEMU needs it no more.
-  private func dropLostLease() {
-    guard let store = try? Store.open(at: storePath) else { return }
-    QEMUPostcopyRecovery.dropLostLeases(
-      in: store,
-      target: QEMUPostcopyTarget(process: qemu),
-      begunSince: begunAt
-    )
-  }
-
-  private mutating func noteReport(exitCode: Int32, warns: Bool) {
+  mutating func noteReport(exitCode: Int32, warns: Bool) {
     let text = (try? String(contentsOfFile: scratch.file("report"), encoding: .utf8)) ?? ""
     guard exitCode != 0 else {
       report = text
@@ -485,7 +412,7 @@ struct QEMUResumeRun {
   }
 
   /// What `waitpid` says of a process that has ended.
-  private static func status(of process: pid_t) -> Int32? {
+  static func status(of process: pid_t) -> Int32? {
     var status: Int32 = 0
     let result = waitpid(process, &status, WNOHANG)
     return result == process ? status : nil
