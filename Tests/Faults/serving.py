@@ -62,10 +62,13 @@ def cases(plan: Plan, worker: Worker) -> list[str]:
             for nth in range(1, counts[kind] + 1)
         ]
         # A store that stays locked: the server waits, and must neither wait for itself nor be kept from its end.
-        always = f"{door} {Fault('lock', 'EAGAIN', 'from', max(1, counts['lock'] * 3 // 4))}"
+        always = [f"{door} {Fault('lock', 'EAGAIN', 'from', max(1, counts['lock'] * 3 // 4))}"]
+        if door == "resume":
+            # The connection to QEMU's monitor breaks when another server is about to be started.
+            always += [f"{door} {Fault('message', 'ECONNRESET', 'once', max(1, counts['message'] // 2))}"]
         (short, default), kills = _COUNTS[door]
-        made += [always]
-        made += plan.sample([each for each in faults if each != always], plan.pick(short, default, 10**9))
+        made += always
+        made += plan.sample([each for each in faults if each not in always], plan.pick(short, default, 10**9))
         made += [f"{door} kill {index}" for index in range(plan.pick(*kills))]
     return made
 
