@@ -303,7 +303,7 @@ class Resumed:
         elif result.code == 137 and self._struck & self._qemus:
             # QEMU's end, which nobody has to explain.
             return
-        elif self._breaks_connections() and result.code == 139 and b"by signal 11" in result.err:
+        elif self._broke_recovery() and result.code == 139 and b"by signal 11" in result.err:
             # QEMU 7.2 crashes when the connection of a recovery breaks at once; resume says how it ended.
             return
         elif result.code == 1 and lines:
@@ -316,8 +316,10 @@ class Resumed:
             ending = Result(result.code, b"", b"".join(own), result.timed_out)
             self._failures += orderly(ending, DOCUMENTED - {0})
 
-    def _breaks_connections(self) -> bool:
-        return self.attempt.fault is not None and self.attempt.fault.kind == "message"
+    def _broke_recovery(self) -> bool:
+        fault = self.attempt.fault
+        breaks = self.door == "resume" and fault is not None and fault.kind == "message"
+        return breaks and b"the server of the guest's pages was killed" in self.result.err
 
     def _judge_left_guest(self) -> None:
         """A killed resume leaves its QEMU, which gets its pages, or ends where it had not the guest yet."""

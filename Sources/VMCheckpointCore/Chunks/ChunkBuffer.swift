@@ -203,7 +203,7 @@ package final class ChunkBuffer: @unchecked Sendable {
   ///
   /// - Precondition: The chunk has the slot.
   /// - Returns: The page, which has its fingerprint, and is valid until the buffer is used again; `nil` where it cannot
-  ///   be made or told to be right so. ``decompress(with:check:)`` finds what is wrong then, if anything is.
+  ///   be made or proved in this way. ``decompress(with:check:)`` finds what is wrong then, if anything is.
   /// - Complexity: O(*n*) in the number of slots up to this one.
   package func decompressPage(
     _ slot: Int,

@@ -119,8 +119,11 @@ struct ServeTests {
     #expect(vm.mismatches(ram, 0..<256) == [])
   }
 
-  @Test("pages before damaged bytes of their chunk are still given, and no other")
-  func partlyDamaged() throws {
+  @Test(
+    "pages before damaged bytes of their chunk are still given, and no other, also when the server ends",
+    arguments: [false, true]
+  )
+  func partlyDamaged(isEnding: Bool) throws {
     // Half of each page can be compressed.
     let noise = incompressibleRAM(16, seed: 21)
     let ram = noise.enumerated().map { $0.offset % 4096 < 2048 ? $0.element : 1 }
@@ -135,14 +138,25 @@ struct ServeTests {
     )
     let server = try ServeTool(bench, "guest", "--no-prefetch", "--json")
     let vm = try ServedVM(pageCount: 16, socketPath: server.socketPath)
+    var expected = ram
+    for page in [2, 15] {
+      try vm.drop(page..<(page + 1))
+      let bytes = (page * 4096)..<(page * 4096 + 4096)
+      expected.replaceSubrange(bytes, with: repeatElement(0, count: 4096))
+    }
+    var result: [String: Any]?
+    if isEnding { result = try json(try server.end()) }
     let seen = (0..<16).map { page in
-      vm.page(page, equals: ram[(page * 4096)..<(page * 4096 + 4096)])
+      vm.page(page, equals: expected[(page * 4096)..<(page * 4096 + 4096)])
     }
     let rightCount = seen.prefix { $0 == true }.count
-    #expect((8..<16).contains(rightCount), "\(seen)")
-    #expect(seen[rightCount...].allSatisfy { $0 == nil }, "\(seen)")
-    let result = try json(try server.end())
-    let warnings = try #require(result["warnings"] as? [String])
+    #expect((8..<15).contains(rightCount), "\(seen)")
+    #expect(seen[rightCount..<15].allSatisfy { $0 == nil }, "\(seen)")
+    #expect(seen[15] == true, "what a VM gave back is zeros")
+    let ended = try result ?? json(try server.end())
+    #expect(ended["poisoned_pages"] as? Int == 15 - rightCount)
+    #expect(ended["removed_pages"] as? Int == 2)
+    let warnings = try #require(ended["warnings"] as? [String])
     #expect(warnings.contains { $0.contains("is damaged") }, "\(warnings)")
   }
 

@@ -46,20 +46,15 @@ extension UserfaultSession {
     for cause: Cause
   ) throws(VMEnded) {
     let fault = cause.faultPFN
-    guard try readPages(pfns) else {
+    guard try readPages(pfns, for: cause) else {
       if let fault {
-        let unit = vm.map.units(of: fault..<(fault + vm.map.unitPageCount), in: piece).lowerBound
-        if pages.isTaken(unit) {
-          try putZeros(fault..<(fault + vm.map.unitPageCount), piece)
-        } else if !putAlone(fault, piece) {
-          // Otherwise what is damaged is behind it.
-          try poison(fault, piece)
-        }
+        try settle(fault, piece)
       } else if case .neighbour = cause {
         // Who touches them hears of it.
       } else if isStopping {
-        for first in stride(from: pfns.lowerBound, to: pfns.upperBound, by: unitStride) {
-          try poison(first, piece)
+        for first in stride(from: pfns.lowerBound, to: pfns.upperBound, by: unitStride)
+        where !pages.isTaken(unit(first, piece)) {
+          try settle(first, piece)
         }
       } else {
         hasSkipped = true
@@ -130,16 +125,18 @@ extension UserfaultSession {
     return pageCount
   }
 
-  /// Reads pages into the buffer; tries again while the store cannot be read for another reason than damage.
+  /// Reads pages into the buffer; tries again while the store cannot be read for another reason than damage, unless
+  /// nobody needs them now.
   ///
   /// - Returns: Whether they are the right ones.
-  private func readPages(_ pfns: Range<UInt64>) throws(VMEnded) -> Bool {
+  private func readPages(_ pfns: Range<UInt64>, for cause: Cause) throws(VMEnded) -> Bool {
     let bytes = UnsafeMutableRawBufferPointer(rebasing: buffer[..<(pfns.count * Page.byteCount)])
     while true {
       do throws(VMCheckpointError) {
         try server.reader.read(from: PFN(unchecked: pfns.lowerBound), into: bytes)
         return true
       } catch {
+        if case .neighbour = cause { return false }
         warnOnce(error.message)
         if error.isDamage || error.code == .notFound { return false }
         usleep(Self.retryMilliseconds * 1000)
@@ -148,46 +145,70 @@ extension UserfaultSession {
     }
   }
 
+  private func unit(_ pfn: UInt64, _ piece: GuestAddressMap.Piece) -> Int {
+    vm.map.units(of: pfn..<(pfn + vm.map.unitPageCount), in: piece).lowerBound
+  }
+
+  /// Gives a unit of a damaged run what it is to have: zeros if it is taken, its page if that can still be proved, or
+  /// an error for whoever touches it.
+  private func settle(_ pfn: UInt64, _ piece: GuestAddressMap.Piece) throws(VMEnded) {
+    while true {
+      guard !pages.isTaken(unit(pfn, piece)) else {
+        return try putZeros(pfn..<(pfn + vm.map.unitPageCount), piece)
+      }
+      switch try putAlone(pfn, piece) {
+      case .done: return
+      // Events were read, which may have taken it.
+      case .again: continue
+      case .unreadable: if try poison(pfn, piece) { return }
+      }
+    }
+  }
+
+  /// What became of a page that was to be put in place alone.
+  enum Alone {
+    /// It is there.
+    case done
+    /// The kernel did not take it; what it had to say was read.
+    case again
+    /// It cannot be proved alone.
+    case unreadable
+  }
+
   /// Puts one stored page in place that is not taken, before anything beside it.
   ///
   /// - Parameter keepsChunk: Whether its chunk is decoded as a whole, since more of it is likely to be touched.
-  /// - Returns: `false` where it is left to ``putStored(_:_:for:)``, which can try again, or says what is wrong.
   func putAlone(
     _ pfn: UInt64,
     _ piece: GuestAddressMap.Piece,
     keepsChunk: Bool = false
-  ) -> Bool {
-    guard vm.map.unitPageCount == 1 else { return false }
+  ) throws(VMEnded) -> Alone {
+    guard vm.map.unitPageCount == 1 else { return .unreadable }
     let page = UnsafeMutableRawBufferPointer(rebasing: buffer[..<Page.byteCount])
-    if keepsChunk {
-      guard (try? server.reader.read(from: PFN(unchecked: pfn), into: page)) != nil else {
-        return false
-      }
-    } else {
-      guard server.reader.readAlone(PFN(unchecked: pfn), into: page) else { return false }
-    }
-    guard
-      case .done = userfaultfd.copy(UnsafeRawBufferPointer(page), to: piece.address(of: pfn))
-    else { return false }
-    pages.take(piece.firstUnit + Int(pfn - piece.firstPFN))
-    count(1, .fault(pfn))
-    return true
+    let isRead =
+      keepsChunk
+      ? (try? server.reader.read(from: PFN(unchecked: pfn), into: page)) != nil
+      : server.reader.readAlone(PFN(unchecked: pfn), into: page)
+    guard isRead else { return .unreadable }
+    let outcome = userfaultfd.copy(UnsafeRawBufferPointer(page), to: piece.address(of: pfn))
+    guard try note(outcome, at: pfn, piece) != nil else { return .again }
+    if case .done = outcome { count(1, .fault(pfn)) }
+    return .done
   }
 
   /// Makes an access to a page an error, for as long as the VMM does not drop it. Never zeros.
-  private func poison(_ pfn: UInt64, _ piece: GuestAddressMap.Piece) throws(VMEnded) {
-    let address = piece.address(of: pfn)
-    while true {
-      let outcome = userfaultfd.poison(address, vm.map.unitByteCount)
-      if case .unsupported = outcome {
-        // Linux before 6.6. Who waits, waits until it is ended.
-        cannotComplete = true
-        if vm.process > 0 { kill(vm.process, SIGBUS) }
-        return
-      }
-      guard try note(outcome, at: pfn, piece) != nil else { continue }
-      server.counter.add { $0.poisonedPageCount += vm.map.unitPageCount }
-      return
+  ///
+  /// - Returns: `false` when that was not possible yet, and events were read, which may have taken the page.
+  private func poison(_ pfn: UInt64, _ piece: GuestAddressMap.Piece) throws(VMEnded) -> Bool {
+    let outcome = userfaultfd.poison(piece.address(of: pfn), vm.map.unitByteCount)
+    if case .unsupported = outcome {
+      // Linux before 6.6. Who waits, waits until it is ended.
+      cannotComplete = true
+      if vm.process > 0 { kill(vm.process, SIGBUS) }
+      return true
     }
+    guard try note(outcome, at: pfn, piece) != nil else { return false }
+    if case .done = outcome { server.counter.add { $0.poisonedPageCount += vm.map.unitPageCount } }
+    return true
   }
 }

@@ -33,6 +33,8 @@ final class UserfaultSession: @unchecked Sendable {
   /// For so long after an answer the next fault is looked for before anything else is done: a VM that reads on is back
   /// sooner than a thread wakes, and would have to wait for what was begun meanwhile.
   private static let attentionNanoseconds: UInt64 = 20_000
+  /// After so many answers something else is done once.
+  private static let maximumAnswersInTurn = 64
   /// So many runs may be left to be put in place; of more, the oldest are forgotten.
   private static let owedRunCapacity = 256
   private static let probeMilliseconds: Int32 = 1000
@@ -84,6 +86,8 @@ final class UserfaultSession: @unchecked Sendable {
   private var nextFault = 0
   /// When the page that a VM waits for was put in place last.
   private var answeredAt: UInt64 = 0
+  /// Faults since anything else was done.
+  private var answersInTurn = 0
   /// What is beside pages that were put in place alone, in the order of their faults.
   private var owed: [Owed] = []
   /// Where the last runs end that were put in place as a whole: who touches the page there reads on.
@@ -157,13 +161,16 @@ final class UserfaultSession: @unchecked Sendable {
         }
       }
       while true {
-        try readEvents()
-        while nextFault == faults.count, Self.nanoseconds - answeredAt < Self.attentionNanoseconds {
-          try readEvents()
+        if nextFault == faults.count {
+          faults.removeAll(keepingCapacity: true)
+          nextFault = 0
         }
+        try readEvents()
+        takeArrivals()
         if nextFault < faults.count {
           let fault = faults[nextFault]
           nextFault += 1
+          answersInTurn += 1
           if isHere(fault.address) {
             try answer(fault.address, since: fault.since)
           } else {
@@ -171,15 +178,12 @@ final class UserfaultSession: @unchecked Sendable {
           }
           continue
         }
-        faults.removeAll(keepingCapacity: true)
-        nextFault = 0
-        let arrivalCount = server.reader.arrivalCount
-        let hasArrivals = arrivalCount != self.arrivalCount
-        self.arrivalCount = arrivalCount
-        if hasArrivals, !putOff.isEmpty {
-          swap(&faults, &putOff)
+        if answersInTurn < Self.maximumAnswersInTurn, !isStopping,
+          Self.nanoseconds - answeredAt < Self.attentionNanoseconds
+        {
           continue
         }
+        answersInTurn = 0
         if try putOwed() { continue }
         if !isStopping, stop.isRequested { beginStopping() }
         if isStopping || prefetches && !isRecording && !hasPeerClosed() {
@@ -195,6 +199,15 @@ final class UserfaultSession: @unchecked Sendable {
     } catch {
       return .vmEnded
     }
+  }
+
+  /// Looks again at faults that wait for a remote, when something has come.
+  private func takeArrivals() {
+    let count = server.reader.arrivalCount
+    guard count != arrivalCount else { return }
+    arrivalCount = count
+    faults += putOff
+    putOff.removeAll(keepingCapacity: true)
   }
 
   /// Whether this VM's touches are noted: what was put in place in the background would hide them.
@@ -357,9 +370,10 @@ final class UserfaultSession: @unchecked Sendable {
     let owedIndex = owed.lastIndex { $0.pfns.contains(pfn) }
     var next = owedIndex.map { owed.remove(at: $0) } ?? Owed(pfns: run, piece: piece)
     if owedIndex == nil { recorder?.note(run) }
-    let isReadOn = streamEnds.contains(run.lowerBound)
-    guard !isReadOn, next.faultCount < 2, putAlone(pfn, piece, keepsChunk: next.faultCount == 1)
-    else {
+    // Without its connection nothing is put in place for this VM later on.
+    let isWhole =
+      next.faultCount == 2 || streamEnds.contains(run.lowerBound) || hasPeerClosed()
+    guard !isWhole, case .done = try putAlone(pfn, piece, keepsChunk: next.faultCount == 1) else {
       streamEnds[streamIndex] = run.upperBound
       streamIndex = (streamIndex + 1) % streamEnds.count
       return try putStored(run, piece, for: .fault(pfn))

@@ -9,6 +9,7 @@ final class QMPClient {
   /// Replies are small; the largest, `info mtree -f`, has some KiB for each of a machine's CPUs.
   private static let maximumLineByteCount = 16 << 20
   private static let pollMilliseconds: Int32 = 20
+  private static let connectSeconds = 10
   /// QEMU answers at once, unless its main loop is busy.
   static let timeoutSeconds = 30.0
 
@@ -103,6 +104,8 @@ final class QMPClient {
     Swift.withUnsafeMutableBytes(of: &address.sun_path) { $0.copyBytes(from: bytes) }
     let type = Int32(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue)
     let descriptor = socket(AF_UNIX, type, 0)
+    // Where others wait to be taken as well, this would wait with them without end.
+    setSendTimeout(of: descriptor, seconds: connectSeconds)
     let result = withUnsafePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
         Glibc.connect(descriptor, $0, socklen_t(MemoryLayout<sockaddr_un>.size))
@@ -131,6 +134,12 @@ final class QMPClient {
         )
       case .permissionDenied, .notPermitted:
         throw VMCheckpointError(.permissionDenied, "no permission for \(name)")
+      case .wouldBlock:
+        throw VMCheckpointError(
+          .unavailable,
+          "\(name) takes no other client",
+          hint: "it serves one client at a time: give QEMU a second one with another -qmp unix:…"
+        )
       default:
         throw VMCheckpointError(
           .unavailable,
@@ -140,7 +149,20 @@ final class QMPClient {
         ).orOutOfResources(error)
       }
     }
+    setSendTimeout(of: descriptor, seconds: 0)
     return descriptor
+  }
+
+  /// - Parameter seconds: 0: none.
+  private static func setSendTimeout(of descriptor: Int32, seconds: Int) {
+    var time = timeval(tv_sec: seconds, tv_usec: 0)
+    setsockopt(
+      descriptor,
+      SOL_SOCKET,
+      SO_SNDTIMEO,
+      &time,
+      socklen_t(MemoryLayout<timeval>.size)
+    )
   }
 
   /// The process that listens, if it is known.
@@ -275,6 +297,12 @@ final class QMPClient {
         throw broken("the connection to \(name) broke: \(Errno(rawValue: errno))")
       }
     }
+  }
+
+  /// Ends a connection that is of no use any more, also for other processes that have it.
+  func abandon() {
+    isBroken = true
+    shutdown(descriptor, Int32(SHUT_RDWR))
   }
 
   private func broken(_ message: String) -> VMCheckpointError {

@@ -29,8 +29,7 @@ extension QEMUResumeRun {
     noteReport(exitCode: exitCode, warns: false)
     // The guest waits for its pages, and may for long: a store may come back.
     if let failure, exitCode != 0, failure.code != .corrupt, !control.cancellation.isCancelled,
-      let monitor = connectedMonitor(),
-      serverCount > 1 || QEMUPostcopyRecovery(monitor, control).hasGuest(until: { hasQEMUEnded })
+      monitor != nil, serverCount > 1 || mayHaveGuest()
     {
       if recoveryCount <= Self.warnedRecoveryCount {
         control.onWarning?(
@@ -54,6 +53,19 @@ extension QEMUResumeRun {
       return needsServer = false
     }
     recoveryCount += 1
+    // Always in the beginning, and then ever more rarely.
+    let warns = recoveryCount < Self.warnedRecoveryCount || recoveryCount.nonzeroBitCount == 1
+    guard !monitor.isBroken else {
+      needsServer = !hasQEMUEnded
+      recoveryAt = MonotonicClock.nowSeconds + Self.recoveryPauseSeconds
+      if warns, needsServer {
+        control.onWarning?(
+          "the guest waits for its pages, and \(monitor.name) cannot be reached to give it another server; that is "
+            + "tried again and again"
+        )
+      }
+      return
+    }
     let path = scratch.file("recover-\(recoveryCount)")
     let recovery = QEMUPostcopyRecovery(monitor, control)
     do throws(VMCheckpointError) {
@@ -75,7 +87,7 @@ extension QEMUResumeRun {
       // Nobody can ask a QEMU that has ended; one that does not wait has failed.
       if hasQEMUEnded || state?.hasPrefix("postcopy-") == false { needsServer = false }
       if monitor.isBroken { recoveryAt = MonotonicClock.nowSeconds + Self.recoveryPauseSeconds }
-      if recoveryCount < Self.warnedRecoveryCount { control.onWarning?(error.message) }
+      if warns { control.onWarning?(error.message) }
     }
   }
 
@@ -89,10 +101,19 @@ extension QEMUResumeRun {
     )
   }
 
+  /// Whether QEMU, whose first server has failed, may have a guest that waits for pages: also where it cannot be asked.
+  private mutating func mayHaveGuest() -> Bool {
+    guard let monitor = connectedMonitor() else { return false }
+    return QEMUPostcopyRecovery(monitor, control).hasGuest(until: { hasQEMUEnded })
+      || monitor.isBroken && !hasQEMUEnded
+  }
+
   /// The monitor, connected anew if its connection is gone while QEMU is not. `nil` when there never was one.
   private mutating func connectedMonitor() -> QMPClient? {
     guard let current = monitor, current.isBroken, !hasQEMUEnded else { return monitor }
     // A QEMU whose main loop waits does not take another client in time; then that is tried again later.
+    // It serves one client at a time.
+    current.abandon()
     let path = scratch.file(QEMUResumeCommandLine.monitorName)
     let new = try? QMPClient(path: path, outOfBand: true, cancellation: control.cancellation)
     if let new { monitor = new }
