@@ -198,7 +198,9 @@ class Resumed:
             self._kill_qemu()
         elif is_left:
             kill(self._process.process.pid, signal.SIGTERM)
-        self.result = self._process.finish()
+        # A QEMU that a killed resume leaves has its output.
+        leaves_qemu = self._process.has_ended(0) and bool(self._qemus & set(self._look()))
+        self.result = self._process.finish_at_once() if leaves_qemu else self._process.finish()
         self._judge(is_left)
         self._look()
         if len(self._qemus) > 1:
