@@ -241,6 +241,8 @@ public final class SnapshotReader: Sendable {
       return true
     }
     if let isCopied { return isCopied }
+    // One that has come from a remote is in memory: the store may be locked while it is written.
+    guard supply.chunk(extent.chunkID) == nil else { return false }
     let isRead = try? chunks.copyPage(extent.chunkID, slot: slot, to: buffer) { chunk in
       check.problem(of: extent, in: chunk) == nil
     }
