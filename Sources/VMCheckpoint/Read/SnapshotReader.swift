@@ -216,8 +216,8 @@ public final class SnapshotReader: Sendable {
     applyPatches(to: buffer, firstPFN: pfn.rawValue, endPFN: end)
   }
 
-  /// Copies a stored page for somebody who waits for it. Of a chunk that is not in the cache, no more is decoded than
-  /// that needs, and nothing is kept: half of what a whole chunk takes.
+  /// Copies a stored page for somebody who waits for it. Of a chunk that is not in the cache, the pages up to this one
+  /// are decoded, and none is kept.
   ///
   /// - Parameter buffer: Room for a page.
   /// - Returns: Whether the page is proved to be the right one. If not, ``read(from:into:)`` reads it, or says what is

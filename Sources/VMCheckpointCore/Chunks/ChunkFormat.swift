@@ -1,6 +1,6 @@
 /// The numbers of a chunk; the DocC article "Format" draws them.
 package enum ChunkFormat {
-  /// Guest pages in a chunk. More pack no better (see "Format"), and a random access decodes all.
+  /// Guest pages in a chunk. More pack no better (see "Format"), and a page is decoded after all before it.
   package static let pageCapacity = 16
 
   /// A chunk's pages, uncompressed.

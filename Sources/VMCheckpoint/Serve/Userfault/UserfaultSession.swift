@@ -389,6 +389,7 @@ final class UserfaultSession: @unchecked Sendable {
   ///
   /// - Returns: Whether there were any.
   private func putOwed() throws(VMEnded) -> Bool {
+    guard !owed.isEmpty else { return false }
     if hasPeerClosed() { owed = [] }
     guard let next = owed.popLast() else { return false }
     // It may have come from a remote, and gone again.

@@ -111,8 +111,7 @@ extension QEMUResumeRun {
   /// The monitor, connected anew if its connection is gone while QEMU is not. `nil` when there never was one.
   private mutating func connectedMonitor() -> QMPClient? {
     guard let current = monitor, current.isBroken, !hasQEMUEnded else { return monitor }
-    // A QEMU whose main loop waits does not take another client in time; then that is tried again later.
-    // It serves one client at a time.
+    // QEMU serves one client at a time. While its main loop waits it takes no other; then that is tried again later.
     current.abandon()
     let path = scratch.file(QEMUResumeCommandLine.monitorName)
     let new = try? QMPClient(path: path, outOfBand: true, cancellation: control.cancellation)
